@@ -1,0 +1,370 @@
+//! What the gateway is told to do, checked. Built by the `config` crate or by a program that embeds the gateway.
+//!
+//! The parts are plain data of types that hold only valid values; [`GatewayParams::new`] checks what concerns several
+//! of them (names are unique, references resolve), and only it can make a [`GatewayParams`].
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use balance::{Algorithm, health};
+use breaker::{BackoffParams, BudgetParams};
+use ipnet::IpNet;
+use vocab::Name;
+
+/// Everything the gateway serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayParams {
+    workers: NonZeroUsize,
+    drain_timeout: Duration,
+    listeners: Vec<ListenerParams>,
+    routes: Vec<RouteParams>,
+    services: Vec<ServiceParams>,
+}
+
+/// One `[listener.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerParams {
+    /// The listener's name.
+    pub name: Name,
+    /// Addresses that it accepts connections on; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// Most client connections at once; further ones are closed and counted.
+    pub connections_max: NonZeroU32,
+    /// Largest request head in bytes, request line included.
+    pub head_bytes_max: NonZeroU32,
+    /// Most header fields in a request.
+    pub head_fields_max: NonZeroU32,
+    /// Largest request body in bytes; `None` means without bound (bodies are streamed, not kept).
+    pub body_bytes_max: Option<u64>,
+    /// Time for a whole request head, from its first byte.
+    pub head_timeout: Duration,
+    /// Longest pause within a request body.
+    pub body_timeout: Duration,
+    /// Longest time without progress while the client does not read its response.
+    pub write_timeout: Duration,
+    /// Longest time that a connection waits for its next request.
+    pub idle_timeout: Duration,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteParams {
+    /// The route's name: metric label, log field, and identity across reloads.
+    pub name: Name,
+    /// The listener it belongs to.
+    pub listener: Name,
+    /// Host that it serves, lower case, without port; `None` for any.
+    pub host: Option<String>,
+    /// Paths that it serves.
+    pub path: PathMatch,
+    /// Where requests go.
+    pub service: Name,
+    /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
+    /// `None` leaves it to the service's per-try timeout.
+    pub timeout: Option<Duration>,
+}
+
+/// Which request paths a route serves. Texts start with `/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// This path and no other. Written `/health`.
+    Exact(String),
+    /// Paths under this prefix, which ends with `/`; the prefix without its last `/` matches as well. Written `/api/*`.
+    Prefix(String),
+}
+
+/// One `[service.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceParams {
+    /// The service's name.
+    pub name: Name,
+    /// How an endpoint is picked.
+    pub balance: Algorithm,
+    /// What of a request is hashed, for the algorithms that hash.
+    pub hash_key: HashKey,
+    /// Sticky sessions by cookie, if wanted.
+    pub sticky: Option<StickyParams>,
+    /// Endpoints as written; at least one. A host name stands for each of its addresses.
+    pub endpoints: Vec<EndpointParams>,
+    /// How often host names are resolved again.
+    pub resolve_interval: Duration,
+    /// How health is judged.
+    pub health: health::HealthParams,
+    /// What an active check asks; `None` when there are no active checks.
+    pub check: Option<CheckParams>,
+    /// New endpoints get their share little by little over this time; zero for at once.
+    pub slow_start: Duration,
+    /// When and how often a request is sent again; `None` never.
+    pub retry: Option<RetryParams>,
+    /// Time to connect to an endpoint.
+    pub connect_timeout: Duration,
+    /// Time for one try, from sending the request to the end of the response's head.
+    pub response_timeout: Duration,
+    /// Longest pause within a response body.
+    pub body_timeout: Duration,
+    /// Longest time without progress while the upstream does not read the request.
+    pub write_timeout: Duration,
+    /// The pools of connections to endpoints.
+    pub pool: PoolParams,
+    /// Largest response head in bytes.
+    pub head_bytes_max: NonZeroU32,
+    /// Whether the request's `Host` is passed on (`true`) or replaced by the endpoint's address as written.
+    pub keep_host: bool,
+}
+
+/// One entry of `endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointParams {
+    /// Address or host name, as written.
+    pub host: Host,
+    /// TCP port.
+    pub port: u16,
+    /// Share of the traffic relative to the other endpoints; 0 gets none but keeps sticky sessions.
+    pub weight: u16,
+    /// Used only while no other endpoint is available.
+    pub backup: bool,
+    /// Gets no new requests; those under way finish.
+    pub drain: bool,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A literal IPv4 or IPv6 address.
+    Address(std::net::IpAddr),
+    /// A host name to resolve, lower case.
+    Name(String),
+}
+
+/// What an active check asks of an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckParams {
+    /// The question.
+    pub kind: CheckKind,
+    /// Time between the starts of two checks of one endpoint, jittered by a tenth.
+    pub interval: Duration,
+    /// Time for a check to finish.
+    pub timeout: Duration,
+    /// Port to ask instead of the endpoint's own.
+    pub port: Option<u16>,
+}
+
+/// The question of an active check.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckKind {
+    /// A TCP connection can be made.
+    Tcp,
+    /// A GET is answered well.
+    Http {
+        /// Path and query, starting with `/`.
+        path: String,
+        /// `Host` to send; the endpoint's own when `None`.
+        host: Option<String>,
+        /// Statuses that count as healthy, inclusive.
+        statuses: Vec<(u16, u16)>,
+        /// Text that the first 64 KiB of the body must contain.
+        body_contains: Option<String>,
+    },
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    ClientIp,
+    /// The path without its query.
+    Path,
+    /// A header field, by lower-case name; requests without it are hashed by client address.
+    Header(String),
+    /// A cookie, by name; requests without it are hashed by client address.
+    Cookie(String),
+}
+
+/// Sticky sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyParams {
+    /// The cookie's name.
+    pub cookie: String,
+    /// Its lifetime; `None` for a session cookie.
+    pub ttl: Option<Duration>,
+}
+
+/// When and how often a request is sent again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryParams {
+    /// What is retried.
+    pub on: RetryOn,
+    /// Most tries after the first.
+    pub retries_max: u32,
+    /// Pause before a retry.
+    pub backoff: BackoffParams,
+    /// Share of requests that retries may add.
+    pub budget: BudgetParams,
+    /// Request bodies up to this size are kept so that they can be sent again.
+    pub body_bytes_max: u32,
+}
+
+/// Failures that are retried where it is safe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn {
+    /// A connection could not be made, or broke before the response head.
+    pub error: bool,
+    /// Connecting or the response head took too long.
+    pub timeout: bool,
+    /// The response head was not HTTP.
+    pub invalid_header: bool,
+    /// Response statuses, each 400 to 599.
+    pub statuses: Vec<u16>,
+}
+
+/// Pools of upstream connections. Every worker core has its own pool per endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolParams {
+    /// Most idle connections per endpoint and core.
+    pub idle_max: u32,
+    /// An idle connection is closed after this time.
+    pub idle_timeout: Duration,
+    /// Most connections per endpoint, all cores together.
+    pub connections_max: NonZeroU32,
+}
+
+/// A contradiction between parts of the parameters.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParamsError {
+    /// Two listeners, routes or services have one name.
+    #[error("{kind} {name}: the name is used twice")]
+    Duplicate {
+        /// `listener`, `route` or `service`.
+        kind: &'static str,
+        /// The name.
+        name: Name,
+    },
+    /// A route names a listener or service that does not exist.
+    #[error("route {route}: no {kind} is named {name}")]
+    Unknown {
+        /// The route.
+        route: Name,
+        /// `listener` or `service`.
+        kind: &'static str,
+        /// The name that is not there.
+        name: Name,
+    },
+    /// Two routes of a listener match the same requests.
+    #[error("route {second}: matches the same requests as route {first}")]
+    Shadowed {
+        /// The route that wins.
+        first: Name,
+        /// The route that would never be used.
+        second: Name,
+    },
+    /// Two listeners want one address.
+    #[error("listener {second}: {address} is taken by listener {first}")]
+    AddressTaken {
+        /// The address.
+        address: SocketAddr,
+        /// Who has it.
+        first: Name,
+        /// Who wants it too.
+        second: Name,
+    },
+}
+
+impl GatewayParams {
+    /// Checks what concerns several parts.
+    ///
+    /// # Errors
+    /// Every contradiction found, in the order of the parts.
+    pub fn new(
+        workers: NonZeroUsize,
+        drain_timeout: Duration,
+        listeners: Vec<ListenerParams>,
+        routes: Vec<RouteParams>,
+        services: Vec<ServiceParams>,
+    ) -> Result<Self, Vec<ParamsError>> {
+        let mut errors = Vec::new();
+        duplicates("listener", listeners.iter().map(|l| &l.name), &mut errors);
+        duplicates("route", routes.iter().map(|r| &r.name), &mut errors);
+        duplicates("service", services.iter().map(|s| &s.name), &mut errors);
+        taken_addresses(&listeners, &mut errors);
+        for (at, route) in routes.iter().enumerate() {
+            let mut unknown = |kind, name: &Name| {
+                errors.push(ParamsError::Unknown { route: route.name.clone(), kind, name: name.clone() });
+            };
+            if !listeners.iter().any(|l| l.name == route.listener) {
+                unknown("listener", &route.listener);
+            }
+            if !services.iter().any(|s| s.name == route.service) {
+                unknown("service", &route.service);
+            }
+            let same = |r: &&RouteParams| r.listener == route.listener && r.host == route.host && r.path == route.path;
+            if let Some(first) = routes[..at].iter().find(same) {
+                errors.push(ParamsError::Shadowed { first: first.name.clone(), second: route.name.clone() });
+            }
+        }
+        if errors.is_empty() { Ok(Self { workers, drain_timeout, listeners, routes, services }) } else { Err(errors) }
+    }
+
+    /// Worker cores, one thread each.
+    pub fn workers(&self) -> NonZeroUsize {
+        self.workers
+    }
+
+    /// Longest time that a stop waits for requests under way.
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The listeners, in the file's order.
+    pub fn listeners(&self) -> &[ListenerParams] {
+        &self.listeners
+    }
+
+    /// The routes, in the file's order.
+    pub fn routes(&self) -> &[RouteParams] {
+        &self.routes
+    }
+
+    /// The services, in the file's order.
+    pub fn services(&self) -> &[ServiceParams] {
+        &self.services
+    }
+}
+
+fn duplicates<'a>(kind: &'static str, names: impl Iterator<Item = &'a Name>, errors: &mut Vec<ParamsError>) {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            errors.push(ParamsError::Duplicate { kind, name: name.clone() });
+        }
+    }
+}
+
+fn taken_addresses(listeners: &[ListenerParams], errors: &mut Vec<ParamsError>) {
+    let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
+    for listener in listeners {
+        for &address in &listener.addresses {
+            // Port 0 asks the system for a free port, so two of them never meet.
+            let clash = taken.iter().find(|(other, _)| *other == address && address.port() != 0);
+            if let Some((_, first)) = clash {
+                let (first, second) = ((*first).clone(), listener.name.clone());
+                errors.push(ParamsError::AddressTaken { address, first, second });
+            }
+            taken.push((address, &listener.name));
+        }
+    }
+}
+
+impl Default for PoolParams {
+    fn default() -> Self {
+        // 32 idle connections a core cover the concurrency of most services; 60 s is below the keep-alive time of
+        // common servers (75 s in nginx), so that it is rarely the server that closes first.
+        Self {
+            idle_max: 32,
+            idle_timeout: Duration::from_secs(60),
+            connections_max: NonZeroU32::new(1024).expect("1024 is not zero"),
+        }
+    }
+}

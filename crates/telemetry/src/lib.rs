@@ -1,0 +1,3 @@
+//! telemetry
+mod params;
+pub use params::*;

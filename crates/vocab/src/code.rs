@@ -1,0 +1,165 @@
+use std::fmt;
+
+/// Who has to act on an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request cannot be served as it was sent.
+    Client,
+    /// The service behind the gateway failed.
+    Upstream,
+    /// The gateway itself refused, by a limit or because nothing is configured for the request.
+    Gateway,
+}
+
+/// Why the gateway answered instead of an upstream. The text is stable: it stands in error bodies, the access log and
+/// metric labels, and clients may match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorCode {
+    /// The request breaks HTTP's grammar or is ambiguous about where it ends.
+    BadRequest,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body is larger than the listener allows.
+    BodyTooLarge,
+    /// The request's head is larger, or has more fields, than the listener allows.
+    HeadTooLarge,
+    /// The request target is longer than the listener allows.
+    TargetTooLong,
+    /// The method, transfer coding or HTTP version is not implemented.
+    NotImplemented,
+    /// The `Expect` field asks for something other than `100-continue`.
+    ExpectationFailed,
+    /// No route matches the request.
+    NoRoute,
+    /// The service has no endpoint at all.
+    NoEndpoint,
+    /// The gateway holds as many connections or requests as it may.
+    Overloaded,
+    /// No connection to an upstream could be made.
+    UpstreamConnect,
+    /// An upstream did not accept a connection in time.
+    UpstreamConnectTimeout,
+    /// An upstream closed or reset the connection before its response head was complete.
+    UpstreamClosed,
+    /// An upstream did not answer in time.
+    UpstreamTimeout,
+    /// An upstream's response breaks HTTP's grammar or exceeds a limit.
+    UpstreamInvalid,
+    /// The gateway is stopping.
+    Draining,
+}
+
+impl ErrorCode {
+    /// Every code, for documentation and tests.
+    pub const ALL: [Self; 17] = [
+        Self::BadRequest,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::NotImplemented,
+        Self::ExpectationFailed,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::Overloaded,
+        Self::UpstreamConnect,
+        Self::UpstreamConnectTimeout,
+        Self::UpstreamClosed,
+        Self::UpstreamTimeout,
+        Self::UpstreamInvalid,
+        Self::Draining,
+    ];
+
+    /// The code as it appears outside, in `snake_case`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::NotImplemented => "not_implemented",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::NoRoute => "no_route",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Overloaded => "overloaded",
+            Self::UpstreamConnect => "upstream_connect",
+            Self::UpstreamConnectTimeout => "upstream_connect_timeout",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamInvalid => "upstream_invalid",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The HTTP status that answers a request which failed this way.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLarge => 431,
+            Self::NotImplemented => 501,
+            Self::ExpectationFailed => 417,
+            Self::NoRoute => 404,
+            Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
+            Self::NoEndpoint | Self::Overloaded | Self::Draining => 503,
+            Self::UpstreamConnectTimeout | Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// Who has to act.
+    pub const fn fault(self) -> Fault {
+        match self.status() {
+            502 | 504 => Fault::Upstream,
+            404 | 503 => Fault::Gateway,
+            _ => Fault::Client,
+        }
+    }
+
+    /// Whether the same request may be sent again without the risk that it takes effect twice, because the gateway
+    /// knows that no upstream received it.
+    pub const fn is_unsent(self) -> bool {
+        matches!(
+            self,
+            Self::NoEndpoint
+                | Self::Overloaded
+                | Self::UpstreamConnect
+                | Self::UpstreamConnectTimeout
+                | Self::Draining
+        )
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_text() {
+        let mut texts: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn faults_follow_the_status() {
+        let check = |code: ErrorCode, fault: Fault| assert_eq!(code.fault(), fault, "{code}");
+        check(ErrorCode::BadRequest, Fault::Client);
+        check(ErrorCode::UpstreamTimeout, Fault::Upstream);
+        check(ErrorCode::NoRoute, Fault::Gateway);
+        check(ErrorCode::Overloaded, Fault::Gateway);
+    }
+}

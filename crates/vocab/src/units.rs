@@ -1,0 +1,1 @@
+//! Units as people write them in configuration: durations, byte sizes, shares.
