@@ -1,0 +1,202 @@
+//! Writes the counted objects as metric rows, from within a `prometheus_client` collector.
+//!
+//! Each function writes whole families: the head of each, then one row per label set. Rows that never counted anything
+//! are left out, so that the output stays as small as the traffic is plain. A label set must come once only per scrape;
+//! Prometheus refuses a page that repeats one.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use vocab::ErrorCode;
+
+use crate::family::{self, Family};
+use crate::histogram::HistogramTotals;
+use crate::label::{
+    CLASSES, ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason, slot_status,
+};
+use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
+
+/// An endpoint's labels: its service's name, and its address as configured or resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointLabels<'a> {
+    /// The service's name.
+    pub service: &'a str,
+    /// The endpoint's address.
+    pub instance: &'a str,
+}
+
+/// Writes `http_requests_total` and `http_request_duration_seconds`. Each row is a route's name and its counts.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes(rows: &[(&str, &RouteMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_REQUESTS.start(encoder)?;
+    for (route, metrics) in rows {
+        for method in Method::ALL {
+            for (slot, &count) in metrics.statuses(method).iter().enumerate() {
+                let mut digits = itoa::Buffer::new();
+                let status = slot_status(slot).map_or("other", |status| digits.format(status));
+                counter(&mut family, &[("method", method.as_str()), ("endpoint", route), ("status", status)], count)?;
+            }
+        }
+    }
+    let mut family = family::HTTP_REQUEST_DURATION.start(encoder)?;
+    for (route, metrics) in rows {
+        for method in Method::ALL {
+            histogram(&mut family, &[("method", method.as_str()), ("endpoint", route)], &metrics.durations(method))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the `listener_*` families. Each row is a listener's name and its counts.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn listeners(rows: &[(&str, &ListenerMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut plain = |family: &Family, value: fn(&ListenerMetrics) -> u64| {
+        let mut family = family.start(encoder)?;
+        rows.iter().try_for_each(|(name, metrics)| counter(&mut family, &[("listener", *name)], value(metrics)))
+    };
+    plain(&family::LISTENER_ACCEPTED, ListenerMetrics::accepted)?;
+    plain(&family::LISTENER_RECEIVED, ListenerMetrics::bytes_received)?;
+    plain(&family::LISTENER_SENT, ListenerMetrics::bytes_sent)?;
+    let mut family = family::LISTENER_REFUSED.start(encoder)?;
+    for (name, metrics) in rows {
+        for &reason in RefusedReason::ALL {
+            let labels = [("listener", *name), ("reason", reason.as_str())];
+            counter(&mut family, &labels, metrics.refusals(reason))?;
+        }
+    }
+    let mut family = family::LISTENER_ERRORS.start(encoder)?;
+    for (name, metrics) in rows {
+        for code in ErrorCode::ALL {
+            counter(&mut family, &[("listener", *name), ("code", code.as_str())], metrics.errors(code))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the `upstream_*` families that are counted. Each row is an endpoint's labels and its counts.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn endpoints(rows: &[(EndpointLabels<'_>, &EndpointMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::UPSTREAM_RESPONSES.start(encoder)?;
+    for (at, metrics) in rows {
+        for (class, label) in CLASSES.into_iter().enumerate() {
+            counter(&mut family, &at.with("class", label), metrics.responses_of_class(class))?;
+        }
+    }
+    let mut family = family::UPSTREAM_FAILURES.start(encoder)?;
+    for (at, metrics) in rows {
+        for &kind in FailureKind::ALL {
+            counter(&mut family, &at.with("kind", kind.as_str()), metrics.failures(kind))?;
+        }
+    }
+    let mut family = family::UPSTREAM_LATENCY.start(encoder)?;
+    for (at, metrics) in rows {
+        histogram(&mut family, &at.pairs(), &metrics.latency())?;
+    }
+    let mut family = family::UPSTREAM_CONNECTS.start(encoder)?;
+    for (at, metrics) in rows {
+        counter(&mut family, &at.pairs(), metrics.connects())?;
+    }
+    let mut family = family::UPSTREAM_REUSES.start(encoder)?;
+    for (at, metrics) in rows {
+        counter(&mut family, &at.pairs(), metrics.reuses())?;
+    }
+    let mut family = family::UPSTREAM_CHECKS.start(encoder)?;
+    for (at, metrics) in rows {
+        let (passed, failed) = metrics.checks();
+        counter(&mut family, &at.with("result", "passed"), passed)?;
+        counter(&mut family, &at.with("result", "failed"), failed)?;
+    }
+    let mut family = family::UPSTREAM_CHANGES.start(encoder)?;
+    for (at, metrics) in rows {
+        for &change in HealthChange::ALL {
+            counter(&mut family, &at.with("change", change.as_str()), metrics.health_changes(change))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the `service_*` families. Each row is a service's name and its counts.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn services(rows: &[(&str, &ServiceMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::SERVICE_RETRIES.start(encoder)?;
+    for (name, metrics) in rows {
+        for &reason in RetryReason::ALL {
+            let labels = [("service", *name), ("reason", reason.as_str())];
+            counter(&mut family, &labels, metrics.retries(reason))?;
+        }
+    }
+    let mut family = family::SERVICE_RETRIES_REFUSED.start(encoder)?;
+    for (name, metrics) in rows {
+        counter(&mut family, &[("service", *name)], metrics.retries_refused())?;
+    }
+    let mut family = family::SERVICE_PICK_FAILURES.start(encoder)?;
+    for (name, metrics) in rows {
+        counter(&mut family, &[("service", *name)], metrics.pick_failures())?;
+    }
+    Ok(())
+}
+
+/// Writes `active_connections`. Each row is a service (or listener), whose connections they are, and how many; zero is
+/// written too, because a level of zero says something.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn active_connections(rows: &[(&str, ConnectionType, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::ACTIVE_CONNECTIONS.start(encoder)?;
+    rows.iter().try_for_each(|(service, kind, connections)| {
+        let labels = [("service", *service), ("type", kind.as_str())];
+        family.encode_family(&labels)?.encode_gauge(connections)
+    })
+}
+
+/// Writes `upstream_healthy` and `upstream_in_flight`. Each row is an endpoint's labels, whether its health lets it be
+/// picked, and its requests under way.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn endpoint_states(rows: &[(EndpointLabels<'_>, bool, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::UPSTREAM_HEALTHY.start(encoder)?;
+    for (at, healthy, _) in rows {
+        family.encode_family(&at.pairs())?.encode_gauge(&u64::from(*healthy))?;
+    }
+    let mut family = family::UPSTREAM_IN_FLIGHT.start(encoder)?;
+    for (at, _, in_flight) in rows {
+        family.encode_family(&at.pairs())?.encode_gauge(in_flight)?;
+    }
+    Ok(())
+}
+
+impl<'a> EndpointLabels<'a> {
+    fn pairs(self) -> [(&'static str, &'a str); 2] {
+        [("service", self.service), ("instance", self.instance)]
+    }
+
+    fn with(self, label: &'static str, value: &'a str) -> [(&'static str, &'a str); 3] {
+        [("service", self.service), ("instance", self.instance), (label, value)]
+    }
+}
+
+/// One row of a counter, unless it is zero.
+pub(crate) fn counter(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, count: u64) -> fmt::Result {
+    if count == 0 {
+        return Ok(());
+    }
+    family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+/// One histogram, unless it is empty.
+fn histogram(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, totals: &HistogramTotals) -> fmt::Result {
+    if totals.count() == 0 {
+        return Ok(());
+    }
+    let buckets = totals.buckets();
+    family.encode_family(labels)?.encode_histogram::<NoLabelSet>(totals.sum_seconds(), totals.count(), &buckets, None)
+}

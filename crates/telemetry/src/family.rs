@@ -1,0 +1,177 @@
+//! The metric families that Tenfold exposes: names, labels and meaning, in one place.
+//!
+//! Names follow Prometheus' conventions: base units, the unit as a suffix, `_total` for counters. `docs/metrics.md` is
+//! made from this table and a test holds it to that.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+/// What kind of family it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Durations in buckets.
+    Histogram,
+    /// A constant 1 whose labels are the message; its name ends in `_info`.
+    Info,
+}
+
+/// One metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// Name without unit and without `_total` or `_info`, as the encoder wants it.
+    stem: &'static str,
+    unit: Option<Unit>,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+impl Family {
+    /// The full name, as it is scraped.
+    pub fn name(&self) -> String {
+        let unit = self.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        format!("{}{unit}{suffix}", self.stem)
+    }
+
+    /// What kind of family it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its labels' names.
+    pub fn labels(&self) -> &'static [&'static str] {
+        self.labels
+    }
+
+    /// What it means, in a sentence.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+
+    /// Writes the family's head and returns the encoder of its rows.
+    pub(crate) fn start<'s>(&'s self, encoder: &'s mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'s>, fmt::Error> {
+        let kind = match self.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+            Kind::Info => MetricType::Info,
+        };
+        encoder.encode_descriptor(self.stem, self.help, self.unit.as_ref(), kind)
+    }
+}
+
+impl Kind {
+    /// The kind as documentation calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+}
+
+macro_rules! families {
+    ($($id:ident = $kind:ident $stem:literal $unit:expr, [$($label:literal),*], $help:literal;)+) => {
+        $(pub(crate) static $id: Family =
+            Family { stem: $stem, unit: $unit, kind: Kind::$kind, labels: &[$($label),*], help: $help };)+
+
+        /// Every family, in the order of the documentation.
+        pub static ALL: &[&Family] = &[$(&$id),+];
+    };
+}
+
+const NONE: Option<Unit> = None;
+const SECONDS: Option<Unit> = Some(Unit::Seconds);
+const BYTES: Option<Unit> = Some(Unit::Bytes);
+
+families! {
+    HTTP_REQUESTS = Counter "http_requests" NONE, ["method", "endpoint", "status"],
+        "Finished requests. The endpoint is the route's name, the status what the client got.";
+    HTTP_REQUEST_DURATION = Histogram "http_request_duration" SECONDS, ["method", "endpoint"],
+        "Time from the end of a request's head to the end of the exchange.";
+    ACTIVE_CONNECTIONS = Gauge "active_connections" NONE, ["service", "type"],
+        "Open connections: of clients (the service is then the listener's name), and to upstreams, active or idle.";
+    LISTENER_ACCEPTED = Counter "listener_connections_accepted" NONE, ["listener"],
+        "Client connections accepted.";
+    LISTENER_REFUSED = Counter "listener_connections_refused" NONE, ["listener", "reason"],
+        "Client connections closed without being served.";
+    LISTENER_ERRORS = Counter "listener_errors" NONE, ["listener", "code"],
+        "Requests that the gateway answered by itself or broke off, by error code.";
+    LISTENER_RECEIVED = Counter "listener_received" BYTES, ["listener"],
+        "Bytes read from clients, heads included.";
+    LISTENER_SENT = Counter "listener_sent" BYTES, ["listener"],
+        "Bytes written to clients, heads included.";
+    UPSTREAM_RESPONSES = Counter "upstream_responses" NONE, ["service", "instance", "class"],
+        "Responses of an endpoint, by class of status.";
+    UPSTREAM_FAILURES = Counter "upstream_failures" NONE, ["service", "instance", "kind"],
+        "Tries at an endpoint that failed before its response head was complete.";
+    UPSTREAM_LATENCY = Histogram "upstream_response_duration" SECONDS, ["service", "instance"],
+        "Time from sending a request to an endpoint to the end of its response head.";
+    UPSTREAM_CONNECTS = Counter "upstream_connects" NONE, ["service", "instance"],
+        "Connections made to an endpoint.";
+    UPSTREAM_REUSES = Counter "upstream_connection_reuses" NONE, ["service", "instance"],
+        "Requests sent to an endpoint on a connection that was open already.";
+    UPSTREAM_HEALTHY = Gauge "upstream_healthy" NONE, ["service", "instance"],
+        "1 while an endpoint may be picked as far as its health goes, otherwise 0.";
+    UPSTREAM_IN_FLIGHT = Gauge "upstream_in_flight" NONE, ["service", "instance"],
+        "Requests at an endpoint now.";
+    UPSTREAM_CHECKS = Counter "upstream_health_checks" NONE, ["service", "instance", "result"],
+        "Active health checks of an endpoint.";
+    UPSTREAM_CHANGES = Counter "upstream_health_changes" NONE, ["service", "instance", "change"],
+        "Changes of an endpoint's health.";
+    SERVICE_RETRIES = Counter "service_retries" NONE, ["service", "reason"],
+        "Requests that were sent again.";
+    SERVICE_RETRIES_REFUSED = Counter "service_retries_refused" NONE, ["service"],
+        "Retries that were wanted and safe, but that the retry budget refused.";
+    SERVICE_PICK_FAILURES = Counter "service_pick_failures" NONE, ["service"],
+        "Requests for which no endpoint could be picked.";
+    RELOADS = Counter "config_reloads" NONE, ["result"],
+        "Configurations applied while running, and those refused.";
+    RELOAD_TIMESTAMP = Gauge "config_last_reload_success_timestamp" SECONDS, [],
+        "When the running configuration was applied, in seconds since 1970.";
+    ACCESS_LINES = Counter "access_log_lines" NONE, [],
+        "Lines of the access log that were written.";
+    ACCESS_DROPPED = Counter "access_log_dropped" NONE, [],
+        "Lines of the access log that were not written, because the log was behind or failed.";
+    ACCESS_WRITE_ERRORS = Counter "access_log_write_errors" NONE, [],
+        "Writes to the access log that failed.";
+    LOG_DROPPED = Counter "log_dropped" NONE, [],
+        "Lines of the program's own log that were not written, because standard error was behind.";
+    PROCESS_CPU = Counter "process_cpu" SECONDS, [],
+        "CPU time of this process, user and system.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory" BYTES, [],
+        "Resident memory of this process.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" NONE, [],
+        "Open file descriptors of this process.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" NONE, [],
+        "Most file descriptors that this process may open.";
+    PROCESS_START = Gauge "process_start_time" SECONDS, [],
+        "When this process started, in seconds since 1970.";
+    BUILD = Info "tenfold_build" NONE, ["version"],
+        "The version that runs.";
+}
+
+/// The table of `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut table = String::from("| family | type | labels | meaning |\n|---|---|---|---|\n");
+    for family in ALL {
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        table +=
+            &format!("| `{}` | {} | {} | {} |\n", family.name(), family.kind.as_str(), labels.join(", "), family.help);
+    }
+    table
+}

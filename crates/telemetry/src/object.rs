@@ -1,0 +1,323 @@
+//! What is counted about a listener, a route, a service and an endpoint.
+//!
+//! The gateway makes one object of these per configured name, keeps it across reloads, and hands it to the scrape
+//! together with its labels (see [`crate::encode`]). Methods that take `core` belong to the thread that owns that core's
+//! shard; methods that take none are for readers, or name their one writer.
+
+use std::sync::OnceLock;
+
+use vocab::ErrorCode;
+
+use crate::cell::{Counter, Gauge, Sharded};
+use crate::histogram::{Histogram, HistogramTotals};
+use crate::label::{CLASSES, FailureKind, HealthChange, Method, RefusedReason, RetryReason, STATUS_SLOTS};
+use crate::label::{class_slot, status_slot};
+
+/// Requests of one route: how many by method and status, and how long they took by method.
+#[derive(Debug)]
+pub struct RouteMetrics(Sharded<[OnceLock<Box<MethodCells>>; Method::ALL.len()]>);
+
+/// Made when a method is first seen: most routes see two or three of the ten.
+#[derive(Debug)]
+pub(crate) struct MethodCells {
+    statuses: [Counter; STATUS_SLOTS],
+    duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Nothing counted yet, for `cores` writers.
+    pub fn new(cores: usize) -> Self {
+        Self(Sharded::new(cores, || std::array::from_fn(|_| OnceLock::new())))
+    }
+
+    /// Counts a finished request: the status that the client got, and the time in microseconds from the end of the
+    /// request's head to the end of the exchange.
+    #[inline]
+    pub fn record(&self, core: usize, method: Method, status: u16, micros: u64) {
+        let cells = self.0.core(core)[method as usize].get_or_init(MethodCells::boxed);
+        cells.statuses[status_slot(status)].increment();
+        cells.duration.record_micros(micros);
+    }
+
+    /// Requests counted so far.
+    pub fn requests(&self) -> u64 {
+        Method::ALL.iter().map(|&method| self.durations(method).count()).sum()
+    }
+
+    /// Counts by status slot of a method, all cores together.
+    pub(crate) fn statuses(&self, method: Method) -> [u64; STATUS_SLOTS] {
+        let mut sums = [0; STATUS_SLOTS];
+        for cells in self.seen(method) {
+            sums.iter_mut().zip(&cells.statuses).for_each(|(sum, count)| *sum += count.value());
+        }
+        sums
+    }
+
+    /// Durations of a method, all cores together.
+    pub(crate) fn durations(&self, method: Method) -> HistogramTotals {
+        let mut totals = HistogramTotals::default();
+        self.seen(method).for_each(|cells| cells.duration.add_to(&mut totals));
+        totals
+    }
+
+    fn seen(&self, method: Method) -> impl Iterator<Item = &MethodCells> {
+        self.0.iter().filter_map(move |methods| methods[method as usize].get()).map(Box::as_ref)
+    }
+}
+
+impl MethodCells {
+    fn boxed() -> Box<Self> {
+        let statuses = std::array::from_fn(|_| Counter::default());
+        Box::new(Self { statuses, duration: Histogram::default() })
+    }
+}
+
+/// What a listener accepted, refused and carried.
+#[derive(Debug)]
+pub struct ListenerMetrics(Sharded<ListenerCells>);
+
+#[derive(Debug, Default)]
+struct ListenerCells {
+    accepted: Counter,
+    open: Gauge,
+    refused: [Counter; RefusedReason::ALL.len()],
+    errors: [Counter; ErrorCode::ALL.len()],
+    bytes_in: Counter,
+    bytes_out: Counter,
+}
+
+impl ListenerMetrics {
+    /// Nothing counted yet, for `cores` writers.
+    pub fn new(cores: usize) -> Self {
+        Self(Sharded::new(cores, ListenerCells::default))
+    }
+
+    /// Counts a client connection that will be served.
+    #[inline]
+    pub fn opened(&self, core: usize) {
+        let cells = self.0.core(core);
+        cells.accepted.increment();
+        cells.open.add(1);
+    }
+
+    /// Counts the end of a connection that was [`Self::opened`], on whichever core.
+    #[inline]
+    pub fn closed(&self, core: usize) {
+        self.0.core(core).open.add(-1);
+    }
+
+    /// Counts a connection that was closed without being served.
+    #[inline]
+    pub fn refused(&self, core: usize, reason: RefusedReason) {
+        self.0.core(core).refused[reason as usize].increment();
+    }
+
+    /// Counts an answer that the gateway gave by itself, or a connection that it broke off, with the reason.
+    #[inline]
+    pub fn error(&self, core: usize, code: ErrorCode) {
+        self.0.core(core).errors[code as usize].increment();
+    }
+
+    /// Counts bytes read from clients, heads included.
+    #[inline]
+    pub fn received(&self, core: usize, bytes: u64) {
+        self.0.core(core).bytes_in.add(bytes);
+    }
+
+    /// Counts bytes written to clients, heads included.
+    #[inline]
+    pub fn sent(&self, core: usize, bytes: u64) {
+        self.0.core(core).bytes_out.add(bytes);
+    }
+
+    /// Client connections open now.
+    pub fn open(&self) -> u64 {
+        let level: i64 = self.0.iter().map(|cells| cells.open.value()).sum();
+        // Shards are read one after another, so a connection that moves meanwhile may count as minus one.
+        u64::try_from(level).unwrap_or(0)
+    }
+
+    /// Client connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.0.sum(|cells| cells.accepted.value())
+    }
+
+    /// Connections refused so far for a reason.
+    pub fn refusals(&self, reason: RefusedReason) -> u64 {
+        self.0.sum(|cells| cells.refused[reason as usize].value())
+    }
+
+    /// Errors so far with a code.
+    pub fn errors(&self, code: ErrorCode) -> u64 {
+        self.0.sum(|cells| cells.errors[code as usize].value())
+    }
+
+    /// Bytes read from clients so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.0.sum(|cells| cells.bytes_in.value())
+    }
+
+    /// Bytes written to clients so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.sum(|cells| cells.bytes_out.value())
+    }
+}
+
+/// What one endpoint of a service was asked and how it did.
+#[derive(Debug)]
+pub struct EndpointMetrics {
+    cores: Sharded<EndpointCells>,
+    changes: [Counter; HealthChange::ALL.len()],
+    checks_passed: Counter,
+    checks_failed: Counter,
+}
+
+#[derive(Debug, Default)]
+struct EndpointCells {
+    classes: [Counter; CLASSES.len()],
+    failures: [Counter; FailureKind::ALL.len()],
+    connects: Counter,
+    reused: Counter,
+    latency: Histogram,
+}
+
+impl EndpointMetrics {
+    /// Nothing counted yet, for `cores` writers.
+    pub fn new(cores: usize) -> Self {
+        Self {
+            cores: Sharded::new(cores, EndpointCells::default),
+            changes: Default::default(),
+            checks_passed: Counter::default(),
+            checks_failed: Counter::default(),
+        }
+    }
+
+    /// Counts a response: its status, and the time in microseconds from sending the request to the end of the
+    /// response's head.
+    #[inline]
+    pub fn response(&self, core: usize, status: u16, micros: u64) {
+        let cells = self.cores.core(core);
+        cells.classes[class_slot(status)].increment();
+        cells.latency.record_micros(micros);
+    }
+
+    /// Counts a try that failed before a response head was complete.
+    #[inline]
+    pub fn failure(&self, core: usize, kind: FailureKind) {
+        self.cores.core(core).failures[kind as usize].increment();
+    }
+
+    /// Counts a new connection to the endpoint.
+    #[inline]
+    pub fn connected(&self, core: usize) {
+        self.cores.core(core).connects.increment();
+    }
+
+    /// Counts a request that was sent on a connection that had served another before.
+    #[inline]
+    pub fn reused(&self, core: usize) {
+        self.cores.core(core).reused.increment();
+    }
+
+    /// Counts a change of health. Only the control plane's thread may call this.
+    pub fn health_changed(&self, change: HealthChange) {
+        self.changes[change as usize].increment();
+    }
+
+    /// Counts an active check. Only the control plane's thread may call this.
+    pub fn checked(&self, passed: bool) {
+        if passed { self.checks_passed.increment() } else { self.checks_failed.increment() }
+    }
+
+    /// Tries so far: responses and failures together.
+    pub fn requests(&self) -> u64 {
+        let responses: u64 = (0..CLASSES.len()).map(|class| self.responses_of_class(class)).sum();
+        responses + FailureKind::ALL.iter().map(|&kind| self.failures(kind)).sum::<u64>()
+    }
+
+    /// Tries so far that failed in a way.
+    pub fn failures(&self, kind: FailureKind) -> u64 {
+        self.cores.sum(|cells| cells.failures[kind as usize].value())
+    }
+
+    /// Connections made so far.
+    pub fn connects(&self) -> u64 {
+        self.cores.sum(|cells| cells.connects.value())
+    }
+
+    /// Requests sent so far on a connection that was open already.
+    pub fn reuses(&self) -> u64 {
+        self.cores.sum(|cells| cells.reused.value())
+    }
+
+    /// Active checks so far: passed and failed.
+    pub fn checks(&self) -> (u64, u64) {
+        (self.checks_passed.value(), self.checks_failed.value())
+    }
+
+    /// Changes of health so far.
+    pub fn health_changes(&self, change: HealthChange) -> u64 {
+        self.changes[change as usize].value()
+    }
+
+    pub(crate) fn responses_of_class(&self, class: usize) -> u64 {
+        self.cores.sum(|cells| cells.classes[class].value())
+    }
+
+    pub(crate) fn latency(&self) -> HistogramTotals {
+        let mut totals = HistogramTotals::default();
+        self.cores.iter().for_each(|cells| cells.latency.add_to(&mut totals));
+        totals
+    }
+}
+
+/// What a service did beyond its single endpoints.
+#[derive(Debug)]
+pub struct ServiceMetrics(Sharded<ServiceCells>);
+
+#[derive(Debug, Default)]
+struct ServiceCells {
+    retries: [Counter; RetryReason::ALL.len()],
+    budget_refused: Counter,
+    pick_failures: Counter,
+}
+
+impl ServiceMetrics {
+    /// Nothing counted yet, for `cores` writers.
+    pub fn new(cores: usize) -> Self {
+        Self(Sharded::new(cores, ServiceCells::default))
+    }
+
+    /// Counts a request that was sent again.
+    #[inline]
+    pub fn retried(&self, core: usize, reason: RetryReason) {
+        self.0.core(core).retries[reason as usize].increment();
+    }
+
+    /// Counts a retry that was wanted and safe, but that the budget refused.
+    #[inline]
+    pub fn retry_refused(&self, core: usize) {
+        self.0.core(core).budget_refused.increment();
+    }
+
+    /// Counts a request for which no endpoint could be picked.
+    #[inline]
+    pub fn pick_failed(&self, core: usize) {
+        self.0.core(core).pick_failures.increment();
+    }
+
+    /// Retries so far for a reason.
+    pub fn retries(&self, reason: RetryReason) -> u64 {
+        self.0.sum(|cells| cells.retries[reason as usize].value())
+    }
+
+    /// Retries refused by the budget so far.
+    pub fn retries_refused(&self) -> u64 {
+        self.0.sum(|cells| cells.budget_refused.value())
+    }
+
+    /// Requests so far for which no endpoint could be picked.
+    pub fn pick_failures(&self) -> u64 {
+        self.0.sum(|cells| cells.pick_failures.value())
+    }
+}
