@@ -1,0 +1,254 @@
+//! The access log against real files, pipes and full disks.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use telemetry::{AccessEntry, AccessLog, AccessLogTarget, AccessLogTotals, CoreAccessLog};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A folder of its own for a test, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("telemetry-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn entry(path: &str) -> AccessEntry<'_> {
+    AccessEntry {
+        time: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        client: "127.0.0.1".parse().expect("an address"),
+        method: b"GET",
+        host: b"shop.example",
+        path: path.as_bytes(),
+        status: Some(200),
+        bytes_in: 0,
+        bytes_out: 10,
+        duration_micros: 100,
+        listener: "web",
+        route: Some("api"),
+        service: Some("backend"),
+        upstream: Some("10.0.0.1:80".parse().expect("an address")),
+        tries: 1,
+        request_id: b"0123456789abcdef",
+        error: None,
+    }
+}
+
+fn start(target: &Path) -> (AccessLog, CoreAccessLog) {
+    let log = AccessLog::start(&AccessLogTarget::File(target.to_owned()), 1).expect("the log starts");
+    let core = log.for_core();
+    (log, core)
+}
+
+/// Recorded lines of a log's text, and the lines that its notices call missing.
+fn parse(text: &str) -> (u64, u64) {
+    let (mut lines, mut missing) = (0, 0);
+    for line in text.lines() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        match json["event"].as_str() {
+            Some("access_log_dropped") => missing += json["lines"].as_u64().expect("a count"),
+            Some(other) => panic!("unknown event {other}"),
+            None => lines += 1,
+        }
+    }
+    (lines, missing)
+}
+
+fn wait_for(log: &AccessLog, done: impl Fn(AccessLogTotals) -> bool) -> AccessLogTotals {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let totals = log.totals();
+        if done(totals) {
+            return totals;
+        }
+        assert!(Instant::now() < deadline, "still {totals:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn lines_of_all_cores_arrive_whole() {
+    let folder = Folder::new("whole");
+    let path = folder.file("access.log");
+    let log = AccessLog::start(&AccessLogTarget::File(path.clone()), 2).expect("the log starts");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut core = log.for_core();
+            scope.spawn(move || {
+                for _ in 0..2_000 {
+                    core.record(&entry("/x"));
+                    // Slower than the disk, so that nothing is dropped.
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+            });
+        }
+    });
+    assert!(log.shutdown(SOON));
+    let (lines, missing) = parse(&fs::read_to_string(&path).expect("the log"));
+    let totals = log.totals();
+    assert_eq!((lines, missing), (totals.written, totals.dropped));
+    assert_eq!(lines + missing, 4_000);
+    assert_eq!(missing, 0);
+}
+
+#[test]
+fn a_tick_writes_what_a_quiet_core_recorded() {
+    let folder = Folder::new("tick");
+    let path = folder.file("access.log");
+    let (log, mut core) = start(&path);
+    core.record(&entry("/quiet"));
+    core.flush();
+    wait_for(&log, |totals| totals.written == 1);
+    assert!(fs::read_to_string(&path).expect("the log").contains("\"/quiet\""));
+}
+
+#[test]
+fn a_pipe_that_nobody_empties_blocks_no_request_and_every_drop_is_counted() {
+    let folder = Folder::new("pipe");
+    let path = folder.file("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
+    // Opened for both, so that opening does not wait for the other side.
+    let mut reader = File::options().read(true).write(true).open(&path).expect("the pipe's end");
+    let (log, mut core) = start(&path);
+
+    const LINES: u64 = 20_000;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..LINES {
+        let before = Instant::now();
+        core.record(&entry("/blocked"));
+        slowest = slowest.max(before.elapsed());
+    }
+    // A blocked record would wait for ever; the limit leaves room for a scheduler's pause on a busy machine.
+    assert!(slowest < Duration::from_secs(1), "a record took {slowest:?}");
+    assert!(log.totals().dropped > 0, "the pipe took everything");
+    assert!(!log.shutdown(Duration::from_millis(50)), "the writer cannot be done yet");
+
+    let collect = std::thread::spawn(move || {
+        let (mut text, mut chunk) = (Vec::new(), [0; 65_536]);
+        // The last line to come is a notice; everything before it is then there.
+        while !String::from_utf8_lossy(&text).contains("access_log_dropped") || text.last() != Some(&b'\n') {
+            let n = reader.read(&mut chunk).expect("the pipe");
+            text.extend_from_slice(&chunk[..n]);
+        }
+        String::from_utf8(text).expect("lines are UTF-8")
+    });
+    drop(core);
+    assert!(log.shutdown(SOON));
+    let (lines, missing) = parse(&collect.join().expect("the reader"));
+    let totals = log.totals();
+    assert_eq!(lines, totals.written);
+    assert_eq!(missing, totals.dropped);
+    assert_eq!(lines + missing, LINES);
+}
+
+#[test]
+fn a_pipe_without_reader_is_an_error_and_no_hang() {
+    let folder = Folder::new("no-reader");
+    let path = folder.file("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
+    let error = AccessLog::start(&AccessLogTarget::File(path.clone()), 1).expect_err("nobody reads");
+    assert!(error.to_string().starts_with(&format!("access log {}: ", path.display())), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_counted_and_stops_nothing() {
+    let (log, mut core) = start(Path::new("/dev/full"));
+    for _ in 0..10 {
+        core.record(&entry("/full"));
+        core.flush();
+    }
+    let totals = wait_for(&log, |totals| totals.dropped == 10);
+    assert_eq!(totals, AccessLogTotals { written: 0, dropped: 10, write_errors: totals.write_errors });
+    assert!(totals.write_errors >= 1, "{totals:?}");
+}
+
+#[test]
+fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
+    let folder = Folder::new("recovered");
+    let path = folder.file("access.log");
+    let (log, mut core) = start(Path::new("/dev/full"));
+    core.record(&entry("/lost"));
+    core.flush();
+    wait_for(&log, |totals| totals.dropped == 1);
+    log.set_target(&AccessLogTarget::File(path.clone())).expect("the file");
+    core.record(&entry("/kept"));
+    drop(core);
+    assert!(log.shutdown(SOON));
+    assert_eq!(parse(&fs::read_to_string(&path).expect("the log")), (1, 1));
+}
+
+#[test]
+fn reopening_follows_a_rotation() {
+    let folder = Folder::new("rotation");
+    let (path, old) = (folder.file("access.log"), folder.file("access.log.1"));
+    let (log, mut core) = start(&path);
+    core.record(&entry("/one"));
+    core.flush();
+    wait_for(&log, |totals| totals.written == 1);
+    fs::rename(&path, &old).expect("a rename");
+    log.reopen().expect("the file");
+    core.record(&entry("/two"));
+    drop(core);
+    assert!(log.shutdown(SOON));
+    assert!(fs::read_to_string(&old).expect("the old log").contains("\"/one\""));
+    let text = fs::read_to_string(&path).expect("the new log");
+    assert!(text.contains("\"/two\"") && !text.contains("\"/one\""), "{text}");
+}
+
+#[test]
+fn a_target_that_cannot_be_opened_leaves_the_old_one() {
+    let folder = Folder::new("kept");
+    let path = folder.file("access.log");
+    let (log, mut core) = start(&path);
+    let nowhere = AccessLogTarget::File(folder.file("no/such/folder/access.log"));
+    log.set_target(&nowhere).expect_err("there is no such folder");
+    core.record(&entry("/still"));
+    drop(core);
+    assert!(log.shutdown(SOON));
+    assert_eq!(log.totals().written, 1);
+}
+
+#[test]
+fn a_log_that_is_off_takes_no_lines_until_it_is_switched_on() {
+    let folder = Folder::new("off");
+    let path = folder.file("access.log");
+    let log = AccessLog::start(&AccessLogTarget::Off, 1).expect("the log starts");
+    let mut core = log.for_core();
+    assert!(!log.is_on());
+    core.record(&entry("/off"));
+    log.set_target(&AccessLogTarget::File(path.clone())).expect("the file");
+    core.record(&entry("/on"));
+    drop(core);
+    assert!(log.shutdown(SOON));
+    let text = fs::read_to_string(&path).expect("the log");
+    assert!(text.contains("\"/on\"") && !text.contains("\"/off\""), "{text}");
+    assert_eq!(log.totals(), AccessLogTotals { written: 1, dropped: 0, write_errors: 0 });
+}
+
+#[test]
+fn what_is_recorded_after_the_end_is_counted_as_dropped() {
+    let folder = Folder::new("after");
+    let (log, mut core) = start(&folder.file("access.log"));
+    assert!(log.shutdown(SOON));
+    core.record(&entry("/late"));
+    core.flush();
+    assert_eq!(log.totals().dropped, 1);
+}
