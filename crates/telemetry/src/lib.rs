@@ -6,14 +6,20 @@
 mod access;
 pub mod cell;
 pub mod encode;
+mod exposition;
 pub mod family;
 mod histogram;
 mod label;
+mod log;
 mod object;
 mod params;
+mod process;
 
 pub use access::{AccessEntry, AccessLog, AccessLogError, AccessLogTotals, CoreAccessLog};
+pub use exposition::Exposition;
 pub use histogram::{Histogram, HistogramTotals, LATENCY_BOUNDS_MICROS};
 pub use label::{ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason};
+pub use log::{LogError, LogHandle, init_logs};
 pub use object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
-pub use params::*;
+pub use params::{AccessLogTarget, LogFormat, LogLevel, LogParams};
+pub use process::{ProcessMetrics, ReloadMetrics};

@@ -1,0 +1,5 @@
+//! Prints the table of `docs/metrics.md`.
+
+fn main() {
+    print!("{}", telemetry::family::markdown());
+}

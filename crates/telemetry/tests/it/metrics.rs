@@ -1,0 +1,191 @@
+//! A whole scrape, and the page that documents its families.
+
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+use telemetry::encode::{self, EndpointLabels};
+use telemetry::{
+    AccessLog, AccessLogTarget, ConnectionType, EndpointMetrics, Exposition, FailureKind, HealthChange,
+    ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics,
+    family,
+};
+use vocab::ErrorCode;
+
+/// What the gateway keeps, in small.
+#[derive(Debug)]
+struct Objects {
+    route: RouteMetrics,
+    listener: ListenerMetrics,
+    endpoint: EndpointMetrics,
+    service: ServiceMetrics,
+}
+
+impl Objects {
+    fn new() -> Self {
+        Self {
+            route: RouteMetrics::new(2),
+            listener: ListenerMetrics::new(2),
+            endpoint: EndpointMetrics::new(2),
+            service: ServiceMetrics::new(2),
+        }
+    }
+}
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = EndpointLabels { service: "backend", instance: "10.0.0.1:80" };
+        encode::routes(&[("api", &self.route)], &mut encoder)?;
+        encode::listeners(&[("web", &self.listener)], &mut encoder)?;
+        encode::endpoints(&[(labels, &self.endpoint)], &mut encoder)?;
+        encode::services(&[("backend", &self.service)], &mut encoder)?;
+        let connections = [("web", ConnectionType::Client, self.listener.open())];
+        encode::active_connections(&connections, &mut encoder)?;
+        encode::endpoint_states(&[(labels, true, 3)], &mut encoder)
+    }
+}
+
+fn page(collector: impl Collector, format: Exposition) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
+    format.page(&registry).expect("a page")
+}
+
+/// The rows of a page, without heads.
+fn rows(page: &str) -> Vec<&str> {
+    page.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn what_was_counted_on_any_core_is_in_the_rows() {
+    let objects = Objects::new();
+    objects.route.record(0, Method::Get, 200, 400);
+    objects.route.record(1, Method::Get, 200, 3_000);
+    objects.route.record(1, Method::Post, 599, 20_000_000);
+    objects.listener.opened(0);
+    objects.listener.opened(1);
+    objects.listener.closed(0);
+    objects.listener.refused(1, RefusedReason::ConnectionsMax);
+    objects.listener.error(0, ErrorCode::NoRoute);
+    objects.listener.received(0, 100);
+    objects.listener.sent(1, 250);
+    objects.endpoint.response(0, 503, 700);
+    objects.endpoint.failure(1, FailureKind::ConnectTimeout);
+    objects.endpoint.connected(0);
+    objects.endpoint.reused(0);
+    objects.endpoint.checked(true);
+    objects.endpoint.health_changed(HealthChange::Ejected);
+    objects.service.retried(0, RetryReason::Status);
+    objects.service.retry_refused(1);
+    objects.service.pick_failed(0);
+    assert_eq!((objects.route.requests(), objects.endpoint.requests()), (3, 2));
+
+    let page = page(objects, Exposition::OpenMetrics);
+    let rows = rows(&page);
+    let expected = [
+        "http_requests_total{method=\"GET\",endpoint=\"api\",status=\"200\"} 2",
+        "http_requests_total{method=\"POST\",endpoint=\"api\",status=\"other\"} 1",
+        "http_request_duration_seconds_count{method=\"GET\",endpoint=\"api\"} 2",
+        "http_request_duration_seconds_sum{method=\"GET\",endpoint=\"api\"} 0.0034",
+        "http_request_duration_seconds_bucket{le=\"0.0005\",method=\"GET\",endpoint=\"api\"} 1",
+        "http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\",endpoint=\"api\"} 2",
+        "http_request_duration_seconds_bucket{le=\"10.0\",method=\"POST\",endpoint=\"api\"} 0",
+        "http_request_duration_seconds_bucket{le=\"+Inf\",method=\"POST\",endpoint=\"api\"} 1",
+        "listener_connections_accepted_total{listener=\"web\"} 2",
+        "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
+        "listener_errors_total{listener=\"web\",code=\"no_route\"} 1",
+        "listener_received_bytes_total{listener=\"web\"} 100",
+        "listener_sent_bytes_total{listener=\"web\"} 250",
+        "upstream_responses_total{service=\"backend\",instance=\"10.0.0.1:80\",class=\"5xx\"} 1",
+        "upstream_failures_total{service=\"backend\",instance=\"10.0.0.1:80\",kind=\"connect_timeout\"} 1",
+        "upstream_response_duration_seconds_count{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
+        "upstream_connects_total{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
+        "upstream_connection_reuses_total{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
+        "upstream_health_checks_total{service=\"backend\",instance=\"10.0.0.1:80\",result=\"passed\"} 1",
+        "upstream_health_changes_total{service=\"backend\",instance=\"10.0.0.1:80\",change=\"ejected\"} 1",
+        "service_retries_total{service=\"backend\",reason=\"status\"} 1",
+        "service_retries_refused_total{service=\"backend\"} 1",
+        "service_pick_failures_total{service=\"backend\"} 1",
+        "active_connections{service=\"web\",type=\"client\"} 1",
+        "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
+        "upstream_in_flight{service=\"backend\",instance=\"10.0.0.1:80\"} 3",
+    ];
+    for row in expected {
+        assert!(rows.contains(&row), "{row} is not in\n{page}");
+    }
+    // Beside these: three histograms with two plain rows and 15 buckets each, seven of whose rows are expected above.
+    assert_eq!(rows.len(), expected.len() + 3 * (2 + 15) - 7, "{page}");
+}
+
+#[test]
+fn what_never_happened_has_no_row() {
+    let page = page(Objects::new(), Exposition::OpenMetrics);
+    assert_eq!(
+        rows(&page),
+        [
+            "active_connections{service=\"web\",type=\"client\"} 0",
+            "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
+            "upstream_in_flight{service=\"backend\",instance=\"10.0.0.1:80\"} 3",
+        ]
+    );
+}
+
+#[test]
+fn every_family_of_the_table_is_scraped_under_its_name() {
+    let reloads = ReloadMetrics::default();
+    reloads.started(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    reloads.failed();
+    let log = AccessLog::start(&AccessLogTarget::Off, 1).expect("the log starts");
+    let program_log = telemetry::init_logs(&telemetry::LogParams::default()).expect("the only log of this process");
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Objects::new()));
+    registry.register_collector(Box::new(reloads));
+    registry.register_collector(Box::new(log));
+    registry.register_collector(Box::new(program_log));
+    registry.register_collector(Box::new(ProcessMetrics::new("1.2.3")));
+    let page = Exposition::Classic.page(&registry).expect("a page");
+
+    let kind = |family: &family::Family| match family.kind() {
+        family::Kind::Info => "gauge",
+        other => other.as_str(),
+    };
+    let mut expected: Vec<String> = family::ALL.iter().map(|f| format!("# TYPE {} {}", f.name(), kind(f))).collect();
+    let mut found: Vec<&str> = page.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    expected.sort();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(page.contains("\ntenfold_build_info{version=\"1.2.3\"} 1\n"), "{page}");
+    assert!(page.contains("\nconfig_reloads_total{result=\"failure\"} 1\n"), "{page}");
+    assert!(page.contains("\nconfig_last_reload_success_timestamp_seconds 1700000000.0\n"), "{page}");
+}
+
+#[test]
+fn the_process_measures_itself() {
+    let before = std::time::SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let page = page(ProcessMetrics::new("1"), Exposition::OpenMetrics);
+    let value = |name: &str| -> f64 {
+        let row = rows(&page).into_iter().find(|row| row.starts_with(&format!("{name} ")));
+        row.unwrap_or_else(|| panic!("no {name} in\n{page}"))
+            .split_once(' ')
+            .expect("a value")
+            .1
+            .parse()
+            .expect("a number")
+    };
+    assert!(value("process_resident_memory_bytes") > 500_000.0, "{page}");
+    assert!(value("process_open_fds") >= 3.0, "{page}");
+    assert!(value("process_max_fds") >= value("process_open_fds"), "{page}");
+    assert!(value("process_cpu_seconds_total") >= 0.0, "{page}");
+    let age = before - value("process_start_time_seconds");
+    assert!((-2.0..3_600.0).contains(&age), "started {age} s ago");
+}
+
+#[test]
+fn the_documentation_lists_every_family() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let text = std::fs::read_to_string(path).expect("docs/metrics.md");
+    let table: String = text.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect();
+    assert_eq!(table, family::markdown(), "make the table anew: cargo run -p telemetry --example families");
+}
