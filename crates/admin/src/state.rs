@@ -1,0 +1,36 @@
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+
+/// What the admin listener shows. Every method is called once per request for it and answers from memory: it neither
+/// waits nor blocks. Secrets are left out by whoever implements it.
+pub trait AdminState: Send + Sync + 'static {
+    /// The metrics to scrape.
+    fn registry(&self) -> &Registry;
+
+    /// The components that keep the process from serving; none when it is ready.
+    fn unready(&self) -> Vec<Unready>;
+
+    /// All services, an array of objects.
+    fn services(&self) -> Value;
+
+    /// One service with its endpoints; `None` when no service has this name.
+    fn service(&self, name: &str) -> Option<Value>;
+
+    /// All listeners, an array of objects.
+    fn listeners(&self) -> Value;
+
+    /// All routes, an array of objects, in the order in which they are matched.
+    fn routes(&self) -> Value;
+
+    /// The configuration in effect and the result of the last reload, with its error's text if it failed.
+    fn config(&self) -> Value;
+}
+
+/// A component that is not ready, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unready {
+    /// The component, as `service api` or `listener web`.
+    pub component: String,
+    /// What is missing.
+    pub reason: String,
+}
