@@ -1,0 +1,111 @@
+//! What the command line may say.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  tenfold demo                       See it at work: three instances, one of which dies and returns
+  tenfold completions bash           Print completions for a shell
+
+Exit codes:
+  0  done
+  1  the command failed; the reason is on standard error
+  2  the arguments were wrong";
+
+/// The scaling layer for backend services: one binary, one file.
+#[derive(Debug, Parser)]
+#[command(name = "tenfold", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// End when the process with this id, which must be the parent, ends.
+    #[arg(long, hide = true, global = true, value_name = "PID")]
+    pub(crate) parent: Option<u32>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it at work: three instances behind one address, while one dies and returns
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+
+    /// The sample server that `demo` runs three of
+    #[command(hide = true)]
+    DemoInstance(DemoInstanceArgs),
+
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+}
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  tenfold demo                       Run it, then stay up to be tried out, until Ctrl-C
+  tenfold demo --once                Run it and end
+  tenfold demo --once --seconds 8    The same in a hurry
+
+Exit codes:
+  0  every request was answered
+  1  a request failed, or the demo could not run
+  130  it was interrupted before its end";
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End after the traffic instead of staying up
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// How long traffic is sent
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(4..=3600))]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoInstanceArgs {
+    /// The name that it answers with
+    #[arg(long)]
+    pub(crate) name: String,
+
+    /// The port that it listens on, at 127.0.0.1
+    #[arg(long)]
+    pub(crate) port: u16,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tenfold completions bash > ~/.local/share/bash-completion/completions/tenfold
+  tenfold completions fish > ~/.config/fish/completions/tenfold.fish";
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_contradict_nothing() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_demo_has_bounds() {
+        let check = |text: &str, expected: bool| {
+            let parsed = Cli::try_parse_from(text.split(' '));
+            assert_eq!(parsed.is_ok(), expected, "{text}");
+        };
+        check("tenfold demo", true);
+        check("tenfold demo --once --seconds 4", true);
+        check("tenfold demo --seconds 3", false);
+        check("tenfold demo --seconds x", false);
+        check("tenfold demo extra", false);
+        check("tenfold", false);
+    }
+}

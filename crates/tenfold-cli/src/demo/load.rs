@@ -1,0 +1,96 @@
+//! The traffic: requests at fixed moments, whatever the answers do.
+//!
+//! Each request has a moment at which it is due, and its latency counts from then. A slow answer thus shows in the
+//! latency of the requests that had to wait behind it, as it would for people, and not as less traffic.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::http::Client;
+use super::stage::INSTANCES;
+use super::tally::Tally;
+
+/// Connections that are kept all the time.
+pub(super) const CONNECTIONS: usize = 16;
+
+/// Requests per second, over all connections.
+pub(super) const RATE: u32 = 2000;
+
+/// A request without an answer after this time has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Requests that may be due on one connection and not sent: twice what comes due while one runs out of patience.
+const BACKLOG_MAX: usize = 2 * PATIENCE.as_secs() as usize * RATE as usize / CONNECTIONS;
+
+/// Traffic under way.
+#[derive(Debug)]
+pub(super) struct Load(Vec<JoinHandle<()>>);
+
+impl Load {
+    /// Sends requests to `web` from `start` on, for `length`.
+    pub(super) fn start(
+        web: SocketAddr,
+        start: Instant,
+        length: Duration,
+        tally: &Rc<RefCell<Tally>>,
+    ) -> anyhow::Result<Self> {
+        let (queues, received): (Vec<_>, Vec<_>) = (0..CONNECTIONS).map(|_| channel(BACKLOG_MAX)).unzip();
+        // A thread of its own, because the runtime's timers are only good for milliseconds.
+        std::thread::Builder::new()
+            .name("pace".to_owned())
+            .spawn(move || pace(start.into_std(), length, &queues))
+            .context("demo: the thread that paces the traffic did not start")?;
+        let connections =
+            received.into_iter().map(|due| tokio::task::spawn_local(connection(web, due, Rc::clone(tally))));
+        Ok(Self(connections.collect()))
+    }
+
+    /// Waits for the last answer.
+    pub(super) async fn finish(self) {
+        for connection in self.0 {
+            connection.await.expect("a connection's task does not panic");
+        }
+    }
+}
+
+fn pace(start: std::time::Instant, length: Duration, queues: &[Sender<Instant>]) {
+    let total = (length.as_secs_f64() * f64::from(RATE)) as u32;
+    for n in 0..total {
+        let due = start + Duration::from_secs(1) * n / RATE;
+        std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+        // A full queue makes the pace wait; the requests keep the moments at which they were due.
+        if queues[n as usize % queues.len()].blocking_send(due.into()).is_err() {
+            return;
+        }
+    }
+}
+
+async fn connection(web: SocketAddr, mut due: Receiver<Instant>, tally: Rc<RefCell<Tally>>) {
+    let mut client = Client::new(web);
+    while let Some(due) = due.recv().await {
+        let result = ask(&mut client).await;
+        let latency = due.elapsed();
+        let mut tally = tally.borrow_mut();
+        match result {
+            Ok(instance) => tally.answered(instance, latency),
+            Err(error) => tally.failed_with(&format!("{error:#}")),
+        }
+    }
+}
+
+/// Sends one request and says which instance answered.
+async fn ask(client: &mut Client) -> anyhow::Result<usize> {
+    let answer = client.get("/hello", PATIENCE).await?;
+    anyhow::ensure!(answer.status == 200, "status {}", answer.status);
+    let body: Value = serde_json::from_slice(&answer.body).context("the answer is not JSON")?;
+    let name = body["instance"].as_str().context("the answer names no instance")?;
+    INSTANCES.iter().position(|instance| *instance == name).context("an unknown instance answered")
+}
