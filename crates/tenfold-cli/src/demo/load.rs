@@ -94,3 +94,58 @@ async fn ask(client: &mut Client) -> anyhow::Result<usize> {
     let name = body["instance"].as_str().context("the answer names no instance")?;
     INSTANCES.iter().position(|instance| *instance == name).context("an unknown instance answered")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    /// Runs a second of traffic against a server and returns what it saw.
+    fn run(router: axum::Router) -> Tally {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let web = listener.local_addr().expect("an address");
+            tokio::spawn(axum::serve(listener, router).into_future());
+            let tally = Rc::new(RefCell::new(Tally::new(INSTANCES.len())));
+            let load = Load::start(web, Instant::now(), Duration::from_secs(1), &tally).expect("a thread");
+            load.finish().await;
+            tally.borrow().clone()
+        })
+    }
+
+    #[test]
+    fn every_request_is_sent_and_counted_once() {
+        let tally = run(axum::Router::new().fallback(async || "{\"instance\":\"api-3\"}"));
+        assert_eq!((tally.answers(), tally.failed()), (u64::from(RATE), 0));
+        assert_eq!(tally.scenes(), [vec![0, 0, u64::from(RATE)]]);
+    }
+
+    #[test]
+    fn a_pause_shows_in_the_latency_of_all_that_were_due_meanwhile() {
+        let begin = std::time::Instant::now();
+        let pause = Duration::from_millis(500);
+        // For its first half second the server answers nobody.
+        let tally = run(axum::Router::new().fallback(async move || {
+            tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
+            "{\"instance\":\"api-1\"}"
+        }));
+        assert_eq!(tally.answers(), u64::from(RATE));
+        let [quarter] = tally.quantiles([0.75]).expect("answers");
+        // Half of the requests were due in the pause, evenly, so a quarter waited for more than half of it.
+        assert!(quarter > pause * 2 / 5, "{quarter:?}");
+    }
+
+    #[test]
+    fn wrong_answers_are_failures_with_a_reason() {
+        let check = |router: axum::Router, reason: &str| {
+            let tally = run(router);
+            assert_eq!((tally.answers(), tally.failed()), (0, u64::from(RATE)), "{reason}");
+            assert_eq!(tally.reasons().collect::<Vec<_>>(), [(reason, u64::from(RATE))]);
+        };
+        let busy = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+        check(axum::Router::new().fallback(async move || busy), "status 503");
+        check(axum::Router::new().fallback(async || "{\"instance\":\"x\"}"), "an unknown instance answered");
+    }
+}
