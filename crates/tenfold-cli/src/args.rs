@@ -3,9 +3,13 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::check::CheckArgs;
+use crate::schema::SchemaArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   tenfold demo                       See it at work: three instances, one of which dies and returns
+  tenfold check                      Look for mistakes in ./tenfold.toml
   tenfold completions bash           Print completions for a shell
 
 Exit codes:
@@ -27,6 +31,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Report every mistake in a configuration, with its place and its fix
+    Check(CheckArgs),
+
+    /// Print the JSON Schema of the configuration
+    Schema(SchemaArgs),
+
     /// See it at work: three instances behind one address, while one dies and returns
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),

@@ -1,8 +1,10 @@
 //! The `tenfold` command: reads its arguments, runs one command, and says what went wrong.
 
 mod args;
+mod check;
 mod completions;
 mod demo;
+mod schema;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoInstance(args) => demo::instance::run(args),
         Command::Completions(args) => completions::run(args),
