@@ -1,22 +1,8 @@
-//! SKELETON: retry budgets and backoff. Pure.
-use std::time::Duration;
+//! Keeps retries from making an outage worse: how long to wait before one, and whether there may be one at all.
+//! Pure: time, randomness and totals come in, decisions go out.
 
-/// Backoff with full jitter: a pause drawn evenly from zero to `min(max, base * 2^(retry - 1))`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackoffParams {
-    /// Upper bound of the first pause.
-    pub base: Duration,
-    /// Upper bound of any pause.
-    pub max: Duration,
-}
+mod backoff;
+mod budget;
 
-/// A retry budget over a sliding window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BudgetParams {
-    /// Retries allowed per request seen in the window (0 to 1); default 0.2.
-    pub share: f64,
-    /// The window; default 10 s.
-    pub window: Duration,
-    /// Retries per second allowed however few requests there are; default 10.
-    pub floor_per_sec: u32,
-}
+pub use backoff::{Backoff, BackoffParams};
+pub use budget::{BudgetParams, RetryBudget, WINDOW_MAX, WINDOW_MIN};
