@@ -1,1 +1,122 @@
-//! config
+//! From `tenfold.toml` to checked parameters: every error at once, each with its place and its fix.
+//!
+//! The way of a configuration: files are read and joined (`include`), parsed into a tree that keeps places (`node`),
+//! read into `Raw*` tables (`raw`, whose description is also the JSON Schema and the reference), and converted into
+//! the parameters of the parts that run (`convert`). Each step goes on after an error as far as what it found can be
+//! trusted.
+//!
+//! ```
+//! let text = r#"
+//!     [listener.web]
+//!     listen = "127.0.0.1:8080"
+//!     [[route]]
+//!     service = "api"
+//!     [service.api]
+//!     endpoints = ["127.0.0.1:9001", "127.0.0.1:9002"]
+//! "#;
+//! let loaded = config::load_str(text, &|_| None).unwrap();
+//! assert_eq!(loaded.gateway.routes()[0].name.as_str(), "api");
+//! ```
+
+mod address;
+mod convert;
+mod diagnostic;
+mod entry;
+mod expand;
+mod grammar;
+mod habits;
+mod http;
+mod include;
+mod node;
+mod quantity;
+mod raw;
+mod reference;
+mod render;
+mod service;
+mod source;
+mod syntax;
+mod value;
+mod warnings;
+
+use std::path::{Path, PathBuf};
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use reference::reference;
+pub use source::Location;
+
+use diagnostic::Sink;
+use expand::Expander;
+use grammar::{Key, Value as _};
+use include::Includer;
+use node::{Node, Value};
+use raw::RawConfig;
+use source::{Place, Sources};
+
+/// A configuration, ready to run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the gateway does.
+    pub gateway: gateway::params::GatewayParams,
+    /// What is logged.
+    pub log: telemetry::LogParams,
+    /// The admin listener, unless it is turned off.
+    pub admin: Option<admin::AdminParams>,
+    /// The files that were read, the main file first. A change of any of them changes the configuration.
+    pub files: Vec<PathBuf>,
+    /// The configuration with all defaults filled in; secrets show as `***`.
+    pub effective: serde_json::Value,
+    /// What is allowed but probably not meant.
+    pub warnings: Diagnostics,
+}
+
+/// Reads a file and what it includes. `env` gives the values of environment variables.
+///
+/// # Errors
+/// All errors found, with their places.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Diagnostics> {
+    read(env, |includer| includer.file(path, None))
+}
+
+/// Reads a configuration that is not in a file, so it cannot include any.
+///
+/// # Errors
+/// All errors found, with their places.
+pub fn load_str(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Diagnostics> {
+    load_bytes(text.as_bytes(), env)
+}
+
+/// Reads a configuration from bytes that should be UTF-8, as [`load_str`] does.
+///
+/// # Errors
+/// All errors found, with their places.
+pub fn load_bytes(bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Diagnostics> {
+    read(env, |includer| includer.bytes(Path::new("tenfold.toml"), bytes, None))
+}
+
+/// The grammar of the file as JSON Schema (draft 2020-12).
+pub fn schema() -> serde_json::Value {
+    schemars::SchemaGenerator::default().into_root_schema_for::<RawConfig>().to_value()
+}
+
+fn read(
+    env: &dyn Fn(&str) -> Option<String>,
+    files: impl FnOnce(&mut Includer<'_, '_>),
+) -> Result<Loaded, Diagnostics> {
+    let (mut sources, mut sink) = (Sources::default(), Sink::default());
+    let mut includer = Includer::new(&mut sources, &mut sink, Expander::new(env));
+    files(&mut includer);
+    let Some(root) = includer.finish() else {
+        return Err(Diagnostics::new(sources, sink));
+    };
+    let root = Node { value: Value::Table(root), place: Place::start_of(0) };
+    let raw = RawConfig::read(&root, &Key::Root, &mut sink);
+    let converted = raw.and_then(|raw| convert::config(raw, &mut sink));
+    let files = sources.paths().cloned().collect();
+    let found = Diagnostics::new(sources, sink);
+    match converted {
+        Some(convert::Converted { gateway, log, admin, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, admin, files, effective, warnings: found })
+        }
+        _ => Err(found),
+    }
+}

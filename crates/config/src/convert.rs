@@ -1,0 +1,314 @@
+//! From the tables of the file to the parameters of the parts that run.
+
+use std::num::NonZeroUsize;
+
+use admin::AdminParams;
+use gateway::params::{GatewayParams, ListenerParams, ParamsError, RouteParams};
+use telemetry::{LogFormat, LogLevel, LogParams};
+use vocab::Name;
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::entry::{NameValue, Named};
+use crate::grammar::{Field, Value as _};
+use crate::habits::nearest;
+use crate::quantity::Int;
+use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
+use crate::service::{self, positive};
+use crate::source::Place;
+use crate::value::Or;
+use crate::warnings;
+
+/// Most addresses of all listeners together: each is a socket per worker.
+const ADDRESSES_MAX: usize = 1_000;
+
+/// What a configuration comes to.
+pub(crate) struct Converted {
+    pub(crate) gateway: GatewayParams,
+    pub(crate) log: LogParams,
+    pub(crate) admin: Option<AdminParams>,
+    pub(crate) effective: serde_json::Value,
+}
+
+/// Converts the file; `None` when parts contradict each other, which has been reported.
+pub(crate) fn config(mut raw: RawConfig, sink: &mut Sink) -> Option<Converted> {
+    resolve(&mut raw, sink);
+    if !few_addresses(&raw.listener.value, sink) {
+        return None;
+    }
+    let admin = admin(&raw.admin.value, &raw.listener.value, sink);
+    let listeners: Vec<_> =
+        raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw)).collect();
+    let services: Vec<_> =
+        raw.service.value.tables.iter().filter_map(|(name, raw)| service::params(&name.value, raw, sink)).collect();
+    let routes: Vec<_> = raw.route.value.0.iter().filter_map(|field| route(&field.value)).collect();
+    let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
+    let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
+    let drain_timeout = raw.runtime.value.drain_timeout.value.0;
+    let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
+        Ok(gateway) => gateway,
+        Err(errors) => {
+            for error in &errors {
+                if sink.is_full() {
+                    sink.leave_out(1);
+                } else if let Some(found) = contradiction(&raw, error) {
+                    sink.push(found);
+                }
+            }
+            return None;
+        }
+    };
+    if !sink.has_errors() {
+        warnings::report(&raw, &gateway, sink);
+    }
+    let mut effective = raw.effective();
+    // What was included is part of what is shown.
+    effective.as_object_mut().map(|map| map.shift_remove("include"));
+    Some(Converted { gateway, log: log(&raw.log.value), admin, effective })
+}
+
+/// Checks that the addresses can be compared with each other in no time.
+fn few_addresses(listeners: &Named<RawListener>, sink: &mut Sink) -> bool {
+    let mut fields =
+        listeners.tables.iter().filter_map(|(_, raw)| raw.listen.as_ref()).flat_map(|field| &field.value.0);
+    let Some(beyond) = fields.nth(ADDRESSES_MAX) else { return true };
+    let diagnostic = Diagnostic::error(beyond.place, "listener", "there are too many addresses to listen on");
+    sink.push(diagnostic.allowed(format!("at most {ADDRESSES_MAX}")));
+    false
+}
+
+/// Fills in what can be derived: workers, the listeners and names of routes, and what services derive.
+fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
+    let runtime = &mut raw.runtime.value;
+    runtime.workers.get_or_insert_with(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Field { value: Int(cores.min(1024) as u32), place: runtime.place, set: false }
+    });
+    raw.service.value.tables.iter_mut().for_each(|(_, service)| service::resolve(service));
+    let only_listener = match raw.listener.value.written.as_slice() {
+        [only] => only.parse::<Name>().ok(),
+        _ => None,
+    };
+    let listeners = &raw.listener.value;
+    let mut taken: Vec<(Name, Place)> = Vec::new();
+    for (index, route) in raw.route.value.0.iter_mut().enumerate() {
+        let route = &mut route.value;
+        if route.listener.is_none() && !route.failed.contains(&"listener") {
+            match &only_listener {
+                Some(name) => route.listener = Some(derived(name.clone(), route.place)),
+                // The only listener's own error is reported already.
+                None if listeners.written.len() == 1 || listeners.nameless => {}
+                None => sink.push(listener_needed(listeners, index, route.place)),
+            }
+        }
+        // Two routes of one name are told apart here, where both places are at hand.
+        let Some(name) = &route.name else { continue };
+        match taken.iter().find(|(other, _)| *other == name.value.0) {
+            None => taken.push((name.value.0.clone(), name.place)),
+            Some((_, first)) => {
+                let message = format!("two routes are named {:?}", name.value.0);
+                let diagnostic = Diagnostic::error(name.place, format!("route[{index}].name"), message)
+                    .label("again here")
+                    .related(*first, "first here")
+                    .fix("give one of them another name".to_owned());
+                sink.push(diagnostic);
+                route.name = None;
+            }
+        }
+    }
+    name_routes(raw, taken, sink);
+}
+
+/// Gives the routes without a name that of their service, and the further ones -2, -3 and so on.
+fn name_routes(raw: &mut RawConfig, taken: Vec<(Name, Place)>, sink: &mut Sink) {
+    let mut taken: std::collections::HashSet<Name> = taken.into_iter().map(|(name, _)| name).collect();
+    // Where to go on counting, so that a thousand routes of one service take a thousand steps.
+    let mut counts = std::collections::HashMap::<Name, u32>::new();
+    for (index, route) in raw.route.value.0.iter_mut().enumerate() {
+        let route = &mut route.value;
+        let (None, Some(service)) = (&route.name, &route.service) else { continue };
+        let base = &service.value.0;
+        let count = counts.entry(base.clone()).or_default();
+        let free = loop {
+            *count += 1;
+            let text = if *count == 1 { base.to_string() } else { format!("{base}-{count}") };
+            match text.parse::<Name>() {
+                Ok(name) if taken.contains(&name) => {}
+                other => break other,
+            }
+        };
+        match free {
+            Ok(name) => {
+                taken.insert(name.clone());
+                route.name = Some(derived(name, route.place));
+            }
+            Err(error) => {
+                let message = format!("no name can be derived from the service's: {error}");
+                let diagnostic = Diagnostic::error(route.place, format!("route[{index}]"), message);
+                sink.push(diagnostic.fix("add name = \"NAME\"".to_owned()));
+            }
+        }
+    }
+}
+
+fn derived(name: Name, place: Place) -> Field<NameValue> {
+    Field { value: NameValue(name), place, set: false }
+}
+
+fn listener_needed(listeners: &Named<RawListener>, index: usize, place: Place) -> Diagnostic {
+    let key = format!("route[{index}]");
+    if listeners.written.is_empty() {
+        return Diagnostic::error(place, key, "there is no listener for this route")
+            .fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned());
+    }
+    Diagnostic::error(place, key, "the key `listener` is missing, and there are several")
+        .allowed(listeners.written.join(", "))
+        .fix(format!("add listener = \"{}\"", listeners.written[0]))
+}
+
+fn log(raw: &RawLog) -> LogParams {
+    LogParams {
+        format: match raw.format.value {
+            LogFormatWord::Text => LogFormat::Text,
+            LogFormatWord::Json => LogFormat::Json,
+        },
+        level: match raw.level.value {
+            LogLevelWord::Error => LogLevel::Error,
+            LogLevelWord::Warn => LogLevel::Warn,
+            LogLevelWord::Info => LogLevel::Info,
+            LogLevelWord::Debug => LogLevel::Debug,
+            LogLevelWord::Trace => LogLevel::Trace,
+        },
+        access: raw.access.value.0.clone(),
+    }
+}
+
+fn admin(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Sink) -> Option<AdminParams> {
+    if !raw.enabled.value.0 {
+        return None;
+    }
+    let listen = raw.listen.value.0;
+    let addresses = |(name, raw): &(Field<Name>, RawListener)| {
+        let field = raw.listen.as_ref()?.value.0.iter().find(|field| field.value.0 == listen && listen.port() != 0)?;
+        Some((name.value.clone(), field.place))
+    };
+    if let Some((name, place)) = listeners.tables.iter().find_map(addresses) {
+        let (at, other) = if raw.listen.set { (raw.listen.place, Some(place)) } else { (place, None) };
+        let diagnostic = Diagnostic::error(at, "admin.listen", format!("{listen} is taken by listener {name}"))
+            .related(other, "the listener")
+            .fix("give one of them another port".to_owned());
+        sink.push(diagnostic);
+    }
+    let token_failed = raw.failed.contains(&"token");
+    let token = raw.token.as_ref().map(|token| token.value.0.clone());
+    match AdminParams::new(listen, token) {
+        Ok(params) => Some(params),
+        Err(_) if token_failed => None,
+        Err(open) => {
+            let message = format!("{} is reachable from outside this machine, so a token is needed", open.listen);
+            let diagnostic = Diagnostic::error(raw.listen.place, "admin.listen", message)
+                .allowed("a loopback address, or any address with a token")
+                .fix("add token = \"${TENFOLD_ADMIN_TOKEN}\", or listen on 127.0.0.1".to_owned());
+            sink.push(diagnostic);
+            None
+        }
+    }
+}
+
+fn listener(name: &Name, raw: &RawListener) -> Option<ListenerParams> {
+    let addresses: Vec<_> = raw.listen.as_ref()?.value.0.iter().map(|field| field.value.0).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    Some(ListenerParams {
+        name: name.clone(),
+        addresses,
+        connections_max: positive(raw.connections_max.value.0),
+        head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
+        head_fields_max: positive(raw.head_fields_max.value.0),
+        body_bytes_max: match &raw.body_bytes_max.value {
+            Or::Word(_) => None,
+            Or::Value(size) => Some(size.0),
+        },
+        head_timeout: raw.head_timeout.value.0,
+        body_timeout: raw.body_timeout.value.0,
+        write_timeout: raw.write_timeout.value.0,
+        idle_timeout: raw.idle_timeout.value.0,
+        trusted_proxies: raw.trusted_proxies.value.0.iter().map(|field| field.value.0).collect(),
+    })
+}
+
+fn route(raw: &RawRoute) -> Option<RouteParams> {
+    Some(RouteParams {
+        name: raw.name.as_ref()?.value.0.clone(),
+        listener: raw.listener.as_ref()?.value.0.clone(),
+        host: raw.host.as_ref().map(|host| host.value.0.clone()),
+        path: raw.path.value.0.clone(),
+        service: raw.service.as_ref()?.value.0.clone(),
+        timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
+    })
+}
+
+/// A contradiction at its place in the file. `None` when it only follows from an error that was reported before.
+fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
+    match error {
+        ParamsError::Unknown { route, kind, name } => unknown(raw, route, kind, name),
+        ParamsError::Shadowed { first, second } => {
+            let ((_, first_route), (index, route)) = (find_route(raw, first)?, find_route(raw, second)?);
+            // Where the paths could not be read, both have the default.
+            if route.failed.iter().chain(&first_route.failed).any(|key| matches!(*key, "path" | "host")) {
+                return None;
+            }
+            let message = format!("route {second} matches the same requests as route {first}");
+            let place = |route: &RawRoute| if route.path.set { route.path.place } else { route.place };
+            let diagnostic = Diagnostic::error(place(route), format!("route[{index}]"), message)
+                .label("never used")
+                .related(place(first_route), "this one wins")
+                .fix("give it another path, host or listener, or remove it".to_owned());
+            Some(diagnostic)
+        }
+        ParamsError::AddressTaken { address, first, second } => {
+            let places = |name: &Name| {
+                let (_, listener) = raw.listener.value.tables.iter().find(|(field, _)| field.value == *name)?;
+                let listen = &listener.listen.as_ref()?.value.0;
+                Some(listen.iter().filter(|field| field.value.0 == *address).map(|field| field.place).collect())
+            };
+            let (firsts, seconds): (Vec<Place>, Vec<Place>) = (places(first)?, places(second)?);
+            let message = format!("{address} is taken by listener {first}");
+            let diagnostic = Diagnostic::error(*seconds.last()?, format!("listener.{second}.listen"), message)
+                .label("again here")
+                .related(firsts.first().copied(), "first here")
+                .fix("give one of them another port, or remove it".to_owned());
+            Some(diagnostic)
+        }
+        // Names are the keys of tables, and those of routes were checked with their places.
+        ParamsError::Duplicate { kind, name } => {
+            Some(Diagnostic::error(Place::start_of(0), "", format!("{kind} {name}: the name is used twice")))
+        }
+    }
+}
+
+fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Diagnostic> {
+    let (index, raw_route) = find_route(raw, route)?;
+    let (field, written, nameless) = if kind == "listener" {
+        let listeners = &raw.listener.value;
+        (raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
+    } else {
+        let services = &raw.service.value;
+        (raw_route.service.as_ref()?, &services.written, services.nameless)
+    };
+    if nameless || raw.failed.contains(&kind) || written.iter().any(|written| written == name.as_str()) {
+        return None;
+    }
+    let near = nearest(name.as_str(), written.iter().map(String::as_str));
+    let fix = near.map_or_else(|| format!("add [{kind}.{name}]"), |near| format!("did you mean \"{near}\"?"));
+    let key = format!("route[{index}].{kind}");
+    let diagnostic = Diagnostic::error(field.place, key, format!("no {kind} is named {name:?}"))
+        .allowed(if written.is_empty() { format!("there is no {kind} yet") } else { written.join(", ") })
+        .fix(fix);
+    Some(diagnostic)
+}
+
+fn find_route<'a>(raw: &'a RawConfig, name: &Name) -> Option<(usize, &'a RawRoute)> {
+    let named = |route: &RawRoute| route.name.as_ref().is_some_and(|field| field.value.0 == *name);
+    raw.route.value.0.iter().map(|field| &field.value).enumerate().find(|(_, route)| named(route))
+}

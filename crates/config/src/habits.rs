@@ -1,0 +1,169 @@
+//! What people write who come from other programs, and what stands for it here.
+
+use std::sync::LazyLock;
+
+/// Keys of other programs and what to write instead.
+const FOREIGN: &[(&[&str], &str)] = &[
+    (
+        &["upstream", "upstreams", "backend", "backends", "cluster", "clusters", "services"],
+        "write [service.NAME] with endpoints = [\"HOST:PORT\"]",
+    ),
+    (
+        &["server", "servers", "frontend", "frontends", "entrypoints", "entryPoints", "listen", "port", "bind", "http"],
+        "write [listener.NAME] with listen = \"0.0.0.0:8080\"",
+    ),
+    (
+        &["location", "locations", "routes", "router", "routers", "rule", "rules"],
+        "write [[route]] with path and service",
+    ),
+    (&["listeners"], "write [listener.NAME]"),
+    (&["worker_processes", "threads", "nbthread", "nbproc"], "write workers = 2 in [runtime]"),
+    (&["access_log", "error_log", "logging", "accessLog"], "write [log] with access = \"stdout\""),
+    (&["metrics", "dashboard", "api", "stats"], "write [admin] with listen = \"127.0.0.1:9900\""),
+];
+
+/// The same within a table, by the beginning of the table's label.
+const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
+    ("`[[route]]`", &["proxy_pass", "backend", "upstream", "use_backend", "to", "target"], "write service = \"NAME\""),
+    (
+        "`[[route]]`",
+        &["location", "prefix", "uri", "url", "match", "rule", "path_prefix"],
+        "write path = \"/prefix/*\"",
+    ),
+    ("`[[route]]`", &["server_name", "hosts", "domain", "hostname"], "write host = \"www.example.com\""),
+    ("`[listener.NAME]`", &["bind", "address", "addr", "port", "addresses"], "write listen = \"0.0.0.0:8080\""),
+    ("`[listener.NAME]`", &["client_max_body_size", "max_body_size"], "write body_bytes_max = \"10MiB\""),
+    ("`[listener.NAME]`", &["keepalive_timeout", "keep_alive_timeout"], "write idle_timeout = \"75s\""),
+    ("`[listener.NAME]`", &["maxconn", "max_connections", "worker_connections"], "write connections_max = 20000"),
+    (
+        "`[service.NAME]`",
+        &["server", "servers", "backends", "upstreams", "targets", "hosts", "nodes", "urls", "url"],
+        "write endpoints = [\"HOST:PORT\"]",
+    ),
+    (
+        "`[service.NAME]`",
+        &[
+            "algorithm",
+            "lb",
+            "lb_method",
+            "strategy",
+            "method",
+            "policy",
+            "load_balancing",
+            "loadBalancer",
+            "load_balancer",
+        ],
+        "write balance = \"least_connections\"",
+    ),
+    (
+        "`[service.NAME]`",
+        &["healthcheck", "health_check", "healthCheck", "check", "option"],
+        "write health = { path = \"/health\" }",
+    ),
+    (
+        "`[service.NAME]`",
+        &["max_fails", "fail_timeout"],
+        "write passive_health = { max_fails = 3, fail_timeout = \"10s\" }",
+    ),
+    ("`[service.NAME]`", &["proxy_connect_timeout", "connection_timeout"], "write connect_timeout = \"2s\""),
+    ("`[service.NAME]`", &["proxy_read_timeout", "read_timeout", "timeout"], "write response_timeout = \"30s\""),
+    ("`[service.NAME]`", &["proxy_send_timeout", "send_timeout"], "write write_timeout = \"30s\""),
+    ("`[service.NAME]`", &["retries", "proxy_next_upstream"], "write retry = { max = 2 }"),
+    ("`[service.NAME]`", &["keepalive"], "write pool = { idle_max = 32 }"),
+    ("`[service.NAME]`", &["outlier_detection", "circuit_breaker"], "write outlier = { consecutive = 5 }"),
+    ("`[service.NAME]`", &["stickiness", "session", "cookie"], "write sticky = { cookie = \"NAME\" }"),
+    ("`endpoints`", &["url", "host", "ip", "addr", "server", "port", "name"], "write address = \"HOST:PORT\""),
+    (
+        "`endpoints`",
+        &["max_fails", "fail_timeout", "maxfails"],
+        "passive_health belongs to the service, for all endpoints",
+    ),
+    ("`endpoints`", &["down", "disabled"], "write drain = true"),
+    ("`health`", &["uri", "endpoint", "url"], "write path = \"/health\""),
+    ("`health`", &["passes", "healthy_threshold", "success_threshold"], "write rise = 2"),
+    ("`health`", &["fails", "unhealthy_threshold", "failure_threshold"], "write fall = 3"),
+    ("`health`", &["codes", "expect", "expected_status", "code"], "write status = \"200-399\""),
+];
+
+/// Labels and keys of all tables, from the schema.
+static TABLES: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
+    let schema = crate::schema();
+    let keys = |table: &serde_json::Value| {
+        let label = table["title"].as_str()?.to_owned();
+        Some((label, table["properties"].as_object()?.keys().cloned().collect()))
+    };
+    let root = keys(&schema);
+    let others = schema["$defs"].as_object().into_iter().flat_map(|defs| defs.values().filter_map(keys));
+    root.into_iter().chain(others).collect()
+});
+
+/// What to write instead of an unknown key.
+pub(crate) fn instead_of(key: &str, label: &str, allowed: &[&str]) -> Option<String> {
+    let within = FOREIGN_WITHIN.iter().find(|(table, keys, _)| label.starts_with(table) && keys.contains(&key));
+    if let Some((_, _, advice)) = within {
+        return Some((*advice).to_owned());
+    }
+    if let Some(near) = nearest(key, allowed.iter().copied()) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    let elsewhere: Vec<_> =
+        TABLES.iter().filter(|(_, keys)| keys.iter().any(|k| k == key)).map(|(label, _)| label.as_str()).collect();
+    if !elsewhere.is_empty() {
+        return Some(format!("`{key}` is a key of {}", elsewhere.join(", ")));
+    }
+    at_top_level(key).map(str::to_owned)
+}
+
+/// What to write instead of a section of another program.
+pub(crate) fn at_top_level(section: &str) -> Option<&'static str> {
+    FOREIGN.iter().find(|(keys, _)| keys.contains(&section)).map(|(_, advice)| *advice)
+}
+
+/// The most similar of some words, if it is similar enough to be meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Long texts are never typing errors of short ones, and comparing them costs their product.
+    if word.len() > 64 {
+        return None;
+    }
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
+    let distance = |other: &str| strsim::damerau_levenshtein(&plain(word), &plain(other));
+    let (best, distance) = known.map(|other| (other, distance(other))).min_by_key(|(_, distance)| *distance)?;
+    // A third of the letters may be wrong: fewer are found by the eye, more are another word.
+    (distance <= best.len().max(word.len()) / 3).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let known = ["endpoints", "balance", "keep_host", "on"];
+        let check = |word: &str, expected: Option<&str>| {
+            assert_eq!(nearest(word, known.into_iter()), expected, "{word}");
+        };
+        check("endpoint", Some("endpoints"));
+        check("Endpoints", Some("endpoints"));
+        check("keepHost", Some("keep_host"));
+        check("blance", Some("balance"));
+        check("off", None);
+        check("zebra", None);
+        check(&"endpoints".repeat(100), None);
+    }
+
+    #[test]
+    fn advice_names_only_what_exists() {
+        let all: Vec<&str> = TABLES.iter().flat_map(|(_, keys)| keys.iter().map(String::as_str)).collect();
+        for (label, foreign, advice) in FOREIGN_WITHIN {
+            let (_, keys) =
+                TABLES.iter().find(|(table, _)| table.starts_with(label)).unwrap_or_else(|| panic!("{label}"));
+            let foreign_is_foreign = foreign.iter().all(|key| !keys.iter().any(|k| k == key));
+            assert!(foreign_is_foreign, "{label}: {foreign:?} holds a key of its own");
+            if let Some(named) = advice.strip_prefix("write ") {
+                let named = named.split([' ', '=']).next().unwrap();
+                assert!(keys.iter().any(|key| key == named), "{label}: {advice}");
+            }
+        }
+        assert!(all.contains(&"endpoints") && all.contains(&"rise"));
+    }
+}

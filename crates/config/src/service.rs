@@ -1,0 +1,270 @@
+//! `[service.NAME]` to the parameters of a service.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use balance::Algorithm;
+use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams};
+use breaker::{BackoffParams, BudgetParams};
+use gateway::params::{
+    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, RetryOn, RetryParams, ServiceParams, StickyParams,
+};
+use vocab::{Name, units};
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::entry::{Endpoint, HashBy};
+use crate::grammar::Field;
+use crate::http::{RetryCause, Statuses};
+use crate::quantity::Time;
+use crate::raw::{BalanceWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService};
+use crate::value::{List, OneOrMany};
+
+/// Statuses that count as healthy unless the file says otherwise: what a load balancer's check usually takes.
+const HEALTHY: Statuses = Statuses(200, 399);
+
+/// Time for a check to finish unless the file says otherwise.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Fills in the defaults that depend on other keys, so that the effective configuration shows them.
+pub(crate) fn resolve(raw: &mut RawService) {
+    let place = raw.place;
+    let hashes = matches!(raw.balance.value, BalanceWord::RingHash | BalanceWord::Maglev);
+    if raw.hash_key.is_none() && hashes {
+        raw.hash_key = Some(Field { value: HashBy::ClientIp, place, set: false });
+    }
+    if let Some(health) = raw.health.as_mut().map(|field| &mut field.value) {
+        let timeout = CHECK_TIMEOUT.min(health.interval.value.0);
+        health.timeout.get_or_insert(Field { value: Time(timeout), place, set: false });
+        if health.status.is_none() && !health.tcp.value.0 {
+            let status = Field { value: HEALTHY, place, set: false };
+            health.status = Some(Field { value: OneOrMany(vec![status]), place, set: false });
+        }
+    }
+}
+
+/// Converts a service; `None` when it has no usable endpoint, which has been reported.
+pub(crate) fn params(name: &Name, raw: &RawService, sink: &mut Sink) -> Option<ServiceParams> {
+    let key = format!("service.{name}");
+    let (balance, hash_key) = balancing(&key, raw, sink);
+    let health = raw.health.as_ref().map(|field| &field.value);
+    let check = health.and_then(|health| check(&key, health, sink));
+    if let Some(outlier) = &raw.outlier {
+        check_outlier(&key, &outlier.value, sink);
+    }
+    let retry = raw.retry.value.value().map(|retry| retrying(&key, retry, sink));
+    let endpoints = endpoints(&key, raw.endpoints.as_ref()?, sink);
+    let sticky = raw.sticky.as_ref().and_then(|sticky| {
+        let ttl = sticky.value.ttl.as_ref().map(|ttl| ttl.value.0);
+        Some(StickyParams { cookie: sticky.value.cookie.as_ref()?.value.0.clone(), ttl })
+    });
+    if endpoints.is_empty() {
+        return None;
+    }
+    Some(ServiceParams {
+        name: name.clone(),
+        balance,
+        hash_key,
+        sticky,
+        endpoints,
+        resolve_interval: raw.resolve_interval.value.0,
+        health: HealthParams {
+            active: health.map(|health| ActiveParams { rise: health.rise.value.0, fall: health.fall.value.0 }),
+            passive: raw.passive_health.value.value().map(|passive| PassiveParams {
+                max_fails: passive.max_fails.value.0,
+                fail_timeout: passive.fail_timeout.value.0,
+            }),
+            outlier: raw.outlier.as_ref().map(|field| outlier(&field.value)),
+            panic_threshold: raw.panic_threshold.value.0,
+        },
+        check,
+        slow_start: raw.slow_start.value.0,
+        retry,
+        connect_timeout: raw.connect_timeout.value.0,
+        response_timeout: raw.response_timeout.value.0,
+        body_timeout: raw.body_timeout.value.0,
+        write_timeout: raw.write_timeout.value.0,
+        pool: pool(&raw.pool.value),
+        head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
+        keep_host: raw.keep_host.value.0,
+    })
+}
+
+/// A number whose type's range begins at one or above.
+pub(crate) fn positive(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).expect("the range of the value excludes zero")
+}
+
+fn balancing(key: &str, raw: &RawService, sink: &mut Sink) -> (Algorithm, HashKey) {
+    let balance = match raw.balance.value {
+        BalanceWord::RoundRobin => Algorithm::RoundRobin,
+        BalanceWord::LeastConnections => Algorithm::LeastConnections,
+        BalanceWord::Random => Algorithm::Random,
+        BalanceWord::PowerOfTwo => Algorithm::PowerOfTwo,
+        BalanceWord::PeakEwma => Algorithm::PeakEwma,
+        BalanceWord::RingHash => Algorithm::Ring,
+        BalanceWord::IpHash | BalanceWord::Maglev => Algorithm::Maglev,
+    };
+    let hashes = matches!(raw.balance.value, BalanceWord::RingHash | BalanceWord::Maglev);
+    let balance_is_known = !raw.failed.contains(&"balance");
+    if let Some(field) = raw.hash_key.as_ref().filter(|field| field.set && !hashes && balance_is_known) {
+        let diagnostic = Diagnostic::error(field.place, format!("{key}.hash_key"), "nothing is hashed by this balance")
+            .related(raw.balance.set.then_some(raw.balance.place), "the balance")
+            .allowed("with balance = \"ring_hash\" or \"maglev\"")
+            .fix("write balance = \"maglev\", or remove hash_key".to_owned());
+        sink.push(diagnostic);
+    }
+    let hash_key = match raw.hash_key.as_ref().map(|field| &field.value) {
+        None | Some(HashBy::ClientIp) => HashKey::ClientIp,
+        Some(HashBy::Path) => HashKey::Path,
+        Some(HashBy::Header(name)) => HashKey::Header(name.clone()),
+        Some(HashBy::Cookie(name)) => HashKey::Cookie(name.clone()),
+    };
+    (balance, hash_key)
+}
+
+fn endpoints(key: &str, raw: &Field<List<Endpoint>>, sink: &mut Sink) -> Vec<EndpointParams> {
+    if raw.value.1 == 0 {
+        let diagnostic = Diagnostic::error(raw.place, format!("{key}.endpoints"), "the list is empty");
+        sink.push(diagnostic.fix("name at least one endpoint: [\"HOST:PORT\"]".to_owned()));
+    }
+    let mut endpoints: Vec<EndpointParams> = Vec::new();
+    let mut places = HashMap::new();
+    for (index, field) in raw.value.0.iter().enumerate() {
+        let raw = &field.value.0;
+        let Some(address) = raw.address.as_ref().map(|address| &address.value) else { continue };
+        let endpoint = EndpointParams {
+            host: address.host.clone(),
+            port: address.port,
+            weight: raw.weight.value.0 as u16,
+            backup: raw.backup.value.0,
+            drain: raw.drain.value.0,
+        };
+        match places.entry((endpoint.host.clone(), endpoint.port)) {
+            Entry::Vacant(free) => {
+                free.insert(field.place);
+                endpoints.push(endpoint);
+            }
+            Entry::Occupied(first) => {
+                let diagnostic = Diagnostic::error(field.place, format!("{key}.endpoints[{index}]"), "listed twice")
+                    .label("again here")
+                    .related(*first.get(), "first here")
+                    .fix("remove it; for more traffic write weight = 2".to_owned());
+                sink.push(diagnostic);
+            }
+        }
+    }
+    endpoints
+}
+
+fn check(key: &str, raw: &RawHealth, sink: &mut Sink) -> Option<CheckParams> {
+    let key = format!("{key}.health");
+    let timeout = raw.timeout.as_ref()?;
+    let interval = raw.interval.value.0;
+    if timeout.value.0 > interval {
+        let message = format!("the timeout is longer than the interval, {}", units::format_duration(interval));
+        let diagnostic = Diagnostic::error(timeout.place, format!("{key}.timeout"), message)
+            .allowed(format!("at most the interval: \"{}\"", units::format_duration(interval)))
+            .fix("shorten the timeout or lengthen the interval".to_owned());
+        sink.push(diagnostic);
+    }
+    if raw.tcp.value.0 {
+        let fields = [
+            ("path", raw.path.as_ref().map(|field| field.place)),
+            ("status", raw.status.as_ref().map(|field| field.place)),
+            ("body", raw.body.as_ref().map(|field| field.place)),
+            ("host", raw.host.as_ref().map(|field| field.place)),
+        ];
+        for (name, place) in fields.into_iter().filter_map(|(name, place)| Some((name, place?))) {
+            let message = format!("a TCP check has no {name}");
+            let diagnostic = Diagnostic::error(place, format!("{key}.{name}"), message);
+            sink.push(diagnostic.fix(format!("remove tcp for a GET, or {name} for a TCP check")));
+        }
+    } else if raw.path.is_none() && !raw.failed.contains(&"path") && !raw.failed.contains(&"tcp") {
+        let diagnostic = Diagnostic::error(raw.place, &key, "nothing is said to check");
+        sink.push(diagnostic.fix("add path = \"/health\", or tcp = true".to_owned()));
+    }
+    let kind = if raw.tcp.value.0 {
+        CheckKind::Tcp
+    } else {
+        let statuses = raw.status.as_ref().map_or(&[][..], |status| &status.value.0);
+        CheckKind::Http {
+            path: raw.path.as_ref()?.value.0.clone(),
+            host: raw.host.as_ref().map(|host| host.value.0.clone()),
+            statuses: statuses.iter().map(|field| (field.value.0, field.value.1)).collect(),
+            body_contains: raw.body.as_ref().map(|body| body.value.0.clone()),
+        }
+    };
+    let port = raw.port.as_ref().map(|port| port.value.0 as u16);
+    Some(CheckParams { kind, interval, timeout: timeout.value.0, port })
+}
+
+/// The lower of two bounds must not exceed the upper one.
+fn check_order<const A: u64, const B: u64, const C: u64, const D: u64>(
+    key: &str,
+    (low_name, low): (&str, &Field<Time<A, B>>),
+    (high_name, high): (&str, &Field<Time<C, D>>),
+    sink: &mut Sink,
+) {
+    if low.value.0 > high.value.0 {
+        // The one that the file sets is to blame; the other may be a default.
+        let (name, place) = if low.set { (low_name, low.place) } else { (high_name, high.place) };
+        let show = |duration| units::format_duration(duration);
+        let (low, high) = (show(low.value.0), show(high.value.0));
+        let message = format!("{low_name} ({low}) is longer than {high_name} ({high})");
+        sink.push(Diagnostic::error(place, format!("{key}.{name}"), message).fix(format!("raise {high_name}")));
+    }
+}
+
+fn check_outlier(key: &str, raw: &RawOutlier, sink: &mut Sink) {
+    let (low, high) = (("base_ejection", &raw.base_ejection), ("ejection_max", &raw.ejection_max));
+    check_order(&format!("{key}.outlier"), low, high, sink);
+}
+
+fn outlier(raw: &RawOutlier) -> OutlierParams {
+    OutlierParams {
+        consecutive: raw.consecutive.value.0,
+        base_ejection: raw.base_ejection.value.0,
+        ejection_max: raw.ejection_max.value.0,
+        ejected_share_max: raw.ejected_max.value.0,
+    }
+}
+
+fn retrying(key: &str, raw: &RawRetry, sink: &mut Sink) -> RetryParams {
+    let backoff = &raw.backoff.value;
+    check_order(&format!("{key}.retry.backoff"), ("base", &backoff.base), ("max", &backoff.max), sink);
+    let mut on = RetryOn::default();
+    for cause in &raw.on.value.0 {
+        match cause.value {
+            RetryCause::Error => on.error = true,
+            RetryCause::Timeout => on.timeout = true,
+            RetryCause::InvalidHeader => on.invalid_header = true,
+            RetryCause::Status(status) if on.statuses.contains(&status) => {}
+            RetryCause::Status(status) => on.statuses.push(status),
+        }
+    }
+    if raw.on.value.1 == 0 {
+        let diagnostic = Diagnostic::error(raw.on.place, format!("{key}.retry.on"), "no failure is retried");
+        sink.push(diagnostic.fix("write retry = \"off\", or name what is retried".to_owned()));
+    }
+    RetryParams {
+        on,
+        retries_max: raw.max.value.0,
+        backoff: BackoffParams { base: backoff.base.value.0, max: backoff.max.value.0 },
+        budget: BudgetParams {
+            share: raw.budget.value.0,
+            window: raw.budget_window.value.0,
+            floor_per_sec: raw.budget_floor.value.0,
+        },
+        body_bytes_max: raw.body_bytes_max.value.0 as u32,
+    }
+}
+
+fn pool(raw: &RawPool) -> PoolParams {
+    PoolParams {
+        idle_max: raw.idle_max.value.0,
+        idle_timeout: raw.idle_timeout.value.0,
+        connections_max: positive(raw.connections_max.value.0),
+    }
+}

@@ -1,0 +1,91 @@
+//! What is allowed but probably not meant.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use gateway::params::{GatewayParams, Host};
+use vocab::Name;
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::grammar::Field;
+use crate::raw::{RawConfig, RawService};
+use crate::source::Place;
+
+/// Reports warnings about a configuration without errors.
+pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
+    if gateway.listeners().is_empty() {
+        let diagnostic = Diagnostic::warning(None, "", "there is no listener, so nothing is served");
+        sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
+    }
+    let listeners: HashSet<_> = gateway.routes().iter().map(|route| &route.listener).collect();
+    let services: HashSet<_> = gateway.routes().iter().map(|route| &route.service).collect();
+    let mut unused = |kind: &str, name: &Field<Name>, message: &str| {
+        let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
+        sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));
+    };
+    for (name, _) in raw.listener.value.tables.iter().filter(|(name, _)| !listeners.contains(&name.value)) {
+        unused("listener", name, "no route uses the listener, so every request is answered 404");
+    }
+    for (name, _) in raw.service.value.tables.iter().filter(|(name, _)| !services.contains(&name.value)) {
+        unused("service", name, "no route uses the service");
+    }
+    trust(raw, sink);
+    let listens = listens(raw);
+    for (name, service) in &raw.service.value.tables {
+        capacity(&format!("service.{}", name.value), service, sink);
+        loops(&listens, &format!("service.{}", name.value), service, sink);
+    }
+}
+
+/// The addresses of all listeners, by port.
+fn listens(raw: &RawConfig) -> HashMap<u16, Vec<(IpAddr, Place)>> {
+    let mut listens = HashMap::<_, Vec<_>>::new();
+    let fields = raw.listener.value.tables.iter().filter_map(|(_, listener)| listener.listen.as_ref());
+    for Field { value, place, .. } in fields.flat_map(|field| &field.value.0) {
+        listens.entry(value.0.port()).or_default().push((value.0.ip(), *place));
+    }
+    listens
+}
+
+fn trust(raw: &RawConfig, sink: &mut Sink) {
+    for (name, listener) in &raw.listener.value.tables {
+        for network in listener.trusted_proxies.value.0.iter().filter(|network| network.value.0.prefix_len() == 0) {
+            let key = format!("listener.{}.trusted_proxies", name.value);
+            let message = "every client is trusted to say what its address is";
+            let diagnostic = Diagnostic::warning(network.place, key, message);
+            sink.push(diagnostic.fix("name the networks of your own proxies".to_owned()));
+        }
+    }
+}
+
+fn capacity(key: &str, service: &RawService, sink: &mut Sink) {
+    let Some(field) = &service.endpoints else { return };
+    let endpoints = || field.value.0.iter().map(|endpoint| &endpoint.value.0);
+    let mut warn = |message: &str, fix: &str| {
+        let diagnostic = Diagnostic::warning(field.place, format!("{key}.endpoints"), message);
+        sink.push(diagnostic.fix(fix.to_owned()));
+    };
+    if endpoints().all(|endpoint| endpoint.backup.value.0) {
+        warn("all endpoints are backups", "remove backup from those that serve ordinarily");
+    }
+    if endpoints().all(|endpoint| endpoint.drain.value.0 || endpoint.weight.value.0 == 0) {
+        warn("no endpoint takes new requests", "give one a weight, and do not drain it");
+    }
+}
+
+/// An endpoint that is a listener of this process sends requests round in circles.
+fn loops(listens: &HashMap<u16, Vec<(IpAddr, Place)>>, key: &str, service: &RawService, sink: &mut Sink) {
+    let Some(endpoints) = &service.endpoints else { return };
+    for (index, Field { value, place, .. }) in endpoints.value.0.iter().enumerate() {
+        let Some(address) = value.0.address.as_ref().map(|address| &address.value) else { continue };
+        let same = |(listen, _): &&(IpAddr, Place)| match &address.host {
+            Host::Address(host) => host == listen || listen.is_unspecified() && host.is_loopback(),
+            Host::Name(name) => name == "localhost" && (listen.is_loopback() || listen.is_unspecified()),
+        };
+        if let Some((_, listen)) = listens.get(&address.port).into_iter().flatten().find(same) {
+            let message = "the endpoint is a listener of this configuration, so requests go round in circles";
+            let diagnostic = Diagnostic::warning(*place, format!("{key}.endpoints[{index}]"), message);
+            sink.push(diagnostic.related(*listen, "the listener").fix("name the service's own port".to_owned()));
+        }
+    }
+}

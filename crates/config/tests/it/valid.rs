@@ -1,0 +1,209 @@
+//! What valid files come to.
+
+use std::time::Duration;
+
+use balance::Algorithm;
+use balance::health::{OutlierParams, PassiveParams};
+use config::{Loaded, load_str};
+use gateway::params::{CheckKind, HashKey, Host, PathMatch, RetryOn};
+use telemetry::{AccessLogTarget, LogFormat, LogLevel};
+
+use super::env;
+
+const FULL: &str = include_str!("full.toml");
+
+const MINIMAL: &str = r#"
+[listener.web]
+listen = ":8080"
+[[route]]
+service = "api"
+[service.api]
+endpoints = ["10.0.0.1:8080"]
+"#;
+
+fn loaded(text: &str) -> Loaded {
+    load_str(text, &env).unwrap_or_else(|found| panic!("{found}\n{text}"))
+}
+
+/// Whether a JSON value names a table's key anywhere.
+fn keys(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+    for (key, value) in value["properties"].as_object().into_iter().flatten() {
+        into.insert(key.clone());
+        keys(value, into);
+    }
+    for definition in value["$defs"].as_object().into_iter().flat_map(|map| map.values()) {
+        keys(definition, into);
+    }
+}
+
+#[test]
+fn the_full_file_uses_every_key() {
+    let mut all = std::collections::BTreeSet::new();
+    keys(&config::schema(), &mut all);
+    assert!(all.len() > 50, "{all:?}");
+    for key in all.iter().filter(|key| *key != "cookie") {
+        let named = FULL.contains(&format!("{key} ="))
+            || FULL.contains(&format!("[{key}"))
+            || FULL.contains(&format!(".{key}]"));
+        assert!(named, "full.toml lacks {key}");
+    }
+}
+
+#[test]
+fn minimal_file_has_safe_defaults() {
+    let loaded = loaded(MINIMAL);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(loaded.log, telemetry::LogParams::default());
+    let admin = loaded.admin.unwrap();
+    assert_eq!((admin.listen().to_string().as_str(), admin.token()), ("127.0.0.1:9900", None));
+    let gateway = loaded.gateway;
+    assert_eq!(gateway.workers(), std::thread::available_parallelism().unwrap());
+    let listener = &gateway.listeners()[0];
+    assert_eq!(listener.addresses, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!((listener.connections_max.get(), listener.body_bytes_max), (20_000, Some(1 << 30)));
+    assert_eq!((listener.head_bytes_max.get(), listener.head_fields_max.get()), (32 << 10, 100));
+    let route = &gateway.routes()[0];
+    assert_eq!((route.name.as_str(), route.listener.as_str()), ("api", "web"));
+    assert_eq!((&route.host, &route.path, route.timeout), (&None, &PathMatch::Prefix("/".to_owned()), None));
+    let service = &gateway.services()[0];
+    assert_eq!((service.balance, &service.hash_key), (Algorithm::LeastConnections, &HashKey::ClientIp));
+    assert_eq!(service.health.passive, Some(PassiveParams { max_fails: 1, fail_timeout: Duration::from_secs(10) }));
+    assert_eq!((service.health.outlier, service.health.panic_threshold), (None, 0.0));
+    assert_eq!((&service.check, service.health.active), (&None, None));
+    let retry = service.retry.as_ref().unwrap();
+    assert_eq!(retry.on, RetryOn { error: true, timeout: true, invalid_header: false, statuses: vec![] });
+    assert_eq!((retry.retries_max, retry.budget.share, retry.budget.floor_per_sec), (2, 0.2, 10));
+    assert_eq!(service.pool, gateway::params::PoolParams::default());
+    assert!(service.keep_host);
+}
+
+#[test]
+fn the_full_file_arrives_in_the_parameters() {
+    let loaded = loaded(FULL);
+    assert_eq!((loaded.log.format, loaded.log.level), (LogFormat::Json, LogLevel::Debug));
+    assert_eq!(loaded.log.access, AccessLogTarget::File("./access.log".into()));
+    assert_eq!(loaded.admin.unwrap().token(), Some("0123456789abcdef-from-env"));
+    let gateway = loaded.gateway;
+    assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
+    let web = &gateway.listeners()[0];
+    assert_eq!(web.addresses, ["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()]);
+    assert_eq!((web.body_bytes_max, web.idle_timeout), (None, Duration::from_secs(75)));
+    assert_eq!(web.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+    let routes: Vec<_> = gateway.routes().iter().map(|r| (r.name.as_str(), r.host.as_deref(), &r.path)).collect();
+    let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
+    assert_eq!(routes[0], ("main", Some("api.example.com"), &prefix("/api/")));
+    assert_eq!(routes[1], ("api", None, &PathMatch::Exact("/health".to_owned())));
+    assert_eq!(routes[2], ("api-2", None, &prefix("/")));
+    assert_eq!(routes[3], ("shop.v2", None, &prefix("/")));
+    let api = &gateway.services()[0];
+    assert_eq!((api.balance, &api.hash_key), (Algorithm::Ring, &HashKey::Header("x-user".to_owned())));
+    let endpoint = &api.endpoints[1];
+    assert_eq!((&endpoint.host, endpoint.port), (&Host::Name("api.internal".to_owned()), 9001));
+    assert_eq!((endpoint.weight, endpoint.backup, endpoint.drain), (3, true, true));
+    let check = api.check.as_ref().unwrap();
+    assert_eq!((check.interval, check.timeout), (Duration::from_millis(500), Duration::from_millis(500)));
+    let CheckKind::Http { statuses, body_contains, .. } = &check.kind else { panic!("{check:?}") };
+    assert_eq!((statuses.as_slice(), body_contains.as_deref()), (&[(200, 200), (300, 399)][..], Some("ok")));
+    assert_eq!(api.health.panic_threshold, 0.125);
+    assert_eq!(api.retry.as_ref().unwrap().on.statuses, [503, 429]);
+    let shop = &gateway.services()[1];
+    assert_eq!((shop.balance, &shop.hash_key), (Algorithm::Maglev, &HashKey::ClientIp));
+    assert_eq!(shop.check.as_ref().unwrap().kind, CheckKind::Tcp);
+    assert_eq!((&shop.retry, shop.health.passive), (&None, None));
+    let outlier = OutlierParams {
+        consecutive: 5,
+        base_ejection: Duration::from_secs(30),
+        ejection_max: Duration::from_secs(300),
+        ejected_share_max: 0.1,
+    };
+    assert_eq!(shop.health.outlier, Some(outlier));
+}
+
+#[test]
+fn the_effective_configuration_means_the_same() {
+    for text in [MINIMAL, FULL] {
+        let first = loaded(text);
+        let mut effective = first.effective.clone();
+        if let Some(token) = effective.pointer_mut("/admin/token") {
+            assert_eq!(token, "***");
+            *token = "0123456789abcdef-from-env".into();
+        }
+        let written = toml::to_string(&effective).unwrap();
+        let second = loaded(&written);
+        assert_eq!(first.gateway, second.gateway, "{written}");
+        assert_eq!((first.log, first.admin), (second.log, second.admin));
+        assert_eq!(first.effective, second.effective);
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let loaded = loaded(FULL);
+    for shown in [format!("{loaded:?}"), loaded.effective.to_string(), loaded.warnings.to_string()] {
+        assert!(!shown.contains("0123456789abcdef"), "{shown}");
+    }
+    // In errors of every kind around the token, in text, JSON and Debug alike.
+    let files = [
+        "[admin]\ntoken = \"${SHORT_TOKEN}\"\n",
+        "[admin]\ntoken = \"hunter2\"\n",
+        "admin = { token = \"hunter2\", x = 1 }\n",
+        "admin = { token = [\"hunter2\"] }\n",
+        "admin = { token = { hunter = 1, text = \"hunter2\" } }\n",
+        "admin = { x = 1, token = \"\"\"\nhunter2\"\"\" }\n",
+        "admin = { token = \"\"\"\nhunter2-hunter2-hunter2\"\"\", x = 1 }\n",
+        "[admin]\ntoken = \"hunter2\n",
+        "[admin]\ntoken = hunter2\n",
+        "[admin]\ntoken: hunter2\n",
+        "admin { token: hunter2 }\n",
+        "admin = { token = hunter2 }\n",
+        "[admin]\ntokn = \"hunter2\"\n",
+        "[admin]\npassword = \"hunter2\"\n",
+        "[admin]\ntoken = \"a\"\ntoken = \"hunter2\"\n",
+    ];
+    for text in files {
+        let found = load_str(text, &env).unwrap_err();
+        for shown in [found.render(false), found.render(true), found.to_json().to_string(), format!("{found:?}")] {
+            assert!(!shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_cannot_become_toml() {
+    let text = MINIMAL.replace("10.0.0.1:8080", "${INJECTION}");
+    let found = load_str(&text, &env).unwrap_err();
+    assert_eq!(found.errors(), 1, "{found}");
+    assert_eq!(found.iter().next().unwrap().key(), "service.api.endpoints[0]");
+}
+
+#[test]
+fn files_are_joined_in_order_and_listed_for_watching() {
+    let folder = std::env::temp_dir().join(format!("tenfold-config-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("conf.d")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("tenfold.toml", "include = [\"conf.d/*.toml\"]\n[listener.web]\nlisten = \":8080\"\n");
+    write(
+        "conf.d/20.toml",
+        "[[route]]\npath = \"/b/*\"\nservice = \"b\"\n[service.b]\nendpoints = [\"10.0.0.2:80\"]\n",
+    );
+    write(
+        "conf.d/10.toml",
+        "[[route]]\npath = \"/a/*\"\nservice = \"a\"\n[service.a]\nendpoints = [\"10.0.0.1:80\"]\n",
+    );
+    write("conf.d/.hidden.toml", "not toml");
+    write("conf.d/10.toml.bak", "not toml");
+    let loaded = config::load(&folder.join("tenfold.toml"), &env);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let loaded = loaded.unwrap();
+    let files: Vec<_> = loaded.files.iter().map(|path| path.strip_prefix(&folder).unwrap().to_str().unwrap()).collect();
+    assert_eq!(files, ["tenfold.toml", "conf.d/10.toml", "conf.d/20.toml"]);
+    let routes: Vec<_> = loaded.gateway.routes().iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(routes, ["a", "b"]);
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_names_it() {
+    let found = config::load(std::path::Path::new("no/such/tenfold.toml"), &env).unwrap_err();
+    assert_eq!(found.errors(), 1);
+    assert!(found.to_string().contains("cannot read no/such/tenfold.toml"), "{found}");
+}
