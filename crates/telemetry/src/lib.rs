@@ -1,7 +1,8 @@
 //! Metrics, the program's log, and the access log.
 //!
-//! Metrics are counted in cells that one core owns ([`cell`]), grouped into an object per configured name ([`object`]),
-//! and written at a scrape by [`encode`]. [`family`] names every family there is.
+//! Metrics are counted in cells that one core owns ([`cell`]), grouped into an object per configured name
+//! ([`RouteMetrics`], [`ListenerMetrics`], [`ServiceMetrics`], [`EndpointMetrics`]), and written at a scrape by
+//! [`encode`]. [`family`] names every family there is.
 
 mod access;
 pub mod cell;
