@@ -1,4 +1,9 @@
-//! SKELETON of the interface; the implementation splits into files per concept.
+//! What picking looks up: built once per change of the candidates, shared by all cores, never changed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::candidate::{CANDIDATES_MAX, Candidate, TooManyCandidates};
+use crate::tier::Tier;
 
 /// How an endpoint is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,74 +24,97 @@ pub enum Algorithm {
     Maglev,
 }
 
-/// What a candidate may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Availability {
-    /// Takes requests.
-    Available,
-    /// Takes no new request but those that stick to it.
-    Draining,
-    /// Takes none.
-    Unavailable,
-}
-
-/// An endpoint as the picker sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Stable identity: a hash of the endpoint's address, the same on every core and after every restart.
-    pub id: u64,
-    /// Effective weight, slow start applied, in 1/256 of a configured unit of weight. 0 gets no share.
-    pub weight: u32,
-    /// Used only while no other is available.
-    pub backup: bool,
-    /// Whether it takes requests now.
-    pub availability: Availability,
-}
-
-/// The live numbers that load-aware algorithms read, by the candidate's position in the plan.
-pub trait Loads {
-    /// Requests in flight.
-    fn in_flight(&self, index: usize) -> u32;
-    /// Peak-sensitive moving average of latency in microseconds, decayed to now; 0 when unknown.
-    fn latency_micros(&self, index: usize) -> f32;
-}
-
 /// The immutable tables for one set of candidates, built once in the control plane and shared by all cores.
+///
+/// Candidates with one id are two places that cannot be told apart: [`position`](Self::position) finds the first.
 #[derive(Debug)]
-pub struct Plan {}
+pub struct Plan {
+    generation: u64,
+    algorithm: Algorithm,
+    candidates: Vec<Candidate>,
+    /// Ids and positions, by id.
+    by_id: Vec<(u64, u16)>,
+    /// The first choice, and the backups.
+    tiers: [Tier; 2],
+    /// The first tier with members.
+    active: Option<usize>,
+}
+
+/// Counts plans, so that a picker knows a new one from the one it has met, even at the same address in memory.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 impl Plan {
-    /// Builds the tables.
-    pub fn new(_algorithm: Algorithm, _candidates: Vec<Candidate>) -> Self {
-        Self {}
-    }
-}
-
-/// A core's own state for picking from one service's plans: cursors, random numbers, known loads. It outlives plans.
-#[derive(Debug)]
-pub struct Picker {}
-
-/// What a pick depends on besides the plan.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Hash of the key, for `Ring` and `Maglev`.
-    pub key: u64,
-    /// Positions of the candidates tried already for this request.
-    pub tried: &'a [u16],
-}
-
-impl Picker {
-    /// A picker whose random choices follow from `seed`.
-    pub fn new(_seed: u64) -> Self {
-        Self {}
+    /// Builds the tables. A plan without candidates, or with none available, is fine: picks from it give `None`.
+    ///
+    /// # Errors
+    /// More than [`CANDIDATES_MAX`] candidates. None is left out silently.
+    pub fn new(algorithm: Algorithm, candidates: Vec<Candidate>) -> Result<Self, TooManyCandidates> {
+        if candidates.len() > CANDIDATES_MAX {
+            return Err(TooManyCandidates { count: candidates.len() });
+        }
+        let mut by_id: Vec<(u64, u16)> =
+            candidates.iter().enumerate().map(|(position, candidate)| (candidate.id, position as u16)).collect();
+        by_id.sort_unstable();
+        let tiers = [false, true].map(|backup| Tier::new(algorithm, &candidates, backup));
+        let active = tiers.iter().position(|tier| !tier.members().is_empty());
+        // Relaxed: the number only has to be unique; whoever gets the plan also gets what it was built from.
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { generation, algorithm, candidates, by_id, tiers, active })
     }
 
-    /// Picks a candidate's position. `None` when the plan has no candidate that may take the request.
-    /// A tried candidate is picked again only when every available one was tried.
-    pub fn pick(&mut self, _plan: &Plan, _request: Request<'_>, _loads: &impl Loads) -> Option<u16> {
-        None
+    /// How it picks.
+    #[inline]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
-    /// Tells that the load of a candidate has changed on this core since it was picked, typically at a request's end.
-    pub fn touch(&mut self, _plan: &Plan, _index: u16, _loads: &impl Loads) {}
+    /// The candidates, in the order in which they were given. Positions count from 0.
+    #[inline]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Number of candidates, available or not.
+    pub fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// Whether there are no candidates at all.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    /// Where the candidate with this id is, available or not; for sticky sessions and for state kept by position.
+    pub fn position(&self, id: u64) -> Option<u16> {
+        let at = self.by_id.partition_point(|&(known, _)| known < id);
+        self.by_id.get(at).filter(|entry| entry.0 == id).map(|entry| entry.1)
+    }
+
+    /// Unique among all plans of this process, and never 0.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    #[inline]
+    pub(crate) fn tiers(&self) -> &[Tier; 2] {
+        &self.tiers
+    }
+
+    /// The index of the tier to pick from when nothing was tried yet.
+    #[inline]
+    pub(crate) fn active_tier(&self) -> Option<usize> {
+        self.active
+    }
+
+    /// The index of the tier to pick from after some tries, and the tried candidates that the pick must avoid; some member of the tier
+    /// is not among these. `None` when no candidate may take a request.
+    pub(crate) fn tier_for<'a>(&self, tried: &'a [u16]) -> Option<(usize, &'a [u16])> {
+        // Rather an untried backup than a tried first choice; rather any tried one than the one that failed last.
+        let last = &tried[tried.len().saturating_sub(1)..];
+        [tried, last, &[]].into_iter().find_map(|excluded| {
+            let tier = self.tiers.iter().position(|tier| tier.has_other(excluded))?;
+            Some((tier, excluded))
+        })
+    }
 }

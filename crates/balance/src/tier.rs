@@ -1,0 +1,87 @@
+//! The candidates that share traffic with each other: a service's first choice, or its backups.
+
+use crate::candidate::Candidate;
+use crate::maglev::Maglev;
+use crate::plan::Algorithm;
+use crate::ring::Ring;
+use crate::rotation;
+use crate::shares::Shares;
+
+/// Eligible members, and what the algorithm needs to pick one of them.
+#[derive(Debug)]
+pub(crate) struct Tier {
+    /// Positions in the plan, ascending.
+    members: Vec<u16>,
+    table: Table,
+}
+
+/// What an algorithm looks up.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// Positions in the order of a cycle.
+    Cycle(Vec<u16>),
+    /// For every algorithm that draws lots.
+    Shares(Shares),
+    /// Nothing: each core keeps its own tree of loads.
+    Least,
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+impl Tier {
+    /// The tier of backups, or the one of the others.
+    pub(crate) fn new(algorithm: Algorithm, candidates: &[Candidate], backup: bool) -> Self {
+        let in_tier = || candidates.iter().enumerate().filter(move |(_, candidate)| candidate.backup == backup);
+        let members: Vec<u16> =
+            in_tier().filter(|(_, candidate)| candidate.is_eligible()).map(|(position, _)| position as u16).collect();
+        // Hashed tables know those that are out for the moment, so that nobody else's keys move while they are.
+        let with_share = || -> Vec<(u16, u64, u32, bool)> {
+            let entry = |(position, candidate): (usize, &Candidate)| {
+                (position as u16, candidate.id, candidate.weight, candidate.is_eligible())
+            };
+            in_tier().filter(|(_, candidate)| candidate.has_share()).map(entry).collect()
+        };
+        let weights: Vec<u32> = members.iter().map(|&position| candidates[usize::from(position)].weight).collect();
+        let table = match algorithm {
+            Algorithm::RoundRobin => Table::Cycle(rotation::cycle(&members, &weights)),
+            Algorithm::LeastConnections => Table::Least,
+            Algorithm::Random | Algorithm::PowerOfTwo | Algorithm::PeakEwma => {
+                Table::Shares(Shares::new(weights.into_iter()))
+            }
+            Algorithm::Ring => Table::Ring(Ring::new(&with_share())),
+            Algorithm::Maglev => Table::Maglev(Maglev::new(&with_share())),
+        };
+        Self { members, table }
+    }
+
+    #[inline]
+    pub(crate) fn members(&self) -> &[u16] {
+        &self.members
+    }
+
+    #[inline]
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// A member's place among the members.
+    #[inline]
+    pub(crate) fn slot(&self, position: u16) -> Option<usize> {
+        // As long as all candidates before it are members, its slot is its position.
+        let at = usize::from(position);
+        if self.members.get(at) == Some(&position) { Some(at) } else { self.members.binary_search(&position).ok() }
+    }
+
+    /// Whether a member is not among these positions.
+    pub(crate) fn has_other(&self, excluded: &[u16]) -> bool {
+        // No more than `excluded.len() + 1` steps: positions are distinct.
+        self.members.iter().any(|position| !excluded.contains(position))
+    }
+
+    /// The first member from slot `start` onwards that is not among these positions, which leave one. Hardly more
+    /// steps than there are excluded positions.
+    pub(crate) fn other(&self, start: usize, excluded: &[u16]) -> Option<u16> {
+        let (before, after) = self.members.split_at(start);
+        after.iter().chain(before).copied().find(|position| !excluded.contains(position))
+    }
+}
