@@ -1,46 +1,17 @@
-//! SKELETON of the interface; see the issue.
-use std::time::Duration;
+//! Which endpoints may take requests: active checks, and two ways to learn from real requests.
+//!
+//! The problem: an endpoint that is down must lose its traffic quickly and get it back by itself, without flapping, and
+//! a wrong judgement must never leave a service with nobody to ask. The rule is one state machine per endpoint, decided
+//! in one place and published to all cores. See [`State`] for the states and [`ServiceHealth`] for what moves them.
+//!
+//! Sources: nginx's `max_fails` and `fail_timeout` (`ngx_http_upstream_module`), Envoy's outlier detection and panic
+//! threshold, HAProxy's `rise` and `fall`.
 
-/// How health is judged.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthParams {
-    /// Thresholds of active checks; `None` without them.
-    pub active: Option<ActiveParams>,
-    /// nginx's `max_fails` and `fail_timeout`; `None` when passive health is off.
-    pub passive: Option<PassiveParams>,
-    /// Ejection on consecutive failures after Envoy; `None` when off.
-    pub outlier: Option<OutlierParams>,
-    /// When the share of available endpoints falls below this (0 to 1), health is ignored and all are used.
-    pub panic_threshold: f64,
-}
+mod change;
+mod endpoint;
+mod params;
+mod service;
 
-/// Thresholds of active checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActiveParams {
-    /// Successes in a row that bring an endpoint back.
-    pub rise: u32,
-    /// Failures in a row that take it out.
-    pub fall: u32,
-}
-
-/// Passive ejection after nginx.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PassiveParams {
-    /// Failures within `fail_timeout` that take an endpoint out; default 1.
-    pub max_fails: u32,
-    /// The window, and the time that the endpoint stays out; default 10 s. One probe is let through afterwards.
-    pub fail_timeout: Duration,
-}
-
-/// Passive ejection after Envoy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OutlierParams {
-    /// Failures in a row that take an endpoint out; default 5.
-    pub consecutive: u32,
-    /// Time of the first ejection; grows with each one; default 30 s.
-    pub base_ejection: Duration,
-    /// Longest ejection; default 300 s.
-    pub ejection_max: Duration,
-    /// Largest share of the endpoints out at once by this rule (0 to 1); default 0.1, but always at least one.
-    pub ejected_share_max: f64,
-}
+pub use change::{Cause, Change, Ejection, FailureKind, Outcome, State};
+pub use params::{ActiveParams, HealthParams, OutlierParams, PassiveParams};
+pub use service::{Panic, ServiceHealth};

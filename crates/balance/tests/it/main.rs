@@ -2,6 +2,10 @@
 
 mod hash;
 mod hashed;
+mod health;
+mod health_model;
+mod health_panic;
+mod health_simulation;
 mod latency;
 mod least;
 mod properties;
