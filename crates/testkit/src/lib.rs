@@ -1,1 +1,55 @@
-//! testkit
+//! Real servers and raw clients for tests. Everything here speaks to a process from outside, through sockets, signals
+//! and `/proc`; nothing knows the inside of Tenfold.
+//!
+//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`] and [`haproxy`] run the peers.
+//! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
+//!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
+//! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests.
+//! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
+//!
+//! Every guard cleans up when dropped: processes are killed by pid and reaped, folders removed, threads told to stop.
+//!
+//! ```no_run
+//! use testkit::{Origin, RawConn, Tenfold, free_port};
+//!
+//! let origin = Origin::start("a").unwrap();
+//! let port = free_port();
+//! let tenfold = Tenfold::start(&format!(
+//!     "[listener.web]\nlisten = \"127.0.0.1:{port}\"\n\
+//!      [[route]]\nlistener = \"web\"\nservice = \"api\"\n\
+//!      [service.api]\nendpoints = [\"{}\"]\n",
+//!     origin.address(),
+//! ))
+//! .unwrap();
+//! let mut client = RawConn::connect(([127, 0, 0, 1], port)).unwrap();
+//! client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
+//! let response = client.read_response("GET").unwrap();
+//! assert_eq!(response.status, 200);
+//! assert_eq!(response.fields.get("x-instance"), Some("a"));
+//! # drop(tenfold);
+//! ```
+
+mod load;
+pub mod message;
+mod origin;
+mod peer;
+mod port;
+mod process;
+pub mod procfs;
+mod raw;
+mod script;
+mod temp;
+mod tenfold;
+mod upstream;
+
+pub use load::{Counts, Histogram, Load, LoadParams, Report};
+pub use origin::{Origin, serve as serve_origin};
+pub use peer::{haproxy, nginx};
+pub use port::{free_port, is_listening};
+pub use process::Process;
+pub use raw::RawConn;
+pub use rustix::process::Signal;
+pub use script::{Script, Step};
+pub use temp::TempDir;
+pub use tenfold::Tenfold;
+pub use upstream::RawUpstream;

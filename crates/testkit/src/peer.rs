@@ -1,0 +1,41 @@
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{Process, TempDir};
+
+/// Time for a peer to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Starts nginx on a configuration and waits until it listens on `port`. `{dir}` in the text stands for a folder that
+/// lives as long as the guard; the process stays in the foreground and keeps its pid file and error log there.
+///
+/// # Errors
+/// When nginx is not installed or refuses the configuration; the message holds what it printed.
+pub fn nginx(conf: &str, port: u16) -> Result<(Process, TempDir)> {
+    let dir = TempDir::new()?;
+    let folder = dir.path().display().to_string();
+    let path = dir.write("nginx.conf", conf.replace("{dir}", &folder))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir.path()).arg("-c").arg(path);
+    command.args(["-e", "stderr", "-g", &format!("daemon off; pid {folder}/nginx.pid;")]);
+    let mut process = Process::spawn("nginx", command).context("is nginx installed? `make test` installs it")?;
+    process.wait_for_port(port, START_TIMEOUT)?;
+    Ok((process, dir))
+}
+
+/// Starts HAProxy on a configuration and waits until it listens on `port`. `{dir}` in the text stands for a folder that
+/// lives as long as the guard.
+///
+/// # Errors
+/// When HAProxy is not installed or refuses the configuration; the message holds what it printed.
+pub fn haproxy(conf: &str, port: u16) -> Result<(Process, TempDir)> {
+    let dir = TempDir::new()?;
+    let path = dir.write("haproxy.cfg", conf.replace("{dir}", &dir.path().display().to_string()))?;
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(path);
+    let mut process = Process::spawn("haproxy", command).context("is haproxy installed? `make test` installs it")?;
+    process.wait_for_port(port, START_TIMEOUT)?;
+    Ok((process, dir))
+}
