@@ -52,12 +52,14 @@ fn maglev_slots_follow_the_weights() {
 
 #[test]
 fn a_file_may_list_its_endpoints_in_any_order() {
-    let all = candidates(&[1, 3, 2, 1, 5]);
+    let all = candidates(&[1, 3, 2, 1, 5, 1, 1, 1, 1, 1, 1]);
     let mut shuffled = all.clone();
     shuffled.reverse();
     shuffled.swap(1, 3);
     for algorithm in [Algorithm::Ring, Algorithm::Maglev] {
-        assert_eq!(owners(&plan(algorithm, &all), 5_000), owners(&plan(algorithm, &shuffled), 5_000), "{algorithm:?}");
+        // Enough keys to meet nearly every slot: few would change hands.
+        let (before, after) = (owners(&plan(algorithm, &all), 300_000), owners(&plan(algorithm, &shuffled), 300_000));
+        assert!(before == after, "{algorithm:?}");
     }
 }
 

@@ -65,6 +65,16 @@ fn of_two_different_ones_the_less_loaded_wins() {
 }
 
 #[test]
+fn a_retry_compares_two_different_others() {
+    let plan = plan(Algorithm::PowerOfTwo, &candidates(&[1; 3]));
+    let (mut picker, loads) = (Picker::new(5), Counters::idle(3));
+    loads.in_flight[1].set(1);
+    for _ in 0..1_000 {
+        assert_eq!(picker.pick(&plan, Request { key: 0, tried: &[0] }, &loads), Some(2));
+    }
+}
+
+#[test]
 fn pairs_are_drawn_by_weight() {
     // The first by weight; all are idle, so it stays.
     let found = counts(Algorithm::PowerOfTwo, &[7, 2, 1], &Counters::idle(3), 50_000);
