@@ -1,1 +1,14 @@
-//! net
+//! What every data path needs from the machine: worker cores, listening sockets, deadlines, buffers and splicing.
+//!
+//! Everything here but [`listen`] and the inboxes of [`workers`] belongs to one core: it is not shared, takes no lock,
+//! and is reached through `Rc`.
+
+pub mod buffer;
+pub mod deadline;
+pub mod listen;
+pub mod splice;
+pub mod workers;
+
+pub use buffer::{Buffer, Buffers};
+pub use deadline::{Deadline, Deadlines, Expired};
+pub use splice::{Pipe, Pipes};
