@@ -127,11 +127,7 @@ impl ErrorCode {
     pub const fn is_unsent(self) -> bool {
         matches!(
             self,
-            Self::NoEndpoint
-                | Self::Overloaded
-                | Self::UpstreamConnect
-                | Self::UpstreamConnectTimeout
-                | Self::Draining
+            Self::NoEndpoint | Self::Overloaded | Self::UpstreamConnect | Self::UpstreamConnectTimeout | Self::Draining
         )
     }
 }
