@@ -24,7 +24,7 @@ mod scan;
 mod target;
 pub mod write;
 
-pub use chunked::{ChunkedDecoder, Chunk};
+pub use chunked::{Chunk, ChunkedDecoder};
 pub use error::{Error, ErrorKind};
 pub use field::{Field, FieldId, Fields, Span};
 pub use framing::Framing;

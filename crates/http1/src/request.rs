@@ -109,9 +109,8 @@ impl Request {
         self.keep_alive = connection.keeps_alive(version);
         self.names_hop_by_hop = connection.names_others;
         self.expect = self.parse_expect(head)?;
-        self.upgrade = connection.upgrade
-            && version == Version::Http11
-            && self.fields.all(FieldId::Upgrade).next().is_some();
+        self.upgrade =
+            connection.upgrade && version == Version::Http11 && self.fields.all(FieldId::Upgrade).next().is_some();
         Ok(())
     }
 

@@ -13,9 +13,10 @@
 //! use testkit::{Origin, RawConn, Tenfold, free_port};
 //!
 //! let origin = Origin::start("a").unwrap();
-//! let port = free_port();
+//! let (port, admin) = (free_port(), free_port());
 //! let tenfold = Tenfold::start(&format!(
-//!     "[listener.web]\nlisten = \"127.0.0.1:{port}\"\n\
+//!     "[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+//!      [listener.web]\nlisten = \"127.0.0.1:{port}\"\n\
 //!      [[route]]\nlistener = \"web\"\nservice = \"api\"\n\
 //!      [service.api]\nendpoints = [\"{}\"]\n",
 //!     origin.address(),
@@ -26,7 +27,7 @@
 //! let response = client.read_response("GET").unwrap();
 //! assert_eq!(response.status, 200);
 //! assert_eq!(response.fields.get("x-instance"), Some("a"));
-//! # drop(tenfold);
+//! assert_eq!(tenfold.metric("http_requests_total", &["status=\"200\""]).unwrap(), 1.0);
 //! ```
 
 mod load;

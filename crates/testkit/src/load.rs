@@ -59,6 +59,8 @@ pub struct Report {
     pub counts: Counts,
     /// Latencies of the requests answered well, in microseconds.
     pub latency: Histogram,
+    /// Connections made, which is one for each of the load's own when none was lost.
+    pub connections: u64,
     /// Answers by `X-Instance`.
     pub instances: BTreeMap<String, u64>,
     /// The first 20 failures in words.
@@ -123,6 +125,7 @@ impl Load {
         for thread in self.threads.drain(..) {
             let part = thread.join().expect("a load thread panicked");
             report.latency.merge(&part.latency);
+            report.connections += part.connections;
             for (name, count) in part.instances {
                 *report.instances.entry(name).or_default() += count;
             }
@@ -267,7 +270,8 @@ impl Client {
         Ok(())
     }
 
-    fn connect(&self, deadline: Instant) -> Result<TcpStream> {
+    fn connect(&mut self, deadline: Instant) -> Result<TcpStream> {
+        self.report.connections += 1;
         let stream = TcpStream::connect_timeout(&self.params.address, left(deadline)?).context("connect")?;
         stream.set_nodelay(true)?;
         Ok(stream)

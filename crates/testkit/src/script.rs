@@ -12,6 +12,8 @@ pub enum Step {
     AwaitBytes(usize),
     /// Sends bytes as they are.
     Send(Vec<u8>),
+    /// Sends bytes when the target of the request awaited last is this one, and does nothing otherwise.
+    SendFor(String, Vec<u8>),
     /// Waits.
     Pause(Duration),
     /// Says that nothing more will be sent, and goes on.

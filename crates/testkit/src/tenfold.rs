@@ -26,8 +26,8 @@ impl Tenfold {
     /// Starts on a configuration and waits until every address that it names is listened on.
     ///
     /// # Errors
-    /// When the text is not TOML, the binary cannot be built, or Tenfold ends or does not listen in time; the message
-    /// holds what it printed.
+    /// When the text is not TOML or has no `[admin]`, the binary cannot be built, or Tenfold ends or does not listen in
+    /// time; the message holds what it printed.
     pub fn start(toml: &str) -> Result<Self> {
         Self::start_with(Self::command()?, toml)
     }
@@ -41,6 +41,8 @@ impl Tenfold {
         let dir = TempDir::new()?;
         let config = dir.write("tenfold.toml", toml)?;
         let (admin, listeners) = addresses_in(toml)?;
+        let says_admin = toml.parse::<toml::Table>()?.contains_key("admin");
+        ensure!(says_admin, "give [admin] a port of its own, or two tests would meet at its default address");
         command.arg("run").arg(&config);
         let mut process = Process::spawn("tenfold", command)?;
         for address in admin.iter().chain(&listeners) {
@@ -215,9 +217,15 @@ fn addresses_in(toml: &str) -> Result<(Option<SocketAddr>, Vec<SocketAddr>)> {
     Ok((admin, listeners.into_iter().flat_map(toml::Table::values).flat_map(listen).collect()))
 }
 
-/// The address by which this machine reaches a listener; `None` for one written otherwise than as an address.
+/// The address by which this machine reaches a listener; `None` for one written otherwise than as an address, and for
+/// port 0, of which only the log knows what became.
 fn reachable(value: &toml::Value) -> Option<SocketAddr> {
-    let mut address: SocketAddr = value.as_str()?.parse().ok()?;
+    let text = value.as_str()?;
+    let wildcard = text.strip_prefix(':').map(|port| format!("0.0.0.0:{port}"));
+    let mut address: SocketAddr = wildcard.as_deref().unwrap_or(text).parse().ok()?;
+    if address.port() == 0 {
+        return None;
+    }
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { "::1".parse().ok()? };
         address.set_ip(loopback);
@@ -232,10 +240,12 @@ mod tests {
     #[test]
     fn addresses_are_read_from_the_configuration() {
         let toml = "[admin]\nlisten = \"127.0.0.1:9900\"\n\
-                    [listener.b]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]\n[listener.a]\nlisten = \"10.0.0.1:81\"\n";
+                    [listener.b]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]\n[listener.a]\nlisten = \"10.0.0.1:81\"\n\
+                    [listener.c]\nlisten = \":82\"\n[listener.d]\nlisten = \"127.0.0.1:0\"\n";
         let (admin, listeners) = addresses_in(toml).unwrap();
         assert_eq!(admin, Some("127.0.0.1:9900".parse().unwrap()));
-        let expected = ["127.0.0.1:80", "[::1]:80", "10.0.0.1:81"].map(|text| text.parse::<SocketAddr>().unwrap());
+        let expected =
+            ["127.0.0.1:80", "[::1]:80", "10.0.0.1:81", "127.0.0.1:82"].map(|text| text.parse::<SocketAddr>().unwrap());
         assert_eq!(listeners, expected);
         assert!(addresses_in("[listener").is_err());
     }

@@ -131,7 +131,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         shared.state().connections.push(Connection { id, stream: Some(stream), received: Vec::new() });
         let shared = Arc::clone(shared);
         threads.retain(|thread| !thread.is_finished());
-        threads.push(std::thread::spawn(move || Player { stream: own, id, shared, pending: Vec::new() }.play()));
+        threads.push(std::thread::spawn(move || {
+            Player { stream: own, id, shared, pending: Vec::new(), target: String::new() }.play();
+        }));
     }
     for thread in threads {
         let _ = thread.join();
@@ -145,6 +147,8 @@ struct Player {
     shared: Arc<Shared>,
     /// Received and not yet taken by an awaiting step.
     pending: Vec<u8>,
+    /// Target of the request awaited last; empty when it was malformed.
+    target: String,
 }
 
 impl Player {
@@ -159,6 +163,7 @@ impl Player {
                     Step::AwaitRequest => self.await_request(),
                     Step::AwaitBytes(count) => self.await_bytes(*count),
                     Step::Send(bytes) => self.stream.write_all(bytes).is_ok(),
+                    Step::SendFor(target, bytes) => *target != self.target || self.stream.write_all(bytes).is_ok(),
                     Step::Pause(time) => {
                         std::thread::sleep(*time);
                         true
@@ -202,12 +207,14 @@ impl Player {
     fn await_request(&mut self) -> bool {
         loop {
             match message::request(&self.pending) {
-                Ok(message::Read::Whole(_, len)) => {
+                Ok(message::Read::Whole(request, len)) => {
                     self.pending.drain(..len);
+                    self.target = request.target;
                     return true;
                 }
                 Err(_) => {
                     self.pending.clear();
+                    self.target.clear();
                     return true;
                 }
                 Ok(message::Read::Partial) if !self.receive() => return false,

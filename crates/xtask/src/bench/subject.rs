@@ -1,0 +1,132 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use testkit::{Process, TempDir, Tenfold, free_port, haproxy, nginx, procfs};
+
+use crate::repository;
+
+/// Proxies that are measured.
+pub(super) const SUBJECTS: &[&str] = &["tenfold", "nginx", "haproxy", "haproxy_splice"];
+/// The core of the proxy in the judged form; the origin and the client share the other.
+pub(super) const PROXY_CORE: usize = 0;
+/// The core of everything else.
+pub(super) const OTHER_CORE: usize = 1;
+
+/// A running proxy or origin.
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) port: u16,
+    server: Server,
+}
+
+enum Server {
+    Peer(Process, #[allow(dead_code, reason = "holds the folder for as long as the process runs")] TempDir),
+    Tenfold(Box<Tenfold>),
+}
+
+/// How a proxy runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One worker on its own core.
+    Pinned,
+    /// Two workers, on whatever core the system gives them.
+    Unpinned,
+}
+
+impl Form {
+    fn workers(self) -> usize {
+        match self {
+            Self::Pinned => 1,
+            Self::Unpinned => 2,
+        }
+    }
+}
+
+impl Subject {
+    /// Starts the origin.
+    pub(super) fn origin() -> Result<Self> {
+        let port = free_port();
+        let conf = template("origin.conf", &[("{port}", port.to_string())])?;
+        let (process, dir) = on_core(Some(OTHER_CORE), || nginx(&conf, port))?;
+        dir.write("files/10KiB", vec![b'x'; 10 << 10])?;
+        dir.write("files/1MiB", vec![b'x'; 1 << 20])?;
+        Ok(Self { name: "origin".to_owned(), port, server: Server::Peer(process, dir) })
+    }
+
+    /// Starts a proxy before the origin. `binary` is the `tenfold` program.
+    pub(super) fn start(name: &str, form: Form, origin: &Self, binary: Option<&Path>) -> Result<Self> {
+        let port = free_port();
+        let values = [
+            ("{port}", port.to_string()),
+            ("{admin}", free_port().to_string()),
+            ("{origin}", format!("127.0.0.1:{}", origin.port)),
+            ("{workers}", form.workers().to_string()),
+        ];
+        let core = (form == Form::Pinned).then_some(PROXY_CORE);
+        let server = on_core(core, || match name {
+            "tenfold" => {
+                let binary = binary.context("no tenfold program was built")?;
+                let started = Tenfold::start_with(Command::new(binary), &template("tenfold.toml", &values)?)?;
+                Ok(Server::Tenfold(Box::new(started)))
+            }
+            "nginx" => nginx(&template("nginx.conf", &values)?, port).map(|(process, dir)| Server::Peer(process, dir)),
+            "haproxy" | "haproxy_splice" => {
+                let conf = template(&format!("{name}.cfg"), &values)?;
+                haproxy(&conf, port).map(|(process, dir)| Server::Peer(process, dir))
+            }
+            other => bail!("no subject {other}; there are {}", SUBJECTS.join(", ")),
+        })
+        .with_context(|| format!("subject {name}"))?;
+        let suffix = if form == Form::Unpinned { "_2w" } else { "" };
+        Ok(Self { name: format!("{name}{suffix}"), port, server })
+    }
+
+    /// The ids of all its processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        match &self.server {
+            Server::Peer(process, _) => process.pids(),
+            Server::Tenfold(tenfold) => procfs::with_descendants(tenfold.pid()),
+        }
+    }
+
+    /// Time that it has spent on a CPU.
+    pub(super) fn cpu_time(&self) -> Result<Duration> {
+        procfs::cpu_time(&self.pids()).with_context(|| format!("{}: {}", self.name, self.output()))
+    }
+
+    /// What it printed.
+    pub(super) fn output(&self) -> String {
+        match &self.server {
+            Server::Peer(process, _) => process.output(),
+            Server::Tenfold(tenfold) => tenfold.output(),
+        }
+    }
+}
+
+/// A file of `bench/gateway` with its placeholders filled in.
+fn template(file: &str, values: &[(&str, String)]) -> Result<String> {
+    let path: PathBuf = repository::root().join("bench/gateway").join(file);
+    let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for (placeholder, value) in values {
+        text = text.replace(placeholder, value);
+    }
+    Ok(text)
+}
+
+/// Starts something on one core: a child process inherits the cores of the thread that starts it.
+pub(super) fn on_core<T>(core: Option<usize>, start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(core) = core else { return start() };
+    let all = sched_getaffinity(None)?;
+    if !all.is_set(core) {
+        bail!("core {core} is not this process's to use; the bench needs two cores");
+    }
+    let mut one = CpuSet::new();
+    one.set(core);
+    sched_setaffinity(None, &one)?;
+    let started = start();
+    sched_setaffinity(None, &all)?;
+    started
+}
