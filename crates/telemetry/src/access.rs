@@ -151,6 +151,12 @@ impl AccessLog {
 }
 
 impl CoreAccessLog {
+    /// Whether lines are wanted at all.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.shared.is_on()
+    }
+
     /// Appends a line. Never waits; drops the line and counts it when the writer is behind.
     pub fn record(&mut self, entry: &AccessEntry<'_>) {
         if !self.shared.is_on() {

@@ -4,11 +4,13 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::check::CheckArgs;
+use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   tenfold demo                       See it at work: three instances, one of which dies and returns
+  tenfold run                        Run what ./tenfold.toml says
   tenfold check                      Look for mistakes in ./tenfold.toml
   tenfold completions bash           Print completions for a shell
 
@@ -31,6 +33,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run everything in the configuration
+    Run(RunArgs),
+
     /// Report every mistake in a configuration, with its place and its fix
     Check(CheckArgs),
 

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod completions;
 mod demo;
+mod run;
 mod schema;
 
 use std::io::Write;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
+        Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),

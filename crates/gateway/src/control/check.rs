@@ -1,0 +1,90 @@
+//! Active checks: asking an endpoint whether it is well, over and over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http1::{HeadScan, Limits, Method, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::{AbortOnDrop, Event};
+use crate::params::{CheckKind, CheckParams};
+use crate::state::ServiceState;
+
+/// Bounds on what a check reads: enough for any page made for checks.
+const LIMITS: Limits = Limits { bytes_max: 16 * 1024, fields_max: 100 };
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Checks an endpoint until the result is dropped.
+pub(super) fn start(
+    service: Arc<ServiceState>,
+    endpoint: u64,
+    address: SocketAddr,
+    host: String,
+    params: CheckParams,
+    events: mpsc::Sender<Event>,
+) -> AbortOnDrop {
+    AbortOnDrop(tokio::spawn(async move {
+        let target = SocketAddr::new(address.ip(), params.port.unwrap_or(address.port()));
+        // Checks of many endpoints that began together must not stay together.
+        tokio::time::sleep(params.interval.mul_f64(fastrand::f64() * 0.1)).await;
+        loop {
+            let begun = tokio::time::Instant::now();
+            let result = match tokio::time::timeout(params.timeout, check(target, &host, &params.kind)).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("no answer within {:?}", params.timeout)),
+            };
+            let event = Event::Checked { service: Arc::clone(&service), endpoint, result };
+            if events.send(event).await.is_err() {
+                return;
+            }
+            tokio::time::sleep_until(begun + params.interval.mul_f64(0.9 + fastrand::f64() * 0.2)).await;
+        }
+    }))
+}
+
+/// Asks once.
+async fn check(target: SocketAddr, endpoint_host: &str, kind: &CheckKind) -> Result<(), String> {
+    let mut stream = TcpStream::connect(target).await.map_err(|error| format!("cannot connect: {error}"))?;
+    let CheckKind::Http { path, host, statuses, body_contains } = kind else { return Ok(()) };
+    let host = host.as_deref().unwrap_or(endpoint_host);
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tenfold-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.map_err(|error| format!("cannot send: {error}"))?;
+    let (status, mut body) = read_head(&mut stream).await?;
+    if !statuses.iter().any(|&(first, last)| (first..=last).contains(&status)) {
+        return Err(format!("status {status}"));
+    }
+    let Some(text) = body_contains else { return Ok(()) };
+    while memchr::memmem::find(&body, text.as_bytes()).is_none() {
+        let read = if body.len() < BODY_BYTES_MAX { stream.read_buf(&mut body).await } else { Ok(0) };
+        if read.map_err(|error| format!("cannot read: {error}"))? == 0 {
+            return Err(format!("status {status}, but the body does not contain {text:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the final response's head: its status, and what came of the body with it.
+async fn read_head(stream: &mut TcpStream) -> Result<(u16, Vec<u8>), String> {
+    let mut bytes = Vec::with_capacity(4096);
+    let (mut scan, mut response) = (HeadScan::default(), Response::default());
+    loop {
+        let found = scan.advance(&bytes, &LIMITS).map_err(|error| format!("invalid answer: {error}"))?;
+        if let Some((start, end)) = found {
+            let parsed = response.parse(&bytes[start..end], &LIMITS, &Method::Get);
+            parsed.map_err(|error| format!("invalid answer: {error}"))?;
+            bytes.drain(..end);
+            if !response.is_interim() {
+                return Ok((response.status, bytes));
+            }
+            scan = HeadScan::default();
+            continue;
+        }
+        if stream.read_buf(&mut bytes).await.map_err(|error| format!("cannot read: {error}"))? == 0 {
+            return Err("closed without an answer".to_owned());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Listening sockets in the control plane: which are open, for whom, and on which core.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::listen::{self, ListenError};
+use net::workers::Cores;
+
+use crate::data::Message;
+use crate::params::ListenerParams;
+use crate::state::ListenerState;
+
+/// The sockets, by the address in the settings.
+#[derive(Default)]
+pub(super) struct Sockets {
+    open: HashMap<SocketAddr, Open>,
+    /// Counts sockets, so that they spread over the cores.
+    opened: usize,
+}
+
+struct Open {
+    listener: Arc<ListenerState>,
+    core: usize,
+    /// A second handle of the socket, so that another listener can take it over without a gap.
+    socket: TcpListener,
+}
+
+/// Sockets that a new configuration needs and that are not open yet.
+pub(super) struct Opened(HashMap<SocketAddr, TcpListener>);
+
+impl Sockets {
+    /// Opens what these listeners need beyond what is open, and uses none of it yet.
+    ///
+    /// # Errors
+    /// The first address that cannot be listened on; nothing is open then that was not before.
+    pub(super) fn open(&self, listeners: &[ListenerParams]) -> Result<Opened, ListenError> {
+        let mut sockets = HashMap::new();
+        for &address in listeners.iter().flat_map(|listener| &listener.addresses) {
+            if !self.open.contains_key(&address) {
+                sockets.insert(address, listen::tcp(address)?);
+            }
+        }
+        Ok(Opened(sockets))
+    }
+
+    /// Where a listener really listens.
+    pub(super) fn bound(&self, opened: &Opened, params: &ListenerParams) -> Vec<SocketAddr> {
+        let local = |address: &SocketAddr| {
+            let socket = self.open.get(address).map(|open| &open.socket).or_else(|| opened.0.get(address));
+            socket.and_then(|socket| socket.local_addr().ok()).unwrap_or(*address)
+        };
+        params.addresses.iter().map(local).collect()
+    }
+
+    /// Has the cores accept on these listeners' sockets, and no longer on others. `wanted` are the listeners and their
+    /// addresses.
+    pub(super) async fn apply(
+        &mut self,
+        mut opened: Opened,
+        wanted: &[(Arc<ListenerState>, Vec<SocketAddr>)],
+        cores: &Cores<Message>,
+    ) -> std::io::Result<()> {
+        let mut old = std::mem::take(&mut self.open);
+        for (listener, addresses) in wanted {
+            for &address in addresses {
+                match (old.remove(&address), opened.0.remove(&address)) {
+                    (Some(open), _) if Arc::ptr_eq(&open.listener, listener) => {
+                        self.open.insert(address, open);
+                    }
+                    (Some(open), _) => {
+                        // Another listener takes the socket over: it accepts before the old one stops.
+                        let socket = open.socket.try_clone()?;
+                        self.start(address, socket, listener, cores).await?;
+                        stop(open, cores).await;
+                    }
+                    (None, Some(socket)) => self.start(address, socket, listener, cores).await?,
+                    (None, None) => {}
+                }
+            }
+        }
+        for open in old.into_values() {
+            stop(open, cores).await;
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &mut self,
+        address: SocketAddr,
+        socket: TcpListener,
+        listener: &Arc<ListenerState>,
+        cores: &Cores<Message>,
+    ) -> std::io::Result<()> {
+        let core = self.opened % cores.len();
+        self.opened += 1;
+        let open = Open { listener: Arc::clone(listener), core, socket: socket.try_clone()? };
+        let message = Message::Listen { listener: Arc::clone(listener), socket };
+        if cores.send(core, message).await.is_err() {
+            tracing::error!(listener = %listener.name, %address, "no core accepts connections");
+        }
+        self.open.insert(address, open);
+        Ok(())
+    }
+
+    /// Closes the handles kept here.
+    pub(super) fn close(&mut self) {
+        self.open.clear();
+    }
+}
+
+async fn stop(open: Open, cores: &Cores<Message>) {
+    if let Ok(address) = open.socket.local_addr() {
+        let _core_ended = cores.send(open.core, Message::StopAccepting { listener: open.listener, address }).await;
+    }
+}
+
+/// Has all cores close a listener's connections: idle ones at once, others with their request, and all after a time.
+pub(super) async fn retire(listener: Arc<ListenerState>, drain_timeout: Duration, cores: Cores<Message>) {
+    for core in 0..cores.len() {
+        let _core_ended = cores.send(core, Message::Retire(Some(Arc::clone(&listener)))).await;
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(drain_timeout).await;
+        for core in 0..cores.len() {
+            let _core_ended = cores.send(core, Message::Cut(Arc::clone(&listener))).await;
+        }
+    });
+}

@@ -1,0 +1,284 @@
+//! The control plane: what is decided once, in one task, and published to all cores.
+//!
+//! It takes new configurations, checks' and names' results, and the cores' reports of how requests went. Each may
+//! change what is served; then a new snapshot is published. Nothing here is on a request's path.
+
+mod check;
+mod listeners;
+mod resolve;
+mod service;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use net::workers::Cores;
+use telemetry::RouteMetrics;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use vocab::Name;
+
+use crate::data::Message;
+use crate::gateway::ApplyError;
+use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
+use crate::router::{Route, Router};
+use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
+use listeners::Sockets;
+use service::Service;
+
+/// Reports taken in one go, so that a storm of failures costs one snapshot and not one each.
+const REPORTS_MAX: usize = 256;
+
+/// How often retry budgets hear of the requests so far.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time for the names of a new configuration to be resolved before it takes effect without those that were not.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the control plane is told from outside.
+pub(crate) enum Command {
+    /// Serve this configuration.
+    Apply(Box<GatewayParams>, oneshot::Sender<Result<(), ApplyError>>),
+    /// Close what listens.
+    CloseSockets(oneshot::Sender<()>),
+}
+
+/// What its own tasks tell it.
+pub(crate) enum Event {
+    /// A check has ended.
+    Checked { service: Arc<ServiceState>, endpoint: u64, result: Result<(), String> },
+    /// A name was resolved.
+    Resolved { service: Arc<ServiceState>, host: String, result: Result<Vec<IpAddr>, String> },
+}
+
+/// A task that ends when this is dropped.
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The control plane's state.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    cores: Cores<Message>,
+    commands: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<Report>,
+    events: mpsc::Receiver<Event>,
+    event_sender: mpsc::Sender<Event>,
+    sockets: Sockets,
+    listeners: Vec<Arc<ListenerView>>,
+    routes: HashMap<Name, Arc<RouteState>>,
+    services: Vec<Service>,
+}
+
+impl Control {
+    /// Nothing served yet.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        cores: Cores<Message>,
+        commands: mpsc::Receiver<Command>,
+        reports: mpsc::Receiver<Report>,
+    ) -> Self {
+        let (event_sender, events) = mpsc::channel(1024);
+        Self {
+            shared,
+            cores,
+            commands,
+            reports,
+            events,
+            event_sender,
+            sockets: Sockets::default(),
+            listeners: Vec::new(),
+            routes: HashMap::new(),
+            services: Vec::new(),
+        }
+    }
+
+    /// Runs until nobody can command it any more.
+    pub(crate) async fn run(mut self) {
+        let mut observe = tokio::time::interval(OBSERVE_INTERVAL);
+        let mut reports = Vec::with_capacity(REPORTS_MAX);
+        loop {
+            let deadline = self.services.iter().filter_map(Service::next_deadline).min();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Apply(params, done)) => {
+                        let applied = self.apply(*params).await;
+                        let _nobody_waits = done.send(applied);
+                    }
+                    Some(Command::CloseSockets(done)) => {
+                        self.sockets.close();
+                        let _nobody_waits = done.send(());
+                    }
+                    None => return,
+                },
+                _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => {
+                    for report in reports.drain(..) {
+                        if let Some(service) = self.service(&report.service) {
+                            service.on_outcome(report.endpoint, report.outcome);
+                        }
+                    }
+                }
+                Some(event) = self.events.recv() => self.on_event(event),
+                () = due => self.on_deadline(),
+                _ = observe.tick() => self.services.iter().for_each(Service::observe_requests),
+            }
+            if self.services.iter().any(Service::is_changed) {
+                self.publish();
+            }
+        }
+    }
+
+    fn service(&mut self, state: &Arc<ServiceState>) -> Option<&mut Service> {
+        self.services.iter_mut().find(|service| Arc::ptr_eq(&service.state, state))
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Checked { service, endpoint, result } => {
+                if let Some(service) = self.service(&service) {
+                    service.on_checked(endpoint, result);
+                }
+            }
+            Event::Resolved { service, host, result } => {
+                let (cores, events) = (self.shared.cores, self.event_sender.clone());
+                if let Some(service) = self.service(&service)
+                    && service.on_resolved(host, result)
+                {
+                    service.place_endpoints(cores, &events, false);
+                }
+            }
+        }
+    }
+
+    fn on_deadline(&mut self) {
+        let now = Instant::now();
+        for service in &mut self.services {
+            if service.next_deadline().is_some_and(|deadline| deadline <= now) {
+                service.on_deadline();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let services = self.services.iter_mut().map(Service::view).collect();
+        self.shared.publish(Snapshot { generation: 0, listeners: self.listeners.clone(), services });
+    }
+
+    /// Serves another configuration. What can fail comes first; then nothing is half done.
+    async fn apply(&mut self, params: GatewayParams) -> Result<(), ApplyError> {
+        let opened = self.sockets.open(params.listeners())?;
+        let resolved = self.resolve(params.services()).await;
+        self.configure_services(params.services(), &resolved);
+        let old = std::mem::take(&mut self.listeners);
+        let routes = std::mem::take(&mut self.routes);
+        for listener in params.listeners() {
+            let bound = self.sockets.bound(&opened, listener);
+            let known = old.iter().find(|view| view.state.name == listener.name).map(|view| Arc::clone(&view.state));
+            let view = self.listener_view(listener, known, bound, params.routes(), &routes);
+            self.listeners.push(Arc::new(view));
+        }
+        self.publish();
+        let wanted: Vec<(Arc<ListenerState>, Vec<SocketAddr>)> =
+            self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
+        self.sockets.apply(opened, &wanted, &self.cores).await?;
+        for gone in old {
+            if !self.listeners.iter().any(|view| Arc::ptr_eq(&view.state, &gone.state)) {
+                listeners::retire(Arc::clone(&gone.state), params.drain_timeout(), self.cores.clone()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves the names that are new in these services, all at once.
+    async fn resolve(&self, services: &[ServiceParams]) -> HashMap<String, Vec<IpAddr>> {
+        let known = |params: &ServiceParams| self.services.iter().find(|service| *service.name() == params.name);
+        let mut names: Vec<String> = services
+            .iter()
+            .flat_map(|params| match known(params) {
+                Some(service) => service.unresolved(params),
+                None => service::host_names(params).map(str::to_owned).collect(),
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut tasks = tokio::task::JoinSet::new();
+        for name in names {
+            tasks.spawn(async move {
+                let result = resolve::resolve(&name).await;
+                (name, result)
+            });
+        }
+        let mut resolved = HashMap::new();
+        let collect = async {
+            while let Some(Ok((host, result))) = tasks.join_next().await {
+                match result {
+                    Ok(addresses) => {
+                        resolved.insert(host, addresses);
+                    }
+                    Err(error) => tracing::warn!(host, error, "cannot resolve yet; it is tried again"),
+                }
+            }
+        };
+        if tokio::time::timeout(RESOLVE_TIMEOUT, collect).await.is_err() {
+            tracing::warn!("some names take long to resolve; they are tried again");
+        }
+        resolved
+    }
+
+    fn configure_services(&mut self, params: &[ServiceParams], resolved: &HashMap<String, Vec<IpAddr>>) {
+        let mut old = std::mem::take(&mut self.services);
+        for params in params {
+            let at = old.iter().position(|service| *service.name() == params.name);
+            let of_service = |name: &&str| resolved.get_key_value(*name);
+            let resolved: HashMap<String, Vec<IpAddr>> = service::host_names(params)
+                .filter_map(|name| of_service(&name))
+                .map(|(name, addresses)| (name.clone(), addresses.clone()))
+                .collect();
+            let mut service = match at {
+                Some(at) => old.swap_remove(at),
+                None => Service::new(params.clone(), resolved.clone(), self.shared.cores),
+            };
+            service.configure(params.clone(), resolved, self.shared.cores, &self.event_sender);
+            self.services.push(service);
+        }
+    }
+
+    fn listener_view(
+        &mut self,
+        params: &ListenerParams,
+        known: Option<Arc<ListenerState>>,
+        bound: Vec<SocketAddr>,
+        routes: &[RouteParams],
+        known_routes: &HashMap<Name, Arc<RouteState>>,
+    ) -> ListenerView {
+        let state = known.unwrap_or_else(|| Arc::new(ListenerState::new(params, self.shared.cores)));
+        state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
+        let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
+            let service = self.services.iter().position(|service| *service.name() == route.service)?;
+            let state = known_routes.get(&route.name).cloned().unwrap_or_else(|| {
+                let metrics = RouteMetrics::new(self.shared.cores);
+                Arc::new(RouteState { name: route.name.clone(), metrics })
+            });
+            self.routes.insert(route.name.clone(), Arc::clone(&state));
+            Some(Route { state, service, timeout: route.timeout, host: route.host.clone(), path: route.path.clone() })
+        });
+        let router = Router::new(routes.collect());
+        let limits = http1::Limits {
+            bytes_max: params.head_bytes_max.get() as usize,
+            fields_max: params.head_fields_max.get() as usize,
+        };
+        ListenerView { state, params: params.clone(), bound, limits, router }
+    }
+}

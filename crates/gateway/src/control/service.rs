@@ -1,0 +1,396 @@
+//! A service in the control plane: its endpoints, their health, and the view that is published of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use balance::health::{Change, Outcome, ServiceHealth, State};
+use balance::slow_start::{AGGRESSION_DEFAULT, SHARE_MIN_DEFAULT};
+use balance::{Availability, Candidate, Plan, slow_start};
+use breaker::RetryBudget;
+use telemetry::HealthChange;
+use tokio::sync::mpsc;
+
+use super::{AbortOnDrop, Event, check, resolve};
+use crate::params::{EndpointParams, Host, ServiceParams};
+use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
+
+/// Most fields in a response's head.
+const RESPONSE_FIELDS_MAX: usize = 256;
+
+/// A service, as the control plane keeps it.
+pub(super) struct Service {
+    pub(super) state: Arc<ServiceState>,
+    params: Arc<ServiceParams>,
+    health: ServiceHealth,
+    endpoints: Vec<Endpoint>,
+    /// Addresses by host name.
+    resolved: HashMap<String, Vec<IpAddr>>,
+    resolvers: HashMap<String, AbortOnDrop>,
+    budget: Option<Arc<RetryBudget>>,
+    /// Why endpoints are not healthy.
+    causes: HashMap<u64, String>,
+    /// When shares grew last.
+    stepped: Instant,
+    view: Option<Arc<ServiceView>>,
+}
+
+struct Endpoint {
+    state: Arc<EndpointState>,
+    host: String,
+    params: EndpointParams,
+    /// Since when its share grows; `None` when it has all of it.
+    growing_since: Option<Instant>,
+    check: Option<AbortOnDrop>,
+    /// Whether a check or a request has told anything yet.
+    heard_of: bool,
+}
+
+impl Service {
+    /// A service that nothing is known of but its settings and its names' addresses.
+    pub(super) fn new(params: ServiceParams, resolved: HashMap<String, Vec<IpAddr>>, cores: usize) -> Self {
+        let state = Arc::new(ServiceState::new(params.name.clone(), cores));
+        let budget = new_budget(&params, &state);
+        Self {
+            health: ServiceHealth::new(params.health.clone()),
+            state,
+            params: Arc::new(params),
+            endpoints: Vec::new(),
+            resolved,
+            resolvers: HashMap::new(),
+            budget,
+            causes: HashMap::new(),
+            stepped: Instant::now(),
+            view: None,
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &vocab::Name {
+        &self.params.name
+    }
+
+    /// Host names in these settings of which no address is known.
+    pub(super) fn unresolved(&self, params: &ServiceParams) -> Vec<String> {
+        host_names(params).filter(|name| !self.resolved.contains_key(*name)).map(str::to_owned).collect()
+    }
+
+    /// Goes by other settings from now on, and keeps what is known of the endpoints that stay.
+    pub(super) fn configure(
+        &mut self,
+        params: ServiceParams,
+        resolved: HashMap<String, Vec<IpAddr>>,
+        cores: usize,
+        events: &mpsc::Sender<Event>,
+    ) {
+        let now = Instant::now();
+        self.resolved.extend(resolved);
+        self.resolved.retain(|name, _| host_names(&params).any(|other| other == name));
+        let budget_params = |params: &ServiceParams| params.retry.as_ref().map(|retry| retry.budget);
+        if budget_params(&params) != budget_params(&self.params) {
+            self.budget = new_budget(&params, &self.state);
+        }
+        let new_checks = params.check != self.params.check;
+        let new_interval = params.resolve_interval != self.params.resolve_interval;
+        let changes = self.health.set_params(params.health.clone(), now);
+        self.params = Arc::new(params);
+        if new_checks {
+            self.endpoints.iter_mut().for_each(|endpoint| endpoint.check = None);
+        }
+        self.follow(changes, now);
+        self.start_resolvers(new_interval, events);
+        self.place_endpoints(cores, events, true);
+    }
+
+    /// Makes the endpoints those of the settings and of what names resolve to.
+    pub(super) fn place_endpoints(&mut self, cores: usize, events: &mpsc::Sender<Event>, configured: bool) {
+        let now = Instant::now();
+        let mut old: HashMap<u64, Endpoint> =
+            std::mem::take(&mut self.endpoints).into_iter().map(|endpoint| (endpoint.state.id, endpoint)).collect();
+        // At the start all endpoints are equally new, so none has to catch up.
+        let is_start = old.is_empty() && configured;
+        let params = Arc::clone(&self.params);
+        for (address, endpoint) in self.addresses(&params) {
+            let id = balance::hash::endpoint_id(&address.to_string());
+            if self.endpoints.iter().any(|other| other.state.id == id) {
+                continue;
+            }
+            let host = host_header(endpoint);
+            let mut entry = old.remove(&id).unwrap_or_else(|| Endpoint {
+                state: Arc::new(EndpointState::new(address, cores)),
+                host: host.clone(),
+                params: endpoint.clone(),
+                growing_since: (!is_start && !params.slow_start.is_zero()).then_some(now),
+                check: None,
+                heard_of: false,
+            });
+            if entry.host != host {
+                // The check asks for the host.
+                entry.check = None;
+            }
+            (entry.host, entry.params) = (host, endpoint.clone());
+            if let (Some(check_params), None) = (&params.check, &entry.check) {
+                let (state, id) = (Arc::clone(&self.state), entry.state.id);
+                let (host, check_params) = (entry.host.clone(), check_params.clone());
+                entry.check = Some(check::start(state, id, address, host, check_params, events.clone()));
+            } else if params.check.is_none() {
+                entry.check = None;
+            }
+            self.endpoints.push(entry);
+        }
+        let ids: Vec<u64> = self.endpoints.iter().map(|endpoint| endpoint.state.id).collect();
+        let aside = self.endpoints.iter().filter(|endpoint| endpoint.params.drain || endpoint.params.weight == 0);
+        let aside: Vec<u64> = aside.map(|endpoint| endpoint.state.id).collect();
+        let mut changes = self.health.sync(&ids, now);
+        changes.extend(self.health.set_aside(&aside, now));
+        self.causes.retain(|id, _| ids.contains(id));
+        self.follow(changes, now);
+        self.view = None;
+    }
+
+    /// What the settings' endpoints stand for.
+    fn addresses<'p>(&self, params: &'p ServiceParams) -> Vec<(SocketAddr, &'p EndpointParams)> {
+        let mut addresses = Vec::new();
+        for endpoint in &params.endpoints {
+            match &endpoint.host {
+                Host::Address(ip) => addresses.push((SocketAddr::new(*ip, endpoint.port), endpoint)),
+                Host::Name(name) => {
+                    let known = self.resolved.get(name).into_iter().flatten();
+                    addresses.extend(known.map(|ip| (SocketAddr::new(*ip, endpoint.port), endpoint)));
+                }
+            }
+        }
+        addresses
+    }
+
+    fn start_resolvers(&mut self, again: bool, events: &mpsc::Sender<Event>) {
+        if again {
+            self.resolvers.clear();
+        }
+        let params = Arc::clone(&self.params);
+        self.resolvers.retain(|name, _| host_names(&params).any(|other| other == name));
+        for name in host_names(&params) {
+            let (state, interval) = (Arc::clone(&self.state), params.resolve_interval);
+            let known = self.resolved.contains_key(name);
+            self.resolvers
+                .entry(name.to_owned())
+                .or_insert_with(|| resolve::start(state, name.to_owned(), interval, known, events.clone()));
+        }
+    }
+
+    /// A name was resolved; true when that changes the endpoints.
+    pub(super) fn on_resolved(&mut self, host: String, result: Result<Vec<IpAddr>, String>) -> bool {
+        match result {
+            Ok(addresses) if self.resolved.get(&host) == Some(&addresses) => false,
+            Ok(addresses) => {
+                tracing::info!(service = %self.params.name, host, ?addresses, "addresses changed");
+                self.resolved.insert(host, addresses);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(service = %self.params.name, host, error, "cannot resolve; the last answer stays");
+                false
+            }
+        }
+    }
+
+    /// A check has ended.
+    pub(super) fn on_checked(&mut self, id: u64, result: Result<(), String>) {
+        let now = Instant::now();
+        let Some(endpoint) = self.endpoints.iter_mut().find(|endpoint| endpoint.state.id == id) else { return };
+        endpoint.state.metrics.checked(result.is_ok());
+        let first = !std::mem::replace(&mut endpoint.heard_of, true);
+        let changes = self.health.on_active(id, now, result);
+        if first {
+            self.view = None;
+        }
+        self.follow(changes, now);
+    }
+
+    /// A request has told how an endpoint is.
+    pub(super) fn on_outcome(&mut self, id: u64, outcome: Outcome) {
+        let now = Instant::now();
+        let changes = self.health.on_passive(id, now, outcome);
+        self.follow(changes, now);
+        // Whether successes are wanted may change without a change of state.
+        self.tell_wishes();
+    }
+
+    /// When something is due: the end of an ejection, or the next step of a slow start.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let growing = self.endpoints.iter().any(|endpoint| endpoint.growing_since.is_some());
+        let step = growing.then(|| self.stepped + self.step());
+        [self.health.next_deadline(), step].into_iter().flatten().min()
+    }
+
+    /// Time between two steps of a slow start: a fortieth of it, within reason.
+    fn step(&self) -> Duration {
+        (self.params.slow_start / 40).clamp(Duration::from_millis(50), Duration::from_secs(1))
+    }
+
+    /// Does what is due.
+    pub(super) fn on_deadline(&mut self) {
+        let now = Instant::now();
+        let changes = self.health.on_deadline(now);
+        self.follow(changes, now);
+        if now < self.stepped + self.step() {
+            return;
+        }
+        self.stepped = now;
+        let ramp = self.params.slow_start;
+        for endpoint in &mut self.endpoints {
+            if let Some(since) = endpoint.growing_since {
+                self.view = None;
+                endpoint.growing_since = Some(since).filter(|since| now.saturating_duration_since(*since) < ramp);
+            }
+        }
+    }
+
+    /// Tells log, metrics and cores of changes.
+    fn follow(&mut self, changes: Vec<Change>, now: Instant) {
+        for change in changes {
+            self.view = None;
+            let Some(endpoint) = self.endpoints.iter_mut().find(|endpoint| endpoint.state.id == change.id) else {
+                continue;
+            };
+            endpoint.heard_of = true;
+            log_change(&self.params.name, &endpoint.state, &change);
+            if let Some(kind) = kind_of(&change) {
+                endpoint.state.metrics.health_changed(kind);
+            }
+            if change.to == State::Healthy {
+                endpoint.growing_since = Some(now).filter(|_| !self.params.slow_start.is_zero());
+                self.causes.remove(&change.id);
+            } else {
+                self.causes.insert(change.id, change.cause.to_string());
+            }
+            endpoint.state.probe.store(change.to == State::Probing, Ordering::Relaxed);
+        }
+        self.tell_wishes();
+    }
+
+    fn tell_wishes(&self) {
+        for endpoint in &self.endpoints {
+            let wanted = self.health.wants_success(endpoint.state.id);
+            endpoint.state.wants_success.store(wanted, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the requests so far, for the retry budget.
+    pub(super) fn observe_requests(&self) {
+        if let Some(budget) = &self.budget {
+            budget.observe(Instant::now(), self.state.requests_total());
+        }
+    }
+
+    /// Whether the view that was taken last is no longer true.
+    pub(super) fn is_changed(&self) -> bool {
+        self.view.is_none()
+    }
+
+    /// The view to publish.
+    pub(super) fn view(&mut self) -> Arc<ServiceView> {
+        if let Some(view) = &self.view {
+            return Arc::clone(view);
+        }
+        let now = Instant::now();
+        let endpoints: Vec<EndpointView> = self.endpoints.iter().map(|endpoint| self.endpoint_view(endpoint)).collect();
+        let candidates = self.endpoints.iter().map(|endpoint| self.candidate(endpoint, now)).collect();
+        let plan = Plan::new(self.params.balance, candidates).unwrap_or_else(|error| {
+            tracing::error!(service = %self.params.name, %error, "no endpoint is used");
+            Plan::new(self.params.balance, Vec::new()).expect("an empty plan is within every bound")
+        });
+        let is_probing = |(_, endpoint): &(usize, &EndpointView)| endpoint.health == State::Probing && !endpoint.drain;
+        let probing = endpoints.iter().enumerate().filter(is_probing).map(|(index, _)| index as u16).collect();
+        let view = Arc::new(ServiceView {
+            state: Arc::clone(&self.state),
+            params: Arc::clone(&self.params),
+            endpoints: if plan.is_empty() { Vec::new() } else { endpoints },
+            plan: Arc::new(plan),
+            probing,
+            budget: self.budget.clone(),
+            limits: http1::Limits {
+                bytes_max: self.params.head_bytes_max.get() as usize,
+                fields_max: RESPONSE_FIELDS_MAX,
+            },
+        });
+        self.view = Some(Arc::clone(&view));
+        view
+    }
+
+    fn endpoint_view(&self, endpoint: &Endpoint) -> EndpointView {
+        let id = endpoint.state.id;
+        EndpointView {
+            state: Arc::clone(&endpoint.state),
+            host: endpoint.host.clone(),
+            weight: endpoint.params.weight,
+            backup: endpoint.params.backup,
+            drain: endpoint.params.drain,
+            health: self.health.state(id).unwrap_or(State::Healthy),
+            cause: self.causes.get(&id).cloned(),
+            checked: endpoint.heard_of || self.params.check.is_none(),
+        }
+    }
+
+    fn candidate(&self, endpoint: &Endpoint, now: Instant) -> Candidate {
+        let weight = endpoint.params.weight;
+        let since = endpoint.growing_since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
+        let availability = match self.health.availability(endpoint.state.id) {
+            Availability::Available if endpoint.params.drain || weight == 0 => Availability::Draining,
+            other => other,
+        };
+        Candidate {
+            id: endpoint.state.id,
+            weight: slow_start::weight(weight, since, self.params.slow_start, AGGRESSION_DEFAULT, SHARE_MIN_DEFAULT),
+            backup: endpoint.params.backup,
+            availability,
+        }
+    }
+}
+
+fn new_budget(params: &ServiceParams, state: &ServiceState) -> Option<Arc<RetryBudget>> {
+    let retry = params.retry.as_ref()?;
+    Some(Arc::new(RetryBudget::new(retry.budget, Instant::now(), state.requests_total())))
+}
+
+/// Host names among the endpoints.
+pub(super) fn host_names(params: &ServiceParams) -> impl Iterator<Item = &str> {
+    params.endpoints.iter().filter_map(|endpoint| match &endpoint.host {
+        Host::Name(name) => Some(name.as_str()),
+        Host::Address(_) => None,
+    })
+}
+
+/// An endpoint as `Host` names it.
+fn host_header(endpoint: &EndpointParams) -> String {
+    let host = match &endpoint.host {
+        Host::Name(name) => name.clone(),
+        Host::Address(IpAddr::V4(v4)) => v4.to_string(),
+        Host::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
+    };
+    if endpoint.port == 80 { host } else { format!("{host}:{}", endpoint.port) }
+}
+
+fn kind_of(change: &Change) -> Option<HealthChange> {
+    match (change.from, change.to) {
+        (_, State::Unhealthy) => Some(HealthChange::CheckDown),
+        (_, State::Ejected { .. }) => Some(HealthChange::Ejected),
+        (State::Unhealthy, State::Healthy) => Some(HealthChange::CheckUp),
+        (_, State::Healthy) => Some(HealthChange::Readmitted),
+        (_, State::Probing) => None,
+    }
+}
+
+fn log_change(service: &vocab::Name, endpoint: &EndpointState, change: &Change) {
+    let (from, to, cause) = (change.from.as_str(), change.to.as_str(), &change.cause);
+    match change.to {
+        State::Healthy | State::Probing => {
+            tracing::info!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
+        }
+        State::Ejected { .. } | State::Unhealthy => {
+            tracing::warn!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
+        }
+    }
+}

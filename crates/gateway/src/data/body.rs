@@ -1,0 +1,369 @@
+//! The body of a request, on its way to an endpoint.
+//!
+//! It is streamed: a piece is read from the client once the piece before it has been written to the endpoint, so that a
+//! slow endpoint slows its client and nothing piles up. What is read is kept, up to a bound, as long as the request may
+//! have to be sent again; the rest of a large body is spliced.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::time::Duration;
+
+use http1::{Chunk, ChunkedDecoder, Framing, write};
+use net::{Buffer, Deadline};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use vocab::ErrorCode;
+
+use super::core::Core;
+use super::io::{self, Stalled, Wait};
+use super::relay::SPLICE_BYTES_MIN;
+
+/// A request's body.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    state: State,
+    /// Bytes of the connection's buffer, head included, that are done with.
+    at: usize,
+    /// What was read beyond that buffer, and how much of it is done with.
+    extra: Option<Buffer>,
+    extra_used: usize,
+    replay: Replay,
+    /// Trailers of a chunked body, as lines, once it is complete.
+    trailers: Vec<u8>,
+    chunked: bool,
+    /// Bytes of data so far.
+    pub(crate) received: u64,
+    bytes_max: Option<u64>,
+    /// Whether the client waits for `100 Continue`.
+    waits: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Complete,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+}
+
+/// What is kept to be sent again.
+#[derive(Debug)]
+enum Replay {
+    /// Everything so far, and how much may be kept.
+    Kept(Vec<u8>, usize),
+    /// More was read than may be kept.
+    Lost,
+}
+
+/// Where the data of a piece stands.
+enum Piece {
+    Early(Range<usize>),
+    Extra(Range<usize>),
+}
+
+/// Why the body did not go out.
+#[derive(Debug)]
+pub(crate) enum PumpError {
+    /// The client is to blame, and gets this answer if it can.
+    Client(ErrorCode, &'static str),
+    /// The client has gone.
+    Gone,
+    /// The endpoint does not take it. What it answers, if anything, tells more.
+    Upstream,
+}
+
+/// How long the two sides may pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pauses<'d> {
+    pub(crate) deadline: &'d Deadline,
+    /// The client, between two pieces.
+    pub(crate) read: Duration,
+    /// The endpoint, without taking anything.
+    pub(crate) write: Duration,
+    /// Time for the endpoint to permit a body that waits for it.
+    pub(crate) permission: Duration,
+}
+
+impl RequestBody {
+    /// The body after a head of `head_len` bytes, of which nothing is kept yet.
+    pub(crate) fn new(request: &http1::Request, head_len: usize, bytes_max: Option<u64>) -> Self {
+        let state = match request.framing {
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(Box::default()),
+            Framing::Empty | Framing::UntilClose => State::Complete,
+        };
+        Self {
+            chunked: matches!(state, State::Chunked(_)),
+            state,
+            at: head_len,
+            extra: None,
+            extra_used: 0,
+            replay: Replay::Kept(Vec::new(), 0),
+            trailers: Vec::new(),
+            received: 0,
+            bytes_max,
+            waits: request.expect == http1::Expect::Continue,
+        }
+    }
+
+    /// Keeps up to `bytes_max` bytes from now on, so that they can be sent again.
+    pub(crate) fn keep_up_to(&mut self, bytes_max: usize) {
+        if let Replay::Kept(_, max) = &mut self.replay {
+            *max = bytes_max;
+        }
+    }
+
+    /// Whether all of it has come.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.state, State::Complete)
+    }
+
+    /// Whether it can be sent from the beginning again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        matches!(self.replay, Replay::Kept(..))
+    }
+
+    /// Removes what was used from the connection's buffer, which then holds the next request's beginning.
+    pub(crate) fn finish(self, buffer: &mut Buffer) {
+        buffer.consume(self.at);
+        if let Some(mut extra) = self.extra {
+            extra.consume(self.extra_used);
+            buffer.extend(extra.filled());
+        }
+    }
+
+    /// Sends `out`, which holds the head, and then the body from its beginning. `early` is what the connection's buffer
+    /// holds. Dropped half-way, it may be called again as long as the body is replayable, which `replayable` follows.
+    pub(crate) async fn pump(
+        &mut self,
+        core: &Core,
+        early: &[u8],
+        reader: &mut ReadHalf<'_>,
+        writer: &mut WriteHalf<'_>,
+        out: &mut Vec<u8>,
+        pauses: Pauses<'_>,
+        replayable: &Cell<bool>,
+    ) -> Result<(), PumpError> {
+        let wait = Wait::after(pauses.deadline, pauses.write);
+        let mut framer = Framer { chunked: self.chunked, open: false };
+        if let Replay::Kept(kept, _) = &self.replay
+            && !kept.is_empty()
+        {
+            framer.open(out, kept.len());
+            io::write_all(writer, out, kept, wait).await.map_err(upstream)?;
+            out.clear();
+        }
+        loop {
+            // What has not come yet must not hold up what has.
+            if !out.is_empty() && !self.is_complete() && self.input(early).is_empty() {
+                io::write_all(writer, out, &[], wait).await.map_err(upstream)?;
+                out.clear();
+            }
+            if let Some(rest) = self.spliceable(early) {
+                replayable.set(false);
+                return self.splice(core, rest, reader, writer, pauses).await;
+            }
+            let Some(piece) = self.next(core, early, reader, pauses).await? else {
+                framer.close(out, &self.trailers);
+                return io::write_all(writer, out, &[], wait).await.map_err(upstream);
+            };
+            let data = match (piece, &self.extra) {
+                (Piece::Early(range), _) => &early[range],
+                (Piece::Extra(range), Some(extra)) => &extra.filled()[range],
+                (Piece::Extra(_), None) => &[],
+            };
+            self.replay.keep(data);
+            replayable.set(self.is_replayable());
+            framer.open(out, data.len());
+            io::write_all(writer, out, data, wait).await.map_err(upstream)?;
+            out.clear();
+        }
+    }
+
+    /// What has come and is not done with.
+    fn input<'i>(&'i self, early: &'i [u8]) -> &'i [u8] {
+        match &self.extra {
+            _ if self.at < early.len() => &early[self.at..],
+            Some(extra) => &extra.filled()[self.extra_used..],
+            None => &[],
+        }
+    }
+
+    /// Takes the next piece of data, reading it if need be; `None` at the end.
+    async fn next(
+        &mut self,
+        core: &Core,
+        early: &[u8],
+        reader: &mut ReadHalf<'_>,
+        pauses: Pauses<'_>,
+    ) -> Result<Option<Piece>, PumpError> {
+        loop {
+            if self.is_complete() {
+                return Ok(None);
+            }
+            let from_early = self.at < early.len();
+            if self.input(early).is_empty() {
+                self.read(core, reader, pauses).await?;
+                continue;
+            }
+            let base = if from_early { self.at } else { self.extra_used };
+            let (data, used) = self.take(early)?;
+            if from_early {
+                self.at += used;
+            } else {
+                self.extra_used += used;
+            }
+            if data.is_empty() {
+                continue;
+            }
+            self.received += data.len() as u64;
+            if self.bytes_max.is_some_and(|max| self.received > max) {
+                return Err(PumpError::Client(ErrorCode::BodyTooLarge, "the body exceeds the listener's limit"));
+            }
+            let range = base + data.start..base + data.end;
+            return Ok(Some(if from_early { Piece::Early(range) } else { Piece::Extra(range) }));
+        }
+    }
+
+    /// Looks at the input: where data stands in it, and how much of it is done with.
+    fn take(&mut self, early: &[u8]) -> Result<(Range<usize>, usize), PumpError> {
+        let input_len = self.input(early).len();
+        match &mut self.state {
+            State::Complete => Ok((0..0, 0)),
+            State::Length(rest) => {
+                let len = usize::try_from(*rest).map_or(input_len, |rest| rest.min(input_len));
+                *rest -= len as u64;
+                if *rest == 0 {
+                    self.state = State::Complete;
+                }
+                Ok((0..len, len))
+            }
+            State::Chunked(decoder) => {
+                let input = match &self.extra {
+                    _ if self.at < early.len() => &early[self.at..],
+                    Some(extra) => &extra.filled()[self.extra_used..],
+                    None => &[],
+                };
+                let malformed = |error: http1::Error| PumpError::Client(ErrorCode::BadRequest, error.reason());
+                match decoder.decode(input).map_err(malformed)? {
+                    Chunk::Data { start, end } => Ok((start..end, end)),
+                    Chunk::More => Ok((0..0, input_len)),
+                    Chunk::End { end } => {
+                        self.trailers = decoder.trailers().map_err(malformed)?;
+                        self.state = State::Complete;
+                        Ok((0..0, end))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads from the client. All input is done with.
+    async fn read(&mut self, core: &Core, reader: &mut ReadHalf<'_>, pauses: Pauses<'_>) -> Result<(), PumpError> {
+        let extra = self.extra.get_or_insert_with(|| core.bodies.take());
+        extra.clear();
+        self.extra_used = 0;
+        // Where the length is known, bytes of the next request stay in the socket.
+        let limit = match self.state {
+            State::Length(rest) => usize::try_from(rest).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let pause = if self.waits { pauses.read + pauses.permission } else { pauses.read };
+        match io::fill(extra, reader, limit, Wait::after(pauses.deadline, pause)).await {
+            Ok(0) | Err(Stalled::Broken(_)) => Err(PumpError::Gone),
+            Ok(_) => {
+                self.waits = false;
+                Ok(())
+            }
+            Err(Stalled::TimedOut) => Err(timed_out()),
+        }
+    }
+
+    /// Bytes left of a body that is long enough to be moved without being looked at.
+    fn spliceable(&self, early: &[u8]) -> Option<u64> {
+        match (&self.state, &self.replay) {
+            (&State::Length(rest), Replay::Lost | Replay::Kept(_, 0)) => {
+                (rest >= SPLICE_BYTES_MIN && self.input(early).is_empty()).then_some(rest)
+            }
+            _ => None,
+        }
+    }
+
+    async fn splice(
+        &mut self,
+        core: &Core,
+        mut rest: u64,
+        reader: &ReadHalf<'_>,
+        writer: &WriteHalf<'_>,
+        pauses: Pauses<'_>,
+    ) -> Result<(), PumpError> {
+        let exhausted = |_| PumpError::Client(ErrorCode::Overloaded, "the gateway is out of file descriptors");
+        let mut pipe = core.pipes.take().map_err(exhausted)?;
+        // The client may still wait for permission.
+        let mut pause = if self.waits { pauses.read + pauses.permission } else { pauses.read };
+        while rest > 0 {
+            let count = match io::fill_pipe(&mut pipe, reader.as_ref(), rest, Wait::after(pauses.deadline, pause)).await
+            {
+                Ok(0) | Err(Stalled::Broken(_)) => return Err(PumpError::Gone),
+                Ok(count) => count as u64,
+                Err(Stalled::TimedOut) => return Err(timed_out()),
+            };
+            (self.waits, self.replay, pause) = (false, Replay::Lost, pauses.read);
+            rest -= count;
+            self.received += count;
+            let wait = Wait::after(pauses.deadline, pauses.write);
+            io::drain_pipe(&mut pipe, writer.as_ref(), rest > 0, wait).await.map_err(upstream)?;
+            self.state = if rest == 0 { State::Complete } else { State::Length(rest) };
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    fn keep(&mut self, data: &[u8]) {
+        let Self::Kept(kept, max) = self else { return };
+        if kept.len() + data.len() <= *max {
+            kept.extend_from_slice(data);
+        } else {
+            *self = Self::Lost;
+        }
+    }
+}
+
+/// Writes a body's framing.
+struct Framer {
+    chunked: bool,
+    /// Whether a chunk's data has been written and its end has not.
+    open: bool,
+}
+
+impl Framer {
+    fn open(&mut self, out: &mut Vec<u8>, len: usize) {
+        if self.chunked {
+            self.end_chunk(out);
+            self.open = true;
+            out.extend_from_slice(write::chunk_head(&mut [0; write::CHUNK_HEAD_BYTES_MAX], len as u64));
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>, trailers: &[u8]) {
+        if self.chunked {
+            self.end_chunk(out);
+            out.extend_from_slice(b"0\r\n");
+            out.extend_from_slice(trailers);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn end_chunk(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.open) {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn upstream(_: Stalled) -> PumpError {
+    PumpError::Upstream
+}
+
+fn timed_out() -> PumpError {
+    PumpError::Client(ErrorCode::BodyTimeout, "the body did not arrive in time")
+}

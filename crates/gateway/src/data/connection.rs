@@ -1,0 +1,141 @@
+//! A client connection, from its first byte to its last.
+//!
+//! While it is idle its task holds a socket, a deadline and little else: a wait for readability, without a buffer. What
+//! a request needs is allocated when its first byte has come, and freed when nothing more has come after the last.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use net::{Buffer, Expired};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::core::{Accepted, ConnectionState, Core, Entry};
+use super::exchange;
+
+/// How long, and for how many bytes, a client that is still sending is listened to after its answer. Closing at once
+/// would reset the connection, and the reset can overtake the answer.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Time for the first request of a connection whose listener is gone, and so has no setting.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It waits for another request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has heard the answer, although it may still be sending.
+    Linger,
+}
+
+/// A connection that is not idle.
+pub(crate) struct Link<'s> {
+    pub(crate) core: &'s Rc<Core>,
+    pub(crate) state: &'s ConnectionState,
+    pub(crate) reader: ReadHalf<'s>,
+    pub(crate) writer: WriteHalf<'s>,
+    /// What was read and belongs to no finished request.
+    pub(crate) buffer: Buffer,
+    /// Who connected.
+    pub(crate) peer: SocketAddr,
+    /// Port that the client connected to.
+    pub(crate) port: u16,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Accepted<TcpStream>) {
+    let Accepted { socket: mut stream, peer, place, load } = accepted;
+    let core = Rc::clone(&entry.core);
+    // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
+    let _slower = stream.set_nodelay(true);
+    let port = stream.local_addr().map_or(0, |address| address.port());
+    state.listener.metrics.opened(core.id);
+    let _closed = Closed { core: &core, state: &state };
+    while wait_for_request(&core, &state, &stream).await {
+        // The memory of a request lives as long as this future, so an idle connection does not have it.
+        match Box::pin(busy(&core, &state, &mut stream, peer, port)).await {
+            Next::KeepAlive => {}
+            Next::Linger => {
+                linger(&core, &state, &mut stream).await;
+                break;
+            }
+            Next::Close => break,
+        }
+    }
+    drop(stream);
+    // Held to the end: the connection counts until its socket is closed.
+    drop((place, load));
+}
+
+/// Counts the end of a connection, however its task ends.
+struct Closed<'s> {
+    core: &'s Core,
+    state: &'s ConnectionState,
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.state.listener.metrics.closed(self.core.id);
+    }
+}
+
+/// Waits without a buffer; false when the connection ends instead.
+async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &TcpStream) -> bool {
+    let readable = poll_fn(|cx| stream.poll_read_ready(cx));
+    if state.closing.get() {
+        // A request that has come already is served; its client cannot know.
+        state.deadline.set(Instant::now() + Duration::from_millis(1));
+    } else {
+        let idle_timeout =
+            core.local().listener(&state.listener).map_or(ORPHAN_TIMEOUT, |view| view.params.idle_timeout);
+        state.deadline.set(Instant::now() + idle_timeout);
+    }
+    state.idle.set(true);
+    let waited = state.deadline.guard(readable).await;
+    state.idle.set(false);
+    matches!(waited, Ok(Ok(())))
+}
+
+/// Serves requests until the connection is idle or ends.
+async fn busy(core: &Rc<Core>, state: &ConnectionState, stream: &mut TcpStream, peer: SocketAddr, port: u16) -> Next {
+    let (reader, writer) = stream.split();
+    let mut link = Link { core, state, reader, writer, buffer: core.heads.take(), peer, port };
+    let mut scratch = core.take_scratch();
+    let mut next = Next::KeepAlive;
+    while next == Next::KeepAlive {
+        next = exchange::run(&mut link, &mut scratch).await;
+        if link.buffer.is_empty() {
+            break;
+        }
+    }
+    core.keep_scratch(scratch);
+    next
+}
+
+/// Ends the connection's sending side and reads what still comes, for a while.
+async fn linger(core: &Core, state: &ConnectionState, stream: &mut TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    state.deadline.set(Instant::now() + LINGER_TIME);
+    let mut buffer = core.heads.take();
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        let read = poll_fn(|cx| buffer.poll_fill(Pin::new(&mut *stream), left, cx));
+        match state.deadline.guard(read).await {
+            Ok(Ok(count)) if count > 0 => {
+                left -= count;
+                buffer.clear();
+            }
+            Ok(_) | Err(Expired) => return,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The conversation with one endpoint: the request goes out while the response is awaited, then the response goes to
+//! the client, while what is left of the request's body still goes out.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http1::{Framing, HeadScan, Limits, Request, Response, Version};
+use net::{Buffer, Deadline};
+use telemetry::FailureKind;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use vocab::ErrorCode;
+
+use super::account::Account;
+use super::attempt::Attempt;
+use super::body::{Pauses, PumpError, RequestBody};
+use super::connection::Link;
+use super::exchange::Scratch;
+use super::forward::{Outcome, Tried, Try};
+use super::head::{self, Inbound};
+use super::io::{self, Wait};
+use super::relay::{Broken, Relay};
+use super::retry::{Retries, Verdict};
+use super::side::Side;
+
+/// Most interim responses before the final one.
+const INTERIM_MAX: u32 = 16;
+
+/// How a conversation ended.
+pub(crate) enum Ended {
+    /// As something that concerns the connection to the endpoint no further.
+    Tried(Tried),
+    /// The endpoint failed before its response's head was complete.
+    Failed {
+        kind: FailureKind,
+        code: ErrorCode,
+        /// Whether anything of a response had come.
+        any: bool,
+    },
+    /// The response has gone to the client.
+    Answered {
+        /// Whether the client's connection may go on.
+        keep_alive: bool,
+        /// Whether the endpoint's may.
+        reusable: bool,
+    },
+    /// Both sides have changed the protocol.
+    Switched,
+}
+
+/// Why no head of a response was read.
+enum NoHead {
+    Closed,
+    TimedOut,
+    Invalid,
+    Client(PumpError),
+    /// The client does not take an interim response.
+    Gone,
+}
+
+/// One conversation.
+struct Conversation<'c, 'u, 's> {
+    with: &'c Try<'c>,
+    request: &'c Request,
+    response: &'c mut Response,
+    out: &'c mut Vec<u8>,
+    deadline: &'c Deadline,
+    reader: &'c mut ReadHalf<'u>,
+    buffer: &'c mut Buffer,
+    client: &'c mut WriteHalf<'s>,
+    account: &'c mut Account,
+    /// When the request had gone out.
+    sent: Instant,
+    /// Whether anything has come back.
+    any: bool,
+    /// Whether the client's connection is to end with this exchange.
+    closing: &'c Cell<bool>,
+}
+
+/// Talks with an endpoint. The head of the request stands in `scratch.to_upstream`.
+#[allow(clippy::too_many_arguments, reason = "everything that a request is made of meets here, once")]
+pub(crate) async fn run(
+    with: &Try<'_>,
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    body: &mut RequestBody,
+    account: &mut Account,
+    attempt: &mut Attempt<'_>,
+    retries: &mut Retries<'_>,
+    (reader, buffer, writer): (&mut ReadHalf<'_>, &mut Buffer, &mut WriteHalf<'_>),
+) -> Ended {
+    let params = &with.call.service.view.params;
+    let pauses = Pauses {
+        deadline: &link.state.deadline,
+        read: with.call.listener.params.body_timeout,
+        write: params.write_timeout,
+        permission: params.response_timeout,
+    };
+    let replayable = Cell::new(body.is_replayable());
+    let early = link.buffer.filled();
+    let pump =
+        pin!(body.pump(with.core, early, &mut link.reader, writer, &mut scratch.to_upstream, pauses, &replayable));
+    let mut side = Side::new(pump);
+    let mut conversation = Conversation {
+        with,
+        request: &scratch.request,
+        response: &mut scratch.response,
+        out: &mut scratch.to_client,
+        deadline: &scratch.deadline,
+        reader,
+        buffer,
+        client: &mut link.writer,
+        account,
+        sent: Instant::now(),
+        any: false,
+        closing: &link.state.closing,
+    };
+    let head_len = match conversation.final_head(&mut side).await {
+        Ok(head_len) => head_len,
+        Err(error) => return conversation.without_head(error),
+    };
+    conversation.judge(attempt);
+    if let Verdict::Retry(pause) = retries.after_status(conversation.response.status, replayable.get()) {
+        return Ended::Tried(Tried::Held(pause));
+    }
+    conversation.respond(&mut side, head_len, attempt).await
+}
+
+impl Conversation<'_, '_, '_> {
+    /// Awaits the final response's head, passing interim ones on: how many bytes of the buffer it has.
+    async fn final_head<F>(&mut self, side: &mut Side<'_, F>) -> Result<usize, NoHead>
+    where
+        F: Future<Output = Result<(), PumpError>>,
+    {
+        for _ in 0..=INTERIM_MAX {
+            let head_len = self.await_head(side).await?;
+            let head = &self.buffer.filled()[..head_len];
+            let limits = &self.with.call.service.view.limits;
+            self.response.parse(head, limits, &self.request.method).map_err(|_| NoHead::Invalid)?;
+            if !self.response.is_interim() {
+                return Ok(head_len);
+            }
+            // A client of HTTP/1.0 would take it for the final one.
+            if self.request.version == Version::Http11 {
+                head::write_interim(self.out, self.response, head);
+                let wait = Wait::after(self.deadline, self.with.call.listener.params.write_timeout);
+                let written = side.beside(io::write_all(self.client, self.out, &[], wait)).await;
+                written.map_err(|_| NoHead::Gone)?;
+                self.account.head_sent += self.out.len() as u64;
+            }
+            self.buffer.consume(head_len);
+        }
+        Err(NoHead::Invalid)
+    }
+
+    /// Awaits the end of a head while the request goes out. The endpoint's time runs from when all of it has gone.
+    async fn await_head<F>(&mut self, side: &mut Side<'_, F>) -> Result<usize, NoHead>
+    where
+        F: Future<Output = Result<(), PumpError>>,
+    {
+        let params = &self.with.call.service.view.params;
+        let limits = self.with.call.service.view.limits;
+        let mut scan = HeadScan::default();
+        let mut sent = side.is_done().then(Instant::now);
+        let unhurried = Duration::from_secs(24 * 3600);
+        let mut armed = false;
+        let result = poll_fn(|cx| {
+            if side.poll(cx) {
+                sent = Some(Instant::now());
+                armed = false;
+            }
+            if let Some(error) = side.take_client_error() {
+                return Poll::Ready(Err(NoHead::Client(error)));
+            }
+            if let Poll::Ready(result) = poll_head(&mut scan, self.reader, self.buffer, &limits, cx) {
+                return Poll::Ready(result);
+            }
+            if !std::mem::replace(&mut armed, true) {
+                let time = if sent.is_some() { params.response_timeout } else { unhurried };
+                self.deadline.set(self.with.due(sent.unwrap_or_else(Instant::now), time));
+            }
+            self.deadline.poll_expired(cx).map(|_| Err(NoHead::TimedOut))
+        })
+        .await;
+        self.sent = sent.unwrap_or(self.sent);
+        self.any |= !self.buffer.is_empty();
+        result
+    }
+
+    fn without_head(&self, error: NoHead) -> Ended {
+        let failed = |kind, code| Ended::Failed { kind, code, any: self.any };
+        match error {
+            NoHead::Closed => failed(FailureKind::Closed, ErrorCode::UpstreamClosed),
+            NoHead::TimedOut => failed(FailureKind::Timeout, ErrorCode::UpstreamTimeout),
+            NoHead::Invalid => failed(FailureKind::Invalid, ErrorCode::UpstreamInvalid),
+            NoHead::Client(PumpError::Client(code, message)) => Ended::Tried(Tried::Done(Outcome::Own(code, message))),
+            NoHead::Client(_) | NoHead::Gone => Ended::Tried(Tried::Done(Outcome::Broken)),
+        }
+    }
+
+    /// Tells how the endpoint did.
+    fn judge(&self, attempt: &mut Attempt<'_>) {
+        let params = &self.with.call.service.view.params;
+        let status = self.response.status;
+        let is_failure = params.retry.as_ref().is_some_and(|retry| retry.on.statuses.contains(&status));
+        attempt.answered(status, is_failure, self.sent, Instant::now());
+    }
+
+    /// Passes the response on.
+    async fn respond<F>(&mut self, side: &mut Side<'_, F>, head_len: usize, attempt: &Attempt<'_>) -> Ended
+    where
+        F: Future<Output = Result<(), PumpError>>,
+    {
+        let switched = self.response.status == 101;
+        if switched && !(self.response.upgrade && self.request.upgrade) {
+            return self.without_head(NoHead::Invalid);
+        }
+        let framing = self.response.framing;
+        let is_framed = matches!(framing, Framing::Chunked | Framing::UntilClose);
+        let chunked = self.request.version == Version::Http11;
+        // A client that is still sending its body has to hear that the rest is not wanted.
+        let keep_alive = self.request.keep_alive && !self.closing.get() && side.is_done() && (chunked || !is_framed);
+        let id = attempt.endpoint().state.id;
+        let sticky = self.with.call.service.view.params.sticky.as_ref();
+        let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id));
+        let with = Inbound { version: self.request.version, keep_alive, sticky };
+        head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
+        self.buffer.consume(head_len);
+        self.account.status = Some(self.response.status);
+        self.account.head_sent += self.out.len() as u64;
+        let mut relay = Relay {
+            core: self.with.core,
+            reader: self.reader,
+            buffer: self.buffer,
+            writer: self.client,
+            deadline: self.deadline,
+            read_pause: self.with.call.service.view.params.body_timeout,
+            write_pause: self.with.call.listener.params.write_timeout,
+            sent: 0,
+        };
+        let relayed = side.beside(relay.run(self.out, framing, chunked)).await;
+        self.account.body_sent += relay.sent;
+        match relayed {
+            Ok(()) if switched => Ended::Switched,
+            Ok(()) => {
+                let reusable = self.response.keep_alive && side.is_done();
+                Ended::Answered { keep_alive, reusable }
+            }
+            Err(broken) => self.broken(&broken, is_framed && !chunked),
+        }
+    }
+
+    /// The response broke off. `bare` tells that only the connection's end would tell the client where the body ends.
+    fn broken(&mut self, broken: &Broken, bare: bool) -> Ended {
+        if let Broken::Upstream(code) = broken {
+            self.account.error = Some(*code);
+            if bare {
+                // An orderly end would pass for the body's.
+                let _closed_anyway =
+                    rustix::net::sockopt::set_socket_linger(self.client.as_ref(), Some(Duration::ZERO));
+            }
+        }
+        Ended::Tried(Tried::Done(Outcome::Broken))
+    }
+}
+
+/// Reads until a head is complete: how many bytes of the buffer it has. Nothing may stand before it.
+fn poll_head(
+    scan: &mut HeadScan,
+    reader: &mut ReadHalf<'_>,
+    buffer: &mut Buffer,
+    limits: &Limits,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, NoHead>> {
+    loop {
+        if !buffer.is_empty() {
+            match scan.advance(buffer.filled(), limits) {
+                Ok(Some((0, end))) => return Poll::Ready(Ok(end)),
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return Poll::Ready(Err(NoHead::Invalid)),
+            }
+        }
+        let held = buffer.filled().len();
+        buffer.make_room(held + 1);
+        match std::task::ready!(buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)) {
+            Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::Closed)),
+            Ok(_) => {}
+        }
+    }
+}

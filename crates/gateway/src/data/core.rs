@@ -1,0 +1,271 @@
+//! A worker core: what its tasks share, and what it is told.
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::workers::{Cores, Inbox, Load};
+use net::{Buffers, Deadline, Deadlines, Pipes};
+use slab::Slab;
+use telemetry::{CoreAccessLog, RefusedReason};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use super::accept::{self, Acceptor};
+use super::connection;
+use super::exchange::Scratch;
+use super::local::Local;
+use crate::state::{ListenerState, Place, Shared};
+
+/// Size of the buffers that heads are read into: most heads, and the responses of most APIs, fit with room to spare.
+const HEAD_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Size of the buffers that bodies are copied through. Against 8 KiB they halve the cost of a large body.
+const BODY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Pause between two rounds of housekeeping.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Scratch kept for reuse at most.
+const SCRATCH_KEPT_MAX: usize = 64;
+
+/// What a core is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Serve this connection, accepted on another core.
+    Connection(Accepted<std::net::TcpStream>),
+    /// Accept connections.
+    Listen {
+        /// For this listener.
+        listener: Arc<ListenerState>,
+        /// From this socket.
+        socket: TcpListener,
+    },
+    /// Accept no more from one of a listener's sockets.
+    StopAccepting {
+        /// The listener.
+        listener: Arc<ListenerState>,
+        /// The socket's address.
+        address: SocketAddr,
+    },
+    /// Accept no more on a listener (`None` for all), and close its connections as soon as no request is under way.
+    Retire(Option<Arc<ListenerState>>),
+    /// Cut the connections of a listener that has been retired.
+    Cut(Arc<ListenerState>),
+    /// End, whatever is under way.
+    Stop,
+}
+
+/// A connection on its way to the core that serves it.
+#[derive(Debug)]
+pub(crate) struct Accepted<S> {
+    /// The socket, not blocking.
+    pub(crate) socket: S,
+    /// Who connected.
+    pub(crate) peer: SocketAddr,
+    /// Its place under the listener's cap.
+    pub(crate) place: Place,
+    /// Its weight on the core.
+    pub(crate) load: Load<Message>,
+}
+
+/// What the tasks of a core share.
+pub(crate) struct Core {
+    /// The core's number.
+    pub(crate) id: usize,
+    /// What all cores share.
+    pub(crate) shared: Arc<Shared>,
+    /// All cores, to hand connections over.
+    pub(crate) cores: Cores<Message>,
+    /// Buffers for heads.
+    pub(crate) heads: Buffers,
+    /// Buffers for bodies.
+    pub(crate) bodies: Buffers,
+    /// Pipes for splicing.
+    pub(crate) pipes: Pipes,
+    /// Deadlines.
+    pub(crate) deadlines: Deadlines,
+    /// Random numbers.
+    pub(crate) random: RefCell<fastrand::Rng>,
+    /// The access log's end.
+    pub(crate) access: RefCell<CoreAccessLog>,
+    local: RefCell<Rc<Local>>,
+    connections: RefCell<Slab<Rc<ConnectionState>>>,
+    scratch: RefCell<Vec<Box<Scratch>>>,
+    acceptors: RefCell<Vec<Acceptor>>,
+    /// Listeners that were retired, while connections of theirs may still arrive; all when the gateway drains.
+    draining: Cell<bool>,
+}
+
+/// A connection, as its core sees it.
+#[derive(Debug)]
+pub(crate) struct ConnectionState {
+    /// Where it came in.
+    pub(crate) listener: Arc<ListenerState>,
+    /// When the client is out of time.
+    pub(crate) deadline: Deadline,
+    /// Whether it waits for a request.
+    pub(crate) idle: Cell<bool>,
+    /// Whether it ends with the request under way.
+    pub(crate) closing: Cell<bool>,
+    abort: RefCell<Option<AbortHandle>>,
+}
+
+/// Runs a core until it is told to stop.
+pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: Cores<Message>, access: CoreAccessLog) {
+    let core = Rc::new(Core::new(inbox.core, shared, cores, access));
+    tokio::task::spawn_local(core.deadlines.clone().scan());
+    tokio::task::spawn_local(housekeep(Rc::clone(&core)));
+    while let Some(message) = inbox.messages.recv().await {
+        match message {
+            Message::Connection(accepted) => core.serve_std(accepted),
+            Message::Listen { listener, socket } => core.listen(listener, socket),
+            Message::Retire(listener) => core.retire(listener.as_ref()),
+            Message::StopAccepting { listener, address } => {
+                core.stop_accepting(|acceptor| {
+                    Arc::ptr_eq(acceptor.listener(), &listener) && acceptor.address() == Some(address)
+                });
+            }
+            Message::Cut(listener) => core.cut(&listener),
+            Message::Stop => break,
+        }
+    }
+    core.access.borrow_mut().flush();
+}
+
+async fn housekeep(core: Rc<Core>) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        core.local().sweep(core.id);
+        core.access.borrow_mut().flush();
+    }
+}
+
+impl Core {
+    fn new(id: usize, shared: Arc<Shared>, cores: Cores<Message>, access: CoreAccessLog) -> Self {
+        Self {
+            id,
+            shared,
+            cores,
+            heads: Buffers::new(HEAD_BUFFER_BYTES),
+            bodies: Buffers::new(BODY_BUFFER_BYTES),
+            pipes: Pipes::default(),
+            deadlines: Deadlines::default(),
+            random: RefCell::default(),
+            access: RefCell::new(access),
+            local: RefCell::default(),
+            connections: RefCell::default(),
+            scratch: RefCell::default(),
+            acceptors: RefCell::default(),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// What is served now. Costs one read of a shared number when nothing has changed.
+    pub(crate) fn local(&self) -> Rc<Local> {
+        let local = Rc::clone(&self.local.borrow());
+        if local.generation() == self.shared.generation() {
+            return local;
+        }
+        let mut seed = || self.random.borrow_mut().u64(..);
+        let fresh = Rc::new(Local::adopt(self.shared.snapshot(), &local, self.id, &mut seed));
+        *self.local.borrow_mut() = Rc::clone(&fresh);
+        fresh
+    }
+
+    /// Serves a connection that another core has accepted.
+    pub(crate) fn serve_std(self: &Rc<Self>, accepted: Accepted<std::net::TcpStream>) {
+        let Accepted { socket, peer, place, load } = accepted;
+        match TcpStream::from_std(socket) {
+            Ok(socket) => self.serve(Accepted { socket, peer, place, load }),
+            Err(error) => {
+                place.0.metrics.refused(self.id, RefusedReason::ResourceLimit);
+                tracing::warn!(listener = %place.0.name, %error, "a connection cannot be watched");
+            }
+        }
+    }
+
+    /// Serves a connection on this core.
+    pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted<TcpStream>) {
+        let listener = Arc::clone(&accepted.place.0);
+        let closing = self.draining.get() || self.local().listener(&listener).is_none();
+        let state = Rc::new(ConnectionState {
+            listener,
+            deadline: self.deadlines.register(),
+            idle: Cell::new(false),
+            closing: Cell::new(closing),
+            abort: RefCell::default(),
+        });
+        let key = self.connections.borrow_mut().insert(Rc::clone(&state));
+        let entry = Entry { core: Rc::clone(self), key };
+        let task = tokio::task::spawn_local(connection::serve(entry, Rc::clone(&state), accepted));
+        *state.abort.borrow_mut() = Some(task.abort_handle());
+    }
+
+    fn listen(self: &Rc<Self>, listener: Arc<ListenerState>, socket: TcpListener) {
+        match accept::start(self, Arc::clone(&listener), socket) {
+            Ok(acceptor) => self.acceptors.borrow_mut().push(acceptor),
+            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept connections"),
+        }
+    }
+
+    fn retire(&self, listener: Option<&Arc<ListenerState>>) {
+        let concerned = |other: &Arc<ListenerState>| listener.is_none_or(|listener| Arc::ptr_eq(listener, other));
+        if listener.is_none() {
+            self.draining.set(true);
+        }
+        self.stop_accepting(|acceptor| concerned(acceptor.listener()));
+        for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| concerned(&c.listener)) {
+            connection.closing.set(true);
+            if connection.idle.get() {
+                connection.deadline.set(std::time::Instant::now());
+            }
+        }
+    }
+
+    fn stop_accepting(&self, concerned: impl Fn(&Acceptor) -> bool) {
+        let (stopped, kept) = self.acceptors.take().into_iter().partition::<Vec<_>, _>(concerned);
+        *self.acceptors.borrow_mut() = kept;
+        stopped.into_iter().for_each(Acceptor::stop);
+    }
+
+    fn cut(&self, listener: &Arc<ListenerState>) {
+        // Aborting only marks the task; it is dropped, and its entry removed, once this one yields.
+        for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| Arc::ptr_eq(listener, &c.listener)) {
+            if let Some(task) = &*connection.abort.borrow() {
+                task.abort();
+            }
+        }
+    }
+
+    /// Working memory for exchanges.
+    pub(crate) fn take_scratch(&self) -> Box<Scratch> {
+        let kept = self.scratch.borrow_mut().pop();
+        kept.unwrap_or_else(|| Box::new(Scratch::new(&self.deadlines)))
+    }
+
+    /// Gives working memory back.
+    pub(crate) fn keep_scratch(&self, scratch: Box<Scratch>) {
+        let mut kept = self.scratch.borrow_mut();
+        if kept.len() < SCRATCH_KEPT_MAX && !scratch.is_large() {
+            kept.push(scratch);
+        }
+    }
+}
+
+/// A connection's entry in its core's table, removed when dropped.
+pub(crate) struct Entry {
+    /// The core.
+    pub(crate) core: Rc<Core>,
+    key: usize,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.core.connections.borrow_mut().remove(self.key);
+    }
+}

@@ -1,0 +1,303 @@
+//! One exchange: a request's head is read and routed, and the request is forwarded until it has an answer.
+//!
+//! An exchange is a head, a stream of body in each direction, trailers, and an outcome. Nothing of that depends on how
+//! the head came but [`read_head`] and the writers of [`super::head`].
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http1::{HeadScan, Method, Request, Response, Version};
+use net::{Deadline, Deadlines};
+use vocab::ErrorCode;
+
+use super::account::{Account, Subject};
+use super::body::RequestBody;
+use super::connection::{Link, Next};
+use super::core::Core;
+use super::forward::{self, Outcome};
+use super::head;
+use super::io::{self, Stalled, Wait};
+use super::local::{Local, LocalService};
+use super::reply::{self, Reply};
+use crate::forwarded::Origin;
+use crate::identity::RequestId;
+use crate::params::HashKey;
+use crate::router::{self, Route};
+use crate::state::ListenerView;
+
+/// Largest vector that is kept between exchanges.
+const KEPT_BYTES_MAX: usize = 128 * 1024;
+
+/// Working memory of an exchange, reused by the next.
+pub(crate) struct Scratch {
+    pub(crate) request: Request,
+    pub(crate) response: Response,
+    /// What goes to the endpoint.
+    pub(crate) to_upstream: Vec<u8>,
+    /// What goes to the client.
+    pub(crate) to_client: Vec<u8>,
+    /// Endpoints tried.
+    pub(crate) tried: Vec<u16>,
+    pub(crate) id: RequestId,
+    /// When the endpoint, or the client that takes its response, is out of time.
+    pub(crate) deadline: Deadline,
+}
+
+impl Scratch {
+    /// Fresh memory.
+    pub(crate) fn new(deadlines: &Deadlines) -> Self {
+        Self {
+            request: Request::default(),
+            response: Response::default(),
+            to_upstream: Vec::new(),
+            to_client: Vec::new(),
+            tried: Vec::new(),
+            id: RequestId::default(),
+            deadline: deadlines.register(),
+        }
+    }
+
+    /// Whether an unusual exchange has made it too large to be kept.
+    pub(crate) fn is_large(&self) -> bool {
+        self.to_upstream.capacity() + self.to_client.capacity() > KEPT_BYTES_MAX
+    }
+}
+
+/// Why no request was read.
+enum NoHead {
+    /// The client has ended the connection, or it broke.
+    Closed,
+    /// The client must be told.
+    Refused(ErrorCode, &'static str),
+}
+
+/// Serves one request of a connection.
+pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
+    let local = link.core.local();
+    let state = std::sync::Arc::clone(&link.state.listener);
+    let Some(listener) = local.listener(&state) else {
+        // Its listener was taken away while the request was on its way.
+        return refuse(link, scratch, &mut Account::new(Instant::now()), ErrorCode::Draining, None).await;
+    };
+    let head_len = match read_head(link, listener).await {
+        Ok(head_len) => head_len,
+        Err(NoHead::Closed) => return Next::Close,
+        Err(NoHead::Refused(code, message)) => {
+            return refuse(link, scratch, &mut Account::new(Instant::now()), code, Some(message)).await;
+        }
+    };
+    let mut account = Account::new(Instant::now());
+    let parsed = scratch.request.parse(&link.buffer.filled()[..head_len], &listener.limits);
+    if let Err(error) = parsed {
+        return refuse(link, scratch, &mut account, reply::code_of(&error), Some(error.reason())).await;
+    }
+    serve(link, scratch, &local, listener, account, head_len).await
+}
+
+/// Reads a request's head: how many bytes of the buffer it has.
+async fn read_head(link: &mut Link<'_>, listener: &ListenerView) -> Result<usize, NoHead> {
+    let mut scan = HeadScan::default();
+    let mut due = None;
+    loop {
+        if !link.buffer.is_empty() {
+            match scan.advance(link.buffer.filled(), &listener.limits) {
+                Ok(Some((start, end))) => {
+                    link.buffer.consume(start);
+                    return Ok(end - start);
+                }
+                Ok(None) => {}
+                Err(error) => return Err(NoHead::Refused(reply::code_of(&error), error.reason())),
+            }
+            due = due.or_else(|| Some(Instant::now() + listener.params.head_timeout));
+        }
+        let held = link.buffer.filled().len();
+        link.buffer.make_room(held + 1);
+        let wait = match due {
+            Some(due) => Wait::until(&link.state.deadline, due),
+            None => Wait::after(&link.state.deadline, listener.params.head_timeout),
+        };
+        match io::fill(&mut link.buffer, &mut link.reader, usize::MAX, wait).await {
+            Ok(0) | Err(Stalled::Broken(_)) => return Err(NoHead::Closed),
+            Ok(_) => {}
+            Err(Stalled::TimedOut) if !scan.has_begun() => return Err(NoHead::Closed),
+            Err(Stalled::TimedOut) => {
+                return Err(NoHead::Refused(ErrorCode::HeadTimeout, reply::message(ErrorCode::HeadTimeout)));
+            }
+        }
+    }
+}
+
+/// Answers a request that was not understood, of which nothing is known for sure.
+async fn refuse(
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    account: &mut Account,
+    code: ErrorCode,
+    message: Option<&str>,
+) -> Next {
+    scratch.id.make(link.core.random.borrow_mut().u128(..));
+    let message = message.unwrap_or_else(|| reply::message(code));
+    let reply = Reply { code, message, route: None, id: &scratch.id, keep_alive: false };
+    reply::write_reply(&mut scratch.to_client, &Method::Get, Version::Http11, &reply);
+    answer(link, scratch, account, code).await;
+    let subject = Subject {
+        listener: &link.state.listener,
+        route: None,
+        service: None,
+        client: link.peer.ip().to_canonical(),
+        method: &Method::Other("-".into()),
+        host: b"",
+        path: b"",
+        request_id: scratch.id.as_bytes(),
+        head_len: link.buffer.filled().len(),
+    };
+    account.close(link.core, &subject);
+    link.buffer.clear();
+    Next::Linger
+}
+
+/// Sends an answer of the gateway's own.
+async fn answer(link: &mut Link<'_>, scratch: &Scratch, account: &mut Account, code: ErrorCode) {
+    let local = link.core.local();
+    let write_timeout = local.listener(&link.state.listener).map(|view| view.params.write_timeout);
+    let wait = Wait::after(&link.state.deadline, write_timeout.unwrap_or(super::connection::LINGER_TIME));
+    account.error = Some(code);
+    if io::write_all(&mut link.writer, &scratch.to_client, &[], wait).await.is_ok() {
+        account.status = Some(code.status());
+        account.head_sent += scratch.to_client.len() as u64;
+    }
+}
+
+/// What is known of a request once its head was read.
+pub(crate) struct Call<'a> {
+    pub(crate) listener: &'a ListenerView,
+    pub(crate) route: &'a Route,
+    pub(crate) service: &'a Rc<LocalService>,
+    pub(crate) origin: Origin,
+    pub(crate) head_len: usize,
+    /// What consistent hashing goes by.
+    pub(crate) key: u64,
+    /// Id of the endpoint that the client's cookie names.
+    pub(crate) sticky: Option<u64>,
+}
+
+/// Routes a request and forwards it.
+async fn serve(
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    local: &Local,
+    listener: &ListenerView,
+    mut account: Account,
+    head_len: usize,
+) -> Next {
+    let core = link.core;
+    let head = &link.buffer.filled()[..head_len];
+    let request = &scratch.request;
+    scratch.id.assign(request, head, core.random.borrow_mut().u128(..));
+    let origin = Origin::of(link.peer.ip(), &listener.params.trusted_proxies, request, head);
+    let routed = route(listener, request, head);
+    let body_max = listener.params.body_bytes_max;
+    let too_large =
+        matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
+    let mut body = RequestBody::new(request, head_len, body_max);
+    let (route, outcome) = match routed {
+        Err((code, message)) => (None, Outcome::Own(code, message)),
+        Ok(route) if too_large => {
+            (Some(route), Outcome::Own(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge)))
+        }
+        Ok(route) => {
+            let service = local.service(route.service);
+            let path = request.target.as_origin_form(head, &request.method);
+            let key = hash_key(service, request, head, path, origin);
+            let sticky = service.view.params.sticky.as_ref();
+            let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
+            let call = Call { listener, route, service, origin, head_len, key, sticky };
+            (Some(route), forward::run(link, scratch, &call, &mut body, &mut account).await)
+        }
+    };
+    let next = conclude(link, scratch, &mut account, &body, route, outcome).await;
+    account.body_received = body.received;
+    let head = &link.buffer.filled()[..head_len];
+    let subject = Subject {
+        listener: &listener.state,
+        route,
+        service: route.map(|route| local.service(route.service).view.state.name.as_str()),
+        client: origin.client,
+        method: &scratch.request.method,
+        host: scratch.request.host.of_buf(head),
+        path: scratch.request.target.as_origin_form(head, &scratch.request.method),
+        request_id: scratch.id.as_bytes(),
+        head_len,
+    };
+    account.close(core, &subject);
+    body.finish(&mut link.buffer);
+    next
+}
+
+/// The route of a request, or what its client is told.
+fn route<'v>(
+    listener: &'v ListenerView,
+    request: &Request,
+    head: &[u8],
+) -> Result<&'v Route, (ErrorCode, &'static str)> {
+    let target = request.target.as_origin_form(head, &request.method);
+    let path = router::normal_path(target)
+        .ok_or((ErrorCode::BadRequest, "the path has a broken escape or climbs above the root"))?;
+    let found = listener.router.find(request.host.of_buf(head), &path);
+    let index = found.ok_or((ErrorCode::NoRoute, reply::message(ErrorCode::NoRoute)))?;
+    Ok(&listener.router.routes()[index])
+}
+
+/// The hash of what the service hashes by; 0 for algorithms that do not hash.
+fn hash_key(service: &LocalService, request: &Request, head: &[u8], path: &[u8], origin: Origin) -> u64 {
+    if !matches!(service.view.params.balance, balance::Algorithm::Ring | balance::Algorithm::Maglev) {
+        return 0;
+    }
+    let value = match &service.view.params.hash_key {
+        HashKey::ClientIp => None,
+        HashKey::Path => path.split(|&b| b == b'?').next(),
+        HashKey::Header(name) => request.fields.named(head, name.as_bytes()).next(),
+        HashKey::Cookie(name) => head::cookie(request, head, name),
+    };
+    value.map_or_else(|| head::address_key(origin.client), balance::hash::bytes)
+}
+
+/// Answers what was not answered yet, and decides what becomes of the connection.
+async fn conclude(
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    account: &mut Account,
+    body: &RequestBody,
+    route: Option<&Route>,
+    outcome: Outcome,
+) -> Next {
+    match outcome {
+        Outcome::Answered { keep_alive } => match (keep_alive, body.is_complete()) {
+            (true, true) => Next::KeepAlive,
+            (false, true) => Next::Close,
+            (_, false) => Next::Linger,
+        },
+        Outcome::Broken => Next::Close,
+        Outcome::Own(code, message) => {
+            let keep_alive = scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
+            let route = route.map(|route| route.state.name.as_str());
+            let reply = Reply { code, message, route, id: &scratch.id, keep_alive };
+            reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
+            answer(link, scratch, account, code).await;
+            match (account.status, keep_alive) {
+                (None, _) => Next::Close,
+                (Some(_), true) => Next::KeepAlive,
+                (Some(_), false) if body.is_complete() => Next::Close,
+                (Some(_), false) => Next::Linger,
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Numbers for a trace to begin.
+    pub(crate) fn trace_ids(&self) -> (u128, u64) {
+        let mut random = self.random.borrow_mut();
+        (random.u128(..), random.u64(..))
+    }
+}

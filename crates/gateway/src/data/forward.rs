@@ -1,0 +1,223 @@
+//! Forwarding a request: picking endpoints and trying them until one has answered.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use balance::Request as Pick;
+use http1::Framing;
+use net::Deadline;
+use telemetry::FailureKind;
+use vocab::ErrorCode;
+
+use super::account::Account;
+use super::attempt::Attempt;
+use super::body::RequestBody;
+use super::connection::Link;
+use super::converse::{self, Ended};
+use super::core::Core;
+use super::exchange::{Call, Scratch};
+use super::head::{self, Outbound};
+use super::io::Wait;
+use super::reply;
+use super::retry::{Failure, Retries, Verdict};
+use super::tunnel;
+use super::upstream::{NoConnection, Upstream};
+use crate::forwarded::Hop;
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A response went to the client, to its end.
+    Answered {
+        /// Whether the connection may go on.
+        keep_alive: bool,
+    },
+    /// The response broke off, or the client has gone.
+    Broken,
+    /// The gateway is to answer by itself.
+    Own(ErrorCode, &'static str),
+}
+
+/// How one try ended.
+pub(crate) enum Tried {
+    Done(Outcome),
+    Failed(Failure),
+    /// The response's status is to be retried after a pause; nothing of it was passed on.
+    Held(Duration),
+}
+
+/// Forwards a request.
+pub(crate) async fn run(
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    call: &Call<'_>,
+    body: &mut RequestBody,
+    account: &mut Account,
+) -> Outcome {
+    let core = Rc::clone(link.core);
+    let service = call.service;
+    service.view.state.requests.core(core.id).increment();
+    let mut retries = Retries::new(&core, service, scratch.request.method.is_idempotent());
+    body.keep_up_to(retries.body_bytes_max());
+    let overall = call.route.timeout.map(|timeout| account.started + timeout);
+    scratch.tried.clear();
+    let mut renewed = None;
+    loop {
+        let fresh = renewed.is_some();
+        let attempt = match renewed.take() {
+            Some(index) => Some(Attempt::at(&core, service, index)),
+            None => {
+                let pick = Pick { key: call.key, tried: &scratch.tried };
+                Attempt::pick(&core, service, pick, call.sticky)
+            }
+        };
+        let Some(mut attempt) = attempt else {
+            service.view.state.metrics.pick_failed(core.id);
+            return own(ErrorCode::NoEndpoint);
+        };
+        account.tries += 1;
+        account.upstream = Some(attempt.endpoint().state.address);
+        let one = Try { core: &core, call, fresh, overall };
+        let tried = one.run(link, scratch, body, account, &mut attempt, &mut retries).await;
+        let pause = match tried {
+            Tried::Done(outcome) => return outcome,
+            Tried::Held(pause) => pause,
+            Tried::Failed(failure) => match retries.after_failure(&failure, overall, body.is_replayable()) {
+                Verdict::GiveUp => return own(failure.code),
+                Verdict::Renew => {
+                    renewed = Some(attempt.index);
+                    continue;
+                }
+                Verdict::Retry(pause) => pause,
+            },
+        };
+        scratch.tried.push(attempt.index);
+        drop(attempt);
+        pause_for(&scratch.deadline, pause).await;
+    }
+}
+
+fn own(code: ErrorCode) -> Outcome {
+    Outcome::Own(code, reply::message(code))
+}
+
+async fn pause_for(deadline: &Deadline, pause: Duration) {
+    if !pause.is_zero() {
+        deadline.set(Instant::now() + pause);
+        let _passed = deadline.guard(std::future::pending::<()>()).await;
+    }
+}
+
+/// One try.
+pub(crate) struct Try<'t> {
+    pub(crate) core: &'t Rc<Core>,
+    pub(crate) call: &'t Call<'t>,
+    /// Whether a kept connection will not do.
+    fresh: bool,
+    /// When the whole request is out of time.
+    overall: Option<Instant>,
+}
+
+impl Try<'_> {
+    /// When something that may take `time` from now on is out of time.
+    pub(crate) fn due(&self, now: Instant, time: Duration) -> Instant {
+        self.overall.map_or(now + time, |overall| overall.min(now + time))
+    }
+
+    async fn run(
+        &self,
+        link: &mut Link<'_>,
+        scratch: &mut Scratch,
+        body: &mut RequestBody,
+        account: &mut Account,
+        attempt: &mut Attempt<'_>,
+        retries: &mut Retries<'_>,
+    ) -> Tried {
+        let params = &self.call.service.view.params;
+        let begun = if account.tries == 1 { account.started } else { Instant::now() };
+        let endpoint = attempt.endpoint();
+        let wait = Wait::until(&scratch.deadline, self.due(begun, params.connect_timeout));
+        let mut upstream = match Upstream::to(endpoint, self.core.id, &params.pool, self.fresh, wait).await {
+            Ok(upstream) => upstream,
+            Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
+        };
+        self.write_head(link, scratch, attempt.index);
+        let reused = upstream.reused;
+        let (mut reader, mut writer) = upstream.stream_mut().split();
+        let mut buffer = self.core.heads.take();
+        let ends = (&mut reader, &mut buffer, &mut writer);
+        let ended = converse::run(self, link, scratch, body, account, attempt, retries, ends).await;
+        match ended {
+            Ended::Tried(tried) => tried,
+            Ended::Failed { kind, code, any } => {
+                attempt.failed(kind, begun);
+                Tried::Failed(Failure { code, sent: true, stale: reused && !any })
+            }
+            Ended::Answered { keep_alive, reusable } => {
+                if reusable && buffer.is_empty() {
+                    upstream.keep(endpoint, self.core.id, &params.pool);
+                }
+                Tried::Done(Outcome::Answered { keep_alive })
+            }
+            Ended::Switched => {
+                let early = (&link.buffer.filled()[self.call.head_len..], buffer.filled());
+                let (client, upstream) = ((&mut link.reader, &mut link.writer), (&mut reader, &mut writer));
+                let idle = self.call.listener.params.idle_timeout.max(params.body_timeout);
+                let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;
+                body.received += up;
+                account.body_sent += down;
+                Tried::Done(Outcome::Broken)
+            }
+        }
+    }
+
+    fn write_head(&self, link: &Link<'_>, scratch: &mut Scratch, index: u16) {
+        let request = &scratch.request;
+        let head = &link.buffer.filled()[..self.call.head_len];
+        let asked = request.host.of_buf(head);
+        let view = &self.call.service.view;
+        let keeps_host = view.params.keep_host && !asked.is_empty();
+        let with = Outbound {
+            hop: Hop { peer: link.peer.ip(), port: link.port, origin: self.call.origin, host: asked },
+            host: if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() },
+            id: &scratch.id,
+            trace: self.core.trace_ids(),
+            upgrade: may_upgrade(request, head),
+        };
+        head::write_request(&mut scratch.to_upstream, request, head, &with);
+    }
+
+    /// What it means that there is no connection to the endpoint.
+    fn unconnected(&self, error: &NoConnection, attempt: &mut Attempt<'_>, begun: Instant) -> Failure {
+        let endpoint = &attempt.endpoint().state;
+        let service = &self.call.service.view.state.name;
+        let (code, kind) = match error {
+            NoConnection::Refused(error) => {
+                tracing::debug!(%service, endpoint = endpoint.label, %error, "cannot connect");
+                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
+            }
+            NoConnection::TimedOut => (ErrorCode::UpstreamConnectTimeout, Some(FailureKind::ConnectTimeout)),
+            NoConnection::Exhausted(error) => {
+                tracing::warn!(%service, endpoint = endpoint.label, %error, "no connection can be made from here");
+                (ErrorCode::Overloaded, None)
+            }
+            NoConnection::Full => (ErrorCode::Overloaded, None),
+        };
+        if let Some(kind) = kind {
+            attempt.failed(kind, begun);
+        }
+        Failure { code, sent: false, stale: false }
+    }
+}
+
+/// Whether a request may change protocols. One with a body may not, because where the body ends and the new protocol
+/// begins would be read by two parties; and cleartext HTTP/2 may not, because it would pass by everything that is
+/// checked here.
+fn may_upgrade(request: &http1::Request, head: &[u8]) -> bool {
+    request.upgrade
+        && request.framing == Framing::Empty
+        && !request.fields.all(http1::FieldId::Upgrade).any(|field| {
+            let mut protocols = field.value.of_buf(head).split(|&b| b == b',').map(<[u8]>::trim_ascii);
+            protocols.any(|protocol| protocol.len() >= 3 && protocol[..3].eq_ignore_ascii_case(b"h2c"))
+        })
+}

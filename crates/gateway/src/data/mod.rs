@@ -1,0 +1,28 @@
+//! The data path: what a worker core does with connections and requests.
+//!
+//! A connection belongs to one core from its first byte to its last. Its task is small while it is idle: it holds no
+//! buffer, and what a request needs is made when its first byte arrives ([`connection`]). A request is one
+//! [`exchange`]: its head is read and routed, an endpoint is picked ([`attempt`]), a connection to it is taken from the
+//! core's pool or made ([`upstream`]), the request's head and body go out ([`body`]) while the response is awaited and
+//! passed on ([`relay`]). An exchange that fails before the response's head may be tried again ([`retry`]).
+
+mod accept;
+mod account;
+mod attempt;
+mod body;
+mod connection;
+mod converse;
+mod core;
+mod exchange;
+mod forward;
+mod head;
+mod io;
+mod local;
+mod relay;
+mod reply;
+mod retry;
+mod side;
+mod tunnel;
+mod upstream;
+
+pub(crate) use self::core::{Message, main};

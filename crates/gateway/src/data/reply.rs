@@ -1,0 +1,142 @@
+//! Answers that the gateway gives by itself: a short JSON body that names what a person needs to find the cause, and
+//! nothing of what is behind the gateway.
+
+use http1::{Method, Version, write};
+use vocab::ErrorCode;
+
+use crate::identity::RequestId;
+
+/// An answer of the gateway's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply<'a> {
+    /// Why.
+    pub(crate) code: ErrorCode,
+    /// For people: what was wrong.
+    pub(crate) message: &'a str,
+    /// The route's name, if one matched.
+    pub(crate) route: Option<&'a str>,
+    /// The request's id.
+    pub(crate) id: &'a RequestId,
+    /// Whether the connection goes on afterwards.
+    pub(crate) keep_alive: bool,
+}
+
+/// Writes the answer, head and body, to a request of this method and version.
+pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, reply: &Reply<'_>) {
+    out.clear();
+    let body = body(reply);
+    let status = reply.code.status();
+    write::status_line(out, status, reason(status).as_bytes());
+    out.extend_from_slice(b"Content-Type: application/json\r\nCache-Control: no-store\r\n");
+    write::content_length(out, body.len() as u64);
+    write::field(out, b"X-Request-Id", reply.id.as_bytes());
+    if status == 503 {
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
+    if !reply.keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if version == Version::Http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if *method != Method::Head {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+fn body(reply: &Reply<'_>) -> String {
+    // Ids are visible ASCII, names are checked, but neither is worth a broken document.
+    let id = String::from_utf8_lossy(reply.id.as_bytes());
+    let mut fields = serde_json::Map::new();
+    fields.insert("error".into(), reply.code.as_str().into());
+    fields.insert("message".into(), reply.message.into());
+    if let Some(route) = reply.route {
+        fields.insert("route".into(), route.into());
+    }
+    fields.insert("request_id".into(), id.into());
+    let mut text = serde_json::Value::from(fields).to_string();
+    text.push('\n');
+    text
+}
+
+/// What a client is told of a failure behind the gateway.
+pub(crate) fn message(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NoRoute => "no route matches this host and path",
+        ErrorCode::NoEndpoint => "no instance of the service is available",
+        ErrorCode::Overloaded => "the gateway has no capacity left for this service",
+        ErrorCode::UpstreamConnect => "the service could not be reached",
+        ErrorCode::UpstreamConnectTimeout => "the service did not accept a connection in time",
+        ErrorCode::UpstreamClosed => "the service closed the connection before it answered",
+        ErrorCode::UpstreamTimeout => "the service did not answer in time",
+        ErrorCode::UpstreamInvalid => "the service's answer was not valid HTTP",
+        ErrorCode::Draining => "the gateway is stopping",
+        ErrorCode::HeadTimeout => "the head did not arrive in time",
+        ErrorCode::BodyTimeout => "the body did not arrive in time",
+        ErrorCode::BodyTooLarge => "the body exceeds the listener's limit",
+        ErrorCode::HeadTooLarge => "the head exceeds the listener's limit",
+        ErrorCode::TargetTooLong => "the request target exceeds the listener's limit",
+        ErrorCode::NotImplemented => "the method or transfer coding is not implemented",
+        ErrorCode::ExpectationFailed => "the expectation is not supported",
+        ErrorCode::BadRequest => "the request is malformed",
+    }
+}
+
+/// The code of a head that `http1` refuses.
+pub(crate) fn code_of(error: &http1::Error) -> ErrorCode {
+    match error.kind() {
+        http1::ErrorKind::Malformed => ErrorCode::BadRequest,
+        http1::ErrorKind::HeadTooLarge => ErrorCode::HeadTooLarge,
+        http1::ErrorKind::TargetTooLong => ErrorCode::TargetTooLong,
+        http1::ErrorKind::NotImplemented => ErrorCode::NotImplemented,
+        http1::ErrorKind::Expectation => ErrorCode::ExpectationFailed,
+    }
+}
+
+/// The reason phrase of the statuses that [`ErrorCode::status`] gives.
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_reason_phrase() {
+        for code in ErrorCode::ALL {
+            assert!(!reason(code.status()).is_empty(), "{code}");
+        }
+    }
+
+    #[test]
+    fn replies_name_route_and_request() {
+        let mut id = RequestId::default();
+        id.make(7);
+        let reply =
+            Reply { code: ErrorCode::UpstreamConnect, message: "m", route: Some("api"), id: &id, keep_alive: true };
+        let mut out = Vec::new();
+        write_reply(&mut out, &Method::Get, Version::Http11, &reply);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"], "upstream_connect");
+        assert_eq!(body["route"], "api");
+        assert_eq!(body["request_id"], "00000000000000000000000000000007");
+    }
+}

@@ -1,0 +1,225 @@
+//! Who the client is, and how the request tells it to whoever is behind us.
+//!
+//! Fields that name the client are believed only from peers that are trusted, and replaced otherwise: a client could
+//! write anything into them. Of a chain of proxies, the client is the last address that is not a trusted proxy's, read
+//! from the end, for only the end was written by someone we know.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use http1::{FieldId, Request, write};
+use ipnet::IpNet;
+
+/// A request's origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The client, as far as trusted peers say.
+    pub(crate) client: IpAddr,
+    /// Whether the peer's fields are believed.
+    pub(crate) trusted: bool,
+}
+
+impl Origin {
+    /// Finds the client behind `peer`.
+    pub(crate) fn of(peer: IpAddr, trusted_proxies: &[IpNet], request: &Request, head: &[u8]) -> Self {
+        let peer = peer.to_canonical();
+        let is_proxy = |address: IpAddr| trusted_proxies.iter().any(|net| net.contains(&address));
+        if trusted_proxies.is_empty() || !is_proxy(peer) {
+            return Self { client: peer, trusted: false };
+        }
+        let mut client = peer;
+        let chain: Vec<&[u8]> = request
+            .fields
+            .all(FieldId::XForwardedFor)
+            .flat_map(|field| field.value.of_buf(head).split(|&b| b == b','))
+            .collect();
+        for hop in chain.iter().rev() {
+            let Some(address) = parse_hop(hop) else { break };
+            client = address;
+            if !is_proxy(address) {
+                break;
+            }
+        }
+        Self { client, trusted: true }
+    }
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop.trim_ascii()).ok()?;
+    let bare = || text.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    bare().or_else(with_port).or_else(bracketed).map(|address| address.to_canonical())
+}
+
+/// What goes into the fields, besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop<'a> {
+    /// Who connected.
+    pub(crate) peer: IpAddr,
+    /// Port that it connected to.
+    pub(crate) port: u16,
+    /// Where the request comes from.
+    pub(crate) origin: Origin,
+    /// The host that was asked for; may be empty.
+    pub(crate) host: &'a [u8],
+}
+
+/// Adds `X-Real-IP`, `X-Forwarded-*` and `Forwarded`.
+pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, head: &[u8]) {
+    let peer = hop.peer.to_canonical();
+    let kept = |id: FieldId| request.fields.all(id).filter(move |_| hop.origin.trusted);
+    out.extend_from_slice(b"X-Real-IP: ");
+    address(out, hop.origin.client);
+    out.extend_from_slice(b"\r\nX-Forwarded-For: ");
+    for earlier in kept(FieldId::XForwardedFor) {
+        out.extend_from_slice(earlier.value.of_buf(head));
+        out.extend_from_slice(b", ");
+    }
+    address(out, peer);
+    out.extend_from_slice(b"\r\n");
+    match kept(FieldId::XForwardedProto).next() {
+        Some(earlier) => write::field(out, b"X-Forwarded-Proto", earlier.value.of_buf(head)),
+        None => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
+    }
+    match kept(FieldId::XForwardedHost).next() {
+        Some(earlier) => write::field(out, b"X-Forwarded-Host", earlier.value.of_buf(head)),
+        None if hop.host.is_empty() => {}
+        None => write::field(out, b"X-Forwarded-Host", hop.host),
+    }
+    match kept(FieldId::XForwardedPort).next() {
+        Some(earlier) => write::field(out, b"X-Forwarded-Port", earlier.value.of_buf(head)),
+        None => {
+            out.extend_from_slice(b"X-Forwarded-Port: ");
+            write::number(out, u64::from(hop.port));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(b"Forwarded: ");
+    for earlier in kept(FieldId::Forwarded) {
+        out.extend_from_slice(earlier.value.of_buf(head));
+        out.extend_from_slice(b", ");
+    }
+    forwarded_element(out, peer, hop.host);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An element of `Forwarded`: RFC 7239. An IPv6 address and a host with a port must be quoted.
+fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8]) {
+    out.extend_from_slice(b"for=");
+    if peer.is_ipv6() {
+        out.extend_from_slice(b"\"[");
+        address(out, peer);
+        out.extend_from_slice(b"]\"");
+    } else {
+        address(out, peer);
+    }
+    if !host.is_empty() {
+        let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b));
+        // A host holds no quote and no backslash: its grammar excludes both.
+        let quote: &[u8] = if is_token { b"" } else { b"\"" };
+        out.extend_from_slice(b";host=");
+        out.extend_from_slice(quote);
+        out.extend_from_slice(host);
+        out.extend_from_slice(quote);
+    }
+    out.extend_from_slice(b";proto=http");
+}
+
+/// Adds an address as text.
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            // The general formatter costs more than the rest of the field.
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => {
+            let _infallible = write!(out, "{v6}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http1::{HeadScan, Limits};
+
+    use super::*;
+
+    fn parse(fields: &str) -> (Request, Vec<u8>) {
+        let head = format!("GET / HTTP/1.1\r\nHost: example.com\r\n{fields}\r\n").into_bytes();
+        let limits = Limits { bytes_max: 8192, fields_max: 64 };
+        assert!(HeadScan::default().advance(&head, &limits).unwrap().is_some());
+        let mut request = Request::default();
+        request.parse(&head, &limits).unwrap();
+        (request, head)
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_no_proxy() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let check = |peer: &str, fields: &str, client: &str, believed: bool| {
+            let (request, head) = parse(fields);
+            let origin = Origin::of(peer.parse().unwrap(), &trusted, &request, &head);
+            let expected = Origin { client: client.parse().unwrap(), trusted: believed };
+            assert_eq!(origin, expected, "{peer} {fields}");
+        };
+        check("192.0.2.1", "", "192.0.2.1", false);
+        check("192.0.2.1", "X-Forwarded-For: 1.1.1.1\r\n", "192.0.2.1", false);
+        check("10.0.0.1", "", "10.0.0.1", true);
+        check("10.0.0.1", "X-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7", true);
+        check("10.0.0.1", "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.2\r\n", "192.0.2.7", true);
+        check("10.0.0.1", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7", true);
+        check("10.0.0.1", "X-Forwarded-For: 6.6.6.6, garbage, 10.0.0.2\r\n", "10.0.0.2", true);
+        check("10.0.0.1", "X-Forwarded-For: [2001:db8::1]:443\r\n", "2001:db8::1", true);
+        check("::ffff:10.0.0.1", "X-Forwarded-For: 192.0.2.7:99\r\n", "192.0.2.7", true);
+    }
+
+    #[test]
+    fn fields_of_strangers_are_replaced_and_those_of_proxies_continued() {
+        let check = |trusted: bool, peer: &str, host: &str, fields: &str, expected: &[&str]| {
+            let (request, head) = parse(fields);
+            let origin = Origin { client: "192.0.2.7".parse().unwrap(), trusted };
+            let hop = Hop { peer: peer.parse().unwrap(), port: 8080, origin, host: host.as_bytes() };
+            let mut out = Vec::new();
+            write_fields(&mut out, hop, &request, &head);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        };
+        let forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\n\
+                      X-Forwarded-Host: bank.example.com\r\nX-Forwarded-Port: 443\r\n";
+        check(
+            false,
+            "192.0.2.7",
+            "example.com",
+            forged,
+            &[
+                "X-Real-IP: 192.0.2.7",
+                "X-Forwarded-For: 192.0.2.7",
+                "X-Forwarded-Proto: http",
+                "X-Forwarded-Host: example.com",
+                "X-Forwarded-Port: 8080",
+                "Forwarded: for=192.0.2.7;host=example.com;proto=http",
+            ],
+        );
+        check(
+            true,
+            "2001:db8::2",
+            "example.com:81",
+            forged,
+            &[
+                "X-Real-IP: 192.0.2.7",
+                "X-Forwarded-For: 6.6.6.6, 2001:db8::2",
+                "X-Forwarded-Proto: https",
+                "X-Forwarded-Host: bank.example.com",
+                "X-Forwarded-Port: 443",
+                "Forwarded: for=6.6.6.6, for=\"[2001:db8::2]\";host=\"example.com:81\";proto=http",
+            ],
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The gateway as a whole: starting it, giving it another configuration, stopping it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use net::listen::ListenError;
+use net::workers::{self, Cores, Threads};
+use telemetry::AccessLog;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{AbortOnDrop, Command, Control};
+use crate::data::{self, Message};
+use crate::params::GatewayParams;
+use crate::state::Shared;
+use crate::view::GatewayView;
+
+/// Reports that wait for the control plane at most. More in the time of one decision tell nothing new.
+const REPORTS_MAX: usize = 4096;
+
+/// How often a drain looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// A running gateway. Dropped without [`Gateway::stop`], its threads go on until the process ends.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    cores: Cores<Message>,
+    threads: Threads,
+    commands: mpsc::Sender<Command>,
+    control: AbortOnDrop,
+    workers: usize,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A worker thread could not be started.
+    #[error("a worker thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The configuration could not be served.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Why a configuration could not be served. What was served before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An address cannot be listened on.
+    #[error("listener: {0}")]
+    Listen(#[from] ListenError),
+    /// The system refused a second handle of a socket.
+    #[error("a socket could not be handed over: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The gateway is stopping.
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections that were cut because their requests had not ended in time.
+    pub cut: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Gateway {
+    /// Starts the worker threads, and the control plane on the runtime that this is called from.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(params: GatewayParams, access: &AccessLog) -> Result<Self, StartError> {
+        let workers = params.workers().get();
+        let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
+        let shared = Arc::new(Shared::new(workers, report_sender));
+        let (cores, inboxes) = workers::inboxes(workers);
+        let threads = workers::start(inboxes, {
+            let (shared, cores, access) = (Arc::clone(&shared), cores.clone(), access.clone());
+            move |inbox| data::main(inbox, Arc::clone(&shared), cores.clone(), access.for_core())
+        })?;
+        let (commands, received) = mpsc::channel(16);
+        let control = Control::new(Arc::clone(&shared), cores.clone(), received, reports);
+        let control = AbortOnDrop(tokio::spawn(control.run()));
+        let gateway = Self { shared, cores, threads, commands, control, workers };
+        if let Err(error) = gateway.apply(params).await {
+            let _cut = gateway.stop(Duration::ZERO).await;
+            return Err(error.into());
+        }
+        Ok(gateway)
+    }
+
+    /// Serves another configuration, as a difference by name: what did not change keeps its connections and its state.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; what was served before goes on then.
+    pub async fn apply(&self, params: GatewayParams) -> Result<(), ApplyError> {
+        if params.workers().get() != self.workers {
+            tracing::warn!(
+                running = self.workers,
+                configured = params.workers(),
+                "the number of workers changes at the next start"
+            );
+        }
+        let (done, applied) = oneshot::channel();
+        let command = Command::Apply(Box::new(params), done);
+        self.commands.send(command).await.map_err(|_| ApplyError::Stopping)?;
+        applied.await.map_err(|_| ApplyError::Stopping)?
+    }
+
+    /// What is served, for metrics and the admin listener.
+    pub fn view(&self) -> GatewayView {
+        GatewayView::new(Arc::clone(&self.shared))
+    }
+
+    /// Accepts no more, lets the requests under way finish within `drain_timeout`, and stops.
+    pub async fn stop(self, drain_timeout: Duration) -> Stopped {
+        let begun = Instant::now();
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::CloseSockets(done)).await.is_ok() {
+            let _control_ended = closed.await;
+        }
+        self.tell(|| Message::Retire(None)).await;
+        let connections = || (0..self.cores.len()).map(|core| self.cores.load(core)).sum::<usize>();
+        let mut open = connections();
+        while open > 0 && begun.elapsed() < drain_timeout {
+            tokio::time::sleep(DRAIN_LOOK).await;
+            open = connections();
+        }
+        self.tell(|| Message::Stop).await;
+        drop(self.control);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || threads.join()).await;
+        if let Err(error) = joined {
+            tracing::error!(%error, "the worker threads could not be awaited");
+        }
+        Stopped { cut: open, took: begun.elapsed() }
+    }
+
+    async fn tell(&self, message: impl Fn() -> Message) {
+        for core in 0..self.cores.len() {
+            let _core_ended = self.cores.send(core, message()).await;
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What all cores share: one object per configured name, kept across reloads, and the snapshot that joins them.
+//!
+//! The control plane alone changes anything here but the named atomics: an endpoint's requests in flight, its average
+//! latency, its open connections and its probe permit; a listener's open connections. It publishes a new
+//! [`Snapshot`] for every change; a core notices by one number that it reads per request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use balance::Plan;
+use balance::health::{Outcome, State};
+use breaker::RetryBudget;
+use telemetry::cell::{Counter, Gauge, Sharded};
+use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
+use tokio::sync::mpsc;
+use vocab::Name;
+
+use crate::params::{ListenerParams, ServiceParams};
+use crate::router::Router;
+
+/// The root of everything shared.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// How many cores there are.
+    pub(crate) cores: usize,
+    /// The moment that latencies' ages count from.
+    pub(crate) epoch: Instant,
+    /// Where cores report how requests went.
+    pub(crate) reports: mpsc::Sender<Report>,
+    snapshot: ArcSwap<Snapshot>,
+    generation: Padded<AtomicU64>,
+}
+
+/// What is served at a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Counts snapshots.
+    pub(crate) generation: u64,
+    /// Listeners that accept connections.
+    pub(crate) listeners: Vec<Arc<ListenerView>>,
+    /// Services; routes name them by position.
+    pub(crate) services: Vec<Arc<ServiceView>>,
+}
+
+/// A listener as it is configured now.
+#[derive(Debug)]
+pub(crate) struct ListenerView {
+    /// What outlives configurations.
+    pub(crate) state: Arc<ListenerState>,
+    /// Its settings.
+    pub(crate) params: ListenerParams,
+    /// Addresses that it really listens on, where the settings leave the port to the system.
+    pub(crate) bound: Vec<SocketAddr>,
+    /// Bounds on request heads.
+    pub(crate) limits: http1::Limits,
+    /// Which route a request takes.
+    pub(crate) router: Router,
+}
+
+/// What outlives a listener's configurations.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Its counts.
+    pub(crate) metrics: ListenerMetrics,
+    /// Client connections, held against the cap.
+    pub(crate) open: Padded<AtomicU32>,
+    /// The cap, changed by reloads.
+    pub(crate) connections_max: AtomicU32,
+}
+
+/// What outlives a route's configurations.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Its counts.
+    pub(crate) metrics: RouteMetrics,
+}
+
+/// A service as it stands now.
+#[derive(Debug)]
+pub(crate) struct ServiceView {
+    /// What outlives configurations.
+    pub(crate) state: Arc<ServiceState>,
+    /// Its settings.
+    pub(crate) params: Arc<ServiceParams>,
+    /// The tables for picking; positions are those of `endpoints`.
+    pub(crate) plan: Arc<Plan>,
+    /// Its endpoints.
+    pub(crate) endpoints: Vec<EndpointView>,
+    /// Positions of endpoints that wait for a probe.
+    pub(crate) probing: Vec<u16>,
+    /// Retries that it may make.
+    pub(crate) budget: Option<Arc<RetryBudget>>,
+    /// Bounds on response heads.
+    pub(crate) limits: http1::Limits,
+}
+
+/// What outlives a service's configurations.
+#[derive(Debug)]
+pub(crate) struct ServiceState {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Its counts.
+    pub(crate) metrics: ServiceMetrics,
+    /// Requests that were to go to it, for the retry budget.
+    pub(crate) requests: Sharded<Counter>,
+}
+
+/// An endpoint as it stands now.
+#[derive(Debug)]
+pub(crate) struct EndpointView {
+    /// What outlives configurations.
+    pub(crate) state: Arc<EndpointState>,
+    /// The `Host` to send when the client's is not kept.
+    pub(crate) host: String,
+    /// Configured weight.
+    pub(crate) weight: u16,
+    /// Whether it waits for the others to fail.
+    pub(crate) backup: bool,
+    /// Whether it gets no new requests by the operator's wish.
+    pub(crate) drain: bool,
+    /// What health says.
+    pub(crate) health: State,
+    /// Whether anything is known of its health yet.
+    pub(crate) checked: bool,
+    /// Why, if it is not healthy.
+    pub(crate) cause: Option<String>,
+}
+
+/// What outlives an endpoint's configurations.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    /// Identity among the service's endpoints.
+    pub(crate) id: u64,
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// The address as metrics name it.
+    pub(crate) label: String,
+    /// Its counts.
+    pub(crate) metrics: EndpointMetrics,
+    /// Requests under way, all cores together.
+    pub(crate) in_flight: Padded<AtomicU32>,
+    /// Peak EWMA of its latency, packed.
+    pub(crate) latency: Padded<AtomicU64>,
+    /// Open connections, all cores together.
+    pub(crate) connections: AtomicU32,
+    /// Idle connections, by core.
+    pub(crate) idle: Sharded<Gauge>,
+    /// Whether health wants to hear of successes.
+    pub(crate) wants_success: AtomicBool,
+    /// The one permit to probe, there to be taken.
+    pub(crate) probe: AtomicBool,
+}
+
+/// How a request to an endpoint went.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The service, by identity of its state.
+    pub(crate) service: Arc<ServiceState>,
+    /// The endpoint.
+    pub(crate) endpoint: u64,
+    /// How it went.
+    pub(crate) outcome: Outcome,
+}
+
+/// A value on cache lines of its own, because all cores write it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+impl Shared {
+    /// Nothing served yet.
+    pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>) -> Self {
+        Self { cores, epoch: Instant::now(), reports, snapshot: ArcSwap::default(), generation: Padded::default() }
+    }
+
+    /// Replaces the snapshot, whose generation is filled in here. Only the control plane may call this.
+    pub(crate) fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.generation = self.generation.0.load(Ordering::Relaxed) + 1;
+        let generation = snapshot.generation;
+        self.snapshot.store(Arc::new(snapshot));
+        // Release: who sees the number finds the snapshot.
+        self.generation.0.store(generation, Ordering::Release);
+    }
+
+    /// The number of the latest snapshot.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.0.load(Ordering::Acquire)
+    }
+
+    /// The latest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+impl ListenerState {
+    /// A listener that has accepted nothing yet.
+    pub(crate) fn new(params: &ListenerParams, cores: usize) -> Self {
+        Self {
+            name: params.name.clone(),
+            metrics: ListenerMetrics::new(cores),
+            open: Padded::default(),
+            connections_max: AtomicU32::new(params.connections_max.get()),
+        }
+    }
+
+    /// Takes a place for a connection under the cap.
+    pub(crate) fn admit(self: &Arc<Self>) -> Option<Place> {
+        let max = self.connections_max.load(Ordering::Relaxed);
+        if self.open.0.fetch_add(1, Ordering::Relaxed) < max {
+            return Some(Place(Arc::clone(self)));
+        }
+        self.open.0.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// A connection's place under its listener's cap, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(pub(crate) Arc<ListenerState>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ServiceState {
+    /// A service that has seen no request.
+    pub(crate) fn new(name: Name, cores: usize) -> Self {
+        Self { name, metrics: ServiceMetrics::new(cores), requests: Sharded::new(cores, Counter::default) }
+    }
+
+    /// Requests so far, all cores together.
+    pub(crate) fn requests_total(&self) -> u64 {
+        self.requests.sum(Counter::value)
+    }
+}
+
+impl EndpointState {
+    /// An endpoint of which nothing is known.
+    pub(crate) fn new(address: SocketAddr, cores: usize) -> Self {
+        let label = address.to_string();
+        Self {
+            id: balance::hash::endpoint_id(&label),
+            address,
+            label,
+            metrics: EndpointMetrics::new(cores),
+            in_flight: Padded::default(),
+            latency: Padded::default(),
+            connections: AtomicU32::new(0),
+            idle: Sharded::new(cores, Gauge::default),
+            wants_success: AtomicBool::new(false),
+            probe: AtomicBool::new(false),
+        }
+    }
+
+    /// Idle connections, all cores together.
+    pub(crate) fn idle_total(&self) -> u64 {
+        let level: i64 = self.idle.iter().map(Gauge::value).sum();
+        u64::try_from(level).unwrap_or(0)
+    }
+}

@@ -1,0 +1,209 @@
+//! The gateway seen from outside: its metrics, and what it serves as JSON.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use balance::health::State;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use serde_json::{Value, json};
+use telemetry::ConnectionType;
+use telemetry::encode::{self, EndpointLabels};
+
+use crate::params::PathMatch;
+use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
+
+/// A view of a running gateway. Cheap to clone; every call answers from memory.
+#[derive(Clone, Debug)]
+pub struct GatewayView {
+    shared: Arc<Shared>,
+}
+
+/// Something that is not ready, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// As `service api` or `listener web`.
+    pub component: String,
+    /// What is missing.
+    pub reason: String,
+}
+
+impl GatewayView {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// What keeps the gateway from serving: services that routes lead to and that have no endpoint to go to.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        let snapshot = self.shared.snapshot();
+        if snapshot.generation == 0 {
+            return vec![NotReady { component: "gateway".to_owned(), reason: "it is starting".to_owned() }];
+        }
+        let routed = |index: usize| {
+            let mut routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+            routes.any(|route| route.service == index)
+        };
+        let services = snapshot.services.iter().enumerate().filter(|(index, _)| routed(*index));
+        services
+            .filter_map(|(_, service)| {
+                let reason = unready_reason(service)?;
+                Some(NotReady { component: format!("service {}", service.state.name), reason })
+            })
+            .collect()
+    }
+
+    /// The services, in the file's order.
+    pub fn services(&self) -> Value {
+        self.shared.snapshot().services.iter().map(|service| service_json(service)).collect()
+    }
+
+    /// A service by name.
+    pub fn service(&self, name: &str) -> Option<Value> {
+        let snapshot = self.shared.snapshot();
+        snapshot.services.iter().find(|service| service.state.name.as_str() == name).map(|found| service_json(found))
+    }
+
+    /// The listeners, in the file's order.
+    pub fn listeners(&self) -> Value {
+        self.shared.snapshot().listeners.iter().map(|listener| listener_json(listener)).collect()
+    }
+
+    /// The routes, by listener, in the file's order.
+    pub fn routes(&self) -> Value {
+        let snapshot = self.shared.snapshot();
+        let of_listener = |listener: &Arc<ListenerView>| {
+            let name = listener.state.name.clone();
+            let services = &snapshot.services;
+            let routes = listener.router.routes().iter().map(|route| {
+                let path = match &route.path {
+                    PathMatch::Exact(path) => path.clone(),
+                    PathMatch::Prefix(prefix) => format!("{prefix}*"),
+                };
+                json!({
+                    "name": route.state.name.as_str(),
+                    "listener": name.as_str(),
+                    "host": route.host,
+                    "path": path,
+                    "service": services[route.service].state.name.as_str(),
+                    "requests": route.state.metrics.requests(),
+                })
+            });
+            routes.collect::<Vec<_>>()
+        };
+        snapshot.listeners.iter().flat_map(of_listener).collect()
+    }
+}
+
+fn unready_reason(service: &ServiceView) -> Option<String> {
+    if service.endpoints.is_empty() {
+        return Some("none of its host names is resolved yet".to_owned());
+    }
+    if service.endpoints.iter().any(is_usable) {
+        return None;
+    }
+    if service.endpoints.iter().all(|endpoint| !endpoint.checked) {
+        return Some("its endpoints are not checked yet".to_owned());
+    }
+    Some("none of its endpoints is available".to_owned())
+}
+
+/// Whether an endpoint is known to be well, or nothing says otherwise.
+fn is_usable(endpoint: &EndpointView) -> bool {
+    endpoint.health == State::Healthy && endpoint.checked && !endpoint.drain && endpoint.weight > 0
+}
+
+fn service_json(service: &ServiceView) -> Value {
+    let endpoints: Vec<Value> = service
+        .endpoints
+        .iter()
+        .zip(service.plan.candidates())
+        .map(|(endpoint, candidate)| {
+            let state = &endpoint.state;
+            json!({
+                "address": state.label,
+                "host": endpoint.host,
+                "weight": endpoint.weight,
+                "effective_weight": f64::from(candidate.weight) / f64::from(balance::WEIGHT_UNIT),
+                "backup": endpoint.backup,
+                "drain": endpoint.drain,
+                "health": endpoint.health.as_str(),
+                "cause": endpoint.cause,
+                "in_flight": state.in_flight.0.load(Ordering::Relaxed),
+                "connections": state.connections.load(Ordering::Relaxed),
+                "requests": state.metrics.requests(),
+            })
+        })
+        .collect();
+    json!({
+        "name": service.state.name.as_str(),
+        "requests": service.state.requests_total(),
+        "endpoints": endpoints,
+    })
+}
+
+fn listener_json(listener: &ListenerView) -> Value {
+    json!({
+        "name": listener.state.name.as_str(),
+        "addresses": listener.bound.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "connections": listener.state.open.0.load(Ordering::Relaxed),
+        "connections_max": listener.params.connections_max.get(),
+        "accepted": listener.state.metrics.accepted(),
+    })
+}
+
+impl Collector for GatewayView {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.shared.snapshot();
+        encode_routes(&snapshot, &mut encoder)?;
+        let listeners: Vec<_> =
+            snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();
+        encode::listeners(&listeners, &mut encoder)?;
+        let services: Vec<_> =
+            snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
+        encode::services(&services, &mut encoder)?;
+        encode_endpoints(&snapshot, &mut encoder)?;
+        encode_connections(&snapshot, &mut encoder)
+    }
+}
+
+fn encode_routes(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let routes: Vec<_> = snapshot
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.router.routes())
+        .map(|route| (route.state.name.as_str(), &route.state.metrics))
+        .collect();
+    encode::routes(&routes, encoder)
+}
+
+fn encode_endpoints(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let (mut counts, mut states) = (Vec::new(), Vec::new());
+    for service in &snapshot.services {
+        for (endpoint, candidate) in service.endpoints.iter().zip(service.plan.candidates()) {
+            let state = &endpoint.state;
+            let labels = EndpointLabels { service: service.state.name.as_str(), instance: &state.label };
+            let is_up = candidate.availability != balance::Availability::Unavailable;
+            counts.push((labels, &state.metrics));
+            states.push((labels, is_up, u64::from(state.in_flight.0.load(Ordering::Relaxed))));
+        }
+    }
+    encode::endpoints(&counts, encoder)?;
+    encode::endpoint_states(&states, encoder)
+}
+
+fn encode_connections(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut rows = Vec::new();
+    for listener in &snapshot.listeners {
+        rows.push((listener.state.name.as_str(), ConnectionType::Client, listener.state.metrics.open()));
+    }
+    for service in &snapshot.services {
+        let endpoints = || service.endpoints.iter().map(|endpoint| &endpoint.state);
+        let open: u64 = endpoints().map(|state| u64::from(state.connections.load(Ordering::Relaxed))).sum();
+        let idle: u64 = endpoints().map(|state| state.idle_total()).sum();
+        let name = service.state.name.as_str();
+        rows.push((name, ConnectionType::UpstreamActive, open.saturating_sub(idle)));
+        rows.push((name, ConnectionType::UpstreamIdle, idle.min(open)));
+    }
+    encode::active_connections(&rows, encoder)
+}

@@ -1,0 +1,167 @@
+//! `tenfold run`: serves what the configuration says until it is told to stop.
+//!
+//! The control plane runs on one runtime of the main thread: signals, changes of files, reloads, the admin listener,
+//! and the gateway's own control plane. Requests are served by the gateway's worker threads.
+
+mod reload;
+mod state;
+mod watch;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use admin::Admin;
+use anyhow::Context;
+use clap::Args;
+use config::Loaded;
+use gateway::Gateway;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use telemetry::{AccessLog, LogHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use reload::Reloader;
+use state::State;
+use watch::FileWatch;
+
+const EXAMPLES: &str = "\
+Examples:
+  tenfold run                        Run what ./tenfold.toml says
+  tenfold run site.toml              Another file
+  kill -HUP PID                      Apply a changed file at once; a change is also noticed by itself
+  kill -TERM PID                     Stop: finish the requests under way, then exit
+
+Exit codes:
+  0  it was told to stop, and did
+  1  it could not start; the reason is on standard error";
+
+/// Time to write what the logs still hold at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What `tenfold run` may be told.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The file
+    #[arg(default_value = "./tenfold.toml")]
+    file: PathBuf,
+}
+
+/// Reads a configuration with the variables of this process.
+fn load(file: &Path) -> Result<Loaded, config::Diagnostics> {
+    config::load(file, &|name| std::env::var(name).ok())
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When something of the configuration cannot be had: an address, a thread, a log file.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let loaded = match load(&args.file) {
+        Ok(loaded) => loaded,
+        Err(found) => {
+            std::io::stderr().lock().write_all(found.render(crate::check::wants_color()).as_bytes())?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let log = telemetry::init_logs(&loaded.log)?;
+    warn_of(&loaded);
+    raise_descriptor_limit();
+    let access = AccessLog::start(&loaded.log.access, loaded.gateway.workers().get())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(&args.file, loaded, &log, &access));
+    if !access.shutdown(FLUSH_TIMEOUT) {
+        tracing::warn!("the access log could not be written to its end");
+    }
+    let _written = log.flush(FLUSH_TIMEOUT);
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn warn_of(loaded: &Loaded) {
+    for warning in loaded.warnings.iter() {
+        let place = loaded.warnings.location(warning).map_or_else(String::new, |place| {
+            format!("{}:{}:{}", place.file.display(), place.line, place.column)
+        });
+        tracing::warn!(place, "{}", warning.message());
+    }
+}
+
+/// Lets the process have as many descriptors as the system permits it: each connection needs one, its upstream another.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files stays as it is");
+    }
+}
+
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog) -> anyhow::Result<()> {
+    let signals = Signals::new().context("signals cannot be received")?;
+    let admin = match &loaded.admin {
+        Some(params) => Some(Admin::bind(params).await?),
+        None => None,
+    };
+    let gateway = Gateway::start(loaded.gateway.clone(), access).await?;
+    let state = Arc::new(State::new(gateway.view(), log.clone(), access.clone(), loaded.effective.clone()));
+    state.reloads.started(SystemTime::now());
+    let (stop_admin, stopped) = oneshot::channel::<()>();
+    let admin = admin.map(|admin| {
+        let address = admin.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+        tracing::info!(address, "admin listener is open");
+        let shutdown = async {
+            let _sender_gone = stopped.await;
+        };
+        tokio::spawn(admin.serve(Arc::clone(&state) as Arc<dyn admin::AdminState>, shutdown))
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers = loaded.gateway.workers(),
+        listeners = loaded.gateway.listeners().len(),
+        services = loaded.gateway.services().len(),
+        "running"
+    );
+    let watch = FileWatch::new(&loaded.files);
+    let mut reloader = Reloader::new(file, gateway, &state, log, access, loaded, watch);
+    let drain_timeout = run_until_told(&mut reloader, signals).await;
+    state.set_draining();
+    let stopped = reloader.into_gateway().stop(drain_timeout).await;
+    tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
+    drop(stop_admin);
+    if let Some(admin) = admin {
+        admin.await.context("the admin listener")?;
+    }
+    Ok(())
+}
+
+/// Applies changes until a signal ends it; tells how long requests under way may still take.
+async fn run_until_told(reloader: &mut Reloader<'_>, mut signals: Signals) -> Duration {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => reloader.reload("SIGHUP").await,
+            () = reloader.changed() => reloader.reload("a file changed").await,
+        }
+    }
+    tracing::info!(drain_timeout = ?reloader.drain_timeout(), "stopping: finishing the requests under way");
+    reloader.drain_timeout()
+}

@@ -1,0 +1,68 @@
+//! Noticing that a file of the configuration has changed.
+//!
+//! Files are looked at twice a second. That costs next to nothing, works on every file system (network mounts and
+//! mounted secrets tell no one of changes), and sees a link that points elsewhere. A change counts once two looks have
+//! seen the same, so that a file is not read while an editor writes it. Folders count too: a new file in one that is
+//! included is a change.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a look sees of a file or folder.
+type Sight = Option<(u64, u64, i64, i64, u64)>;
+
+/// The files and what was last seen of them.
+#[derive(Debug)]
+pub(super) struct FileWatch {
+    paths: BTreeSet<PathBuf>,
+    known: Vec<Sight>,
+}
+
+impl FileWatch {
+    /// Watches these files, as they are now.
+    pub(super) fn new(files: &[PathBuf]) -> Self {
+        let mut watch = Self { paths: BTreeSet::new(), known: Vec::new() };
+        watch.follow(files);
+        watch
+    }
+
+    /// Watches these files from now on.
+    pub(super) fn follow(&mut self, files: &[PathBuf]) {
+        // Of the main file's folder only the file matters: others write there, logs for example.
+        let folders = files.iter().skip(1).filter_map(|file| file.parent());
+        let folders = folders.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        self.paths = files.iter().map(PathBuf::as_path).chain(folders).map(Path::to_owned).collect();
+        self.note();
+    }
+
+    /// Takes what is there now as known.
+    pub(super) fn note(&mut self) {
+        self.known = self.look();
+    }
+
+    /// Waits for a change that has come to rest.
+    pub(super) async fn changed(&mut self) {
+        let mut last = self.known.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.look();
+            if now != self.known && now == last {
+                return;
+            }
+            last = now;
+        }
+    }
+
+    fn look(&self) -> Vec<Sight> {
+        let sight = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
+        };
+        self.paths.iter().map(sight).collect()
+    }
+}
