@@ -10,6 +10,9 @@ use crate::{Error, ErrorKind, FieldId};
 /// Most bytes of chunk extensions in one body. Nobody uses them but to waste a server's time.
 const EXTENSION_BYTES_MAX: u32 = 4096;
 
+/// Most digits of a chunk's size. Leading zeros are in the grammar, but nobody needs more of them than this.
+const SIZE_DIGITS_MAX: u32 = 16;
+
 /// Most bytes of trailers, and most trailer fields.
 const TRAILER_BYTES_MAX: usize = 8192;
 const TRAILER_FIELDS_MAX: usize = 64;
@@ -20,6 +23,7 @@ pub struct ChunkedDecoder {
     state: State,
     /// Bytes left of the chunk under way, or the size read so far.
     size: u64,
+    size_digits: u32,
     extension_bytes: u32,
     trailers: Vec<u8>,
 }
@@ -58,7 +62,7 @@ enum State {
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        Self { state: State::SizeFirst, size: 0, extension_bytes: 0, trailers: Vec::new() }
+        Self { state: State::SizeFirst, size: 0, size_digits: 0, extension_bytes: 0, trailers: Vec::new() }
     }
 }
 
@@ -137,7 +141,8 @@ impl ChunkedDecoder {
         match (self.state, byte) {
             (State::SizeFirst | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 // Sixty bits are beyond any body; more digits would overflow.
-                if self.size >> 56 != 0 {
+                self.size_digits = if self.state == State::SizeFirst { 1 } else { self.size_digits + 1 };
+                if self.size >> 56 != 0 || self.size_digits > SIZE_DIGITS_MAX {
                     return Err(Error::malformed("a chunk size is too large"));
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
@@ -245,6 +250,7 @@ mod tests {
         check("3\r\nabcd\r\n", Err("chunk data is longer than its size"));
         check("3\r\nabc\n0\r\n\r\n", Err("chunk data is longer than its size"));
         check("1000000000000000\r\n", Err("a chunk size is too large"));
+        check("00000000000000003\r\nabc", Err("a chunk size is too large"));
         check("0\r\na: b\n\r\n", Err("a trailer line ends without a carriage return"));
         check("0\r\nno colon\r\n\r\n", Err("a field name is not a token"));
         check(&format!("3;{}\r\nabc", "x".repeat(5000)), Err("the chunk extensions are too long"));

@@ -82,9 +82,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 fn warn_of(loaded: &Loaded) {
     for warning in loaded.warnings.iter() {
-        let place = loaded.warnings.location(warning).map_or_else(String::new, |place| {
-            format!("{}:{}:{}", place.file.display(), place.line, place.column)
-        });
+        let place = loaded
+            .warnings
+            .location(warning)
+            .map_or_else(String::new, |place| format!("{}:{}:{}", place.file.display(), place.line, place.column));
         tracing::warn!(place, "{}", warning.message());
     }
 }

@@ -65,6 +65,8 @@ impl Scratch {
 
 /// Why no request was read.
 enum NoHead {
+    /// Nothing has come after all.
+    Idle,
     /// The client has ended the connection, or it broke.
     Closed,
     /// The client must be told.
@@ -81,6 +83,7 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
     };
     let head_len = match read_head(link, listener).await {
         Ok(head_len) => head_len,
+        Err(NoHead::Idle) => return Next::KeepAlive,
         Err(NoHead::Closed) => return Next::Close,
         Err(NoHead::Refused(code, message)) => {
             return refuse(link, scratch, &mut Account::new(Instant::now()), code, Some(message)).await;
@@ -112,11 +115,18 @@ async fn read_head(link: &mut Link<'_>, listener: &ListenerView) -> Result<usize
         }
         let held = link.buffer.filled().len();
         link.buffer.make_room(held + 1);
-        let wait = match due {
-            Some(due) => Wait::until(&link.state.deadline, due),
-            None => Wait::after(&link.state.deadline, listener.params.head_timeout),
+        // Before anything has come, the connection is idle, and waits without a buffer.
+        let filled = match due {
+            Some(due) => {
+                let wait = Wait::until(&link.state.deadline, due);
+                io::fill(&mut link.buffer, &mut link.reader, usize::MAX, wait).await
+            }
+            None => match io::fill_now(&mut link.buffer, &mut link.reader).await {
+                Some(filled) => filled,
+                None => return Err(NoHead::Idle),
+            },
         };
-        match io::fill(&mut link.buffer, &mut link.reader, usize::MAX, wait).await {
+        match filled {
             Ok(0) | Err(Stalled::Broken(_)) => return Err(NoHead::Closed),
             Ok(_) => {}
             Err(Stalled::TimedOut) if !scan.has_begun() => return Err(NoHead::Closed),
@@ -240,7 +250,11 @@ fn route<'v>(
     request: &Request,
     head: &[u8],
 ) -> Result<&'v Route, (ErrorCode, &'static str)> {
-    let target = request.target.as_origin_form(head, &request.method);
+    // `OPTIONS *` asks about the server as a whole, which the route for everything stands for.
+    let target = match request.target.as_origin_form(head, &request.method) {
+        b"*" => b"/",
+        target => target,
+    };
     let path = router::normal_path(target)
         .ok_or((ErrorCode::BadRequest, "the path has a broken escape or climbs above the root"))?;
     let found = listener.router.find(request.host.of_buf(head), &path);
@@ -279,7 +293,9 @@ async fn conclude(
         },
         Outcome::Broken => Next::Close,
         Outcome::Own(code, message) => {
-            let keep_alive = scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
+            // A client whose request broke the grammar is not trusted with where the next one begins.
+            let sound = code != ErrorCode::BadRequest;
+            let keep_alive = sound && scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
             let route = route.map(|route| route.state.name.as_str());
             let reply = Reply { code, message, route, id: &scratch.id, keep_alive };
             reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);

@@ -91,8 +91,10 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
     out.clear();
     write::status_line(out, response.status, response.reason.of_buf(head));
     let framed = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
+    // RFC 9110 section 8.6: no server may send a length with these.
+    let drops_length = framed || response.status == 204 || response.status == 101;
     write::kept_fields(out, head, &response.fields, |field| {
-        !(framed && field.id == FieldId::ContentLength)
+        !(drops_length && field.id == FieldId::ContentLength)
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
     if framed && with.version == Version::Http11 {

@@ -80,6 +80,17 @@ pub(crate) async fn fill(
     wait.until_ready(|cx| buffer.poll_fill(Pin::new(&mut *reader), limit, cx)).await
 }
 
+/// Reads what has come already; `None` when nothing has.
+pub(crate) async fn fill_now(buffer: &mut Buffer, reader: &mut ReadHalf<'_>) -> Option<Result<usize, Stalled>> {
+    poll_fn(|cx| {
+        Poll::Ready(match buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx) {
+            Poll::Ready(filled) => Some(filled.map_err(Stalled::Broken)),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
 /// Writes both parts, by one call where the socket takes them.
 pub(crate) async fn write_all(
     writer: &mut WriteHalf<'_>,

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::io::{Stalled, Wait};
@@ -93,9 +95,18 @@ impl IdleConnections {
     }
 }
 
-/// Whether nothing has come on a connection since its last response. Asks the runtime, not the kernel.
+/// Whether nothing has come on a connection since its last response. Asks the runtime, and the kernel only if the
+/// runtime is not sure: the last read may have taken exactly what there was.
 fn is_silent(stream: &TcpStream) -> bool {
-    stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    let mut cx = Context::from_waker(Waker::noop());
+    if stream.poll_read_ready(&mut cx).is_pending() {
+        return true;
+    }
+    let peeked = stream.try_io(Interest::READABLE, || {
+        let mut byte = [0];
+        Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
+    });
+    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Upstream {
