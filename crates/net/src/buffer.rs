@@ -10,8 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Buffers kept for reuse at most; more are freed.
-const KEPT_MAX: usize = 64;
+/// Bytes of buffers kept for reuse at most; more are freed. Every request under way holds a buffer or two, so this is
+/// for some hundred requests at once; below that, each would zero a new one.
+const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A core's buffers of one size.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.home.free.borrow_mut();
         // A buffer that was grown for a large head is not worth keeping.
-        if free.len() < KEPT_MAX && self.bytes.len() == self.home.bytes {
+        if (free.len() + 1) * self.home.bytes <= KEPT_BYTES_MAX && self.bytes.len() == self.home.bytes {
             free.push(std::mem::take(&mut self.bytes));
         }
     }

@@ -28,12 +28,13 @@ pub(crate) struct Attempt<'c> {
 }
 
 impl<'c> Attempt<'c> {
-    /// Picks an endpoint. `sticky` is the id of the one that the client had before.
+    /// Picks an endpoint at `now`. `sticky` is the id of the one that the client had before.
     pub(crate) fn pick(
         core: &'c Core,
         service: &'c Rc<LocalService>,
         request: Request<'_>,
         sticky: Option<u64>,
+        now: Instant,
     ) -> Option<Self> {
         let view = &service.view;
         let stuck = sticky.and_then(|id| view.plan.position(id)).filter(|&position| {
@@ -44,7 +45,7 @@ impl<'c> Attempt<'c> {
         let (index, probe) = match stuck.or_else(probe) {
             Some(index) => (index, stuck.is_none()),
             None => {
-                let loads = service.loads(core.shared.epoch.elapsed());
+                let loads = service.loads(core.shared.epoch, now);
                 (service.picker.borrow_mut().pick(&view.plan, request, &loads)?, false)
             }
         };
@@ -119,7 +120,9 @@ impl Drop for Attempt<'_> {
         if self.probe && !self.reported {
             state.probe.store(true, Ordering::Relaxed);
         }
-        let loads = self.service.loads(Duration::ZERO);
+        // Only requests in flight are asked for here, and they have no age.
+        let epoch = self.core.shared.epoch;
+        let loads = self.service.loads(epoch, epoch);
         self.service.picker.borrow_mut().touch(&self.service.view.plan, self.index, &loads);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) enum Ended {
         keep_alive: bool,
         /// Whether the endpoint's may.
         reusable: bool,
+        /// When the response's head had come.
+        answered: Instant,
     },
     /// Both sides have changed the protocol.
     Switched,
@@ -113,7 +115,7 @@ pub(crate) async fn run(
         buffer,
         client: &mut link.writer,
         account,
-        sent: Instant::now(),
+        sent: with.begun,
         any: false,
         closing: &link.state.closing,
     };
@@ -121,11 +123,11 @@ pub(crate) async fn run(
         Ok(head_len) => head_len,
         Err(error) => return conversation.without_head(error),
     };
-    conversation.judge(attempt);
+    let answered = conversation.judge(attempt);
     if let Verdict::Retry(pause) = retries.after_status(conversation.response.status, replayable.get()) {
         return Ended::Tried(Tried::Held(pause));
     }
-    conversation.respond(&mut side, head_len, attempt).await
+    conversation.respond(&mut side, head_len, attempt, answered).await
 }
 
 impl Conversation<'_, '_, '_> {
@@ -200,16 +202,24 @@ impl Conversation<'_, '_, '_> {
         }
     }
 
-    /// Tells how the endpoint did.
-    fn judge(&self, attempt: &mut Attempt<'_>) {
+    /// Tells how the endpoint did, and when.
+    fn judge(&self, attempt: &mut Attempt<'_>) -> Instant {
         let params = &self.with.call.service.view.params;
         let status = self.response.status;
         let is_failure = params.retry.as_ref().is_some_and(|retry| retry.on.statuses.contains(&status));
-        attempt.answered(status, is_failure, self.sent, Instant::now());
+        let now = Instant::now();
+        attempt.answered(status, is_failure, self.sent, now);
+        now
     }
 
     /// Passes the response on.
-    async fn respond<F>(&mut self, side: &mut Side<'_, F>, head_len: usize, attempt: &Attempt<'_>) -> Ended
+    async fn respond<F>(
+        &mut self,
+        side: &mut Side<'_, F>,
+        head_len: usize,
+        attempt: &Attempt<'_>,
+        answered: Instant,
+    ) -> Ended
     where
         F: Future<Output = Result<(), PumpError>>,
     {
@@ -246,7 +256,7 @@ impl Conversation<'_, '_, '_> {
             Ok(()) if switched => Ended::Switched,
             Ok(()) => {
                 let reusable = self.response.keep_alive && side.is_done();
-                Ended::Answered { keep_alive, reusable }
+                Ended::Answered { keep_alive, reusable, answered }
             }
             Err(broken) => self.broken(&broken, is_framed && !chunked),
         }

@@ -29,7 +29,7 @@ const BODY_BUFFER_BYTES: usize = 64 * 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Scratch kept for reuse at most.
-const SCRATCH_KEPT_MAX: usize = 64;
+const SCRATCH_KEPT_MAX: usize = 512;
 
 /// What a core is told.
 #[derive(Debug)]

@@ -63,12 +63,13 @@ pub(crate) async fn run(
     scratch.tried.clear();
     let mut renewed = None;
     loop {
+        let begun = if account.tries == 0 { account.started } else { Instant::now() };
         let fresh = renewed.is_some();
         let attempt = match renewed.take() {
             Some(index) => Some(Attempt::at(&core, service, index)),
             None => {
                 let pick = Pick { key: call.key, tried: &scratch.tried };
-                Attempt::pick(&core, service, pick, call.sticky)
+                Attempt::pick(&core, service, pick, call.sticky, begun)
             }
         };
         let Some(mut attempt) = attempt else {
@@ -77,7 +78,7 @@ pub(crate) async fn run(
         };
         account.tries += 1;
         account.upstream = Some(attempt.endpoint().state.address);
-        let one = Try { core: &core, call, fresh, overall };
+        let one = Try { core: &core, call, fresh, begun, overall };
         let tried = one.run(link, scratch, body, account, &mut attempt, &mut retries).await;
         let pause = match tried {
             Tried::Done(outcome) => return outcome,
@@ -114,6 +115,8 @@ pub(crate) struct Try<'t> {
     pub(crate) call: &'t Call<'t>,
     /// Whether a kept connection will not do.
     fresh: bool,
+    /// When it began.
+    pub(crate) begun: Instant,
     /// When the whole request is out of time.
     overall: Option<Instant>,
 }
@@ -134,10 +137,10 @@ impl Try<'_> {
         retries: &mut Retries<'_>,
     ) -> Tried {
         let params = &self.call.service.view.params;
-        let begun = if account.tries == 1 { account.started } else { Instant::now() };
+        let begun = self.begun;
         let endpoint = attempt.endpoint();
         let wait = Wait::until(&scratch.deadline, self.due(begun, params.connect_timeout));
-        let mut upstream = match Upstream::to(endpoint, self.core.id, &params.pool, self.fresh, wait).await {
+        let mut upstream = match Upstream::to(endpoint, self.core.id, &params.pool, self.fresh, begun, wait).await {
             Ok(upstream) => upstream,
             Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
         };
@@ -153,9 +156,9 @@ impl Try<'_> {
                 attempt.failed(kind, begun);
                 Tried::Failed(Failure { code, sent: true, stale: reused && !any })
             }
-            Ended::Answered { keep_alive, reusable } => {
+            Ended::Answered { keep_alive, reusable, answered } => {
                 if reusable && buffer.is_empty() {
-                    upstream.keep(endpoint, self.core.id, &params.pool);
+                    upstream.keep(endpoint, self.core.id, &params.pool, answered);
                 }
                 Tried::Done(Outcome::Answered { keep_alive })
             }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use balance::latency::{Decay, Moment, PeakEwma};
 use balance::{Loads, Picker};
@@ -110,9 +110,9 @@ impl LocalService {
         Self { view, picker, endpoints }
     }
 
-    /// The live numbers for picking. `since_epoch` is the age of what all cores count latencies from.
-    pub(crate) fn loads(&self, since_epoch: Duration) -> LiveLoads<'_> {
-        LiveLoads { endpoints: &self.endpoints, now: Moment::new(since_epoch) }
+    /// The live numbers for picking at `now`, which only latencies depend on.
+    pub(crate) fn loads(&self, epoch: Instant, now: Instant) -> LiveLoads<'_> {
+        LiveLoads { endpoints: &self.endpoints, now: Moment::new(now.saturating_duration_since(epoch)) }
     }
 }
 

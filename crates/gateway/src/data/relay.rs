@@ -16,6 +16,9 @@ use super::io::{self, Stalled, Wait};
 /// Shortest rest of a body that is spliced. Below, copying costs less than two more system calls.
 pub(crate) const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 
+/// Longest beginning of a body that is copied behind the head. A copy of that costs less than a call with two parts.
+const JOIN_BYTES_MAX: usize = 2048;
+
 /// The two ends of a response, and how long they may pause.
 pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) core: &'r Core,
@@ -51,11 +54,15 @@ impl Relay<'_, '_, '_> {
         }
     }
 
-    async fn length(&mut self, out: &[u8], length: u64) -> Result<(), Broken> {
+    async fn length(&mut self, out: &mut Vec<u8>, length: u64) -> Result<(), Broken> {
         let filled = self.buffer.filled();
         let first = usize::try_from(length).map_or(filled.len(), |length| length.min(filled.len()));
+        let mut data = &filled[..first];
+        if first <= JOIN_BYTES_MAX {
+            out.extend_from_slice(std::mem::take(&mut data));
+        }
         let wait = Wait::after(self.deadline, self.write_pause);
-        io::write_all(self.writer, out, &filled[..first], wait).await.map_err(client)?;
+        io::write_all(self.writer, out, data, wait).await.map_err(client)?;
         self.buffer.consume(first);
         self.sent += first as u64;
         let rest = length - first as u64;

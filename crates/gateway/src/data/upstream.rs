@@ -110,17 +110,18 @@ fn is_silent(stream: &TcpStream) -> bool {
 }
 
 impl Upstream {
-    /// A connection to the endpoint: an idle one unless `fresh` is asked for, or a new one.
+    /// A connection to the endpoint: an idle one unless `fresh` is asked for, or a new one. It is `now`.
     pub(crate) async fn to(
         endpoint: &Rc<LocalEndpoint>,
         core: usize,
         pool: &PoolParams,
         fresh: bool,
+        now: Instant,
         wait: Wait<'_>,
     ) -> Result<Self, NoConnection> {
         if fresh {
             endpoint.idle.clear(core);
-        } else if let Some(connection) = endpoint.idle.take(core, pool.idle_timeout, Instant::now()) {
+        } else if let Some(connection) = endpoint.idle.take(core, pool.idle_timeout, now) {
             endpoint.state.metrics.reused(core);
             return Ok(Self { connection, reused: true });
         }
@@ -143,12 +144,12 @@ impl Upstream {
         &mut self.connection.stream
     }
 
-    /// Keeps the connection for another request.
-    pub(crate) fn keep(self, endpoint: &LocalEndpoint, core: usize, pool: &PoolParams) {
+    /// Keeps the connection, at `now`, for another request.
+    pub(crate) fn keep(self, endpoint: &LocalEndpoint, core: usize, pool: &PoolParams, now: Instant) {
         let mut idle = endpoint.idle.0.borrow_mut();
         if !endpoint.retired.get() && idle.len() < pool.idle_max as usize {
             endpoint.state.idle.core(core).add(1);
-            idle.push(Idle { connection: self.connection, since: Instant::now() });
+            idle.push(Idle { connection: self.connection, since: now });
         }
     }
 }
