@@ -4,7 +4,7 @@
 
 # See Tenfold at work: three instances, one of which dies and returns. ONCE=1 ends by itself.
 demo: linker
-	cargo run --quiet --profile demo --package tenfold-cli -- demo $(if $(ONCE),--once)
+	cargo run --profile demo --package tenfold-cli -- demo $(if $(ONCE),--once)
 
 # Install what tests need, then run everything that has to pass.
 test: linker

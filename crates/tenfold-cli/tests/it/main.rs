@@ -1,4 +1,12 @@
 //! The command as a user runs it.
 
+mod balancing;
+mod bodies;
 mod command;
+mod forwarding;
+mod health;
+mod lifecycle;
+mod limits;
+mod retries;
 mod sample;
+mod site;
