@@ -218,7 +218,7 @@ mod tests {
             let got = got.as_ref().map(|(data, trailers, rest)| {
                 (std::str::from_utf8(data).unwrap(), std::str::from_utf8(trailers).unwrap(), input.len() - rest)
             });
-            assert_eq!(got, expected.as_ref().copied().map_err(|e| e), "{input:?} by {step}");
+            assert_eq!(got.map_err(|reason| *reason), expected, "{input:?} by {step}");
         }
     }
 

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn messages_arrive_and_cores_end_with_their_main() {
         let (cores, inboxes) = inboxes::<u32>(2);
-        let (seen, all) = std::sync::mpsc::channel();
+        let (seen, all) = std::sync::mpsc::sync_channel(2);
         let threads = start(inboxes, move |mut inbox| {
             let seen = seen.clone();
             async move {

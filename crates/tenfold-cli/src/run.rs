@@ -141,7 +141,7 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         "running"
     );
     let watch = FileWatch::new(&loaded.files);
-    let mut reloader = Reloader::new(file, gateway, &state, log, access, loaded, watch);
+    let mut reloader = Reloader { file, gateway, state: &state, log, access, running: loaded, watch };
     let drain_timeout = run_until_told(&mut reloader, signals).await;
     state.set_draining();
     let stopped = reloader.into_gateway().stop(drain_timeout).await;

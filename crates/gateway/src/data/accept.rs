@@ -114,7 +114,6 @@ impl Accepting {
     /// Brings a connection to the core with the fewest.
     fn place(&mut self, socket: TcpStream, peer: SocketAddr) {
         let Some(place) = self.listener.admit() else {
-            drop(socket);
             self.refused(RefusedReason::ConnectionsMax, &"connections_max is reached");
             return;
         };

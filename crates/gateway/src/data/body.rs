@@ -70,9 +70,14 @@ pub(crate) enum PumpError {
     Upstream,
 }
 
-/// How long the two sides may pause.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pauses<'d> {
+/// What a pump needs besides the two connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Pump<'d> {
+    pub(crate) core: &'d Core,
+    /// What the connection's buffer holds.
+    pub(crate) early: &'d [u8],
+    /// Follows whether the body can be sent again.
+    pub(crate) replayable: &'d Cell<bool>,
     pub(crate) deadline: &'d Deadline,
     /// The client, between two pieces.
     pub(crate) read: Duration,
@@ -130,19 +135,17 @@ impl RequestBody {
         }
     }
 
-    /// Sends `out`, which holds the head, and then the body from its beginning. `early` is what the connection's buffer
-    /// holds. Dropped half-way, it may be called again as long as the body is replayable, which `replayable` follows.
+    /// Sends `out`, which holds the head, and then the body from its beginning. Dropped half-way, it may be called again
+    /// as long as the body is replayable.
     pub(crate) async fn pump(
         &mut self,
-        core: &Core,
-        early: &[u8],
+        with: Pump<'_>,
         reader: &mut ReadHalf<'_>,
         writer: &mut WriteHalf<'_>,
         out: &mut Vec<u8>,
-        pauses: Pauses<'_>,
-        replayable: &Cell<bool>,
     ) -> Result<(), PumpError> {
-        let wait = Wait::after(pauses.deadline, pauses.write);
+        let early = with.early;
+        let wait = Wait::after(with.deadline, with.write);
         let mut framer = Framer { chunked: self.chunked, open: false };
         if let Replay::Kept(kept, _) = &self.replay
             && !kept.is_empty()
@@ -158,10 +161,10 @@ impl RequestBody {
                 out.clear();
             }
             if let Some(rest) = self.spliceable(early) {
-                replayable.set(false);
-                return self.splice(core, rest, reader, writer, pauses).await;
+                with.replayable.set(false);
+                return self.splice(with, rest, reader, writer).await;
             }
-            let Some(piece) = self.next(core, early, reader, pauses).await? else {
+            let Some(piece) = self.next(with, reader).await? else {
                 framer.close(out, &self.trailers);
                 return io::write_all(writer, out, &[], wait).await.map_err(upstream);
             };
@@ -171,7 +174,7 @@ impl RequestBody {
                 (Piece::Extra(_), None) => &[],
             };
             self.replay.keep(data);
-            replayable.set(self.is_replayable());
+            with.replayable.set(self.is_replayable());
             framer.open(out, data.len());
             io::write_all(writer, out, data, wait).await.map_err(upstream)?;
             out.clear();
@@ -188,20 +191,15 @@ impl RequestBody {
     }
 
     /// Takes the next piece of data, reading it if need be; `None` at the end.
-    async fn next(
-        &mut self,
-        core: &Core,
-        early: &[u8],
-        reader: &mut ReadHalf<'_>,
-        pauses: Pauses<'_>,
-    ) -> Result<Option<Piece>, PumpError> {
+    async fn next(&mut self, with: Pump<'_>, reader: &mut ReadHalf<'_>) -> Result<Option<Piece>, PumpError> {
+        let early = with.early;
         loop {
             if self.is_complete() {
                 return Ok(None);
             }
             let from_early = self.at < early.len();
             if self.input(early).is_empty() {
-                self.read(core, reader, pauses).await?;
+                self.read(with, reader).await?;
                 continue;
             }
             let base = if from_early { self.at } else { self.extra_used };
@@ -257,8 +255,8 @@ impl RequestBody {
     }
 
     /// Reads from the client. All input is done with.
-    async fn read(&mut self, core: &Core, reader: &mut ReadHalf<'_>, pauses: Pauses<'_>) -> Result<(), PumpError> {
-        let extra = self.extra.get_or_insert_with(|| core.bodies.take());
+    async fn read(&mut self, with: Pump<'_>, reader: &mut ReadHalf<'_>) -> Result<(), PumpError> {
+        let extra = self.extra.get_or_insert_with(|| with.core.bodies.take());
         extra.clear();
         self.extra_used = 0;
         // Where the length is known, bytes of the next request stay in the socket.
@@ -266,8 +264,8 @@ impl RequestBody {
             State::Length(rest) => usize::try_from(rest).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let pause = if self.waits { pauses.read + pauses.permission } else { pauses.read };
-        match io::fill(extra, reader, limit, Wait::after(pauses.deadline, pause)).await {
+        let pause = if self.waits { with.read + with.permission } else { with.read };
+        match io::fill(extra, reader, limit, Wait::after(with.deadline, pause)).await {
             Ok(0) | Err(Stalled::Broken(_)) => Err(PumpError::Gone),
             Ok(_) => {
                 self.waits = false;
@@ -289,27 +287,25 @@ impl RequestBody {
 
     async fn splice(
         &mut self,
-        core: &Core,
+        with: Pump<'_>,
         mut rest: u64,
         reader: &ReadHalf<'_>,
         writer: &WriteHalf<'_>,
-        pauses: Pauses<'_>,
     ) -> Result<(), PumpError> {
         let exhausted = |_| PumpError::Client(ErrorCode::Overloaded, "the gateway is out of file descriptors");
-        let mut pipe = core.pipes.take().map_err(exhausted)?;
+        let mut pipe = with.core.pipes.take().map_err(exhausted)?;
         // The client may still wait for permission.
-        let mut pause = if self.waits { pauses.read + pauses.permission } else { pauses.read };
+        let mut pause = if self.waits { with.read + with.permission } else { with.read };
         while rest > 0 {
-            let count = match io::fill_pipe(&mut pipe, reader.as_ref(), rest, Wait::after(pauses.deadline, pause)).await
-            {
+            let count = match io::fill_pipe(&mut pipe, reader.as_ref(), rest, Wait::after(with.deadline, pause)).await {
                 Ok(0) | Err(Stalled::Broken(_)) => return Err(PumpError::Gone),
                 Ok(count) => count as u64,
                 Err(Stalled::TimedOut) => return Err(timed_out()),
             };
-            (self.waits, self.replay, pause) = (false, Replay::Lost, pauses.read);
+            (self.waits, self.replay, pause) = (false, Replay::Lost, with.read);
             rest -= count;
             self.received += count;
-            let wait = Wait::after(pauses.deadline, pauses.write);
+            let wait = Wait::after(with.deadline, with.write);
             io::drain_pipe(&mut pipe, writer.as_ref(), rest > 0, wait).await.map_err(upstream)?;
             self.state = if rest == 0 { State::Complete } else { State::Length(rest) };
         }

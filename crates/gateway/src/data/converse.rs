@@ -15,10 +15,8 @@ use vocab::ErrorCode;
 
 use super::account::Account;
 use super::attempt::Attempt;
-use super::body::{Pauses, PumpError, RequestBody};
-use super::connection::Link;
-use super::exchange::Scratch;
-use super::forward::{Outcome, Tried, Try};
+use super::body::{Pump, PumpError};
+use super::forward::{Outcome, Parts, Tried, Try};
 use super::head::{self, Inbound};
 use super::io::{self, Wait};
 use super::relay::{Broken, Relay};
@@ -81,29 +79,27 @@ struct Conversation<'c, 'u, 's> {
     closing: &'c Cell<bool>,
 }
 
-/// Talks with an endpoint. The head of the request stands in `scratch.to_upstream`.
-#[allow(clippy::too_many_arguments, reason = "everything that a request is made of meets here, once")]
+/// Talks with an endpoint. The head of the request stands in the scratch.
 pub(crate) async fn run(
     with: &Try<'_>,
-    link: &mut Link<'_>,
-    scratch: &mut Scratch,
-    body: &mut RequestBody,
-    account: &mut Account,
+    parts: &mut Parts<'_, '_>,
     attempt: &mut Attempt<'_>,
     retries: &mut Retries<'_>,
     (reader, buffer, writer): (&mut ReadHalf<'_>, &mut Buffer, &mut WriteHalf<'_>),
 ) -> Ended {
     let params = &with.call.service.view.params;
-    let pauses = Pauses {
+    let Parts { link, scratch, body, account } = parts;
+    let replayable = Cell::new(body.is_replayable());
+    let pump = Pump {
+        core: with.core,
+        early: link.buffer.filled(),
+        replayable: &replayable,
         deadline: &link.state.deadline,
         read: with.call.listener.params.body_timeout,
         write: params.write_timeout,
         permission: params.response_timeout,
     };
-    let replayable = Cell::new(body.is_replayable());
-    let early = link.buffer.filled();
-    let pump =
-        pin!(body.pump(with.core, early, &mut link.reader, writer, &mut scratch.to_upstream, pauses, &replayable));
+    let pump = pin!(body.pump(pump, &mut link.reader, writer, &mut scratch.to_upstream));
     let mut side = Side::new(pump);
     let mut conversation = Conversation {
         with,
@@ -121,7 +117,7 @@ pub(crate) async fn run(
     };
     let head_len = match conversation.final_head(&mut side).await {
         Ok(head_len) => head_len,
-        Err(error) => return conversation.without_head(error),
+        Err(error) => return conversation.without_head(&error),
     };
     let answered = conversation.judge(attempt);
     if let Verdict::Retry(pause) = retries.after_status(conversation.response.status, replayable.get()) {
@@ -191,13 +187,13 @@ impl Conversation<'_, '_, '_> {
         result
     }
 
-    fn without_head(&self, error: NoHead) -> Ended {
+    fn without_head(&self, error: &NoHead) -> Ended {
         let failed = |kind, code| Ended::Failed { kind, code, any: self.any };
         match error {
             NoHead::Closed => failed(FailureKind::Closed, ErrorCode::UpstreamClosed),
             NoHead::TimedOut => failed(FailureKind::Timeout, ErrorCode::UpstreamTimeout),
             NoHead::Invalid => failed(FailureKind::Invalid, ErrorCode::UpstreamInvalid),
-            NoHead::Client(PumpError::Client(code, message)) => Ended::Tried(Tried::Done(Outcome::Own(code, message))),
+            &NoHead::Client(PumpError::Client(code, message)) => Ended::Tried(Tried::Done(Outcome::Own(code, message))),
             NoHead::Client(_) | NoHead::Gone => Ended::Tried(Tried::Done(Outcome::Broken)),
         }
     }
@@ -225,7 +221,7 @@ impl Conversation<'_, '_, '_> {
     {
         let switched = self.response.status == 101;
         if switched && !(self.response.upgrade && self.request.upgrade) {
-            return self.without_head(NoHead::Invalid);
+            return self.without_head(&NoHead::Invalid);
         }
         let framing = self.response.framing;
         let is_framed = matches!(framing, Framing::Chunked | Framing::UntilClose);

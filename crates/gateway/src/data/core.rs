@@ -93,6 +93,7 @@ pub(crate) struct Core {
     pub(crate) access: RefCell<CoreAccessLog>,
     local: RefCell<Rc<Local>>,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
+    #[allow(clippy::vec_box, reason = "it moves in and out of here for every request")]
     scratch: RefCell<Vec<Box<Scratch>>>,
     acceptors: RefCell<Vec<Acceptor>>,
     /// Listeners that were retired, while connections of theirs may still arrive; all when the gateway drains.
@@ -121,7 +122,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
     while let Some(message) = inbox.messages.recv().await {
         match message {
             Message::Connection(accepted) => core.serve_std(accepted),
-            Message::Listen { listener, socket } => core.listen(listener, socket),
+            Message::Listen { listener, socket } => core.listen(&listener, socket),
             Message::Retire(listener) => core.retire(listener.as_ref()),
             Message::StopAccepting { listener, address } => {
                 core.stop_accepting(|acceptor| {
@@ -206,8 +207,8 @@ impl Core {
         *state.abort.borrow_mut() = Some(task.abort_handle());
     }
 
-    fn listen(self: &Rc<Self>, listener: Arc<ListenerState>, socket: TcpListener) {
-        match accept::start(self, Arc::clone(&listener), socket) {
+    fn listen(self: &Rc<Self>, listener: &Arc<ListenerState>, socket: TcpListener) {
+        match accept::start(self, Arc::clone(listener), socket) {
             Ok(acceptor) => self.acceptors.borrow_mut().push(acceptor),
             Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept connections"),
         }

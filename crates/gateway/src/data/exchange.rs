@@ -14,7 +14,7 @@ use super::account::{Account, Subject};
 use super::body::RequestBody;
 use super::connection::{Link, Next};
 use super::core::Core;
-use super::forward::{self, Outcome};
+use super::forward::{self, Outcome, Parts};
 use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
@@ -222,7 +222,8 @@ async fn serve(
             let sticky = service.view.params.sticky.as_ref();
             let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
             let call = Call { listener, route, service, origin, head_len, key, sticky };
-            (Some(route), forward::run(link, scratch, &call, &mut body, &mut account).await)
+            let parts = Parts { link, scratch, body: &mut body, account: &mut account };
+            (Some(route), forward::run(parts, &call).await)
         }
     };
     let next = conclude(link, scratch, &mut account, &body, route, outcome).await;

@@ -46,29 +46,31 @@ pub(crate) enum Tried {
     Held(Duration),
 }
 
+/// What a request is made of, while it is forwarded.
+pub(crate) struct Parts<'p, 's> {
+    pub(crate) link: &'p mut Link<'s>,
+    pub(crate) scratch: &'p mut Scratch,
+    pub(crate) body: &'p mut RequestBody,
+    pub(crate) account: &'p mut Account,
+}
+
 /// Forwards a request.
-pub(crate) async fn run(
-    link: &mut Link<'_>,
-    scratch: &mut Scratch,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-    account: &mut Account,
-) -> Outcome {
-    let core = Rc::clone(link.core);
+pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
+    let core = Rc::clone(parts.link.core);
     let service = call.service;
     service.view.state.requests.core(core.id).increment();
-    let mut retries = Retries::new(&core, service, scratch.request.method.is_idempotent());
-    body.keep_up_to(retries.body_bytes_max());
-    let overall = call.route.timeout.map(|timeout| account.started + timeout);
-    scratch.tried.clear();
+    let mut retries = Retries::new(&core, service, parts.scratch.request.method.is_idempotent());
+    parts.body.keep_up_to(retries.body_bytes_max());
+    let overall = call.route.timeout.map(|timeout| parts.account.started + timeout);
+    parts.scratch.tried.clear();
     let mut renewed = None;
     loop {
-        let begun = if account.tries == 0 { account.started } else { Instant::now() };
+        let begun = if parts.account.tries == 0 { parts.account.started } else { Instant::now() };
         let fresh = renewed.is_some();
         let attempt = match renewed.take() {
             Some(index) => Some(Attempt::at(&core, service, index)),
             None => {
-                let pick = Pick { key: call.key, tried: &scratch.tried };
+                let pick = Pick { key: call.key, tried: &parts.scratch.tried };
                 Attempt::pick(&core, service, pick, call.sticky, begun)
             }
         };
@@ -76,14 +78,14 @@ pub(crate) async fn run(
             service.view.state.metrics.pick_failed(core.id);
             return own(ErrorCode::NoEndpoint);
         };
-        account.tries += 1;
-        account.upstream = Some(attempt.endpoint().state.address);
+        parts.account.tries += 1;
+        parts.account.upstream = Some(attempt.endpoint().state.address);
         let one = Try { core: &core, call, fresh, begun, overall };
-        let tried = one.run(link, scratch, body, account, &mut attempt, &mut retries).await;
+        let tried = one.run(&mut parts, &mut attempt, &mut retries).await;
         let pause = match tried {
             Tried::Done(outcome) => return outcome,
             Tried::Held(pause) => pause,
-            Tried::Failed(failure) => match retries.after_failure(&failure, overall, body.is_replayable()) {
+            Tried::Failed(failure) => match retries.after_failure(&failure, overall, parts.body.is_replayable()) {
                 Verdict::GiveUp => return own(failure.code),
                 Verdict::Renew => {
                     renewed = Some(attempt.index);
@@ -92,9 +94,9 @@ pub(crate) async fn run(
                 Verdict::Retry(pause) => pause,
             },
         };
-        scratch.tried.push(attempt.index);
+        parts.scratch.tried.push(attempt.index);
         drop(attempt);
-        pause_for(&scratch.deadline, pause).await;
+        pause_for(&parts.scratch.deadline, pause).await;
     }
 }
 
@@ -127,29 +129,21 @@ impl Try<'_> {
         self.overall.map_or(now + time, |overall| overall.min(now + time))
     }
 
-    async fn run(
-        &self,
-        link: &mut Link<'_>,
-        scratch: &mut Scratch,
-        body: &mut RequestBody,
-        account: &mut Account,
-        attempt: &mut Attempt<'_>,
-        retries: &mut Retries<'_>,
-    ) -> Tried {
+    async fn run(&self, parts: &mut Parts<'_, '_>, attempt: &mut Attempt<'_>, retries: &mut Retries<'_>) -> Tried {
         let params = &self.call.service.view.params;
         let begun = self.begun;
         let endpoint = attempt.endpoint();
-        let wait = Wait::until(&scratch.deadline, self.due(begun, params.connect_timeout));
+        let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
         let mut upstream = match Upstream::to(endpoint, self.core.id, &params.pool, self.fresh, begun, wait).await {
             Ok(upstream) => upstream,
             Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
         };
-        self.write_head(link, scratch, attempt.index);
+        self.write_head(parts, attempt.index);
         let reused = upstream.reused;
         let (mut reader, mut writer) = upstream.stream_mut().split();
         let mut buffer = self.core.heads.take();
         let ends = (&mut reader, &mut buffer, &mut writer);
-        let ended = converse::run(self, link, scratch, body, account, attempt, retries, ends).await;
+        let ended = converse::run(self, parts, attempt, retries, ends).await;
         match ended {
             Ended::Tried(tried) => tried,
             Ended::Failed { kind, code, any } => {
@@ -163,6 +157,7 @@ impl Try<'_> {
                 Tried::Done(Outcome::Answered { keep_alive })
             }
             Ended::Switched => {
+                let Parts { link, scratch, body, account } = parts;
                 let early = (&link.buffer.filled()[self.call.head_len..], buffer.filled());
                 let (client, upstream) = ((&mut link.reader, &mut link.writer), (&mut reader, &mut writer));
                 let idle = self.call.listener.params.idle_timeout.max(params.body_timeout);
@@ -174,7 +169,8 @@ impl Try<'_> {
         }
     }
 
-    fn write_head(&self, link: &Link<'_>, scratch: &mut Scratch, index: u16) {
+    fn write_head(&self, parts: &mut Parts<'_, '_>, index: u16) {
+        let Parts { link, scratch, .. } = parts;
         let request = &scratch.request;
         let head = &link.buffer.filled()[..self.call.head_len];
         let asked = request.host.of_buf(head);

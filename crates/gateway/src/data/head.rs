@@ -129,7 +129,8 @@ pub(crate) fn write_interim(out: &mut Vec<u8>, response: &Response, head: &[u8])
 
 /// Whether a field goes on to the other side.
 fn passes(field: &Field, names_others: bool, is_named: impl Fn() -> bool) -> bool {
-    !field.id.is_hop_by_hop() && !(names_others && is_named())
+    let stays = field.id.is_hop_by_hop() || (names_others && is_named());
+    !stays
 }
 
 fn write_sticky(out: &mut Vec<u8>, sticky: &StickyParams, id: u64) {

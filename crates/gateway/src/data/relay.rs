@@ -82,7 +82,7 @@ impl Relay<'_, '_, '_> {
             buffer.make_room(0);
             let limit = usize::try_from(rest).unwrap_or(usize::MAX);
             let wait = Wait::after(self.deadline, self.read_pause);
-            let count = upstream(io::fill(buffer, self.reader, limit, wait).await)?;
+            let count = upstream(&io::fill(buffer, self.reader, limit, wait).await)?;
             let wait = Wait::after(self.deadline, self.write_pause);
             io::write_all(self.writer, buffer.filled(), &[], wait).await.map_err(client)?;
             buffer.clear();
@@ -97,7 +97,7 @@ impl Relay<'_, '_, '_> {
         let Ok(mut pipe) = self.core.pipes.take() else { return self.copy(rest).await };
         while rest > 0 {
             let wait = Wait::after(self.deadline, self.read_pause);
-            let count = upstream(io::fill_pipe(&mut pipe, self.reader.as_ref(), rest, wait).await)? as u64;
+            let count = upstream(&io::fill_pipe(&mut pipe, self.reader.as_ref(), rest, wait).await)? as u64;
             rest -= count;
             let wait = Wait::after(self.deadline, self.write_pause);
             io::drain_pipe(&mut pipe, self.writer.as_ref(), rest > 0, wait).await.map_err(client)?;
@@ -183,7 +183,7 @@ impl Relay<'_, '_, '_> {
                 Ok(0) if chunked => return self.write(write::LAST_CHUNK, &[]).await,
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(stalled) => return upstream(Err(stalled)).map(|_: usize| ()),
+                Err(stalled) => return upstream(&Err(stalled)).map(|_: usize| ()),
             }
         }
     }
@@ -191,7 +191,7 @@ impl Relay<'_, '_, '_> {
     async fn read(&mut self) -> Result<usize, Broken> {
         self.buffer.make_room(1);
         let wait = Wait::after(self.deadline, self.read_pause);
-        upstream(io::fill(self.buffer, self.reader, usize::MAX, wait).await)
+        upstream(&io::fill(self.buffer, self.reader, usize::MAX, wait).await)
     }
 
     async fn write(&mut self, first: &[u8], second: &[u8]) -> Result<(), Broken> {
@@ -213,10 +213,10 @@ fn fill_size(line: &mut [u8], size: usize) {
 }
 
 /// What a read from the endpoint means in the middle of a body.
-fn upstream(read: Result<usize, Stalled>) -> Result<usize, Broken> {
+fn upstream(read: &Result<usize, Stalled>) -> Result<usize, Broken> {
     match read {
         Ok(0) | Err(Stalled::Broken(_)) => Err(Broken::Upstream(ErrorCode::UpstreamClosed)),
-        Ok(count) => Ok(count),
+        Ok(count) => Ok(*count),
         Err(Stalled::TimedOut) => Err(Broken::Upstream(ErrorCode::UpstreamTimeout)),
     }
 }

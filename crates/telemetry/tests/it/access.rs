@@ -167,7 +167,7 @@ fn a_pipe_without_reader_is_an_error_and_no_hang() {
     let path = folder.file("fifo");
     mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
     let target = AccessLogTarget::File(path.clone());
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || tell.send(AccessLog::start(&target, 1).map(drop)));
     let error = told.recv_timeout(SOON).expect("it does not hang").expect_err("nobody reads");
     assert!(error.to_string().starts_with(&format!("access log {}: ", path.display())), "{error}");

@@ -1,7 +1,7 @@
 //! Applying a changed configuration to what runs.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use config::Loaded;
 use gateway::Gateway;
@@ -12,29 +12,17 @@ use super::watch::FileWatch;
 
 /// Applies changes.
 pub(super) struct Reloader<'r> {
-    file: &'r Path,
-    gateway: Gateway,
-    state: &'r State,
-    log: &'r LogHandle,
-    access: &'r AccessLog,
-    running: Loaded,
-    watch: FileWatch,
+    pub(super) file: &'r Path,
+    pub(super) gateway: Gateway,
+    pub(super) state: &'r State,
+    pub(super) log: &'r LogHandle,
+    pub(super) access: &'r AccessLog,
+    /// What everything runs as.
+    pub(super) running: Loaded,
+    pub(super) watch: FileWatch,
 }
 
-impl<'r> Reloader<'r> {
-    /// Everything runs as `running` says.
-    pub(super) fn new(
-        file: &'r Path,
-        gateway: Gateway,
-        state: &'r State,
-        log: &'r LogHandle,
-        access: &'r AccessLog,
-        running: Loaded,
-        watch: FileWatch,
-    ) -> Self {
-        Self { file, gateway, state, log, access, running, watch }
-    }
-
+impl Reloader<'_> {
     /// Waits until a file of the configuration has changed.
     pub(super) async fn changed(&mut self) {
         self.watch.changed().await;
@@ -60,7 +48,7 @@ impl<'r> Reloader<'r> {
             }
             Err(error) => {
                 tracing::error!(reason, "configuration refused, the old one stays: {error}");
-                self.state.reload_failed(error);
+                self.state.reload_failed(&error);
             }
         }
     }
@@ -86,7 +74,6 @@ impl<'r> Reloader<'r> {
             tracing::warn!("the admin listener changes at the next start");
         }
         self.watch.follow(&loaded.files);
-        self.state.reloads.succeeded(SystemTime::now());
         self.running = loaded;
         Ok(())
     }

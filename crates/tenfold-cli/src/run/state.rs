@@ -63,12 +63,13 @@ impl State {
     pub(super) fn reload_succeeded(&self, effective: Value) {
         let last_reload = json!({ "result": "success", "time": unix_seconds(), "error": null });
         *self.lock() = Config { effective, last_reload };
+        self.reloads.succeeded(SystemTime::now());
     }
 
     /// A configuration was refused.
-    pub(super) fn reload_failed(&self, error: String) {
-        self.reloads.failed();
+    pub(super) fn reload_failed(&self, error: &str) {
         self.lock().last_reload = json!({ "result": "failure", "time": unix_seconds(), "error": error });
+        self.reloads.failed();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Config> {
