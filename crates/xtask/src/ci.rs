@@ -23,6 +23,8 @@ enum Action {
     /// As `Cargo`, with the results of tests added up.
     Tests(&'static [&'static str]),
     Own(fn() -> Result<()>),
+    /// A proof in its short form, on the program that the tests ran.
+    Proof(&'static [&'static str]),
 }
 
 const STEPS: &[(&str, Action)] = &[
@@ -32,6 +34,8 @@ const STEPS: &[(&str, Action)] = &[
     // `--no-fail-fast`: one run shows everything that is broken.
     ("tests", Action::Tests(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])),
     ("doc tests", Action::Tests(&["test", "--workspace", "--doc", "--no-fail-fast"])),
+    ("conformance", Action::Proof(&["conformance", "http1", "--quick"])),
+    ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("documentation", Action::Cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])),
 ];
 
@@ -89,6 +93,10 @@ impl Action {
     fn run(&self, counts: &mut TestCounts) -> Result<()> {
         match self {
             Self::Own(function) => function(),
+            Self::Proof(arguments) => {
+                let mut command = Command::new(std::env::current_exe()?);
+                succeed(command.args(*arguments).env("TENFOLD_BIN", testkit::Tenfold::binary()?))
+            }
             Self::Cargo(arguments, variables) => succeed(cargo(arguments).envs(variables.iter().copied())),
             Self::Tests(arguments) => test(arguments, counts),
         }
