@@ -16,7 +16,7 @@ use vocab::ErrorCode;
 use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
-use super::forward::{Outcome, Parts, Tried, Try};
+use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
 use super::head::{self, Inbound};
 use super::io::{self, Wait};
 use super::relay::{Broken, Relay};
@@ -75,6 +75,8 @@ struct Conversation<'c, 'u, 's> {
     sent: Instant,
     /// Whether anything has come back.
     any: bool,
+    /// Whether the client has asked for another protocol, and may.
+    may_switch: bool,
     /// Whether the client's connection is to end with this exchange.
     closing: &'c Cell<bool>,
 }
@@ -113,6 +115,7 @@ pub(crate) async fn run(
         account,
         sent: with.begun,
         any: false,
+        may_switch: may_upgrade(&scratch.request, &link.buffer.filled()[..with.call.head_len]),
         closing: &link.state.closing,
     };
     let head_len = match conversation.final_head(&mut side).await {
@@ -161,7 +164,7 @@ impl Conversation<'_, '_, '_> {
         let params = &self.with.call.service.view.params;
         let limits = self.with.call.service.view.limits;
         let mut scan = HeadScan::default();
-        let mut sent = side.is_done().then(Instant::now);
+        let mut sent = side.has_ended().then(Instant::now);
         let unhurried = Duration::from_secs(24 * 3600);
         let mut armed = false;
         let result = poll_fn(|cx| {
@@ -220,7 +223,7 @@ impl Conversation<'_, '_, '_> {
         F: Future<Output = Result<(), PumpError>>,
     {
         let switched = self.response.status == 101;
-        if switched && !(self.response.upgrade && self.request.upgrade) {
+        if switched && !(self.response.upgrade && self.may_switch) {
             return self.without_head(&NoHead::Invalid);
         }
         let framing = self.response.framing;

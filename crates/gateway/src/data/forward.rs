@@ -147,8 +147,12 @@ impl Try<'_> {
         match ended {
             Ended::Tried(tried) => tried,
             Ended::Failed { kind, code, any } => {
-                attempt.failed(kind, begun);
-                Tried::Failed(Failure { code, sent: true, stale: reused && !any })
+                // That a kept connection has ended says nothing about the endpoint.
+                let stale = reused && !any && kind == FailureKind::Closed;
+                if !stale {
+                    attempt.failed(kind, begun);
+                }
+                Tried::Failed(Failure { code, sent: true, stale })
             }
             Ended::Answered { keep_alive, reusable, answered } => {
                 if reusable && buffer.is_empty() {
@@ -212,7 +216,7 @@ impl Try<'_> {
 /// Whether a request may change protocols. One with a body may not, because where the body ends and the new protocol
 /// begins would be read by two parties; and cleartext HTTP/2 may not, because it would pass by everything that is
 /// checked here.
-fn may_upgrade(request: &http1::Request, head: &[u8]) -> bool {
+pub(crate) fn may_upgrade(request: &http1::Request, head: &[u8]) -> bool {
     request.upgrade
         && request.framing == Framing::Empty
         && !request.fields.all(http1::FieldId::Upgrade).any(|field| {

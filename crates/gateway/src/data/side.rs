@@ -29,6 +29,11 @@ impl<'f, F: Future<Output = Result<(), PumpError>>> Side<'f, F> {
         self.result.is_some()
     }
 
+    /// Whether it has ended, well or not.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.result.is_some()
+    }
+
     /// Whether it has ended well.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.result, Some(Ok(())))

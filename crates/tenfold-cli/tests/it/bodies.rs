@@ -117,6 +117,17 @@ fn a_changed_protocol_is_a_tunnel() {
 }
 
 #[test]
+fn a_protocol_that_was_not_asked_for_is_no_tunnel() {
+    let switch = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    for fields in ["", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"] {
+        let server = RawUpstream::start(Script::answer_once(switch)).unwrap();
+        let site = site(&[server.address()], "retry = \"off\"");
+        crate::site::check_own(&get(&site, "/", fields), 502, "upstream_invalid");
+        assert_eq!(only_request(&server).fields.get("upgrade"), None);
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let steps = [
         Step::AwaitRequest,

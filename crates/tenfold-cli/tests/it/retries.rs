@@ -2,7 +2,7 @@
 
 use testkit::{Origin, RawUpstream, Script, Step};
 
-use crate::site::{ask, check_own, dead_address, get, site};
+use crate::site::{ask, check_own, dead_address, get, health, site};
 
 /// Closes after the request, without an answer.
 fn closing() -> Script {
@@ -109,8 +109,10 @@ fn a_dead_service_is_told_without_its_address() {
 fn a_kept_connection_that_was_closed_meanwhile_costs_nobody_a_request() {
     // Closes each connection after its first answer, as a server whose keep-alive has run out does.
     let server = RawUpstream::start(Script::answer_once("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).unwrap();
-    let site = site(&[server.address()], "retry = \"off\"\npassive_health = \"off\"");
+    let other = RawUpstream::start(Script::answer_once("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).unwrap();
+    let site = site(&[server.address(), other.address()], "retry = \"off\"");
     for _ in 0..20 {
         assert_eq!(get(&site, "/", "").status, 200);
     }
+    assert_eq!(health(&site), ["healthy", "healthy"], "and says nothing about the endpoint");
 }
