@@ -11,7 +11,7 @@ use crate::repository;
 /// Arguments of `fuzz`.
 #[derive(Debug, Args)]
 pub struct FuzzArgs {
-    /// The target: a file of fuzz/fuzz_targets
+    /// The target: a file of fuzz/fuzz_targets, with seeds in fuzz/seeds and words in fuzz/NAME.dict
     name: String,
 
     /// How long to run
@@ -42,7 +42,12 @@ pub fn run(args: &FuzzArgs) -> Result<()> {
     }
     let seconds = if args.proof.quick { QUICK_SECONDS } else { args.minutes * 60 };
     let limit = format!("-max_total_time={seconds}");
-    let status = nightly(&["fuzz", "run", &args.name, "--", &limit]).status().context("cargo fuzz")?;
+    // What is found goes to the first folder; the second is the part of the repository.
+    let (corpus, seeds) = (format!("fuzz/corpus/{}", args.name), format!("fuzz/seeds/{}", args.name));
+    let words = format!("-dict=fuzz/{}.dict", args.name);
+    std::fs::create_dir_all(repository::root().join(&corpus)).with_context(|| corpus.clone())?;
+    let status = nightly(&["fuzz", "run", &args.name, &corpus, &seeds, "--", &limit, &words]).status();
+    let status = status.context("cargo fuzz")?;
     let mut verdict = Verdict::default();
     let outcome = if status.success() { Ok(()) } else { Err(format!("{status}; see fuzz/artifacts/{}", args.name)) };
     verdict.check(&args.name, "no finding", &outcome);
