@@ -25,7 +25,7 @@ tenfold admin
 /services         services with their endpoints
 /services/NAME    one service
 /listeners        listeners
-/routes           routes, in the order in which they are matched
+/routes           routes, by listener, in the file's order
 /config           the configuration in effect, and its last reload
 ";
 

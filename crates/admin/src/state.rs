@@ -19,7 +19,7 @@ pub trait AdminState: Send + Sync + 'static {
     /// All listeners, an array of objects.
     fn listeners(&self) -> Value;
 
-    /// All routes, an array of objects, in the order in which they are matched.
+    /// All routes, an array of objects, by listener, in the file's order.
     fn routes(&self) -> Value;
 
     /// The configuration in effect and the result of the last reload, with its error's text if it failed.

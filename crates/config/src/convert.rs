@@ -18,7 +18,7 @@ use crate::source::Place;
 use crate::value::Or;
 use crate::warnings;
 
-/// Most addresses of all listeners together: each is a socket per worker.
+/// Most addresses of all listeners together: each is a socket.
 const ADDRESSES_MAX: usize = 1_000;
 
 /// What a configuration comes to.

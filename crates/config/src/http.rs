@@ -146,6 +146,14 @@ fn route_path(text: &str) -> Result<RoutePath, Wrong> {
     if prefix.contains('*') {
         return Err(("has a '*' before its end", None));
     }
+    // Requests are compared in normal form, so a path in another would never match.
+    let normal = gateway::normal_path(prefix.as_bytes()).and_then(|path| String::from_utf8(path.into_owned()).ok());
+    let Some(normal) = normal else {
+        return Err(("has a broken escape or climbs above the root", None));
+    };
+    if normal != prefix {
+        return Err(("is not in normal form", Some(normal + &text[prefix.len()..])));
+    }
     match (prefix.len() < text.len(), prefix.ends_with('/')) {
         (false, _) => Ok(RoutePath(PathMatch::Exact(prefix.to_owned()))),
         (true, true) => Ok(RoutePath(PathMatch::Prefix(prefix.to_owned()))),
@@ -302,6 +310,11 @@ mod tests {
         bad("/a?b=c", None);
         bad("~ ^/api", None);
         bad("", Some("/"));
+        bad("/%61dmin/*", Some("/admin/*"));
+        bad("/a%2fb", Some("/a%2Fb"));
+        bad("/a/../b", Some("/b"));
+        bad("/../b", None);
+        bad("/100%", None);
     }
 
     #[test]

@@ -47,9 +47,6 @@ pub enum ApplyError {
     /// An address cannot be listened on.
     #[error("listener: {0}")]
     Listen(#[from] ListenError),
-    /// The system refused a second handle of a socket.
-    #[error("a socket could not be handed over: {0}")]
-    Socket(#[from] std::io::Error),
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,

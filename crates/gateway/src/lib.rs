@@ -16,4 +16,5 @@ mod state;
 mod view;
 
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};
+pub use router::normal_path;
 pub use view::{GatewayView, NotReady};

@@ -104,7 +104,7 @@ fn is_under(path: &[u8], prefix: &[u8]) -> bool {
 
 /// The path of a target without its query, in normal form. `None` when it climbs above the root or holds a broken
 /// escape, which two readers would read in two ways.
-pub(crate) fn normal_path(target: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn normal_path(target: &[u8]) -> Option<Cow<'_, [u8]>> {
     let end = memchr::memchr(b'?', target).unwrap_or(target.len());
     let path = &target[..end];
     if memchr::memchr(b'%', path).is_none() && memchr::memmem::find(path, b"/.").is_none() {

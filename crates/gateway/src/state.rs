@@ -1,7 +1,8 @@
 //! What all cores share: one object per configured name, kept across reloads, and the snapshot that joins them.
 //!
-//! The control plane alone changes anything here but the named atomics: an endpoint's requests in flight, its average
-//! latency, its open connections and its probe permit; a listener's open connections. It publishes a new
+//! The control plane alone changes anything here but the named atomics. Per request: an endpoint's requests in flight and,
+//! for `peak_ewma`, its average latency. Per retry: the service's retry budget. Per connection: an endpoint's and a
+//! listener's open connections, and the cores' loads. Per failed endpoint: its probe permit. It publishes a new
 //! [`Snapshot`] for every change; a core notices by one number that it reads per request.
 
 use std::net::SocketAddr;

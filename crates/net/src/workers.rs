@@ -2,7 +2,7 @@
 //!
 //! Work reaches a core through its inbox, a bounded queue; everything that a task then touches belongs to that core.
 //! Connections go to the core that has the fewest, so that two cores never differ by more than the races of a moment,
-//! where `SO_REUSEPORT` spreads them by a hash of their addresses and leaves whole cores idle.
+//! where `SO_REUSEPORT` spreads them by a hash of their addresses, unevenly when they are few.
 
 use std::future::Future;
 use std::io;

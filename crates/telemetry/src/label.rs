@@ -68,24 +68,25 @@ impl Method {
     }
 }
 
-/// Statuses in IANA's registry of HTTP status codes (418 is reserved there and in wide use).
-const REGISTERED: [u16; 64] = [
+/// Statuses in IANA's registry of HTTP status codes (418 is reserved there and in wide use), and 499: the client went away,
+/// as nginx taught everyone to read it.
+const KNOWN: [u16; 65] = [
     100, 101, 102, 103, 104, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305, 306, 307,
     308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423,
-    424, 425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+    424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 ];
 
 /// Slots that a table indexed by [`status_slot`] needs: one for each registered status, and the last one for all others.
-pub(crate) const STATUS_SLOTS: usize = REGISTERED.len() + 1;
+pub(crate) const STATUS_SLOTS: usize = KNOWN.len() + 1;
 
-const FIRST: u16 = REGISTERED[0];
-const LAST: u16 = REGISTERED[REGISTERED.len() - 1];
+const FIRST: u16 = KNOWN[0];
+const LAST: u16 = KNOWN[KNOWN.len() - 1];
 
 static SLOTS: [u8; (LAST - FIRST + 1) as usize] = {
-    let mut slots = [REGISTERED.len() as u8; (LAST - FIRST + 1) as usize];
+    let mut slots = [KNOWN.len() as u8; (LAST - FIRST + 1) as usize];
     let mut at = 0;
-    while at < REGISTERED.len() {
-        slots[(REGISTERED[at] - FIRST) as usize] = at as u8;
+    while at < KNOWN.len() {
+        slots[(KNOWN[at] - FIRST) as usize] = at as u8;
         at += 1;
     }
     slots
@@ -94,12 +95,12 @@ static SLOTS: [u8; (LAST - FIRST + 1) as usize] = {
 /// The slot of a status; always below [`STATUS_SLOTS`].
 #[inline]
 pub(crate) fn status_slot(status: u16) -> usize {
-    SLOTS.get(usize::from(status.wrapping_sub(FIRST))).map_or(REGISTERED.len(), |&slot| usize::from(slot))
+    SLOTS.get(usize::from(status.wrapping_sub(FIRST))).map_or(KNOWN.len(), |&slot| usize::from(slot))
 }
 
 /// The status that a slot stands for; `None` for the slot of all others.
 pub(crate) fn slot_status(slot: usize) -> Option<u16> {
-    REGISTERED.get(slot).copied()
+    KNOWN.get(slot).copied()
 }
 
 /// Classes of statuses, as labels, in the order of [`class_slot`].
@@ -140,8 +141,6 @@ label_enum! {
         ConnectionsMax => "connections_max",
         /// The process or the machine has no file descriptor or memory left.
         ResourceLimit => "resource_limit",
-        /// The gateway is stopping.
-        Draining => "draining",
     }
 }
 
@@ -219,7 +218,7 @@ mod tests {
     #[test]
     fn every_status_has_a_slot_and_only_registered_ones_their_own() {
         for status in 0..=u16::MAX {
-            let expected = REGISTERED.contains(&status).then_some(status);
+            let expected = KNOWN.contains(&status).then_some(status);
             assert_eq!(slot_status(status_slot(status)), expected, "{status}");
         }
     }

@@ -27,13 +27,13 @@ pub enum ErrorCode {
     HeadTooLarge,
     /// The request target is longer than the listener allows.
     TargetTooLong,
-    /// The method, transfer coding or HTTP version is not implemented.
+    /// The method or transfer coding is not implemented.
     NotImplemented,
     /// The `Expect` field asks for something other than `100-continue`.
     ExpectationFailed,
     /// No route matches the request.
     NoRoute,
-    /// The service has no endpoint at all.
+    /// The service has no endpoint that may take the request.
     NoEndpoint,
     /// The gateway holds as many connections or requests as it may.
     Overloaded,
@@ -120,15 +120,6 @@ impl ErrorCode {
             404 | 503 => Fault::Gateway,
             _ => Fault::Client,
         }
-    }
-
-    /// Whether the same request may be sent again without the risk that it takes effect twice, because the gateway
-    /// knows that no upstream received it.
-    pub const fn is_unsent(self) -> bool {
-        matches!(
-            self,
-            Self::NoEndpoint | Self::Overloaded | Self::UpstreamConnect | Self::UpstreamConnectTimeout | Self::Draining
-        )
     }
 }
 

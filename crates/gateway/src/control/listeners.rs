@@ -27,8 +27,9 @@ struct Open {
     socket: TcpListener,
 }
 
-/// Sockets that a new configuration needs and that are not open yet.
-pub(super) struct Opened(HashMap<SocketAddr, TcpListener>);
+/// Sockets that a new configuration needs: new ones, and handles of those that change hands. One handle is for the core
+/// that accepts, the other is kept.
+pub(super) struct Opened(HashMap<SocketAddr, (TcpListener, TcpListener)>);
 
 impl Sockets {
     /// Opens what these listeners need beyond what is open, and uses none of it yet.
@@ -37,9 +38,15 @@ impl Sockets {
     /// The first address that cannot be listened on; nothing is open then that was not before.
     pub(super) fn open(&self, listeners: &[ListenerParams]) -> Result<Opened, ListenError> {
         let mut sockets = HashMap::new();
-        for &address in listeners.iter().flat_map(|listener| &listener.addresses) {
-            if !self.open.contains_key(&address) {
-                sockets.insert(address, listen::tcp(address)?);
+        for listener in listeners {
+            for &address in &listener.addresses {
+                let twice = |socket: &TcpListener| Ok((socket.try_clone()?, socket.try_clone()?));
+                let handles = match self.open.get(&address) {
+                    Some(open) if open.listener.name == listener.name => continue,
+                    Some(open) => twice(&open.socket),
+                    None => twice(&listen::tcp(address)?),
+                };
+                sockets.insert(address, handles.map_err(|cause| ListenError { address, cause })?);
             }
         }
         Ok(Opened(sockets))
@@ -48,7 +55,11 @@ impl Sockets {
     /// Where a listener really listens.
     pub(super) fn bound(&self, opened: &Opened, params: &ListenerParams) -> Vec<SocketAddr> {
         let local = |address: &SocketAddr| {
-            let socket = self.open.get(address).map(|open| &open.socket).or_else(|| opened.0.get(address));
+            let socket = self
+                .open
+                .get(address)
+                .map(|open| &open.socket)
+                .or_else(|| opened.0.get(address).map(|handles| &handles.0));
             socket.and_then(|socket| socket.local_addr().ok()).unwrap_or(*address)
         };
         params.addresses.iter().map(local).collect()
@@ -61,47 +72,42 @@ impl Sockets {
         mut opened: Opened,
         wanted: &[(Arc<ListenerState>, Vec<SocketAddr>)],
         cores: &Cores<Message>,
-    ) -> std::io::Result<()> {
+    ) {
         let mut old = std::mem::take(&mut self.open);
         for (listener, addresses) in wanted {
             for &address in addresses {
-                match (old.remove(&address), opened.0.remove(&address)) {
-                    (Some(open), _) if Arc::ptr_eq(&open.listener, listener) => {
-                        self.open.insert(address, open);
+                let before = old.remove(&address);
+                if let Some((socket, kept)) = opened.0.remove(&address) {
+                    // A listener that takes a socket over accepts before the old one stops.
+                    self.start(address, socket, kept, listener, cores).await;
+                    if let Some(before) = before {
+                        stop(before, cores).await;
                     }
-                    (Some(open), _) => {
-                        // Another listener takes the socket over: it accepts before the old one stops.
-                        let socket = open.socket.try_clone()?;
-                        self.start(address, socket, listener, cores).await?;
-                        stop(open, cores).await;
-                    }
-                    (None, Some(socket)) => self.start(address, socket, listener, cores).await?,
-                    (None, None) => {}
+                } else if let Some(before) = before {
+                    self.open.insert(address, before);
                 }
             }
         }
         for open in old.into_values() {
             stop(open, cores).await;
         }
-        Ok(())
     }
 
     async fn start(
         &mut self,
         address: SocketAddr,
         socket: TcpListener,
+        kept: TcpListener,
         listener: &Arc<ListenerState>,
         cores: &Cores<Message>,
-    ) -> std::io::Result<()> {
+    ) {
         let core = self.opened % cores.len();
         self.opened += 1;
-        let open = Open { listener: Arc::clone(listener), core, socket: socket.try_clone()? };
         let message = Message::Listen { listener: Arc::clone(listener), socket };
         if cores.send(core, message).await.is_err() {
             tracing::error!(listener = %listener.name, %address, "no core accepts connections");
         }
-        self.open.insert(address, open);
-        Ok(())
+        self.open.insert(address, Open { listener: Arc::clone(listener), core, socket: kept });
     }
 
     /// Closes the handles kept here.

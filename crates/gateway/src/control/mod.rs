@@ -192,7 +192,7 @@ impl Control {
         self.publish();
         let wanted: Vec<(Arc<ListenerState>, Vec<SocketAddr>)> =
             self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
-        self.sockets.apply(opened, &wanted, &self.cores).await?;
+        self.sockets.apply(opened, &wanted, &self.cores).await;
         for gone in old {
             if !self.listeners.iter().any(|view| Arc::ptr_eq(&view.state, &gone.state)) {
                 listeners::retire(Arc::clone(&gone.state), params.drain_timeout(), self.cores.clone()).await;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use http1::{Chunk, ChunkedDecoder, Framing, write};
-use net::{Buffer, Deadline};
+use net::{Buffer, Deadline, Pipe};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use vocab::ErrorCode;
 
@@ -160,9 +160,12 @@ impl RequestBody {
                 io::write_all(writer, out, &[], wait).await.map_err(upstream)?;
                 out.clear();
             }
-            if let Some(rest) = self.spliceable(early) {
+            // Out of descriptors for a pipe, a copy does as well.
+            if let Some(rest) = self.spliceable(early)
+                && let Ok(pipe) = with.core.pipes.take()
+            {
                 with.replayable.set(false);
-                return self.splice(with, rest, reader, writer).await;
+                return self.splice(with, pipe, rest, (reader, writer)).await;
             }
             let Some(piece) = self.next(with, reader).await? else {
                 framer.close(out, &self.trailers);
@@ -288,12 +291,10 @@ impl RequestBody {
     async fn splice(
         &mut self,
         with: Pump<'_>,
+        mut pipe: Pipe,
         mut rest: u64,
-        reader: &ReadHalf<'_>,
-        writer: &WriteHalf<'_>,
+        (reader, writer): (&ReadHalf<'_>, &WriteHalf<'_>),
     ) -> Result<(), PumpError> {
-        let exhausted = |_| PumpError::Client(ErrorCode::Overloaded, "the gateway is out of file descriptors");
-        let mut pipe = with.core.pipes.take().map_err(exhausted)?;
         // The client may still wait for permission.
         let mut pause = if self.waits { with.read + with.permission } else { with.read };
         while rest > 0 {

@@ -96,7 +96,7 @@ pub(crate) struct Core {
     #[allow(clippy::vec_box, reason = "it moves in and out of here for every request")]
     scratch: RefCell<Vec<Box<Scratch>>>,
     acceptors: RefCell<Vec<Acceptor>>,
-    /// Listeners that were retired, while connections of theirs may still arrive; all when the gateway drains.
+    /// Whether the gateway is stopping. Connections may still arrive from other cores.
     draining: Cell<bool>,
 }
 

@@ -13,7 +13,6 @@ use vocab::ErrorCode;
 use super::account::{Account, Subject};
 use super::body::RequestBody;
 use super::connection::{Link, Next};
-use super::core::Core;
 use super::forward::{self, Outcome, Parts};
 use super::head;
 use super::io::{self, Stalled, Wait};
@@ -76,8 +75,8 @@ enum NoHead {
 /// Serves one request of a connection.
 pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
     let local = link.core.local();
-    let state = std::sync::Arc::clone(&link.state.listener);
-    let Some(listener) = local.listener(&state) else {
+    let state = link.state;
+    let Some(listener) = local.listener(&state.listener) else {
         // Its listener was taken away while the request was on its way.
         return refuse(link, scratch, &mut Account::new(Instant::now()), ErrorCode::Draining, None).await;
     };
@@ -189,6 +188,8 @@ pub(crate) struct Call<'a> {
     pub(crate) key: u64,
     /// Id of the endpoint that the client's cookie names.
     pub(crate) sticky: Option<u64>,
+    /// The trace to begin if the request belongs to none.
+    pub(crate) trace: u128,
 }
 
 /// Routes a request and forwards it.
@@ -203,7 +204,9 @@ async fn serve(
     let core = link.core;
     let head = &link.buffer.filled()[..head_len];
     let request = &scratch.request;
-    scratch.id.assign(request, head, core.random.borrow_mut().u128(..));
+    // The id and the trace begin with one number, so that either finds the other.
+    let random = core.random.borrow_mut().u128(..);
+    scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.ip(), &listener.params.trusted_proxies, request, head);
     let routed = route(listener, request, head);
     let body_max = listener.params.body_bytes_max;
@@ -221,7 +224,7 @@ async fn serve(
             let key = hash_key(service, request, head, path, origin);
             let sticky = service.view.params.sticky.as_ref();
             let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
-            let call = Call { listener, route, service, origin, head_len, key, sticky };
+            let call = Call { listener, route, service, origin, head_len, key, sticky, trace: random };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
             (Some(route), forward::run(parts, &call).await)
         }
@@ -308,13 +311,5 @@ async fn conclude(
                 (Some(_), false) => Next::Linger,
             }
         }
-    }
-}
-
-impl Core {
-    /// Numbers for a trace to begin.
-    pub(crate) fn trace_ids(&self) -> (u128, u64) {
-        let mut random = self.random.borrow_mut();
-        (random.u128(..), random.u64(..))
     }
 }

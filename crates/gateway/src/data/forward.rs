@@ -184,7 +184,7 @@ impl Try<'_> {
             hop: Hop { peer: link.peer.ip(), port: link.port, origin: self.call.origin, host: asked },
             host: if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() },
             id: &scratch.id,
-            trace: self.core.trace_ids(),
+            trace: (self.call.trace, self.core.random.borrow_mut().u64(..)),
             upgrade: may_upgrade(request, head),
         };
         head::write_request(&mut scratch.to_upstream, request, head, &with);
