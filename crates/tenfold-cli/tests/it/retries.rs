@@ -102,7 +102,8 @@ fn the_budget_bounds_an_outage() {
 fn a_dead_service_is_told_without_its_address() {
     let site = site(&[dead_address()], "retry = \"off\"");
     check_own(&get(&site, "/", ""), 502, "upstream_connect");
-    assert_eq!(site.metric("listener_errors_total", &["code=\"upstream_connect\""]).unwrap(), 1.0);
+    let errors = |site: &testkit::Tenfold| site.metric("listener_errors_total", &["code=\"upstream_connect\""]);
+    site.wait_until("counted", |site| Ok(errors(site)? == 1.0)).unwrap();
 }
 
 #[test]
