@@ -1,8 +1,8 @@
 //! The HTTP gateway: a data path of worker cores, and a control plane that tells them what to serve.
 //!
-//! A request meets, in this order: the listener's connection, which belongs to one core ([`data`]); the route that is
-//! the most specific for its host and path ([`router`]); an endpoint of the route's service, picked by the tables of the
-//! snapshot that the control plane published last ([`state`], [`control`]); and a connection to that endpoint, of the
+//! A request meets, in this order: the listener's connection, which belongs to one core (`data`); the route that is
+//! the most specific for its host and path (`router`); an endpoint of the route's service, picked by the tables of the
+//! snapshot that the control plane published last (`state`, `control`); and a connection to that endpoint, of the
 //! core's own pool. Cores share nothing per request but named atomics.
 
 mod control;
