@@ -34,6 +34,17 @@ fn checks_take_an_endpoint_out_and_bring_it_back() {
 }
 
 #[test]
+fn a_tcp_check_asks_for_a_connection_only() {
+    let silent = RawUpstream::start(Script::new([Step::AwaitHead, Step::Drain])).unwrap();
+    let dead = dead_address();
+    let service = "health = { tcp = true, interval = \"100ms\", rise = 1, fall = 1 }";
+    let site = site(&[silent.address(), dead], service);
+    site.wait_until("checked", |site| Ok(health(site) == ["healthy", "unhealthy"])).unwrap();
+    let _up = Origin::start_at(dead, "up").unwrap();
+    site.wait_until("both up", |site| Ok(health(site) == ["healthy", "healthy"])).unwrap();
+}
+
+#[test]
 fn failed_requests_eject_and_one_probe_readmits() {
     let address = dead_address();
     let good = Origin::start("good").unwrap();

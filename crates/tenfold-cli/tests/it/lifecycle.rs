@@ -168,6 +168,28 @@ fn listeners_come_go_and_change_their_names() {
 }
 
 #[test]
+fn every_request_leaves_a_line_in_the_access_log() {
+    let origin = Origin::start("a").unwrap();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("access.log");
+    let log = format!("[log]\naccess = \"{}\"\n", file.display());
+    let mut site = start(&format!("{log}{}", config(&[origin.address()], "")));
+    get(&site, "/path?secret=1", "X-Request-Id: order-17\r\n");
+    get(&site, "/%", "");
+    site.process().stop(Duration::from_secs(10)).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let line = lines.iter().find(|line| line["path"] == "/path").unwrap();
+    assert_eq!((&line["method"], &line["status"]), (&"GET".into(), &200.into()));
+    assert_eq!((&line["route"], &line["request_id"]), (&"api".into(), &"order-17".into()));
+    assert_eq!(line["upstream"], origin.address().to_string());
+    let refused = lines.iter().find(|line| line["status"] == 400).unwrap();
+    assert_eq!(refused["error"], "bad_request");
+}
+
+#[test]
 fn ipv6_is_served() {
     let origin =
         Origin::start_at(std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, free_port())), "six").unwrap();
