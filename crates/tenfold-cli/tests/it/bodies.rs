@@ -28,6 +28,8 @@ fn large_bodies_arrive_whole_in_both_directions() {
         }
         let received = server.requests().unwrap();
         assert!(received.len() == 2 && received.iter().all(|request| request.body == body), "{len}");
+        let reused = |site: &testkit::Tenfold| site.metric("upstream_connection_reuses_total", &[]);
+        site.wait_until("the connection is used again", |site| Ok(reused(site)? == 1.0)).unwrap();
     }
 }
 

@@ -168,6 +168,25 @@ fn listeners_come_go_and_change_their_names() {
 }
 
 #[test]
+fn an_address_of_a_listener_can_go() {
+    let origin = Origin::start("a").unwrap();
+    let (stays, goes) = (free_port(), free_port());
+    let text = config(&[origin.address()], "");
+    let web = text.lines().find(|line| line.starts_with("listen") && *line != text.lines().nth(1).unwrap()).unwrap();
+    let both = text.replace(web, &format!("listen = [\"127.0.0.1:{stays}\", \"127.0.0.1:{goes}\"]"));
+    let mut site = start(&both);
+    let mut kept = RawConn::connect(([127, 0, 0, 1], goes)).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    kept.send(request).unwrap();
+    kept.read_response("GET").unwrap();
+    apply(&mut site, &text.replace(web, &format!("listen = \"127.0.0.1:{stays}\"")));
+    site.wait_until("closed", |_| Ok(!is_listening(goes))).unwrap();
+    assert!(is_listening(stays));
+    kept.send(request).unwrap();
+    assert_eq!(kept.read_response("GET").unwrap().status, 200, "its listener is still there");
+}
+
+#[test]
 fn every_request_leaves_a_line_in_the_access_log() {
     let origin = Origin::start("a").unwrap();
     let dir = TempDir::new().unwrap();
