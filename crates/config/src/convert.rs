@@ -15,6 +15,7 @@ use crate::quantity::Int;
 use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
 use crate::service::{self, positive};
 use crate::source::Place;
+use crate::tls::{self, Files};
 use crate::value::Or;
 use crate::warnings;
 
@@ -30,16 +31,21 @@ pub(crate) struct Converted {
 }
 
 /// Converts the file; `None` when parts contradict each other, which has been reported.
-pub(crate) fn config(mut raw: RawConfig, sink: &mut Sink) -> Option<Converted> {
+pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink) -> Option<Converted> {
     resolve(&mut raw, sink);
     if !few_addresses(&raw.listener.value, sink) {
         return None;
     }
     let admin = admin(&raw.admin.value, &raw.listener.value, sink);
     let listeners: Vec<_> =
-        raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw)).collect();
-    let services: Vec<_> =
-        raw.service.value.tables.iter().filter_map(|(name, raw)| service::params(&name.value, raw, sink)).collect();
+        raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw, files, sink)).collect();
+    let services: Vec<_> = raw
+        .service
+        .value
+        .tables
+        .iter()
+        .filter_map(|(name, raw)| service::params(&name.value, raw, files, sink))
+        .collect();
     let routes: Vec<_> = raw.route.value.0.iter().filter_map(|field| route(&field.value)).collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
@@ -214,7 +220,11 @@ fn admin(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Sink) -> Opt
     }
 }
 
-fn listener(name: &Name, raw: &RawListener) -> Option<ListenerParams> {
+fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Sink) -> Option<ListenerParams> {
+    let tls = match &raw.tls {
+        None => None,
+        Some(field) => Some(tls::server(name.as_str(), &field.value, files, sink)?),
+    };
     let addresses: Vec<_> = raw.listen.as_ref()?.value.0.iter().map(|field| field.value.0).collect();
     if addresses.is_empty() {
         return None;
@@ -233,6 +243,8 @@ fn listener(name: &Name, raw: &RawListener) -> Option<ListenerParams> {
         body_timeout: raw.body_timeout.value.0,
         write_timeout: raw.write_timeout.value.0,
         idle_timeout: raw.idle_timeout.value.0,
+        tls,
+        handshake_timeout: raw.handshake_timeout.value.0,
         trusted_proxies: raw.trusted_proxies.value.0.iter().map(|field| field.value.0).collect(),
     })
 }

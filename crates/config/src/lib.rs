@@ -35,6 +35,7 @@ mod render;
 mod service;
 mod source;
 mod syntax;
+mod tls;
 mod value;
 mod warnings;
 
@@ -63,6 +64,8 @@ pub struct Loaded {
     pub admin: Option<admin::AdminParams>,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
     pub files: Vec<PathBuf>,
+    /// Further files that the configuration names and whose contents count: certificates and keys.
+    pub named: Vec<PathBuf>,
     /// The configuration with all defaults filled in; secrets show as `***`.
     pub effective: serde_json::Value,
     /// What is allowed but probably not meant.
@@ -110,12 +113,14 @@ fn read(
     };
     let root = Node { value: Value::Table(root), place: Place::start_of(0) };
     let raw = RawConfig::read(&root, &Key::Root, &mut sink);
-    let converted = raw.and_then(|raw| convert::config(raw, &mut sink));
+    let mut named = tls::Files::new(&sources);
+    let converted = raw.and_then(|raw| convert::config(raw, &mut named, &mut sink));
+    let named = named.read;
     let files = sources.paths().cloned().collect();
     let found = Diagnostics::new(sources, sink);
     match converted {
         Some(convert::Converted { gateway, log, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, admin, files, effective, warnings: found })
+            Ok(Loaded { gateway, log, admin, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

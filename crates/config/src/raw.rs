@@ -5,6 +5,7 @@ use crate::entry::{AccessTarget, Endpoint, HashBy, Named};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
 use crate::quantity::{Int, Share, Size, Time};
+use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 /// A time limit: from a millisecond to an hour.
@@ -114,6 +115,10 @@ table! {
         write_timeout: Limit = "30s";
         /// Longest time that a connection waits for its next request.
         idle_timeout: Limit = "75s";
+        /// TLS. By default none.
+        tls: RawListenerTls = optional;
+        /// Time for a TLS handshake, from the connection on.
+        handshake_timeout: Limit = "10s";
         /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
         trusted_proxies: List<Network> = [];
     }
@@ -175,6 +180,8 @@ table! {
         body_timeout: Limit = "30s";
         /// Longest time without progress while the endpoint does not read the request.
         write_timeout: Limit = "30s";
+        /// TLS to the endpoints; `{}` is enough where the machine's authorities know their certificates. By default none.
+        tls: RawServiceTls = optional;
         /// Connections to endpoints.
         pool: RawPool = {};
         /// Largest response head.

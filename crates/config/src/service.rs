@@ -19,6 +19,7 @@ use crate::grammar::Field;
 use crate::http::{RetryCause, Statuses};
 use crate::quantity::Time;
 use crate::raw::{BalanceWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService};
+use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
 
 /// Statuses that count as healthy unless the file says otherwise: what a load balancer's check usually takes.
@@ -45,7 +46,7 @@ pub(crate) fn resolve(raw: &mut RawService) {
 }
 
 /// Converts a service; `None` when it has no usable endpoint, which has been reported.
-pub(crate) fn params(name: &Name, raw: &RawService, sink: &mut Sink) -> Option<ServiceParams> {
+pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink: &mut Sink) -> Option<ServiceParams> {
     let key = format!("service.{name}");
     let (balance, hash_key) = balancing(&key, raw, sink);
     let health = raw.health.as_ref().map(|field| &field.value);
@@ -59,6 +60,10 @@ pub(crate) fn params(name: &Name, raw: &RawService, sink: &mut Sink) -> Option<S
         let ttl = sticky.value.ttl.as_ref().map(|ttl| ttl.value.0);
         Some(StickyParams { cookie: sticky.value.cookie.as_ref()?.value.0.clone(), ttl })
     });
+    let tls = match &raw.tls {
+        None => None,
+        Some(field) => Some(tls::client(&key, &field.value, files, sink)?),
+    };
     if endpoints.is_empty() {
         return None;
     }
@@ -85,6 +90,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, sink: &mut Sink) -> Option<S
         response_timeout: raw.response_timeout.value.0,
         body_timeout: raw.body_timeout.value.0,
         write_timeout: raw.write_timeout.value.0,
+        tls,
         pool: pool(&raw.pool.value),
         head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
         keep_host: raw.keep_host.value.0,

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::data::Peer;
 use http1::{FieldId, Request, write};
 use ipnet::IpNet;
 
@@ -56,10 +57,8 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
 /// What goes into the fields, besides the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop<'a> {
-    /// Who connected.
-    pub(crate) peer: IpAddr,
-    /// Port that it connected to.
-    pub(crate) port: u16,
+    /// Who connected, and how.
+    pub(crate) peer: Peer,
     /// Where the request comes from.
     pub(crate) origin: Origin,
     /// The host that was asked for; may be empty.
@@ -68,7 +67,8 @@ pub(crate) struct Hop<'a> {
 
 /// Adds `X-Real-IP`, `X-Forwarded-*` and `Forwarded`.
 pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, head: &[u8]) {
-    let peer = hop.peer.to_canonical();
+    let peer = hop.peer.address.ip().to_canonical();
+    let scheme: &[u8] = if hop.peer.tls { b"https" } else { b"http" };
     let kept = |id: FieldId| request.fields.all(id).filter(move |_| hop.origin.trusted);
     out.extend_from_slice(b"X-Real-IP: ");
     address(out, hop.origin.client);
@@ -81,7 +81,7 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
     out.extend_from_slice(b"\r\n");
     match kept(FieldId::XForwardedProto).next() {
         Some(earlier) => write::field(out, b"X-Forwarded-Proto", earlier.value.of_buf(head)),
-        None => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
+        None => write::field(out, b"X-Forwarded-Proto", scheme),
     }
     match kept(FieldId::XForwardedHost).next() {
         Some(earlier) => write::field(out, b"X-Forwarded-Host", earlier.value.of_buf(head)),
@@ -92,7 +92,7 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
         Some(earlier) => write::field(out, b"X-Forwarded-Port", earlier.value.of_buf(head)),
         None => {
             out.extend_from_slice(b"X-Forwarded-Port: ");
-            write::number(out, u64::from(hop.port));
+            write::number(out, u64::from(hop.peer.port));
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -101,12 +101,12 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
         out.extend_from_slice(earlier.value.of_buf(head));
         out.extend_from_slice(b", ");
     }
-    forwarded_element(out, peer, hop.host);
+    forwarded_element(out, peer, hop.host, scheme);
     out.extend_from_slice(b"\r\n");
 }
 
 /// An element of `Forwarded`: RFC 7239. An IPv6 address and a host with a port must be quoted.
-fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8]) {
+fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8], scheme: &[u8]) {
     out.extend_from_slice(b"for=");
     if peer.is_ipv6() {
         out.extend_from_slice(b"\"[");
@@ -124,7 +124,8 @@ fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8]) {
         out.extend_from_slice(host);
         out.extend_from_slice(quote);
     }
-    out.extend_from_slice(b";proto=http");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(scheme);
 }
 
 /// Adds an address as text.
@@ -185,7 +186,9 @@ mod tests {
         let check = |trusted: bool, peer: &str, host: &str, fields: &str, expected: &[&str]| {
             let (request, head) = parse(fields);
             let origin = Origin { client: "192.0.2.7".parse().unwrap(), trusted };
-            let hop = Hop { peer: peer.parse().unwrap(), port: 8080, origin, host: host.as_bytes() };
+            let address = SocketAddr::new(peer.parse().unwrap(), 50_000);
+            let peer = Peer { address, port: 8080, tls: false };
+            let hop = Hop { peer, origin, host: host.as_bytes() };
             let mut out = Vec::new();
             write_fields(&mut out, hop, &request, &head);
             let text = String::from_utf8(out).unwrap();

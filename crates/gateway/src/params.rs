@@ -10,6 +10,7 @@ use std::time::Duration;
 use balance::{Algorithm, health};
 use breaker::{BackoffParams, BudgetParams};
 use ipnet::IpNet;
+use net::tls::{ClientTls, ServerTls};
 use vocab::Name;
 
 /// Everything the gateway serves.
@@ -47,6 +48,10 @@ pub struct ListenerParams {
     pub idle_timeout: Duration,
     /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// TLS, if connections are under it.
+    pub tls: Option<ServerTls>,
+    /// Time for a TLS handshake, from the connection on.
+    pub handshake_timeout: Duration,
 }
 
 /// One `[[route]]`.
@@ -111,6 +116,8 @@ pub struct ServiceParams {
     pub pool: PoolParams,
     /// Largest response head in bytes.
     pub head_bytes_max: NonZeroU32,
+    /// TLS to the endpoints, if wanted.
+    pub tls: Option<ClientTls>,
     /// Whether the request's `Host` is passed on (`true`) or replaced by the endpoint's address as written.
     pub keep_host: bool,
 }

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use balance::Plan;
 use balance::health::{Outcome, State};
 use breaker::RetryBudget;
+use net::tls::ServerName;
 use telemetry::cell::{Counter, Gauge, Sharded};
 use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
@@ -120,6 +121,8 @@ pub(crate) struct EndpointView {
     pub(crate) state: Arc<EndpointState>,
     /// The `Host` to send when the client's is not kept.
     pub(crate) host: String,
+    /// The name that its certificate must be for, if the service is under TLS.
+    pub(crate) name: Option<ServerName<'static>>,
     /// Configured weight.
     pub(crate) weight: u16,
     /// Whether it waits for the others to fail.

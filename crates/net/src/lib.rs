@@ -7,8 +7,11 @@ pub mod buffer;
 pub mod deadline;
 pub mod listen;
 pub mod splice;
+pub mod stream;
+pub mod tls;
 pub mod workers;
 
 pub use buffer::{Buffer, Buffers};
 pub use deadline::{Deadline, Deadlines, Expired};
 pub use splice::{Pipe, Pipes};
+pub use stream::{Reader, Stream, Writer};

@@ -141,6 +141,10 @@ label_enum! {
         ConnectionsMax => "connections_max",
         /// The process or the machine has no file descriptor or memory left.
         ResourceLimit => "resource_limit",
+        /// There was no TLS handshake, or it failed.
+        TlsFailed => "tls_failed",
+        /// The TLS handshake took too long.
+        TlsTimeout => "tls_timeout",
     }
 }
 

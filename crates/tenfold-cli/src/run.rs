@@ -140,7 +140,7 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         services = loaded.gateway.services().len(),
         "running"
     );
-    let watch = FileWatch::new(&loaded.files);
+    let watch = FileWatch::new(&loaded.files, &loaded.named);
     let mut reloader = Reloader { file, gateway, state: &state, log, access, running: loaded, watch };
     let drain_timeout = run_until_told(&mut reloader, signals).await;
     state.set_draining();

@@ -30,6 +30,8 @@
 //! assert_eq!(tenfold.metric("http_requests_total", &["status=\"200\""]).unwrap(), 1.0);
 //! ```
 
+mod certs;
+mod curl;
 mod load;
 pub mod message;
 mod origin;
@@ -43,6 +45,8 @@ mod temp;
 mod tenfold;
 mod upstream;
 
+pub use certs::{Authority, Issued};
+pub use curl::{Curl, CurlAnswer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{haproxy, nginx};

@@ -13,6 +13,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("valgrind", "valgrind"),
+    ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
+    ("openssl", "openssl"),
     ("taskset", "util-linux"),
 ];
 

@@ -56,6 +56,7 @@ fn minimal_file_has_safe_defaults() {
     assert_eq!(loaded.log, telemetry::LogParams::default());
     let admin = loaded.admin.unwrap();
     assert_eq!((admin.listen().to_string().as_str(), admin.token()), ("127.0.0.1:9900", None));
+    assert!(loaded.named.is_empty());
     let gateway = loaded.gateway;
     assert_eq!(gateway.workers(), std::thread::available_parallelism().unwrap());
     let listener = &gateway.listeners()[0];

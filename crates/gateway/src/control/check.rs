@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http1::{HeadScan, Limits, Method, Response};
+use net::Stream;
+use net::tls::{ClientTls, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -16,22 +18,30 @@ use crate::state::ServiceState;
 const LIMITS: Limits = Limits { bytes_max: 16 * 1024, fields_max: 100 };
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// Whom to ask.
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// The `Host` to send unless the check names another.
+    pub(super) host: String,
+    /// TLS, and the name to verify.
+    pub(super) tls: Option<(ClientTls, ServerName<'static>)>,
+}
+
 /// Checks an endpoint until the result is dropped.
 pub(super) fn start(
     service: Arc<ServiceState>,
     endpoint: u64,
-    address: SocketAddr,
-    host: String,
+    mut target: Target,
     params: CheckParams,
     events: mpsc::Sender<Event>,
 ) -> AbortOnDrop {
+    target.address.set_port(params.port.unwrap_or(target.address.port()));
     AbortOnDrop(tokio::spawn(async move {
-        let target = SocketAddr::new(address.ip(), params.port.unwrap_or(address.port()));
         // Checks of many endpoints that began together must not stay together.
         tokio::time::sleep(params.interval.mul_f64(fastrand::f64() * 0.1)).await;
         loop {
             let begun = tokio::time::Instant::now();
-            let result = match tokio::time::timeout(params.timeout, check(target, &host, &params.kind)).await {
+            let result = match tokio::time::timeout(params.timeout, check(&target, &params.kind)).await {
                 Ok(result) => result,
                 Err(_) => Err(format!("no answer within {:?}", params.timeout)),
             };
@@ -45,14 +55,22 @@ pub(super) fn start(
 }
 
 /// Asks once.
-async fn check(target: SocketAddr, endpoint_host: &str, kind: &CheckKind) -> Result<(), String> {
-    let mut stream = TcpStream::connect(target).await.map_err(|error| format!("cannot connect: {error}"))?;
+async fn check(target: &Target, kind: &CheckKind) -> Result<(), String> {
+    let socket = TcpStream::connect(target.address).await.map_err(|error| format!("cannot connect: {error}"))?;
     let CheckKind::Http { path, host, statuses, body_contains } = kind else { return Ok(()) };
-    let host = host.as_deref().unwrap_or(endpoint_host);
+    let mut stream = match &target.tls {
+        None => Stream::Bare(socket),
+        Some((tls, name)) => tls.connect(name.clone(), socket).await.map_err(|error| format!("no TLS: {error}"))?,
+    };
+    let host = host.as_deref().unwrap_or(&target.host);
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tenfold-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.map_err(|error| format!("cannot send: {error}"))?;
+    let sent = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(|error| format!("cannot send: {error}"))?;
     let (status, mut body) = read_head(&mut stream).await?;
     if !statuses.iter().any(|&(first, last)| (first..=last).contains(&status)) {
         return Err(format!("status {status}"));
@@ -68,7 +86,7 @@ async fn check(target: SocketAddr, endpoint_host: &str, kind: &CheckKind) -> Res
 }
 
 /// Reads the final response's head: its status, and what came of the body with it.
-async fn read_head(stream: &mut TcpStream) -> Result<(u16, Vec<u8>), String> {
+async fn read_head(stream: &mut Stream) -> Result<(u16, Vec<u8>), String> {
     let mut bytes = Vec::with_capacity(4096);
     let (mut scan, mut response) = (HeadScan::default(), Response::default());
     loop {

@@ -185,8 +185,8 @@ impl Control {
         let routes = std::mem::take(&mut self.routes);
         for listener in params.listeners() {
             let bound = self.sockets.bound(&opened, listener);
-            let known = old.iter().find(|view| view.state.name == listener.name).map(|view| Arc::clone(&view.state));
-            let view = self.listener_view(listener, known, bound, params.routes(), &routes);
+            let known = old.iter().find(|view| view.state.name == listener.name);
+            let view = self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), &routes);
             self.listeners.push(Arc::new(view));
         }
         self.publish();
@@ -258,12 +258,22 @@ impl Control {
     fn listener_view(
         &mut self,
         params: &ListenerParams,
-        known: Option<Arc<ListenerState>>,
+        known: Option<&ListenerView>,
         bound: Vec<SocketAddr>,
         routes: &[RouteParams],
         known_routes: &HashMap<Name, Arc<RouteState>>,
     ) -> ListenerView {
-        let state = known.unwrap_or_else(|| Arc::new(ListenerState::new(params, self.shared.cores)));
+        let mut params = params.clone();
+        let state = match known {
+            None => Arc::new(ListenerState::new(&params, self.shared.cores)),
+            Some(known) => {
+                // What did not change keeps its session tickets.
+                if known.params.tls == params.tls {
+                    params.tls.clone_from(&known.params.tls);
+                }
+                Arc::clone(&known.state)
+            }
+        };
         state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
         let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
             let service = self.services.iter().position(|service| *service.name() == route.service)?;
@@ -279,6 +289,6 @@ impl Control {
             bytes_max: params.head_bytes_max.get() as usize,
             fields_max: params.head_fields_max.get() as usize,
         };
-        ListenerView { state, params: params.clone(), bound, limits, router }
+        ListenerView { state, params, bound, limits, router }
     }
 }

@@ -10,6 +10,7 @@ use balance::health::{Change, Outcome, ServiceHealth, State};
 use balance::slow_start::{AGGRESSION_DEFAULT, SHARE_MIN_DEFAULT};
 use balance::{Availability, Candidate, Plan, slow_start};
 use breaker::RetryBudget;
+use net::tls::{ClientTls, ServerName};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
@@ -80,7 +81,7 @@ impl Service {
     /// Goes by other settings from now on, and keeps what is known of the endpoints that stay.
     pub(super) fn configure(
         &mut self,
-        params: ServiceParams,
+        mut params: ServiceParams,
         resolved: HashMap<String, Vec<IpAddr>>,
         cores: usize,
         events: &mpsc::Sender<Event>,
@@ -92,8 +93,12 @@ impl Service {
         if budget_params(&params) != budget_params(&self.params) {
             self.budget = new_budget(&params, &self.state);
         }
-        let new_checks = params.check != self.params.check;
+        let new_checks = params.check != self.params.check || params.tls != self.params.tls;
         let new_interval = params.resolve_interval != self.params.resolve_interval;
+        if params.tls == self.params.tls {
+            // What did not change keeps its sessions.
+            params.tls.clone_from(&self.params.tls);
+        }
         let changes = self.health.set_params(params.health.clone(), now);
         self.params = Arc::new(params);
         if new_checks {
@@ -133,8 +138,9 @@ impl Service {
             (entry.host, entry.params) = (host, endpoint.clone());
             if let (Some(check_params), None) = (&params.check, &entry.check) {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
-                let (host, check_params) = (entry.host.clone(), check_params.clone());
-                entry.check = Some(check::start(state, id, address, host, check_params, events.clone()));
+                let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));
+                let target = check::Target { address, host: entry.host.clone(), tls };
+                entry.check = Some(check::start(state, id, target, check_params.clone(), events.clone()));
             } else if params.check.is_none() {
                 entry.check = None;
             }
@@ -325,6 +331,7 @@ impl Service {
         EndpointView {
             state: Arc::clone(&endpoint.state),
             host: endpoint.host.clone(),
+            name: self.params.tls.as_ref().map(|tls| server_name(tls, &endpoint.params.host)),
             weight: endpoint.params.weight,
             backup: endpoint.params.backup,
             drain: endpoint.params.drain,
@@ -393,4 +400,15 @@ fn log_change(service: &vocab::Name, endpoint: &EndpointState, change: &Change) 
             tracing::warn!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
         }
     }
+}
+
+/// The name that an endpoint's certificate must be for.
+fn server_name(tls: &ClientTls, host: &Host) -> ServerName<'static> {
+    let of_host = || match host {
+        Host::Address(address) => Some(ServerName::from(*address)),
+        Host::Name(name) => ServerName::try_from(name.clone()).ok(),
+    };
+    // A host name that no certificate could be for has none that fits.
+    let nobody = || ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]));
+    tls.params().server_name.clone().or_else(of_host).unwrap_or_else(nobody)
 }

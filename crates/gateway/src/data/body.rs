@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use http1::{Chunk, ChunkedDecoder, Framing, write};
-use net::{Buffer, Deadline, Pipe};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use net::{Buffer, Deadline, Pipe, Reader, Writer};
+use tokio::net::TcpStream;
 use vocab::ErrorCode;
 
 use super::core::Core;
@@ -140,8 +140,8 @@ impl RequestBody {
     pub(crate) async fn pump(
         &mut self,
         with: Pump<'_>,
-        reader: &mut ReadHalf<'_>,
-        writer: &mut WriteHalf<'_>,
+        reader: &mut Reader<'_>,
+        writer: &mut Writer<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), PumpError> {
         let early = with.early;
@@ -162,10 +162,11 @@ impl RequestBody {
             }
             // Out of descriptors for a pipe, a copy does as well.
             if let Some(rest) = self.spliceable(early)
+                && let (Some(from), Some(to)) = (reader.socket(), writer.socket())
                 && let Ok(pipe) = with.core.pipes.take()
             {
                 with.replayable.set(false);
-                return self.splice(with, pipe, rest, (reader, writer)).await;
+                return self.splice(with, pipe, rest, (from, to)).await;
             }
             let Some(piece) = self.next(with, reader).await? else {
                 framer.close(out, &self.trailers);
@@ -194,7 +195,7 @@ impl RequestBody {
     }
 
     /// Takes the next piece of data, reading it if need be; `None` at the end.
-    async fn next(&mut self, with: Pump<'_>, reader: &mut ReadHalf<'_>) -> Result<Option<Piece>, PumpError> {
+    async fn next(&mut self, with: Pump<'_>, reader: &mut Reader<'_>) -> Result<Option<Piece>, PumpError> {
         let early = with.early;
         loop {
             if self.is_complete() {
@@ -258,7 +259,7 @@ impl RequestBody {
     }
 
     /// Reads from the client. All input is done with.
-    async fn read(&mut self, with: Pump<'_>, reader: &mut ReadHalf<'_>) -> Result<(), PumpError> {
+    async fn read(&mut self, with: Pump<'_>, reader: &mut Reader<'_>) -> Result<(), PumpError> {
         let extra = self.extra.get_or_insert_with(|| with.core.bodies.take());
         extra.clear();
         self.extra_used = 0;
@@ -293,12 +294,12 @@ impl RequestBody {
         with: Pump<'_>,
         mut pipe: Pipe,
         mut rest: u64,
-        (reader, writer): (&ReadHalf<'_>, &WriteHalf<'_>),
+        (from, to): (&TcpStream, &TcpStream),
     ) -> Result<(), PumpError> {
         // The client may still wait for permission.
         let mut pause = if self.waits { with.read + with.permission } else { with.read };
         while rest > 0 {
-            let count = match io::fill_pipe(&mut pipe, reader.as_ref(), rest, Wait::after(with.deadline, pause)).await {
+            let count = match io::fill_pipe(&mut pipe, from, rest, Wait::after(with.deadline, pause)).await {
                 Ok(0) | Err(Stalled::Broken(_)) => return Err(PumpError::Gone),
                 Ok(count) => count as u64,
                 Err(Stalled::TimedOut) => return Err(timed_out()),
@@ -307,7 +308,7 @@ impl RequestBody {
             rest -= count;
             self.received += count;
             let wait = Wait::after(with.deadline, with.write);
-            io::drain_pipe(&mut pipe, writer.as_ref(), rest > 0, wait).await.map_err(upstream)?;
+            io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(upstream)?;
             self.state = if rest == 0 { State::Complete } else { State::Length(rest) };
         }
         Ok(())

@@ -7,15 +7,16 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use net::{Buffer, Expired};
-use tokio::io::AsyncWriteExt;
+use net::{Buffer, Expired, Reader, Stream, Writer};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::core::{Accepted, ConnectionState, Core, Entry};
 use super::exchange;
+use super::secure;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer. Closing at once
 /// would reset the connection, and the reset can overtake the answer.
@@ -30,49 +31,73 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) enum Next {
     /// It waits for another request.
     KeepAlive,
-    /// It is closed.
+    /// It is closed, as an end in order.
     Close,
     /// It is closed once the client has heard the answer, although it may still be sending.
     Linger,
+    /// It is closed in the middle of something, and must not look like an end in order.
+    Cut,
+}
+
+/// Who is at the other end of a connection, and where it came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Who connected.
+    pub(crate) address: SocketAddr,
+    /// Port that it connected to.
+    pub(crate) port: u16,
+    /// Whether the connection is under TLS.
+    pub(crate) tls: bool,
 }
 
 /// A connection that is not idle.
 pub(crate) struct Link<'s> {
     pub(crate) core: &'s Rc<Core>,
     pub(crate) state: &'s ConnectionState,
-    pub(crate) reader: ReadHalf<'s>,
-    pub(crate) writer: WriteHalf<'s>,
+    pub(crate) reader: Reader<'s>,
+    pub(crate) writer: Writer<'s>,
     /// What was read and belongs to no finished request.
     pub(crate) buffer: Buffer,
-    /// Who connected.
-    pub(crate) peer: SocketAddr,
-    /// Port that the client connected to.
-    pub(crate) port: u16,
+    pub(crate) peer: Peer,
 }
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Accepted<TcpStream>) {
-    let Accepted { socket: mut stream, peer, place, load } = accepted;
+    let Accepted { socket, peer, place, load } = accepted;
     let core = Rc::clone(&entry.core);
     // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
-    let _slower = stream.set_nodelay(true);
-    let port = stream.local_addr().map_or(0, |address| address.port());
+    let _slower = socket.set_nodelay(true);
+    let port = socket.local_addr().map_or(0, |address| address.port());
     state.listener.metrics.opened(core.id);
     let _closed = Closed { core: &core, state: &state };
-    while wait_for_request(&core, &state, &stream).await {
-        // The memory of a request lives as long as this future, so an idle connection does not have it.
-        match Box::pin(busy(&core, &state, &mut stream, peer, port)).await {
-            Next::KeepAlive => {}
-            Next::Linger => {
-                linger(&core, &state, &mut stream).await;
-                break;
-            }
-            Next::Close => break,
-        }
+    let tls = core.local().listener(&state.listener).and_then(|view| view.params.tls.clone());
+    let peer = Peer { address: peer, port, tls: tls.is_some() };
+    let stream = match tls {
+        None => Some(Stream::Bare(socket)),
+        Some(tls) => secure::accept(&core, &state, &tls, socket).await,
+    };
+    if let Some(stream) = stream {
+        requests(&core, &state, stream, peer).await;
     }
-    drop(stream);
     // Held to the end: the connection counts until its socket is closed.
     drop((place, load));
+}
+
+/// Serves the requests of a connection.
+async fn requests(core: &Rc<Core>, state: &ConnectionState, mut stream: Stream, peer: Peer) {
+    while wait_for_request(core, state, &stream).await {
+        // The memory of a request lives as long as this future, so an idle connection does not have it.
+        match Box::pin(busy(core, state, &mut stream, peer)).await {
+            Next::KeepAlive => {}
+            Next::Linger => {
+                linger(core, state, &mut stream).await;
+                return;
+            }
+            Next::Close => break,
+            Next::Cut => return,
+        }
+    }
+    say_goodbye(&mut stream).await;
 }
 
 /// Counts the end of a connection, however its task ends.
@@ -88,8 +113,8 @@ impl Drop for Closed<'_> {
 }
 
 /// Waits without a buffer; false when the connection ends instead.
-async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &TcpStream) -> bool {
-    let readable = poll_fn(|cx| stream.poll_read_ready(cx));
+async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &Stream) -> bool {
+    let readable = poll_fn(|cx| stream.poll_readable(cx));
     if state.closing.get() {
         // A request that has come already is served; its client cannot know.
         state.deadline.set(Instant::now() + Duration::from_millis(1));
@@ -105,9 +130,9 @@ async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &TcpStre
 }
 
 /// Serves requests until the connection is idle or ends.
-async fn busy(core: &Rc<Core>, state: &ConnectionState, stream: &mut TcpStream, peer: SocketAddr, port: u16) -> Next {
+async fn busy(core: &Rc<Core>, state: &ConnectionState, stream: &mut Stream, peer: Peer) -> Next {
     let (reader, writer) = stream.split();
-    let mut link = Link { core, state, reader, writer, buffer: core.heads.take(), peer, port };
+    let mut link = Link { core, state, reader, writer, buffer: core.heads.take(), peer };
     let mut scratch = core.take_scratch();
     let mut next = Next::KeepAlive;
     while next == Next::KeepAlive {
@@ -120,12 +145,20 @@ async fn busy(core: &Rc<Core>, state: &ConnectionState, stream: &mut TcpStream, 
     next
 }
 
+/// Tells a client under TLS that the connection ends in order, if it can be told at once.
+async fn say_goodbye(stream: &mut Stream) {
+    if matches!(stream, Stream::Tls(_)) {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_shutdown(cx).is_ready())).await;
+    }
+}
+
 /// Ends the connection's sending side and reads what still comes, for a while.
-async fn linger(core: &Core, state: &ConnectionState, stream: &mut TcpStream) {
-    if stream.shutdown().await.is_err() {
+pub(crate) async fn linger(core: &Core, state: &ConnectionState, stream: &mut Stream) {
+    state.deadline.set(Instant::now() + LINGER_TIME);
+    let shutdown = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx));
+    if !matches!(state.deadline.guard(shutdown).await, Ok(Ok(()))) {
         return;
     }
-    state.deadline.set(Instant::now() + LINGER_TIME);
     let mut buffer = core.heads.take();
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {

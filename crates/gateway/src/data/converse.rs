@@ -8,9 +8,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http1::{Framing, HeadScan, Limits, Request, Response, Version};
-use net::{Buffer, Deadline};
+use net::{Buffer, Deadline, Reader, Writer};
 use telemetry::FailureKind;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use vocab::ErrorCode;
 
 use super::account::Account;
@@ -67,9 +66,9 @@ struct Conversation<'c, 'u, 's> {
     response: &'c mut Response,
     out: &'c mut Vec<u8>,
     deadline: &'c Deadline,
-    reader: &'c mut ReadHalf<'u>,
+    reader: &'c mut Reader<'u>,
     buffer: &'c mut Buffer,
-    client: &'c mut WriteHalf<'s>,
+    client: &'c mut Writer<'s>,
     account: &'c mut Account,
     /// When the request had gone out.
     sent: Instant,
@@ -87,7 +86,7 @@ pub(crate) async fn run(
     parts: &mut Parts<'_, '_>,
     attempt: &mut Attempt<'_>,
     retries: &mut Retries<'_>,
-    (reader, buffer, writer): (&mut ReadHalf<'_>, &mut Buffer, &mut WriteHalf<'_>),
+    (reader, buffer, writer): (&mut Reader<'_>, &mut Buffer, &mut Writer<'_>),
 ) -> Ended {
     let params = &with.call.service.view.params;
     let Parts { link, scratch, body, account } = parts;
@@ -267,8 +266,7 @@ impl Conversation<'_, '_, '_> {
             self.account.error = Some(*code);
             if bare {
                 // An orderly end would pass for the body's.
-                let _closed_anyway =
-                    rustix::net::sockopt::set_socket_linger(self.client.as_ref(), Some(Duration::ZERO));
+                self.client.end_abruptly();
             }
         }
         Ended::Tried(Tried::Done(Outcome::Broken))
@@ -278,7 +276,7 @@ impl Conversation<'_, '_, '_> {
 /// Reads until a head is complete: how many bytes of the buffer it has. Nothing may stand before it.
 fn poll_head(
     scan: &mut HeadScan,
-    reader: &mut ReadHalf<'_>,
+    reader: &mut Reader<'_>,
     buffer: &mut Buffer,
     limits: &Limits,
     cx: &mut Context<'_>,

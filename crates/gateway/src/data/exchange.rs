@@ -83,7 +83,7 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
     let head_len = match read_head(link, listener).await {
         Ok(head_len) => head_len,
         Err(NoHead::Idle) => return Next::KeepAlive,
-        Err(NoHead::Closed) => return Next::Close,
+        Err(NoHead::Closed) => return Next::Cut,
         Err(NoHead::Refused(code, message)) => {
             return refuse(link, scratch, &mut Account::new(Instant::now()), code, Some(message)).await;
         }
@@ -153,7 +153,7 @@ async fn refuse(
         listener: &link.state.listener,
         route: None,
         service: None,
-        client: link.peer.ip().to_canonical(),
+        client: link.peer.address.ip().to_canonical(),
         method: &Method::Other("-".into()),
         host: b"",
         path: b"",
@@ -207,7 +207,7 @@ async fn serve(
     // The id and the trace begin with one number, so that either finds the other.
     let random = core.random.borrow_mut().u128(..);
     scratch.id.assign(request, head, random);
-    let origin = Origin::of(link.peer.ip(), &listener.params.trusted_proxies, request, head);
+    let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
     let routed = route(listener, request, head);
     let body_max = listener.params.body_bytes_max;
     let too_large =
@@ -295,7 +295,7 @@ async fn conclude(
             (false, true) => Next::Close,
             (_, false) => Next::Linger,
         },
-        Outcome::Broken => Next::Close,
+        Outcome::Broken => Next::Cut,
         Outcome::Own(code, message) => {
             // A client whose request broke the grammar is not trusted with where the next one begins.
             let sound = code != ErrorCode::BadRequest;
@@ -305,7 +305,7 @@ async fn conclude(
             reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
             answer(link, scratch, account, code).await;
             match (account.status, keep_alive) {
-                (None, _) => Next::Close,
+                (None, _) => Next::Cut,
                 (Some(_), true) => Next::KeepAlive,
                 (Some(_), false) if body.is_complete() => Next::Close,
                 (Some(_), false) => Next::Linger,

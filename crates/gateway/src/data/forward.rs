@@ -21,7 +21,7 @@ use super::io::Wait;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
 use super::tunnel;
-use super::upstream::{NoConnection, Upstream};
+use super::upstream::{How, NoConnection, Upstream};
 use crate::forwarded::Hop;
 
 /// How an exchange ended.
@@ -134,7 +134,9 @@ impl Try<'_> {
         let begun = self.begun;
         let endpoint = attempt.endpoint();
         let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
-        let mut upstream = match Upstream::to(endpoint, self.core.id, &params.pool, self.fresh, begun, wait).await {
+        let tls = params.tls.as_ref().zip(self.call.service.view.endpoints[usize::from(attempt.index)].name.as_ref());
+        let how = How { pool: &params.pool, tls, fresh: self.fresh };
+        let mut upstream = match Upstream::to(endpoint, self.core.id, how, begun, wait).await {
             Ok(upstream) => upstream,
             Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
         };
@@ -181,7 +183,7 @@ impl Try<'_> {
         let view = &self.call.service.view;
         let keeps_host = view.params.keep_host && !asked.is_empty();
         let with = Outbound {
-            hop: Hop { peer: link.peer.ip(), port: link.port, origin: self.call.origin, host: asked },
+            hop: Hop { peer: link.peer, origin: self.call.origin, host: asked },
             host: if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() },
             id: &scratch.id,
             trace: (self.call.trace, self.core.random.borrow_mut().u64(..)),
@@ -197,6 +199,10 @@ impl Try<'_> {
         let (code, kind) = match error {
             NoConnection::Refused(error) => {
                 tracing::debug!(%service, endpoint = endpoint.label, %error, "cannot connect");
+                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
+            }
+            NoConnection::Insecure(error) => {
+                tracing::warn!(%service, endpoint = endpoint.label, %error, "no TLS with the endpoint");
                 (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
             }
             NoConnection::TimedOut => (ErrorCode::UpstreamConnectTimeout, Some(FailureKind::ConnectTimeout)),

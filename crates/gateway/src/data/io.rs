@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use net::{Buffer, Deadline, Pipe};
+use net::{Buffer, Deadline, Pipe, Reader, Writer};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// Why bytes could not be moved.
 #[derive(Debug)]
@@ -73,7 +72,7 @@ impl<'d> Wait<'d> {
 /// Reads what has come into `buffer`, which has room, at most `limit` bytes: how many, 0 at the end of the stream.
 pub(crate) async fn fill(
     buffer: &mut Buffer,
-    reader: &mut ReadHalf<'_>,
+    reader: &mut Reader<'_>,
     limit: usize,
     wait: Wait<'_>,
 ) -> Result<usize, Stalled> {
@@ -81,7 +80,7 @@ pub(crate) async fn fill(
 }
 
 /// Reads what has come already; `None` when nothing has.
-pub(crate) async fn fill_now(buffer: &mut Buffer, reader: &mut ReadHalf<'_>) -> Option<Result<usize, Stalled>> {
+pub(crate) async fn fill_now(buffer: &mut Buffer, reader: &mut Reader<'_>) -> Option<Result<usize, Stalled>> {
     poll_fn(|cx| {
         Poll::Ready(match buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx) {
             Poll::Ready(filled) => Some(filled.map_err(Stalled::Broken)),
@@ -93,7 +92,7 @@ pub(crate) async fn fill_now(buffer: &mut Buffer, reader: &mut ReadHalf<'_>) -> 
 
 /// Writes both parts, by one call where the socket takes them.
 pub(crate) async fn write_all(
-    writer: &mut WriteHalf<'_>,
+    writer: &mut Writer<'_>,
     mut first: &[u8],
     mut second: &[u8],
     wait: Wait<'_>,
@@ -115,6 +114,9 @@ pub(crate) async fn write_all(
         let of_first = count.min(first.len());
         first = &first[of_first..];
         second = &second[count - of_first..];
+    }
+    if writer.holds_back() {
+        wait.until_ready(|cx| Pin::new(&mut *writer).poll_flush(cx)).await?;
     }
     Ok(())
 }

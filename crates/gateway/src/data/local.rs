@@ -91,12 +91,14 @@ impl Local {
 
 impl LocalService {
     fn adopt(view: Arc<ServiceView>, known: Option<&Self>, seed: &mut impl FnMut() -> u64) -> Self {
+        // Connections made in another way are not those that are wanted now.
+        let same_way = known.is_some_and(|known| known.view.params.tls == view.params.tls);
         let picker = match known {
             Some(known) => Rc::clone(&known.picker),
             None => Rc::new(RefCell::new(Picker::new(seed()))),
         };
         let endpoint = |endpoint: &EndpointView| {
-            let mut known = known.iter().flat_map(|service| &service.endpoints);
+            let mut known = known.iter().filter(|_| same_way).flat_map(|service| &service.endpoints);
             match known.find(|known| Arc::ptr_eq(&known.state, &endpoint.state)) {
                 Some(known) => Rc::clone(known),
                 None => Rc::new(LocalEndpoint {

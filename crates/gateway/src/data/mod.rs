@@ -21,8 +21,10 @@ mod local;
 mod relay;
 mod reply;
 mod retry;
+mod secure;
 mod side;
 mod tunnel;
 mod upstream;
 
+pub(crate) use self::connection::Peer;
 pub(crate) use self::core::{Message, main};

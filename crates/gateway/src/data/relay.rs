@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use http1::{Chunk, ChunkedDecoder, Framing, write};
-use net::{Buffer, Deadline};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use net::{Buffer, Deadline, Reader, Writer};
 use vocab::ErrorCode;
 
 use super::core::Core;
@@ -22,10 +21,10 @@ const JOIN_BYTES_MAX: usize = 2048;
 /// The two ends of a response, and how long they may pause.
 pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) core: &'r Core,
-    pub(crate) reader: &'r mut ReadHalf<'u>,
+    pub(crate) reader: &'r mut Reader<'u>,
     /// What was read from the endpoint beyond the head.
     pub(crate) buffer: &'r mut Buffer,
-    pub(crate) writer: &'r mut WriteHalf<'c>,
+    pub(crate) writer: &'r mut Writer<'c>,
     pub(crate) deadline: &'r Deadline,
     pub(crate) read_pause: Duration,
     pub(crate) write_pause: Duration,
@@ -93,14 +92,17 @@ impl Relay<'_, '_, '_> {
     }
 
     async fn splice(&mut self, mut rest: u64) -> Result<(), Broken> {
+        let (Some(from), Some(to)) = (self.reader.socket(), self.writer.socket()) else {
+            return self.copy(rest).await;
+        };
         // Out of descriptors, a copy does as well.
         let Ok(mut pipe) = self.core.pipes.take() else { return self.copy(rest).await };
         while rest > 0 {
             let wait = Wait::after(self.deadline, self.read_pause);
-            let count = upstream(&io::fill_pipe(&mut pipe, self.reader.as_ref(), rest, wait).await)? as u64;
+            let count = upstream(&io::fill_pipe(&mut pipe, from, rest, wait).await)? as u64;
             rest -= count;
             let wait = Wait::after(self.deadline, self.write_pause);
-            io::drain_pipe(&mut pipe, self.writer.as_ref(), rest > 0, wait).await.map_err(client)?;
+            io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(client)?;
             self.sent += count;
         }
         Ok(())

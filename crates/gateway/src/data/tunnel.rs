@@ -10,16 +10,15 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use net::{Buffers, Deadline};
+use net::{Buffers, Deadline, Reader, Writer};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// Moves bytes both ways, and tells how many went to the endpoint and to the client. `early` are the bytes that came
 /// with the heads, of the client and of the endpoint.
 pub(crate) async fn run(
     buffers: &Buffers,
-    client: (&mut ReadHalf<'_>, &mut WriteHalf<'_>),
-    upstream: (&mut ReadHalf<'_>, &mut WriteHalf<'_>),
+    client: (&mut Reader<'_>, &mut Writer<'_>),
+    upstream: (&mut Reader<'_>, &mut Writer<'_>),
     early: (&[u8], &[u8]),
     deadline: &Deadline,
     idle: Duration,
@@ -72,21 +71,23 @@ impl<'f, F: Future<Output = io::Result<()>>> Side<'f, F> {
 
 async fn direction(
     buffers: &Buffers,
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
+    from: &mut Reader<'_>,
+    to: &mut Writer<'_>,
     early: &[u8],
     moved: impl Fn(usize),
 ) -> io::Result<()> {
     to.write_all(early).await?;
+    to.flush().await?;
     moved(early.len());
     loop {
-        from.readable().await?;
+        poll_fn(|cx| from.poll_readable(cx)).await?;
         let mut buffer = buffers.take();
         while let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *from), usize::MAX, cx)).await {
             if count? == 0 {
                 return to.shutdown().await;
             }
             to.write_all(buffer.filled()).await?;
+            to.flush().await?;
             moved(buffer.filled().len());
             buffer.clear();
         }

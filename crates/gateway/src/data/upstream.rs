@@ -5,14 +5,14 @@
 //! being used. An endpoint that closes just as a request is sent is met by a free retry, see [`super::retry`].
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use rustix::net::RecvFlags;
-use tokio::io::Interest;
+use net::Stream;
+use net::tls::{ClientTls, ServerName};
 use tokio::net::TcpStream;
 
 use super::io::{Stalled, Wait};
@@ -32,7 +32,7 @@ struct Idle {
 /// A connection that is counted at its endpoint while it is open.
 #[derive(Debug)]
 struct Counted {
-    stream: TcpStream,
+    stream: Stream,
     endpoint: std::sync::Arc<crate::state::EndpointState>,
 }
 
@@ -49,12 +49,24 @@ pub(crate) struct Upstream {
 pub(crate) enum NoConnection {
     /// The endpoint refused or is out of reach.
     Refused(io::Error),
+    /// The endpoint accepted, and then there was no agreement on TLS.
+    Insecure(io::Error),
     /// The endpoint did not accept in time.
     TimedOut,
     /// This machine is out of descriptors, ports or memory: not the endpoint's fault.
     Exhausted(io::Error),
     /// The endpoint has as many connections as it may.
     Full,
+}
+
+impl NoConnection {
+    fn of(stalled: Stalled) -> Self {
+        match stalled {
+            Stalled::TimedOut => Self::TimedOut,
+            Stalled::Broken(error) if is_exhaustion(&error) => Self::Exhausted(error),
+            Stalled::Broken(error) => Self::Refused(error),
+        }
+    }
 }
 
 impl Drop for Counted {
@@ -66,9 +78,9 @@ impl Drop for Counted {
 impl IdleConnections {
     fn take(&self, core: usize, idle_timeout: Duration, now: Instant) -> Option<Counted> {
         let mut idle = self.0.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop() {
+        while let Some(Idle { mut connection, since }) = idle.pop() {
             connection.endpoint.idle.core(core).add(-1);
-            if now.saturating_duration_since(since) < idle_timeout && is_silent(&connection.stream) {
+            if now.saturating_duration_since(since) < idle_timeout && connection.stream.is_silent() {
                 return Some(connection);
             }
         }
@@ -78,8 +90,8 @@ impl IdleConnections {
     /// Closes what has been idle for too long or was closed by the endpoint.
     pub(crate) fn sweep(&self, core: usize, idle_timeout: Duration) {
         let now = Instant::now();
-        self.0.borrow_mut().retain(|idle| {
-            let keep = now.saturating_duration_since(idle.since) < idle_timeout && is_silent(&idle.connection.stream);
+        self.0.borrow_mut().retain_mut(|idle| {
+            let keep = now.saturating_duration_since(idle.since) < idle_timeout && idle.connection.stream.is_silent();
             if !keep {
                 idle.connection.endpoint.idle.core(core).add(-1);
             }
@@ -95,52 +107,53 @@ impl IdleConnections {
     }
 }
 
-/// Whether nothing has come on a connection since its last response. Asks the runtime, and the kernel only if the
-/// runtime is not sure: the last read may have taken exactly what there was.
-fn is_silent(stream: &TcpStream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    if stream.poll_read_ready(&mut cx).is_pending() {
-        return true;
-    }
-    let peeked = stream.try_io(Interest::READABLE, || {
-        let mut byte = [0];
-        Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
-    });
-    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+/// How a connection is to be had.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    /// The pool's bounds.
+    pub(crate) pool: &'a PoolParams,
+    /// TLS, and the name to verify.
+    pub(crate) tls: Option<(&'a ClientTls, &'a ServerName<'static>)>,
+    /// Whether a kept connection will not do.
+    pub(crate) fresh: bool,
 }
 
 impl Upstream {
-    /// A connection to the endpoint: an idle one unless `fresh` is asked for, or a new one. It is `now`.
+    /// A connection to the endpoint: an idle one unless a fresh one is asked for, or a new one. It is `now`.
     pub(crate) async fn to(
         endpoint: &Rc<LocalEndpoint>,
         core: usize,
-        pool: &PoolParams,
-        fresh: bool,
+        how: How<'_>,
         now: Instant,
         wait: Wait<'_>,
     ) -> Result<Self, NoConnection> {
-        if fresh {
+        if how.fresh {
             endpoint.idle.clear(core);
-        } else if let Some(connection) = endpoint.idle.take(core, pool.idle_timeout, now) {
+        } else if let Some(connection) = endpoint.idle.take(core, how.pool.idle_timeout, now) {
             endpoint.state.metrics.reused(core);
             return Ok(Self { connection, reused: true });
         }
-        let opened = Opening::begin(endpoint, pool).ok_or(NoConnection::Full)?;
+        let opened = Opening::begin(endpoint, how.pool).ok_or(NoConnection::Full)?;
         let mut connecting = std::pin::pin!(TcpStream::connect(endpoint.state.address));
-        let stream = match wait.until_ready(|cx| connecting.as_mut().poll(cx)).await {
-            Ok(stream) => stream,
-            Err(Stalled::TimedOut) => return Err(NoConnection::TimedOut),
-            Err(Stalled::Broken(error)) if is_exhaustion(&error) => return Err(NoConnection::Exhausted(error)),
-            Err(Stalled::Broken(error)) => return Err(NoConnection::Refused(error)),
-        };
+        let socket = wait.until_ready(|cx| connecting.as_mut().poll(cx)).await.map_err(NoConnection::of)?;
         // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
-        let _slower = stream.set_nodelay(true);
+        let _slower = socket.set_nodelay(true);
+        let stream = match how.tls {
+            None => Stream::Bare(socket),
+            Some((tls, name)) => {
+                let secured = super::secure::connect(tls, name.clone(), socket, wait).await;
+                secured.map_err(|stalled| match NoConnection::of(stalled) {
+                    NoConnection::Refused(error) => NoConnection::Insecure(error),
+                    other => other,
+                })?
+            }
+        };
         endpoint.state.metrics.connected(core);
         Ok(Self { connection: opened.complete(stream), reused: false })
     }
 
     /// The socket.
-    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+    pub(crate) fn stream_mut(&mut self) -> &mut Stream {
         &mut self.connection.stream
     }
 
@@ -167,7 +180,7 @@ impl Opening {
         None
     }
 
-    fn complete(mut self, stream: TcpStream) -> Counted {
+    fn complete(mut self, stream: Stream) -> Counted {
         let endpoint = self.0.take().expect("completed once");
         Counted { stream, endpoint }
     }

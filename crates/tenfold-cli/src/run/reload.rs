@@ -73,7 +73,7 @@ impl Reloader<'_> {
         if loaded.admin != self.running.admin {
             tracing::warn!("the admin listener changes at the next start");
         }
-        self.watch.follow(&loaded.files);
+        self.watch.follow(&loaded.files, &loaded.named);
         self.running = loaded;
         Ok(())
     }

@@ -24,19 +24,20 @@ pub(super) struct FileWatch {
 }
 
 impl FileWatch {
-    /// Watches these files, as they are now.
-    pub(super) fn new(files: &[PathBuf]) -> Self {
+    /// Watches the files of a configuration, and those that it names, as they are now.
+    pub(super) fn new(files: &[PathBuf], named: &[PathBuf]) -> Self {
         let mut watch = Self { paths: BTreeSet::new(), known: Vec::new() };
-        watch.follow(files);
+        watch.follow(files, named);
         watch
     }
 
     /// Watches these files from now on.
-    pub(super) fn follow(&mut self, files: &[PathBuf]) {
+    pub(super) fn follow(&mut self, files: &[PathBuf], named: &[PathBuf]) {
         // Of the main file's folder only the file matters: others write there, logs for example.
         let folders = files.iter().skip(1).filter_map(|file| file.parent());
         let folders = folders.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        self.paths = files.iter().map(PathBuf::as_path).chain(folders).map(Path::to_owned).collect();
+        let paths = files.iter().chain(named).map(PathBuf::as_path).chain(folders);
+        self.paths = paths.map(Path::to_owned).collect();
         self.note();
     }
 

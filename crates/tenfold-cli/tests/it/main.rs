@@ -10,3 +10,4 @@ mod limits;
 mod retries;
 mod sample;
 mod site;
+mod tls;

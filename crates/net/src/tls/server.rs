@@ -1,0 +1,137 @@
+//! TLS as a listener offers it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::stream::Stream;
+
+use super::{Authorities, Certificate, HTTP2, HTTP11, MinVersion};
+
+/// What a listener offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerTlsParams {
+    /// Certificates; the first is for clients that name no host, or one that no certificate is for. At least one.
+    pub certificates: Vec<Certificate>,
+    /// Oldest version spoken.
+    pub min_version: MinVersion,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: Option<ClientAuth>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+}
+
+/// Certificates of clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientAuth {
+    /// Who may have issued them.
+    pub authorities: Authorities,
+    /// Whether a client without one is refused.
+    pub required: bool,
+}
+
+/// A listener's TLS, ready to be used. Whoever clones it shares it.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    params: Arc<ServerTlsParams>,
+    config: Arc<ServerConfig>,
+}
+
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.params == other.params
+    }
+}
+
+impl ServerTls {
+    /// Makes it ready.
+    ///
+    /// # Errors
+    /// When the authorities for clients cannot be used; as text for people.
+    pub fn new(params: ServerTlsParams) -> Result<Self, String> {
+        let provider = super::provider();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(params.min_version.versions())
+            .map_err(|error| error.to_string())?;
+        let builder = match &params.client_auth {
+            None => builder.with_no_client_auth(),
+            Some(auth) => {
+                let store = Arc::clone(&auth.authorities.store);
+                let verifier = WebPkiClientVerifier::builder_with_provider(store, provider);
+                let verifier = if auth.required { verifier } else { verifier.allow_unauthenticated() };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&params.certificates)));
+        // Tickets let any core resume a session, and cost no memory here.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+        let http2: &[&[u8]] = if params.http2 { &[HTTP2, HTTP11] } else { &[HTTP11] };
+        config.alpn_protocols = http2.iter().map(|name| name.to_vec()).collect();
+        Ok(Self { params: Arc::new(params), config: Arc::new(config) })
+    }
+
+    /// What it was made from.
+    pub fn params(&self) -> &ServerTlsParams {
+        &self.params
+    }
+
+    /// Does the handshake with a client. How long it may take is for the caller to say.
+    ///
+    /// # Errors
+    /// When the two do not agree, or the connection broke.
+    pub async fn accept(&self, socket: TcpStream) -> std::io::Result<Stream> {
+        let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await?;
+        Ok(Stream::tls(stream.into()))
+    }
+}
+
+/// Certificates by the host that a client names.
+#[derive(Debug)]
+struct ByName {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    default: Vec<Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(certificates: &[Certificate]) -> Self {
+        let mut by_name = Self { exact: HashMap::new(), wildcard: HashMap::new(), default: Vec::new() };
+        for certificate in certificates {
+            for name in certificate.names() {
+                let (table, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut by_name.wildcard, parent),
+                    None => (&mut by_name.exact, name.as_str()),
+                };
+                table.entry(name.to_owned()).or_default().push(Arc::clone(certificate.key()));
+            }
+        }
+        // Beside the first, certificates for the same names with another kind of key serve clients that need it.
+        let first = certificates.first();
+        let like_first = certificates.iter().filter(|other| first.is_some_and(|first| other.names() == first.names()));
+        by_name.default.extend(like_first.map(|certificate| Arc::clone(certificate.key())));
+        by_name
+    }
+
+    fn of_host(&self, host: &str) -> &[Arc<CertifiedKey>] {
+        // Host names in a handshake are lower case after rustls has read them.
+        let parent = || host.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(host).or_else(parent).unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = match hello.server_name() {
+            Some(host) => self.of_host(&host.to_ascii_lowercase()),
+            None => &self.default,
+        };
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        keys.iter().find(fits).or_else(|| keys.first()).cloned()
+    }
+}
