@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use admin::AdminParams;
-use gateway::params::{GatewayParams, ListenerParams, ParamsError, RouteParams};
+use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
 use telemetry::{LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
@@ -221,9 +221,11 @@ fn admin(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Sink) -> Opt
 }
 
 fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Sink) -> Option<ListenerParams> {
+    let http2 = raw.http2.value.value();
+    let http2 = http2.map(|http2| Http2Params { streams_max: positive(http2.streams_max.value.0) });
     let tls = match &raw.tls {
         None => None,
-        Some(field) => Some(tls::server(name.as_str(), &field.value, files, sink)?),
+        Some(field) => Some(tls::server(name.as_str(), (&field.value, http2.is_some()), files, sink)?),
     };
     let addresses: Vec<_> = raw.listen.as_ref()?.value.0.iter().map(|field| field.value.0).collect();
     if addresses.is_empty() {
@@ -244,6 +246,7 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
         write_timeout: raw.write_timeout.value.0,
         idle_timeout: raw.idle_timeout.value.0,
         tls,
+        http2,
         handshake_timeout: raw.handshake_timeout.value.0,
         trusted_proxies: raw.trusted_proxies.value.0.iter().map(|field| field.value.0).collect(),
     })

@@ -117,10 +117,21 @@ table! {
         idle_timeout: Limit = "75s";
         /// TLS. By default none.
         tls: RawListenerTls = optional;
+        /// HTTP/2: by agreement under TLS, and else with clients that begin with it.
+        http2: Or<Off, RawHttp2> = {};
         /// Time for a TLS handshake, from the connection on.
         handshake_timeout: Limit = "10s";
         /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
         trusted_proxies: List<Network> = [];
+    }
+}
+
+table! {
+    /// HTTP/2 with clients.
+    "`http2` of `[listener.NAME]`"
+    struct RawHttp2 {
+        /// Most requests at once on a connection.
+        streams_max: Int<1, 1000> = 128;
     }
 }
 
@@ -180,6 +191,8 @@ table! {
         body_timeout: Limit = "30s";
         /// Longest time without progress while the endpoint does not read the request.
         write_timeout: Limit = "30s";
+        /// What the endpoints speak: `http1`, or `http2` as gRPC needs it. With TLS it is agreed on by ALPN.
+        protocol: ProtocolWord = "http1";
         /// TLS to the endpoints; `{}` is enough where the machine's authorities know their certificates. By default none.
         tls: RawServiceTls = optional;
         /// Connections to endpoints.
@@ -188,6 +201,14 @@ table! {
         head_bytes_max: HeadBytes = "32KiB";
         /// Whether the request's `Host` is passed on; otherwise it is the endpoint's address as written.
         keep_host: Switch = true;
+    }
+}
+
+choice! {
+    /// Protocols of endpoints.
+    enum ProtocolWord {
+        Http1 = "http1" also "http", "http/1.1", "http1.1", "http_1_1";
+        Http2 = "http2" also "h2", "h2c", "http/2", "grpc", "http_2";
     }
 }
 

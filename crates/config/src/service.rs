@@ -9,7 +9,8 @@ use balance::Algorithm;
 use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams};
 use breaker::{BackoffParams, BudgetParams};
 use gateway::params::{
-    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, RetryOn, RetryParams, ServiceParams, StickyParams,
+    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryOn, RetryParams, ServiceParams,
+    StickyParams,
 };
 use vocab::{Name, units};
 
@@ -18,7 +19,7 @@ use crate::entry::{Endpoint, HashBy};
 use crate::grammar::Field;
 use crate::http::{RetryCause, Statuses};
 use crate::quantity::Time;
-use crate::raw::{BalanceWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService};
+use crate::raw::{BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService};
 use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
 
@@ -60,9 +61,13 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         let ttl = sticky.value.ttl.as_ref().map(|ttl| ttl.value.0);
         Some(StickyParams { cookie: sticky.value.cookie.as_ref()?.value.0.clone(), ttl })
     });
+    let protocol = match raw.protocol.value {
+        ProtocolWord::Http1 => Protocol::Http1,
+        ProtocolWord::Http2 => Protocol::Http2,
+    };
     let tls = match &raw.tls {
         None => None,
-        Some(field) => Some(tls::client(&key, &field.value, files, sink)?),
+        Some(field) => Some(tls::client(&key, (&field.value, protocol), files, sink)?),
     };
     if endpoints.is_empty() {
         return None;
@@ -90,6 +95,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         response_timeout: raw.response_timeout.value.0,
         body_timeout: raw.body_timeout.value.0,
         write_timeout: raw.write_timeout.value.0,
+        protocol,
         tls,
         pool: pool(&raw.pool.value),
         head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use gateway::params::Protocol;
 use net::tls::{
-    Authorities, Certificate, CertificateError, ClientAuth, ClientTls, ClientTlsParams, HTTP11, MinVersion, Problem,
-    ServerName, ServerTls, ServerTlsParams, Trust,
+    Authorities, Certificate, CertificateError, ClientAuth, ClientTls, ClientTlsParams, HTTP2, HTTP11, MinVersion,
+    Problem, ServerName, ServerTls, ServerTlsParams, Trust,
 };
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -151,7 +152,12 @@ fn unusable(place: Place, key: &str, error: &CertificateError) -> Diagnostic {
 }
 
 /// A listener's TLS; `None` when something is wrong with it, which has been reported.
-pub(crate) fn server(name: &str, raw: &RawListenerTls, files: &mut Files<'_>, sink: &mut Sink) -> Option<ServerTls> {
+pub(crate) fn server(
+    name: &str,
+    (raw, http2): (&RawListenerTls, bool),
+    files: &mut Files<'_>,
+    sink: &mut Sink,
+) -> Option<ServerTls> {
     let key = format!("listener.{name}.tls");
     let mut certificates = Vec::new();
     let mut failed = false;
@@ -189,12 +195,17 @@ pub(crate) fn server(name: &str, raw: &RawListenerTls, files: &mut Files<'_>, si
         return None;
     }
     let min_version = raw.min_version.value.into();
-    let made = ServerTls::new(ServerTlsParams { certificates, min_version, client_auth, http2: false });
+    let made = ServerTls::new(ServerTlsParams { certificates, min_version, client_auth, http2 });
     made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()
 }
 
 /// TLS to a service's endpoints; `None` when something is wrong with it, which has been reported.
-pub(crate) fn client(key: &str, raw: &RawServiceTls, files: &mut Files<'_>, sink: &mut Sink) -> Option<ClientTls> {
+pub(crate) fn client(
+    key: &str,
+    (raw, protocol): (&RawServiceTls, Protocol),
+    files: &mut Files<'_>,
+    sink: &mut Sink,
+) -> Option<ClientTls> {
     let key = format!("{key}.tls");
     let certificate = match pair(&key, raw.place, (&raw.certificate, &raw.key), &raw.failed, sink) {
         None => None,
@@ -224,7 +235,8 @@ pub(crate) fn client(key: &str, raw: &RawServiceTls, files: &mut Files<'_>, sink
         },
     };
     let min_version = raw.min_version.value.into();
-    let made = ClientTls::new(ClientTlsParams { trust, server_name, certificate, min_version, protocol: HTTP11 });
+    let protocol = if protocol == Protocol::Http2 { HTTP2 } else { HTTP11 };
+    let made = ClientTls::new(ClientTlsParams { trust, server_name, certificate, min_version, protocol });
     made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()
 }
 

@@ -50,6 +50,8 @@ pub struct ListenerParams {
     pub trusted_proxies: Vec<IpNet>,
     /// TLS, if connections are under it.
     pub tls: Option<ServerTls>,
+    /// HTTP/2, if it is spoken: by agreement under TLS, and else with clients that begin with it.
+    pub http2: Option<Http2Params>,
     /// Time for a TLS handshake, from the connection on.
     pub handshake_timeout: Duration,
 }
@@ -116,10 +118,29 @@ pub struct ServiceParams {
     pub pool: PoolParams,
     /// Largest response head in bytes.
     pub head_bytes_max: NonZeroU32,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
     /// TLS to the endpoints, if wanted.
     pub tls: Option<ClientTls>,
     /// Whether the request's `Host` is passed on (`true`) or replaced by the endpoint's address as written.
     pub keep_host: bool,
+}
+
+/// What endpoints speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, without asking: what gRPC needs.
+    Http2,
+}
+
+/// HTTP/2 with clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Params {
+    /// Most requests at once on a connection.
+    pub streams_max: NonZeroU32,
 }
 
 /// One entry of `endpoints`.

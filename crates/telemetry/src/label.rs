@@ -143,6 +143,8 @@ label_enum! {
         ResourceLimit => "resource_limit",
         /// There was no TLS handshake, or it failed.
         TlsFailed => "tls_failed",
+        /// A client of HTTP/2 reset streams faster than anybody changes their mind. Its connection was cut.
+        Http2Resets => "http2_resets",
         /// The TLS handshake took too long.
         TlsTimeout => "tls_timeout",
     }

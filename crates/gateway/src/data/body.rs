@@ -8,19 +8,22 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
 
-use http1::{Chunk, ChunkedDecoder, Framing, write};
-use net::{Buffer, Deadline, Pipe, Reader, Writer};
+use http1::{Framing, write};
+use net::{Buffer, Deadline, Pipe, Writer};
 use tokio::net::TcpStream;
 use vocab::ErrorCode;
 
 use super::core::Core;
+use super::decode::Decoder;
+use super::ends::{ClientSource, EndpointSink};
+use super::http2::flow::{Came, Outflow};
 use super::io::{self, Stalled, Wait};
 use super::relay::SPLICE_BYTES_MIN;
 
 /// A request's body.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    state: State,
+    decoder: Decoder,
     /// Bytes of the connection's buffer, head included, that are done with.
     at: usize,
     /// What was read beyond that buffer, and how much of it is done with.
@@ -30,18 +33,13 @@ pub(crate) struct RequestBody {
     /// Trailers of a chunked body, as lines, once it is complete.
     trailers: Vec<u8>,
     chunked: bool,
+    /// Whether there is none, which the head tells.
+    pub(crate) absent: bool,
     /// Bytes of data so far.
     pub(crate) received: u64,
     bytes_max: Option<u64>,
     /// Whether the client waits for `100 Continue`.
     waits: bool,
-}
-
-#[derive(Debug)]
-enum State {
-    Complete,
-    Length(u64),
-    Chunked(Box<ChunkedDecoder>),
 }
 
 /// What is kept to be sent again.
@@ -57,6 +55,16 @@ enum Replay {
 enum Piece {
     Early(Range<usize>),
     Extra(Range<usize>),
+}
+
+impl Piece {
+    fn of<'p>(self, early: &'p [u8], extra: Option<&'p Buffer>) -> &'p [u8] {
+        match (self, extra) {
+            (Self::Early(range), _) => &early[range],
+            (Self::Extra(range), Some(extra)) => &extra.filled()[range],
+            (Self::Extra(_), None) => &[],
+        }
+    }
 }
 
 /// Why the body did not go out.
@@ -88,16 +96,13 @@ pub(crate) struct Pump<'d> {
 }
 
 impl RequestBody {
-    /// The body after a head of `head_len` bytes, of which nothing is kept yet.
-    pub(crate) fn new(request: &http1::Request, head_len: usize, bytes_max: Option<u64>) -> Self {
-        let state = match request.framing {
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Chunked(Box::default()),
-            Framing::Empty | Framing::UntilClose => State::Complete,
-        };
+    /// The body after a head of `head_len` bytes, of which nothing is kept yet. `on_stream` tells that it comes in frames
+    /// of its own.
+    pub(crate) fn new(request: &http1::Request, head_len: usize, bytes_max: Option<u64>, on_stream: bool) -> Self {
         Self {
-            chunked: matches!(state, State::Chunked(_)),
-            state,
+            chunked: request.framing == Framing::Chunked,
+            absent: request.framing == Framing::Empty,
+            decoder: Decoder::new(request.framing, on_stream),
             at: head_len,
             extra: None,
             extra_used: 0,
@@ -118,7 +123,7 @@ impl RequestBody {
 
     /// Whether all of it has come.
     pub(crate) fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete)
+        self.decoder.is_complete()
     }
 
     /// Whether it can be sent from the beginning again.
@@ -135,12 +140,57 @@ impl RequestBody {
         }
     }
 
-    /// Sends `out`, which holds the head, and then the body from its beginning. Dropped half-way, it may be called again
-    /// as long as the body is replayable.
+    /// Sends `out`, which holds the head unless that has gone, and then the body from its beginning. Dropped half-way, it
+    /// may be called again as long as the body is replayable.
     pub(crate) async fn pump(
         &mut self,
         with: Pump<'_>,
-        reader: &mut Reader<'_>,
+        source: &mut ClientSource<'_>,
+        sink: &mut EndpointSink<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PumpError> {
+        match sink {
+            EndpointSink::Wire(writer) => self.pump_wire(with, source, writer, out).await,
+            EndpointSink::Stream(flow) => self.pump_stream(with, source, flow).await,
+        }
+    }
+
+    async fn pump_stream(
+        &mut self,
+        with: Pump<'_>,
+        source: &mut ClientSource<'_>,
+        flow: &mut Outflow,
+    ) -> Result<(), PumpError> {
+        let wait = Wait::after(with.deadline, with.write);
+        if self.absent {
+            return Ok(());
+        }
+        if let Replay::Kept(kept, _) = &self.replay
+            && !kept.is_empty()
+        {
+            let ends = self.is_complete() && self.trailers.is_empty();
+            flow.send(kept, ends, Some(wait)).await.map_err(upstream)?;
+            if ends {
+                return Ok(());
+            }
+        }
+        while let Some(piece) = self.next(with, source).await? {
+            let data = piece.of(with.early, self.extra.as_ref());
+            self.replay.keep(data);
+            with.replayable.set(self.is_replayable());
+            let ends = self.is_complete() && self.trailers.is_empty();
+            flow.send(data, ends, Some(wait)).await.map_err(upstream)?;
+            if ends {
+                return Ok(());
+            }
+        }
+        flow.finish(&self.trailers).await.map_err(upstream)
+    }
+
+    async fn pump_wire(
+        &mut self,
+        with: Pump<'_>,
+        source: &mut ClientSource<'_>,
         writer: &mut Writer<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), PumpError> {
@@ -162,21 +212,18 @@ impl RequestBody {
             }
             // Out of descriptors for a pipe, a copy does as well.
             if let Some(rest) = self.spliceable(early)
+                && let ClientSource::Wire(reader) = source
                 && let (Some(from), Some(to)) = (reader.socket(), writer.socket())
                 && let Ok(pipe) = with.core.pipes.take()
             {
                 with.replayable.set(false);
                 return self.splice(with, pipe, rest, (from, to)).await;
             }
-            let Some(piece) = self.next(with, reader).await? else {
+            let Some(piece) = self.next(with, source).await? else {
                 framer.close(out, &self.trailers);
                 return io::write_all(writer, out, &[], wait).await.map_err(upstream);
             };
-            let data = match (piece, &self.extra) {
-                (Piece::Early(range), _) => &early[range],
-                (Piece::Extra(range), Some(extra)) => &extra.filled()[range],
-                (Piece::Extra(_), None) => &[],
-            };
+            let data = piece.of(early, self.extra.as_ref());
             self.replay.keep(data);
             with.replayable.set(self.is_replayable());
             framer.open(out, data.len());
@@ -195,7 +242,7 @@ impl RequestBody {
     }
 
     /// Takes the next piece of data, reading it if need be; `None` at the end.
-    async fn next(&mut self, with: Pump<'_>, reader: &mut Reader<'_>) -> Result<Option<Piece>, PumpError> {
+    async fn next(&mut self, with: Pump<'_>, source: &mut ClientSource<'_>) -> Result<Option<Piece>, PumpError> {
         let early = with.early;
         loop {
             if self.is_complete() {
@@ -203,7 +250,7 @@ impl RequestBody {
             }
             let from_early = self.at < early.len();
             if self.input(early).is_empty() {
-                self.read(with, reader).await?;
+                self.read(with, source).await?;
                 continue;
             }
             let base = if from_early { self.at } else { self.extra_used };
@@ -227,52 +274,39 @@ impl RequestBody {
 
     /// Looks at the input: where data stands in it, and how much of it is done with.
     fn take(&mut self, early: &[u8]) -> Result<(Range<usize>, usize), PumpError> {
-        let input_len = self.input(early).len();
-        match &mut self.state {
-            State::Complete => Ok((0..0, 0)),
-            State::Length(rest) => {
-                let len = usize::try_from(*rest).map_or(input_len, |rest| rest.min(input_len));
-                *rest -= len as u64;
-                if *rest == 0 {
-                    self.state = State::Complete;
-                }
-                Ok((0..len, len))
-            }
-            State::Chunked(decoder) => {
-                let input = match &self.extra {
-                    _ if self.at < early.len() => &early[self.at..],
-                    Some(extra) => &extra.filled()[self.extra_used..],
-                    None => &[],
-                };
-                let malformed = |error: http1::Error| PumpError::Client(ErrorCode::BadRequest, error.reason());
-                match decoder.decode(input).map_err(malformed)? {
-                    Chunk::Data { start, end } => Ok((start..end, end)),
-                    Chunk::More => Ok((0..0, input_len)),
-                    Chunk::End { end } => {
-                        self.trailers = decoder.trailers().map_err(malformed)?;
-                        self.state = State::Complete;
-                        Ok((0..0, end))
-                    }
-                }
-            }
-        }
+        let input = match &self.extra {
+            _ if self.at < early.len() => &early[self.at..],
+            Some(extra) => &extra.filled()[self.extra_used..],
+            None => &[],
+        };
+        let taken = self.decoder.take(input, &mut self.trailers);
+        taken.map_err(|error| PumpError::Client(ErrorCode::BadRequest, error.reason()))
     }
 
     /// Reads from the client. All input is done with.
-    async fn read(&mut self, with: Pump<'_>, reader: &mut Reader<'_>) -> Result<(), PumpError> {
+    async fn read(&mut self, with: Pump<'_>, source: &mut ClientSource<'_>) -> Result<(), PumpError> {
         let extra = self.extra.get_or_insert_with(|| with.core.bodies.take());
         extra.clear();
         self.extra_used = 0;
         // Where the length is known, bytes of the next request stay in the socket.
-        let limit = match self.state {
-            State::Length(rest) => usize::try_from(rest).unwrap_or(usize::MAX),
+        let limit = match self.decoder {
+            Decoder::Length(rest) => usize::try_from(rest).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
         let pause = if self.waits { with.read + with.permission } else { with.read };
-        match io::fill(extra, reader, limit, Wait::after(with.deadline, pause)).await {
-            Ok(0) | Err(Stalled::Broken(_)) => Err(PumpError::Gone),
-            Ok(_) => {
+        let wait = Wait::after(with.deadline, pause);
+        let came = match source {
+            ClientSource::Wire(reader) => io::fill(extra, reader, limit, wait).await.map(Came::Data),
+            ClientSource::Stream(flow) => flow.fill(extra, wait).await,
+        };
+        match came {
+            Ok(Came::Data(0)) | Err(Stalled::Broken(_)) => Err(PumpError::Gone),
+            Ok(Came::Data(_)) => {
                 self.waits = false;
+                Ok(())
+            }
+            Ok(Came::End(trailers)) => {
+                (self.trailers, self.decoder) = (trailers, Decoder::Complete);
                 Ok(())
             }
             Err(Stalled::TimedOut) => Err(timed_out()),
@@ -281,8 +315,8 @@ impl RequestBody {
 
     /// Bytes left of a body that is long enough to be moved without being looked at.
     fn spliceable(&self, early: &[u8]) -> Option<u64> {
-        match (&self.state, &self.replay) {
-            (&State::Length(rest), Replay::Lost | Replay::Kept(_, 0)) => {
+        match (&self.decoder, &self.replay) {
+            (&Decoder::Length(rest), Replay::Lost | Replay::Kept(_, 0)) => {
                 (rest >= SPLICE_BYTES_MIN && self.input(early).is_empty()).then_some(rest)
             }
             _ => None,
@@ -309,7 +343,7 @@ impl RequestBody {
             self.received += count;
             let wait = Wait::after(with.deadline, with.write);
             io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(upstream)?;
-            self.state = if rest == 0 { State::Complete } else { State::Length(rest) };
+            self.decoder = if rest == 0 { Decoder::Complete } else { Decoder::Length(rest) };
         }
         Ok(())
     }

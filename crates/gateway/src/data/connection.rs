@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use net::{Buffer, Expired, Reader, Stream, Writer};
+use net::{Buffer, Deadline, Expired, Stream};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::core::{Accepted, ConnectionState, Core, Entry};
+use super::ends::{ClientSink, ClientSource};
 use super::exchange;
+use super::http2;
 use super::secure;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer. Closing at once
@@ -37,6 +39,8 @@ pub(crate) enum Next {
     Linger,
     /// It is closed in the middle of something, and must not look like an end in order.
     Cut,
+    /// It has begun with HTTP/2's preface.
+    Http2,
 }
 
 /// Who is at the other end of a connection, and where it came in.
@@ -50,15 +54,19 @@ pub(crate) struct Peer {
     pub(crate) tls: bool,
 }
 
-/// A connection that is not idle.
+/// A connection that is not idle, or one of its streams.
 pub(crate) struct Link<'s> {
     pub(crate) core: &'s Rc<Core>,
     pub(crate) state: &'s ConnectionState,
-    pub(crate) reader: Reader<'s>,
-    pub(crate) writer: Writer<'s>,
+    pub(crate) source: ClientSource<'s>,
+    pub(crate) sink: ClientSink<'s>,
+    /// When the client is out of time.
+    pub(crate) deadline: &'s Deadline,
     /// What was read and belongs to no finished request.
     pub(crate) buffer: Buffer,
     pub(crate) peer: Peer,
+    /// Whether nothing was served on it yet, so that it may turn out to speak HTTP/2.
+    pub(crate) fresh: bool,
 }
 
 /// Serves a connection until it ends.
@@ -76,19 +84,23 @@ pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Ac
         None => Some(Stream::Bare(socket)),
         Some(tls) => secure::accept(&core, &state, &tls, socket).await,
     };
-    if let Some(stream) = stream {
-        requests(&core, &state, stream, peer).await;
+    match stream {
+        Some(stream) if stream.speaks_http2() => http2::serve::run(&core, &state, stream, Vec::new(), peer).await,
+        Some(stream) => requests(&core, &state, stream, peer).await,
+        None => {}
     }
     // Held to the end: the connection counts until its socket is closed.
     drop((place, load));
 }
 
 /// Serves the requests of a connection.
-async fn requests(core: &Rc<Core>, state: &ConnectionState, mut stream: Stream, peer: Peer) {
+async fn requests(core: &Rc<Core>, state: &Rc<ConnectionState>, mut stream: Stream, peer: Peer) {
+    let (mut early, mut fresh) = (Vec::new(), true);
     while wait_for_request(core, state, &stream).await {
         // The memory of a request lives as long as this future, so an idle connection does not have it.
-        match Box::pin(busy(core, state, &mut stream, peer)).await {
+        match Box::pin(busy(core, state, &mut stream, peer, (&mut fresh, &mut early))).await {
             Next::KeepAlive => {}
+            Next::Http2 => return Box::pin(http2::serve::run(core, state, stream, early, peer)).await,
             Next::Linger => {
                 linger(core, state, &mut stream).await;
                 return;
@@ -129,17 +141,29 @@ async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &Stream)
     matches!(waited, Ok(Ok(())))
 }
 
-/// Serves requests until the connection is idle or ends.
-async fn busy(core: &Rc<Core>, state: &ConnectionState, stream: &mut Stream, peer: Peer) -> Next {
+/// Serves requests until the connection is idle or ends. What belongs to HTTP/2 is left in `early`.
+async fn busy(
+    core: &Rc<Core>,
+    state: &ConnectionState,
+    stream: &mut Stream,
+    peer: Peer,
+    (fresh, early): (&mut bool, &mut Vec<u8>),
+) -> Next {
     let (reader, writer) = stream.split();
-    let mut link = Link { core, state, reader, writer, buffer: core.heads.take(), peer };
+    let (source, sink) = (ClientSource::Wire(reader), ClientSink::Wire(writer));
+    let buffer = core.heads.take();
+    let mut link = Link { core, state, source, sink, deadline: &state.deadline, buffer, peer, fresh: *fresh };
     let mut scratch = core.take_scratch();
     let mut next = Next::KeepAlive;
     while next == Next::KeepAlive {
         next = exchange::run(&mut link, &mut scratch).await;
+        *fresh = link.fresh;
         if link.buffer.is_empty() {
             break;
         }
+    }
+    if next == Next::Http2 {
+        early.extend_from_slice(link.buffer.filled());
     }
     core.keep_scratch(scratch);
     next

@@ -8,16 +8,19 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http1::{Framing, HeadScan, Limits, Request, Response, Version};
-use net::{Buffer, Deadline, Reader, Writer};
+use net::{Buffer, Deadline, Reader};
 use telemetry::FailureKind;
 use vocab::ErrorCode;
 
 use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
+use super::ends::{ClientSink, EndpointSink, EndpointSource};
 use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
 use super::head::{self, Inbound};
-use super::io::{self, Wait};
+use super::http2::flow::Answer;
+use super::http2::pool;
+use super::io::Wait;
 use super::relay::{Broken, Relay};
 use super::retry::{Retries, Verdict};
 use super::side::Side;
@@ -35,6 +38,8 @@ pub(crate) enum Ended {
         code: ErrorCode,
         /// Whether anything of a response had come.
         any: bool,
+        /// Whether the endpoint may have looked at the request.
+        seen: bool,
     },
     /// The response has gone to the client.
     Answered {
@@ -52,6 +57,8 @@ pub(crate) enum Ended {
 /// Why no head of a response was read.
 enum NoHead {
     Closed,
+    /// The endpoint says that it has not looked at the request.
+    Unseen,
     TimedOut,
     Invalid,
     Client(PumpError),
@@ -66,9 +73,9 @@ struct Conversation<'c, 'u, 's> {
     response: &'c mut Response,
     out: &'c mut Vec<u8>,
     deadline: &'c Deadline,
-    reader: &'c mut Reader<'u>,
+    source: &'c mut EndpointSource<'u>,
     buffer: &'c mut Buffer,
-    client: &'c mut Writer<'s>,
+    client: &'c mut ClientSink<'s>,
     account: &'c mut Account,
     /// When the request had gone out.
     sent: Instant,
@@ -86,7 +93,7 @@ pub(crate) async fn run(
     parts: &mut Parts<'_, '_>,
     attempt: &mut Attempt<'_>,
     retries: &mut Retries<'_>,
-    (reader, buffer, writer): (&mut Reader<'_>, &mut Buffer, &mut Writer<'_>),
+    (source, buffer, sink): (&mut EndpointSource<'_>, &mut Buffer, &mut EndpointSink<'_>),
 ) -> Ended {
     let params = &with.call.service.view.params;
     let Parts { link, scratch, body, account } = parts;
@@ -95,12 +102,12 @@ pub(crate) async fn run(
         core: with.core,
         early: link.buffer.filled(),
         replayable: &replayable,
-        deadline: &link.state.deadline,
+        deadline: link.deadline,
         read: with.call.listener.params.body_timeout,
         write: params.write_timeout,
         permission: params.response_timeout,
     };
-    let pump = pin!(body.pump(pump, &mut link.reader, writer, &mut scratch.to_upstream));
+    let pump = pin!(body.pump(pump, &mut link.source, sink, &mut scratch.to_upstream));
     let mut side = Side::new(pump);
     let mut conversation = Conversation {
         with,
@@ -108,9 +115,9 @@ pub(crate) async fn run(
         response: &mut scratch.response,
         out: &mut scratch.to_client,
         deadline: &scratch.deadline,
-        reader,
+        source,
         buffer,
-        client: &mut link.writer,
+        client: &mut link.sink,
         account,
         sent: with.begun,
         any: false,
@@ -146,7 +153,7 @@ impl Conversation<'_, '_, '_> {
             if self.request.version == Version::Http11 {
                 head::write_interim(self.out, self.response, head);
                 let wait = Wait::after(self.deadline, self.with.call.listener.params.write_timeout);
-                let written = side.beside(io::write_all(self.client, self.out, &[], wait)).await;
+                let written = side.beside(self.client.interim(self.out, wait)).await;
                 written.map_err(|_| NoHead::Gone)?;
                 self.account.head_sent += self.out.len() as u64;
             }
@@ -174,7 +181,14 @@ impl Conversation<'_, '_, '_> {
             if let Some(error) = side.take_client_error() {
                 return Poll::Ready(Err(NoHead::Client(error)));
             }
-            if let Poll::Ready(result) = poll_head(&mut scan, self.reader, self.buffer, &limits, cx) {
+            if self.client.is_gone(cx) {
+                return Poll::Ready(Err(NoHead::Gone));
+            }
+            let head = match self.source {
+                EndpointSource::Wire(reader) => poll_head(&mut scan, reader, self.buffer, &limits, cx),
+                EndpointSource::Stream(answer) => poll_answer(answer, self.out, self.buffer, &limits, cx),
+            };
+            if let Poll::Ready(result) = head {
                 return Poll::Ready(result);
             }
             if !std::mem::replace(&mut armed, true) {
@@ -190,8 +204,12 @@ impl Conversation<'_, '_, '_> {
     }
 
     fn without_head(&self, error: &NoHead) -> Ended {
-        let failed = |kind, code| Ended::Failed { kind, code, any: self.any };
+        let failed = |kind, code| Ended::Failed { kind, code, any: self.any, seen: true };
         match error {
+            NoHead::Unseen => {
+                let (kind, code) = (FailureKind::Closed, ErrorCode::UpstreamClosed);
+                Ended::Failed { kind, code, any: self.any, seen: false }
+            }
             NoHead::Closed => failed(FailureKind::Closed, ErrorCode::UpstreamClosed),
             NoHead::TimedOut => failed(FailureKind::Timeout, ErrorCode::UpstreamTimeout),
             NoHead::Invalid => failed(FailureKind::Invalid, ErrorCode::UpstreamInvalid),
@@ -240,15 +258,15 @@ impl Conversation<'_, '_, '_> {
         self.account.head_sent += self.out.len() as u64;
         let mut relay = Relay {
             core: self.with.core,
-            reader: self.reader,
+            source: self.source,
             buffer: self.buffer,
-            writer: self.client,
+            sink: self.client,
             deadline: self.deadline,
             read_pause: self.with.call.service.view.params.body_timeout,
             write_pause: self.with.call.listener.params.write_timeout,
             sent: 0,
         };
-        let relayed = side.beside(relay.run(self.out, framing, chunked)).await;
+        let relayed = side.beside(relay.run(self.out, framing, chunked, switched)).await;
         self.account.body_sent += relay.sent;
         match relayed {
             Ok(()) if switched => Ended::Switched,
@@ -264,13 +282,28 @@ impl Conversation<'_, '_, '_> {
     fn broken(&mut self, broken: &Broken, bare: bool) -> Ended {
         if let Broken::Upstream(code) = broken {
             self.account.error = Some(*code);
-            if bare {
-                // An orderly end would pass for the body's.
-                self.client.end_abruptly();
-            }
+            self.client.cut(bare);
         }
         Ended::Tried(Tried::Done(Outcome::Broken))
     }
+}
+
+/// Awaits the head of an answer on a stream, and puts it into the empty `buffer`. `out` is room to write it in.
+fn poll_answer(
+    answer: &mut Answer,
+    out: &mut Vec<u8>,
+    buffer: &mut Buffer,
+    limits: &Limits,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, NoHead>> {
+    if let Err(error) = std::task::ready!(answer.poll_head(out, cx)) {
+        return Poll::Ready(Err(if pool::is_unseen(&error) { NoHead::Unseen } else { NoHead::Closed }));
+    }
+    if out.len() > limits.bytes_max {
+        return Poll::Ready(Err(NoHead::Invalid));
+    }
+    buffer.extend(out);
+    Poll::Ready(Ok(out.len()))
 }
 
 /// Reads until a head is complete: how many bytes of the buffer it has. Nothing may stand before it.

@@ -111,6 +111,8 @@ pub(crate) struct ConnectionState {
     pub(crate) idle: Cell<bool>,
     /// Whether it ends with the request under way.
     pub(crate) closing: Cell<bool>,
+    /// Whether it carries several requests at once, and is told of its end at once.
+    pub(crate) multiplexed: Cell<bool>,
     abort: RefCell<Option<AbortHandle>>,
 }
 
@@ -199,6 +201,7 @@ impl Core {
             deadline: self.deadlines.register(),
             idle: Cell::new(false),
             closing: Cell::new(closing),
+            multiplexed: Cell::new(false),
             abort: RefCell::default(),
         });
         let key = self.connections.borrow_mut().insert(Rc::clone(&state));
@@ -222,7 +225,7 @@ impl Core {
         self.stop_accepting(|acceptor| concerned(acceptor.listener()));
         for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| concerned(&c.listener)) {
             connection.closing.set(true);
-            if connection.idle.get() {
+            if connection.idle.get() || connection.multiplexed.get() {
                 connection.deadline.set(std::time::Instant::now());
             }
         }

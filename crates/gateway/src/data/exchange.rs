@@ -13,6 +13,7 @@ use vocab::ErrorCode;
 use super::account::{Account, Subject};
 use super::body::RequestBody;
 use super::connection::{Link, Next};
+use super::ends::ClientSource;
 use super::forward::{self, Outcome, Parts};
 use super::head;
 use super::io::{self, Stalled, Wait};
@@ -62,6 +63,9 @@ impl Scratch {
     }
 }
 
+/// What a connection of HTTP/2 begins with, as far as it looks like a head: RFC 9113 section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
 /// Why no request was read.
 enum NoHead {
     /// Nothing has come after all.
@@ -88,16 +92,29 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
             return refuse(link, scratch, &mut Account::new(Instant::now()), code, Some(message)).await;
         }
     };
+    let fresh = std::mem::replace(&mut link.fresh, false);
     let mut account = Account::new(Instant::now());
     let parsed = scratch.request.parse(&link.buffer.filled()[..head_len], &listener.limits);
     if let Err(error) = parsed {
+        if fresh && listener.params.http2.is_some() && link.buffer.filled().starts_with(HTTP2_PREFACE) {
+            return Next::Http2;
+        }
         return refuse(link, scratch, &mut account, reply::code_of(&error), Some(error.reason())).await;
     }
     serve(link, scratch, &local, listener, account, head_len).await
 }
 
+/// Refuses a request on a stream whose head could not be written in the form that is read here.
+pub(crate) async fn refuse_malformed(link: &mut Link<'_>, scratch: &mut Scratch, message: &str) -> Next {
+    refuse(link, scratch, &mut Account::new(Instant::now()), ErrorCode::BadRequest, Some(message)).await
+}
+
 /// Reads a request's head: how many bytes of the buffer it has.
 async fn read_head(link: &mut Link<'_>, listener: &ListenerView) -> Result<usize, NoHead> {
+    let ClientSource::Wire(reader) = &mut link.source else {
+        // A stream begins with its head.
+        return Ok(link.buffer.filled().len());
+    };
     let mut scan = HeadScan::default();
     let mut due = None;
     loop {
@@ -117,10 +134,10 @@ async fn read_head(link: &mut Link<'_>, listener: &ListenerView) -> Result<usize
         // Before anything has come, the connection is idle, and waits without a buffer.
         let filled = match due {
             Some(due) => {
-                let wait = Wait::until(&link.state.deadline, due);
-                io::fill(&mut link.buffer, &mut link.reader, usize::MAX, wait).await
+                let wait = Wait::until(link.deadline, due);
+                io::fill(&mut link.buffer, reader, usize::MAX, wait).await
             }
-            None => match io::fill_now(&mut link.buffer, &mut link.reader).await {
+            None => match io::fill_now(&mut link.buffer, reader).await {
                 Some(filled) => filled,
                 None => return Err(NoHead::Idle),
             },
@@ -169,9 +186,9 @@ async fn refuse(
 async fn answer(link: &mut Link<'_>, scratch: &Scratch, account: &mut Account, code: ErrorCode) {
     let local = link.core.local();
     let write_timeout = local.listener(&link.state.listener).map(|view| view.params.write_timeout);
-    let wait = Wait::after(&link.state.deadline, write_timeout.unwrap_or(super::connection::LINGER_TIME));
+    let wait = Wait::after(link.deadline, write_timeout.unwrap_or(super::connection::LINGER_TIME));
     account.error = Some(code);
-    if io::write_all(&mut link.writer, &scratch.to_client, &[], wait).await.is_ok() {
+    if link.sink.whole(&scratch.to_client, wait).await.is_ok() {
         account.status = Some(code.status());
         account.head_sent += scratch.to_client.len() as u64;
     }
@@ -212,7 +229,8 @@ async fn serve(
     let body_max = listener.params.body_bytes_max;
     let too_large =
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
-    let mut body = RequestBody::new(request, head_len, body_max);
+    let on_stream = matches!(link.source, ClientSource::Stream(_));
+    let mut body = RequestBody::new(request, head_len, body_max, on_stream);
     let (route, outcome) = match routed {
         Err((code, message)) => (None, Outcome::Own(code, message)),
         Ok(route) if too_large => {

@@ -15,14 +15,19 @@ use super::body::RequestBody;
 use super::connection::Link;
 use super::converse::{self, Ended};
 use super::core::Core;
+use super::ends::{EndpointSink, EndpointSource};
 use super::exchange::{Call, Scratch};
 use super::head::{self, Outbound};
+use super::http2;
+use super::http2::flow::{Answer, Outflow};
+use super::http2::pool::{self, SendError};
 use super::io::Wait;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
 use super::tunnel;
 use super::upstream::{How, NoConnection, Upstream};
 use crate::forwarded::Hop;
+use crate::params::Protocol;
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -130,31 +135,44 @@ impl Try<'_> {
     }
 
     async fn run(&self, parts: &mut Parts<'_, '_>, attempt: &mut Attempt<'_>, retries: &mut Retries<'_>) -> Tried {
+        match self.call.service.view.params.protocol {
+            Protocol::Http1 => self.over_wire(parts, attempt, retries).await,
+            Protocol::Http2 => self.over_stream(parts, attempt, retries).await,
+        }
+    }
+
+    /// How a connection is to be had.
+    fn how(&self, index: u16) -> How<'_> {
+        let view = &self.call.service.view;
+        let tls = view.params.tls.as_ref().zip(view.endpoints[usize::from(index)].name.as_ref());
+        How { pool: &view.params.pool, tls, fresh: self.fresh }
+    }
+
+    async fn over_wire(
+        &self,
+        parts: &mut Parts<'_, '_>,
+        attempt: &mut Attempt<'_>,
+        retries: &mut Retries<'_>,
+    ) -> Tried {
         let params = &self.call.service.view.params;
         let begun = self.begun;
         let endpoint = attempt.endpoint();
         let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
-        let tls = params.tls.as_ref().zip(self.call.service.view.endpoints[usize::from(attempt.index)].name.as_ref());
-        let how = How { pool: &params.pool, tls, fresh: self.fresh };
-        let mut upstream = match Upstream::to(endpoint, self.core.id, how, begun, wait).await {
+        let mut upstream = match Upstream::to(endpoint, self.core.id, self.how(attempt.index), begun, wait).await {
             Ok(upstream) => upstream,
             Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
         };
         self.write_head(parts, attempt.index);
         let reused = upstream.reused;
-        let (mut reader, mut writer) = upstream.stream_mut().split();
+        let (reader, writer) = upstream.stream_mut().split();
+        let (mut source, mut sink) = (EndpointSource::Wire(reader), EndpointSink::Wire(writer));
         let mut buffer = self.core.heads.take();
-        let ends = (&mut reader, &mut buffer, &mut writer);
+        let ends = (&mut source, &mut buffer, &mut sink);
         let ended = converse::run(self, parts, attempt, retries, ends).await;
         match ended {
             Ended::Tried(tried) => tried,
-            Ended::Failed { kind, code, any } => {
-                // That a kept connection has ended says nothing about the endpoint.
-                let stale = reused && !any && kind == FailureKind::Closed;
-                if !stale {
-                    attempt.failed(kind, begun);
-                }
-                Tried::Failed(Failure { code, sent: true, stale })
+            Ended::Failed { kind, code, any, seen } => {
+                Tried::Failed(self.failed(attempt, kind, code, reused && !any, seen))
             }
             Ended::Answered { keep_alive, reusable, answered } => {
                 if reusable && buffer.is_empty() {
@@ -163,16 +181,92 @@ impl Try<'_> {
                 Tried::Done(Outcome::Answered { keep_alive })
             }
             Ended::Switched => {
-                let Parts { link, scratch, body, account } = parts;
-                let early = (&link.buffer.filled()[self.call.head_len..], buffer.filled());
-                let (client, upstream) = ((&mut link.reader, &mut link.writer), (&mut reader, &mut writer));
-                let idle = self.call.listener.params.idle_timeout.max(params.body_timeout);
-                let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;
-                body.received += up;
-                account.body_sent += down;
+                self.tunnel(parts, (source, sink), buffer.filled()).await;
                 Tried::Done(Outcome::Broken)
             }
         }
+    }
+
+    async fn over_stream(
+        &self,
+        parts: &mut Parts<'_, '_>,
+        attempt: &mut Attempt<'_>,
+        retries: &mut Retries<'_>,
+    ) -> Tried {
+        let params = &self.call.service.view.params;
+        let begun = self.begun;
+        let endpoint = attempt.endpoint();
+        let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
+        let how = self.how(attempt.index);
+        let lease = match pool::lease(endpoint, self.core.id, how, params.head_bytes_max.get(), wait).await {
+            Ok(lease) => lease,
+            Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
+        };
+        self.write_head(parts, attempt.index);
+        let wants_trailers = parts.scratch.request.fields.all(http1::FieldId::Te).next().is_some();
+        let scheme = if how.tls.is_some() { "https" } else { "http" };
+        let Ok(request) = http2::head::read_request(&parts.scratch.to_upstream, scheme, wants_trailers) else {
+            let (code, message) = (ErrorCode::BadRequest, "the request cannot be sent over HTTP/2");
+            return Tried::Done(Outcome::Own(code, message));
+        };
+        parts.scratch.to_upstream.clear();
+        let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
+        let (head, body) = match lease.send(request, parts.body.absent, wait).await {
+            Ok(sent) => sent,
+            Err(SendError::TimedOut) => {
+                let (kind, code) = (FailureKind::ConnectTimeout, ErrorCode::UpstreamConnectTimeout);
+                return Tried::Failed(self.failed(attempt, kind, code, false, false));
+            }
+            Err(SendError::Closed) => {
+                let (kind, code) = (FailureKind::Closed, ErrorCode::UpstreamClosed);
+                return Tried::Failed(self.failed(attempt, kind, code, lease.reused, false));
+            }
+        };
+        let (mut source, mut sink) =
+            (EndpointSource::Stream(Answer::new(head)), EndpointSink::Stream(Outflow::new(body)));
+        let mut buffer = self.core.heads.take();
+        let ends = (&mut source, &mut buffer, &mut sink);
+        match converse::run(self, parts, attempt, retries, ends).await {
+            Ended::Tried(tried) => tried,
+            Ended::Failed { kind, code, any, seen } => {
+                if kind == FailureKind::Timeout {
+                    lease.condemn();
+                }
+                Tried::Failed(self.failed(attempt, kind, code, lease.reused && !any, seen))
+            }
+            Ended::Answered { keep_alive, .. } => Tried::Done(Outcome::Answered { keep_alive }),
+            // No answer on a stream is `101`.
+            Ended::Switched => Tried::Done(Outcome::Broken),
+        }
+    }
+
+    /// What it means that an endpoint failed. `may_be_stale` tells that the connection was kept from before and nothing
+    /// came: that it has ended says nothing about the endpoint.
+    fn failed(
+        &self,
+        attempt: &mut Attempt<'_>,
+        kind: FailureKind,
+        code: ErrorCode,
+        may_be_stale: bool,
+        seen: bool,
+    ) -> Failure {
+        let stale = may_be_stale && kind == FailureKind::Closed;
+        if !stale {
+            attempt.failed(kind, self.begun);
+        }
+        Failure { code, sent: seen, stale }
+    }
+
+    async fn tunnel(&self, parts: &mut Parts<'_, '_>, upstream: (EndpointSource<'_>, EndpointSink<'_>), early: &[u8]) {
+        let Parts { link, scratch, body, account } = parts;
+        let (EndpointSource::Wire(mut reader), EndpointSink::Wire(mut writer)) = upstream else { return };
+        let early = (&link.buffer.filled()[self.call.head_len..], early);
+        let idle = self.call.listener.params.idle_timeout.max(self.call.service.view.params.body_timeout);
+        let client = (&mut link.source, &mut link.sink);
+        let upstream = (&mut reader, &mut writer);
+        let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;
+        body.received += up;
+        account.body_sent += down;
     }
 
     fn write_head(&self, parts: &mut Parts<'_, '_>, index: u16) {

@@ -19,6 +19,15 @@ pub(crate) enum Stalled {
     Broken(io::Error),
 }
 
+impl From<Stalled> for io::Error {
+    fn from(stalled: Stalled) -> Self {
+        match stalled {
+            Stalled::TimedOut => io::ErrorKind::TimedOut.into(),
+            Stalled::Broken(error) => error,
+        }
+    }
+}
+
 /// When waiting ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Due {

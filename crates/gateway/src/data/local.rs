@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use balance::latency::{Decay, Moment, PeakEwma};
 use balance::{Loads, Picker};
 
+use super::http2::pool::Multiplexed;
 use super::upstream::IdleConnections;
 use crate::state::{EndpointState, EndpointView, ListenerState, ListenerView, ServiceView, Snapshot};
 
@@ -37,6 +38,8 @@ pub(crate) struct LocalEndpoint {
     pub(crate) state: Arc<EndpointState>,
     /// Connections that wait for their next request.
     pub(crate) idle: IdleConnections,
+    /// Connections of HTTP/2.
+    pub(crate) multiplexed: Multiplexed,
     /// Whether it is no longer served, so that connections to it are not kept.
     pub(crate) retired: Cell<bool>,
 }
@@ -59,6 +62,7 @@ impl Local {
             if !kept(endpoint) {
                 endpoint.retired.set(true);
                 endpoint.idle.clear(core);
+                endpoint.multiplexed.clear();
             }
         }
         Self { snapshot, services }
@@ -83,7 +87,9 @@ impl Local {
     pub(crate) fn sweep(&self, core: usize) {
         for service in &self.services {
             for endpoint in &service.endpoints {
-                endpoint.idle.sweep(core, service.view.params.pool.idle_timeout);
+                let idle_timeout = service.view.params.pool.idle_timeout;
+                endpoint.idle.sweep(core, idle_timeout);
+                endpoint.multiplexed.sweep(idle_timeout);
             }
         }
     }
@@ -92,7 +98,10 @@ impl Local {
 impl LocalService {
     fn adopt(view: Arc<ServiceView>, known: Option<&Self>, seed: &mut impl FnMut() -> u64) -> Self {
         // Connections made in another way are not those that are wanted now.
-        let same_way = known.is_some_and(|known| known.view.params.tls == view.params.tls);
+        let same_way = known.is_some_and(|known| {
+            let (old, new) = (&known.view.params, &view.params);
+            old.tls == new.tls && old.protocol == new.protocol
+        });
         let picker = match known {
             Some(known) => Rc::clone(&known.picker),
             None => Rc::new(RefCell::new(Picker::new(seed()))),
@@ -104,6 +113,7 @@ impl LocalService {
                 None => Rc::new(LocalEndpoint {
                     state: Arc::clone(&endpoint.state),
                     idle: IdleConnections::default(),
+                    multiplexed: Multiplexed::default(),
                     retired: Cell::new(false),
                 }),
             }

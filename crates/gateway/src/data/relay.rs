@@ -3,6 +3,8 @@
 //! A body whose length is known is copied, or spliced when it is long; one in chunks, or that ends with the connection,
 //! is framed anew. Each read is written before the next, so that a slow client slows its endpoint.
 
+mod streamed;
+
 use std::time::Duration;
 
 use http1::{Chunk, ChunkedDecoder, Framing, write};
@@ -10,6 +12,7 @@ use net::{Buffer, Deadline, Reader, Writer};
 use vocab::ErrorCode;
 
 use super::core::Core;
+use super::ends::{ClientSink, EndpointSource};
 use super::io::{self, Stalled, Wait};
 
 /// Shortest rest of a body that is spliced. Below, copying costs less than two more system calls.
@@ -21,10 +24,10 @@ const JOIN_BYTES_MAX: usize = 2048;
 /// The two ends of a response, and how long they may pause.
 pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) core: &'r Core,
-    pub(crate) reader: &'r mut Reader<'u>,
+    pub(crate) source: &'r mut EndpointSource<'u>,
     /// What was read from the endpoint beyond the head.
     pub(crate) buffer: &'r mut Buffer,
-    pub(crate) writer: &'r mut Writer<'c>,
+    pub(crate) sink: &'r mut ClientSink<'c>,
     pub(crate) deadline: &'r Deadline,
     pub(crate) read_pause: Duration,
     pub(crate) write_pause: Duration,
@@ -41,18 +44,51 @@ pub(crate) enum Broken {
     Client,
 }
 
+/// A response between two wires.
+struct WireRelay<'w, 'u, 'c> {
+    core: &'w Core,
+    reader: &'w mut Reader<'u>,
+    buffer: &'w mut Buffer,
+    writer: &'w mut Writer<'c>,
+    deadline: &'w Deadline,
+    read_pause: Duration,
+    write_pause: Duration,
+    sent: &'w mut u64,
+}
+
 impl Relay<'_, '_, '_> {
     /// Sends `out`, which holds the head, and then the body. `chunked` tells how a body without a known length goes
-    /// out: in chunks, or until the connection ends.
-    pub(crate) async fn run(&mut self, out: &mut Vec<u8>, framing: Framing, chunked: bool) -> Result<(), Broken> {
+    /// out over HTTP/1: in chunks, or until the connection ends. A head alone is sent if the protocol changes.
+    pub(crate) async fn run(
+        &mut self,
+        out: &mut Vec<u8>,
+        framing: Framing,
+        chunked: bool,
+        switched: bool,
+    ) -> Result<(), Broken> {
+        let (EndpointSource::Wire(reader), ClientSink::Wire(writer)) = (&mut *self.source, &mut *self.sink) else {
+            return self.streamed(out, framing, chunked, switched).await;
+        };
+        let mut wire = WireRelay {
+            core: self.core,
+            reader,
+            buffer: self.buffer,
+            writer,
+            deadline: self.deadline,
+            read_pause: self.read_pause,
+            write_pause: self.write_pause,
+            sent: &mut self.sent,
+        };
         match framing {
-            Framing::Empty => self.write(out, &[]).await,
-            Framing::Length(length) => self.length(out, length).await,
-            Framing::Chunked => self.chunks(out, chunked).await,
-            Framing::UntilClose => self.until_close(out, chunked).await,
+            Framing::Empty => wire.write(out, &[]).await,
+            Framing::Length(length) => wire.length(out, length).await,
+            Framing::Chunked => wire.chunks(out, chunked).await,
+            Framing::UntilClose => wire.until_close(out, chunked).await,
         }
     }
+}
 
+impl WireRelay<'_, '_, '_> {
     async fn length(&mut self, out: &mut Vec<u8>, length: u64) -> Result<(), Broken> {
         let filled = self.buffer.filled();
         let first = usize::try_from(length).map_or(filled.len(), |length| length.min(filled.len()));
@@ -63,7 +99,7 @@ impl Relay<'_, '_, '_> {
         let wait = Wait::after(self.deadline, self.write_pause);
         io::write_all(self.writer, out, data, wait).await.map_err(client)?;
         self.buffer.consume(first);
-        self.sent += first as u64;
+        *self.sent += first as u64;
         let rest = length - first as u64;
         if rest == 0 {
             return Ok(());
@@ -86,7 +122,7 @@ impl Relay<'_, '_, '_> {
             io::write_all(self.writer, buffer.filled(), &[], wait).await.map_err(client)?;
             buffer.clear();
             rest -= count as u64;
-            self.sent += count as u64;
+            *self.sent += count as u64;
         }
         Ok(())
     }
@@ -103,7 +139,7 @@ impl Relay<'_, '_, '_> {
             rest -= count;
             let wait = Wait::after(self.deadline, self.write_pause);
             io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(client)?;
-            self.sent += count;
+            *self.sent += count;
         }
         Ok(())
     }
@@ -147,7 +183,7 @@ impl Relay<'_, '_, '_> {
         self.buffer.consume(at);
         let room = if chunked && out.len() > chunk_start { SIZE_ROOM.len() } else { 0 };
         let data = out.len() - chunk_start - room;
-        self.sent += data as u64;
+        *self.sent += data as u64;
         if chunked && data > 0 {
             fill_size(&mut out[chunk_start..chunk_start + room], data);
             out.extend_from_slice(b"\r\n");
@@ -174,7 +210,7 @@ impl Relay<'_, '_, '_> {
                     io::write_all(self.writer, out, self.buffer.filled(), wait).await.map_err(client)?;
                 }
                 self.buffer.clear();
-                self.sent += data as u64;
+                *self.sent += data as u64;
             } else {
                 self.write(out, &[]).await?;
             }
@@ -215,7 +251,7 @@ fn fill_size(line: &mut [u8], size: usize) {
 }
 
 /// What a read from the endpoint means in the middle of a body.
-fn upstream(read: &Result<usize, Stalled>) -> Result<usize, Broken> {
+pub(crate) fn upstream(read: &Result<usize, Stalled>) -> Result<usize, Broken> {
     match read {
         Ok(0) | Err(Stalled::Broken(_)) => Err(Broken::Upstream(ErrorCode::UpstreamClosed)),
         Ok(count) => Ok(*count),
@@ -223,6 +259,6 @@ fn upstream(read: &Result<usize, Stalled>) -> Result<usize, Broken> {
     }
 }
 
-fn client(_: Stalled) -> Broken {
+pub(crate) fn client(_: Stalled) -> Broken {
     Broken::Client
 }

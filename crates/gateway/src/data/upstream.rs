@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use super::io::{Stalled, Wait};
 use super::local::LocalEndpoint;
 use crate::params::PoolParams;
+use crate::state::EndpointState;
 
 /// A core's idle connections to an endpoint, the latest last.
 #[derive(Debug, Default)]
@@ -29,11 +31,33 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection that is counted at its endpoint while it is open.
+/// A connection, and its place among those of its endpoint.
 #[derive(Debug)]
 struct Counted {
     stream: Stream,
-    endpoint: std::sync::Arc<crate::state::EndpointState>,
+    place: Place,
+}
+
+/// A connection's place under its endpoint's bound, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<EndpointState>);
+
+impl Place {
+    /// Takes a place for a connection that is to be made, if there is one.
+    pub(crate) fn take(endpoint: &LocalEndpoint, pool: &PoolParams) -> Option<Self> {
+        let open = &endpoint.state.connections;
+        if open.fetch_add(1, Ordering::Relaxed) < pool.connections_max.get() {
+            return Some(Self(Arc::clone(&endpoint.state)));
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection that carries a request.
@@ -60,7 +84,7 @@ pub(crate) enum NoConnection {
 }
 
 impl NoConnection {
-    fn of(stalled: Stalled) -> Self {
+    pub(crate) fn of(stalled: Stalled) -> Self {
         match stalled {
             Stalled::TimedOut => Self::TimedOut,
             Stalled::Broken(error) if is_exhaustion(&error) => Self::Exhausted(error),
@@ -69,17 +93,11 @@ impl NoConnection {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl IdleConnections {
     fn take(&self, core: usize, idle_timeout: Duration, now: Instant) -> Option<Counted> {
         let mut idle = self.0.borrow_mut();
         while let Some(Idle { mut connection, since }) = idle.pop() {
-            connection.endpoint.idle.core(core).add(-1);
+            connection.place.0.idle.core(core).add(-1);
             if now.saturating_duration_since(since) < idle_timeout && connection.stream.is_silent() {
                 return Some(connection);
             }
@@ -93,7 +111,7 @@ impl IdleConnections {
         self.0.borrow_mut().retain_mut(|idle| {
             let keep = now.saturating_duration_since(idle.since) < idle_timeout && idle.connection.stream.is_silent();
             if !keep {
-                idle.connection.endpoint.idle.core(core).add(-1);
+                idle.connection.place.0.idle.core(core).add(-1);
             }
             keep
         });
@@ -102,7 +120,7 @@ impl IdleConnections {
     /// Closes all.
     pub(crate) fn clear(&self, core: usize) {
         for idle in self.0.take() {
-            idle.connection.endpoint.idle.core(core).add(-1);
+            idle.connection.place.0.idle.core(core).add(-1);
         }
     }
 }
@@ -133,23 +151,10 @@ impl Upstream {
             endpoint.state.metrics.reused(core);
             return Ok(Self { connection, reused: true });
         }
-        let opened = Opening::begin(endpoint, how.pool).ok_or(NoConnection::Full)?;
-        let mut connecting = std::pin::pin!(TcpStream::connect(endpoint.state.address));
-        let socket = wait.until_ready(|cx| connecting.as_mut().poll(cx)).await.map_err(NoConnection::of)?;
-        // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
-        let _slower = socket.set_nodelay(true);
-        let stream = match how.tls {
-            None => Stream::Bare(socket),
-            Some((tls, name)) => {
-                let secured = super::secure::connect(tls, name.clone(), socket, wait).await;
-                secured.map_err(|stalled| match NoConnection::of(stalled) {
-                    NoConnection::Refused(error) => NoConnection::Insecure(error),
-                    other => other,
-                })?
-            }
-        };
+        let place = Place::take(endpoint, how.pool).ok_or(NoConnection::Full)?;
+        let stream = connect(endpoint, how, wait).await?;
         endpoint.state.metrics.connected(core);
-        Ok(Self { connection: opened.complete(stream), reused: false })
+        Ok(Self { connection: Counted { stream, place }, reused: false })
     }
 
     /// The socket.
@@ -167,31 +172,18 @@ impl Upstream {
     }
 }
 
-/// A connection that is counted but not open yet.
-struct Opening(Option<std::sync::Arc<crate::state::EndpointState>>);
-
-impl Opening {
-    fn begin(endpoint: &LocalEndpoint, pool: &PoolParams) -> Option<Self> {
-        let open = &endpoint.state.connections;
-        if open.fetch_add(1, Ordering::Relaxed) < pool.connections_max.get() {
-            return Some(Self(Some(std::sync::Arc::clone(&endpoint.state))));
-        }
-        open.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-
-    fn complete(mut self, stream: Stream) -> Counted {
-        let endpoint = self.0.take().expect("completed once");
-        Counted { stream, endpoint }
-    }
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        if let Some(endpoint) = self.0.take() {
-            endpoint.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+/// Makes a connection to the endpoint.
+pub(crate) async fn connect(endpoint: &LocalEndpoint, how: How<'_>, wait: Wait<'_>) -> Result<Stream, NoConnection> {
+    let mut connecting = std::pin::pin!(TcpStream::connect(endpoint.state.address));
+    let socket = wait.until_ready(|cx| connecting.as_mut().poll(cx)).await.map_err(NoConnection::of)?;
+    // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
+    let _slower = socket.set_nodelay(true);
+    let Some((tls, name)) = how.tls else { return Ok(Stream::Bare(socket)) };
+    let secured = super::secure::connect(tls, name.clone(), socket, wait).await;
+    secured.map_err(|stalled| match NoConnection::of(stalled) {
+        NoConnection::Refused(error) => NoConnection::Insecure(error),
+        other => other,
+    })
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

@@ -1,0 +1,256 @@
+//! A client's connection of HTTP/2: its streams are exchanges, each a task of its own.
+//!
+//! The `h2` crate bounds what a client can have it keep: heads, windows, streams at once, resets that nobody has seen,
+//! frames without content. What it cannot know is bounded here. A stream that its client has reset may still have a
+//! task that is ending, so tasks are counted, and when there are twice as many as streams may be open, no further
+//! stream is taken. And a client that resets its streams faster than anybody would change their mind is cut.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use net::{Expired, Stream};
+use telemetry::RefusedReason;
+
+use super::flow::{Inflow, Responder};
+use super::head;
+use crate::data::connection::{LINGER_TIME, Link, Peer};
+use crate::data::core::{ConnectionState, Core};
+use crate::data::ends::{ClientSink, ClientSource};
+use crate::data::exchange;
+use crate::data::http2::early::Early;
+use crate::params::Http2Params;
+
+/// Bytes of a request's body that a client may send before they are taken, and of all bodies of a connection.
+const WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Most bytes of an answer that wait for the connection.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Streams that a client may reset within [`RESETS_WINDOW`]. Browsers reset all that they have open when a page is
+/// left, which is some dozens.
+const RESETS_MAX: u32 = 200;
+const RESETS_WINDOW: Duration = Duration::from_secs(1);
+
+/// A connection, as its streams see it.
+struct Shared {
+    core: Rc<Core>,
+    state: Rc<ConnectionState>,
+    peer: Peer,
+    /// Tasks of streams.
+    open: Cell<usize>,
+    /// Resets by the client since when.
+    resets: Cell<(u32, Instant)>,
+    /// Wakes the connection's task, where it takes no further streams until one has ended.
+    waker: RefCell<Option<std::task::Waker>>,
+    /// Whether the client was told that no further streams are taken.
+    ending: Cell<bool>,
+}
+
+/// Serves a connection until it ends. `early` is what was read of it before it turned out to be HTTP/2.
+pub(crate) async fn run(core: &Rc<Core>, state: &Rc<ConnectionState>, stream: Stream, early: Vec<u8>, peer: Peer) {
+    let Some((http2, head_bytes_max, head_timeout)) = settings(core, state) else { return };
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(http2.streams_max.get())
+        .max_header_list_size(head_bytes_max)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_connect_protocol();
+    state.deadline.set(Instant::now() + head_timeout);
+    let handshake = builder.handshake::<_, Bytes>(Early::new(early, stream));
+    let Ok(Ok(connection)) = state.deadline.guard(handshake).await else { return };
+    let shared = Rc::new(Shared {
+        core: Rc::clone(core),
+        state: Rc::clone(state),
+        peer,
+        open: Cell::new(0),
+        resets: Cell::new((0, Instant::now())),
+        waker: RefCell::default(),
+        ending: Cell::new(false),
+    });
+    state.multiplexed.set(true);
+    let tasks_max = 2 * http2.streams_max.get() as usize;
+    Driver { connection, shared, tasks_max }.run().await;
+}
+
+fn settings(core: &Core, state: &ConnectionState) -> Option<(Http2Params, u32, Duration)> {
+    let local = core.local();
+    let params = &local.listener(&state.listener)?.params;
+    Some((params.http2?, params.head_bytes_max.get(), params.head_timeout))
+}
+
+/// The task of a connection.
+struct Driver {
+    connection: Connection<Early, Bytes>,
+    shared: Rc<Shared>,
+    tasks_max: usize,
+}
+
+/// What becomes of a connection.
+enum Event {
+    /// Nothing comes any more.
+    Ended,
+    /// Nothing has happened for too long, or the listener is to end.
+    Due,
+    /// The client resets too much.
+    Abuse,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        self.shared.rest();
+        loop {
+            let event = poll_fn(|cx| self.poll(cx)).await;
+            match event {
+                Event::Ended => return,
+                Event::Due if self.shared.ending.get() => return,
+                Event::Due => {
+                    self.shared.ending.set(true);
+                    self.connection.graceful_shutdown();
+                    // Streams that are open end in their own time; a client that has none, and does not go, is left.
+                    self.shared.rest();
+                }
+                Event::Abuse => {
+                    self.shared.state.listener.metrics.refused(self.shared.core.id, RefusedReason::Http2Resets);
+                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    self.shared.state.deadline.set(Instant::now() + LINGER_TIME);
+                    let farewell = poll_fn(|cx| self.connection.poll_closed(cx));
+                    let _closed_or_left = self.shared.state.deadline.guard(farewell).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the streams that come, until something else happens.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let shared = &self.shared;
+        loop {
+            if shared.is_abused() {
+                return Poll::Ready(Event::Abuse);
+            }
+            let full = shared.open.get() >= self.tasks_max;
+            if full || shared.resets.get().0 == RESETS_MAX {
+                *shared.waker.borrow_mut() = Some(cx.waker().clone());
+            }
+            if full {
+                if self.connection.poll_closed(cx).is_ready() {
+                    return Poll::Ready(Event::Ended);
+                }
+                break;
+            }
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => shared.serve(request, respond),
+                Poll::Ready(_) => return Poll::Ready(Event::Ended),
+                Poll::Pending => break,
+            }
+        }
+        shared.state.deadline.poll_expired(cx).map(|Expired| Event::Due)
+    }
+}
+
+impl Shared {
+    /// Nothing is under way on the connection, if that is so: its time runs.
+    fn rest(&self) {
+        let state = &self.state;
+        if self.open.get() > 0 {
+            state.deadline.clear();
+            return;
+        }
+        state.idle.set(true);
+        let local = self.core.local();
+        let time = match local.listener(&state.listener) {
+            // What was sent may still be on its way.
+            Some(view) if self.ending.get() => view.params.write_timeout,
+            Some(view) if !state.closing.get() => view.params.idle_timeout,
+            _ => Duration::from_millis(1),
+        };
+        state.deadline.set(Instant::now() + time);
+    }
+
+    /// Begins an exchange.
+    fn serve(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.open.set(self.open.get() + 1);
+        self.state.idle.set(false);
+        if !self.state.closing.get() {
+            self.state.deadline.clear();
+        }
+        let open = Open(Rc::clone(self));
+        tokio::task::spawn_local(exchange(open, request, respond));
+    }
+
+    /// Notes that the client has reset a stream.
+    fn note_reset(&self) {
+        let (count, since) = self.resets.get();
+        let now = Instant::now();
+        let in_window = now.saturating_duration_since(since) < RESETS_WINDOW;
+        self.resets.set(if in_window { (count + 1, since) } else { (1, now) });
+        if self.is_abused()
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn is_abused(&self) -> bool {
+        self.resets.get().0 > RESETS_MAX
+    }
+}
+
+/// A stream's share in its connection.
+struct Open(Rc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.open.set(shared.open.get() - 1);
+        if shared.open.get() == 0 {
+            shared.rest();
+        }
+        if let Some(waker) = shared.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Serves the request of a stream.
+async fn exchange(open: Open, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let Shared { core, state, peer, .. } = &*open.0;
+    let (parts, body) = request.into_parts();
+    let mut scratch = core.take_scratch();
+    let random = core.random.borrow_mut().u128(..);
+    let written = head::write_request(&mut scratch.to_upstream, &parts, body.is_end_stream(), random);
+    drop(parts);
+    let mut buffer = core.heads.take();
+    buffer.extend(&scratch.to_upstream);
+    let deadline = core.deadlines.register();
+    let (source, sink) = (ClientSource::Stream(Inflow::new(body)), ClientSink::Stream(Responder::new(respond)));
+    let mut link = Link { core, state, source, sink, deadline: &deadline, buffer, peer: *peer, fresh: false };
+    // A stream that was reset at once is not worth a request.
+    if poll_fn(|cx| Poll::Ready(link.sink.is_gone(cx))).await {
+        open.0.note_reset();
+        drop(link);
+        return core.keep_scratch(scratch);
+    }
+    match written {
+        // The memory of an exchange is that of its task, which ends with it.
+        Ok(()) => exchange::run(&mut link, &mut scratch).await,
+        Err(message) => exchange::refuse_malformed(&mut link, &mut scratch, message).await,
+    };
+    if let ClientSink::Stream(responder) = &mut link.sink
+        && responder.was_reset()
+    {
+        open.0.note_reset();
+    }
+    drop(link);
+    core.keep_scratch(scratch);
+}

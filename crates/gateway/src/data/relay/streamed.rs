@@ -1,0 +1,171 @@
+//! A response of which at least one side is a stream of HTTP/2: piece by piece, with the framing of the other side.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http1::{Framing, write};
+use net::Buffer;
+use vocab::ErrorCode;
+
+use super::{Broken, Relay, client};
+use crate::data::decode::Decoder;
+use crate::data::ends::{ClientSink, EndpointSource};
+use crate::data::http2::flow::Came;
+use crate::data::io::Wait;
+
+impl Relay<'_, '_, '_> {
+    pub(super) async fn streamed(
+        &mut self,
+        out: &mut Vec<u8>,
+        framing: Framing,
+        chunked: bool,
+        switched: bool,
+    ) -> Result<(), Broken> {
+        let on_stream = matches!(self.source, EndpointSource::Stream(_));
+        let mut decoder = Decoder::new(framing, on_stream);
+        let in_chunks = chunked && matches!(framing, Framing::Chunked | Framing::UntilClose);
+        if let ClientSink::Stream(responder) = self.sink {
+            responder.begin(out, decoder.is_complete() && !switched).map_err(client)?;
+            out.clear();
+        }
+        let mut trailers = Vec::new();
+        // A buffer for heads is small for a long body.
+        let mut large: Option<Buffer> = None;
+        let mut begun = false;
+        while !decoder.is_complete() {
+            let buffer = large.as_mut().unwrap_or(self.buffer);
+            let taken = decoder.take(buffer.filled(), &mut trailers);
+            let (range, used) = taken.map_err(|_| Broken::Upstream(ErrorCode::UpstreamInvalid))?;
+            if !range.is_empty() {
+                let ends = decoder.is_complete() && trailers.is_empty();
+                self.sent += range.len() as u64;
+                let wait = Wait::after(self.deadline, self.write_pause);
+                put(self.sink, out, &buffer.filled()[range], in_chunks, ends, wait).await?;
+                begun = true;
+            }
+            buffer.consume(used);
+            if decoder.is_complete() {
+                break;
+            }
+            if !buffer.is_empty() {
+                continue;
+            }
+            if !std::mem::replace(&mut begun, true) {
+                self.flush(out).await?;
+            }
+            if large.is_none() && !on_stream {
+                large = Some(self.core.bodies.take());
+            }
+            match self.read(large.as_mut()).await? {
+                Came::Data(0) if matches!(framing, Framing::UntilClose) => break,
+                Came::Data(0) => return Err(Broken::Upstream(ErrorCode::UpstreamClosed)),
+                Came::Data(_) => {}
+                Came::End(lines) => {
+                    trailers = lines;
+                    break;
+                }
+            }
+        }
+        if switched { self.flush(out).await } else { self.end(out, framing, in_chunks, &trailers).await }
+    }
+
+    /// Sends what has gathered for a wire.
+    async fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+        if let ClientSink::Wire(writer) = self.sink {
+            let wait = Wait::after(self.deadline, self.write_pause);
+            crate::data::io::write_all(writer, out, &[], wait).await.map_err(client)?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// Tells where the body ends, unless that was told already.
+    async fn end(
+        &mut self,
+        out: &mut Vec<u8>,
+        framing: Framing,
+        in_chunks: bool,
+        trailers: &[u8],
+    ) -> Result<(), Broken> {
+        match self.sink {
+            ClientSink::Wire(_) => {
+                if in_chunks {
+                    out.extend_from_slice(b"0\r\n");
+                    out.extend_from_slice(trailers);
+                    out.extend_from_slice(b"\r\n");
+                }
+                self.flush(out).await
+            }
+            ClientSink::Stream(_) if framing == Framing::Empty => Ok(()),
+            ClientSink::Stream(responder) => {
+                let body = responder.body().map_err(client)?;
+                if body.has_ended { Ok(()) } else { body.finish(trailers).await.map_err(client) }
+            }
+        }
+    }
+
+    /// Reads a piece, unless the client goes first.
+    async fn read(&mut self, large: Option<&mut Buffer>) -> Result<Came, Broken> {
+        let buffer = large.unwrap_or(self.buffer);
+        let (source, sink, deadline) = (&mut *self.source, &mut *self.sink, self.deadline);
+        let mut armed = false;
+        poll_fn(|cx| {
+            if sink.is_gone(cx) {
+                return Poll::Ready(Err(Broken::Client));
+            }
+            match poll_piece(source, buffer, cx) {
+                Poll::Ready(came) => Poll::Ready(came.map_err(|_| Broken::Upstream(ErrorCode::UpstreamClosed))),
+                Poll::Pending => {
+                    if !std::mem::replace(&mut armed, true) {
+                        deadline.set(Instant::now() + self.read_pause);
+                    }
+                    deadline.poll_expired(cx).map(|_| Err(Broken::Upstream(ErrorCode::UpstreamTimeout)))
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn poll_piece(source: &mut EndpointSource<'_>, buffer: &mut Buffer, cx: &mut Context<'_>) -> Poll<io::Result<Came>> {
+    match source {
+        EndpointSource::Wire(reader) => {
+            buffer.make_room(1);
+            buffer.poll_fill(std::pin::Pin::new(reader), usize::MAX, cx).map_ok(Came::Data)
+        }
+        EndpointSource::Stream(answer) => match answer.body() {
+            Some(body) => body.poll_fill(buffer, cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        },
+    }
+}
+
+/// Sends a piece of the body, behind what stands in `out` if it goes to a wire.
+async fn put(
+    sink: &mut ClientSink<'_>,
+    out: &mut Vec<u8>,
+    data: &[u8],
+    in_chunks: bool,
+    ends: bool,
+    wait: Wait<'_>,
+) -> Result<(), Broken> {
+    match sink {
+        ClientSink::Wire(writer) => {
+            if in_chunks {
+                out.extend_from_slice(write::chunk_head(&mut [0; write::CHUNK_HEAD_BYTES_MAX], data.len() as u64));
+            }
+            let sent = crate::data::io::write_all(writer, out, data, wait).await;
+            out.clear();
+            if in_chunks {
+                out.extend_from_slice(b"\r\n");
+            }
+            sent.map_err(client)
+        }
+        ClientSink::Stream(responder) => {
+            let body = responder.body().map_err(client)?;
+            body.send(data, ends, Some(wait)).await.map_err(client)
+        }
+    }
+}
