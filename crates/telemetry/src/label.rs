@@ -143,8 +143,9 @@ label_enum! {
         ResourceLimit => "resource_limit",
         /// There was no TLS handshake, or it failed.
         TlsFailed => "tls_failed",
-        /// A client of HTTP/2 reset streams faster than anybody changes their mind. Its connection was cut.
-        Http2Resets => "http2_resets",
+        /// A client of HTTP/2 sent floods of resets, of frames that bring nothing, or of parts of heads. Its connection was
+        /// cut.
+        Http2Abuse => "http2_abuse",
         /// The TLS handshake took too long.
         TlsTimeout => "tls_timeout",
     }

@@ -9,8 +9,8 @@
 //! A client's connection is driven by one task, and each of its streams is another ([`serve`]). Connections to
 //! endpoints carry many requests at once ([`pool`]).
 
-mod early;
 pub(crate) mod flow;
 pub(crate) mod head;
+mod metered;
 pub(crate) mod pool;
 pub(crate) mod serve;

@@ -5,6 +5,7 @@ mod bodies;
 mod command;
 mod forwarding;
 mod health;
+mod http2;
 mod lifecycle;
 mod limits;
 mod retries;

@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use h2::{Reason, RecvStream, SendStream};
 use net::Buffer;
 
 use super::head;
+use super::metered::Meter;
 use crate::data::io::{Stalled, Wait};
 
 /// A body that comes in.
@@ -22,6 +24,8 @@ pub(crate) struct Inflow {
     body: RecvStream,
     /// Bytes handed out and not yet given back to the window.
     unreleased: usize,
+    /// Where the client's connection is metered.
+    meter: Option<Rc<Meter>>,
 }
 
 /// What came of a body.
@@ -34,9 +38,9 @@ pub(crate) enum Came {
 }
 
 impl Inflow {
-    /// The body of a request or response.
-    pub(crate) fn new(body: RecvStream) -> Self {
-        Self { body, unreleased: 0 }
+    /// The body of a request on a connection that is metered, or of a response.
+    pub(crate) fn new(body: RecvStream, meter: Option<Rc<Meter>>) -> Self {
+        Self { body, unreleased: 0, meter }
     }
 
     /// Takes the next piece; `None` at the end, whose trailers [`Self::poll_fill`] would tell.
@@ -51,6 +55,9 @@ impl Inflow {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     self.unreleased = bytes.len();
+                    if let Some(meter) = &self.meter {
+                        meter.credit(bytes.len());
+                    }
                     return Poll::Ready(Ok(Some(bytes)));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
@@ -223,7 +230,7 @@ impl Answer {
         let (parts, body) = ready!(Pin::new(future).poll(cx))?.into_parts();
         head::write_response(out, &parts, body.is_end_stream());
         self.head = None;
-        self.body = Some(Inflow::new(body));
+        self.body = Some(Inflow::new(body, None));
         Poll::Ready(Ok(()))
     }
 

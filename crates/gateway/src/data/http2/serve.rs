@@ -20,11 +20,11 @@ use telemetry::RefusedReason;
 
 use super::flow::{Inflow, Responder};
 use super::head;
+use super::metered::{Meter, Metered};
 use crate::data::connection::{LINGER_TIME, Link, Peer};
 use crate::data::core::{ConnectionState, Core};
 use crate::data::ends::{ClientSink, ClientSource};
 use crate::data::exchange;
-use crate::data::http2::early::Early;
 use crate::params::Http2Params;
 
 /// Bytes of a request's body that a client may send before they are taken, and of all bodies of a connection.
@@ -44,6 +44,9 @@ struct Shared {
     core: Rc<Core>,
     state: Rc<ConnectionState>,
     peer: Peer,
+    meter: Rc<Meter>,
+    /// Most bytes of a head.
+    head_bytes_max: usize,
     /// Tasks of streams.
     open: Cell<usize>,
     /// Resets by the client since when.
@@ -66,12 +69,15 @@ pub(crate) async fn run(core: &Rc<Core>, state: &Rc<ConnectionState>, stream: St
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .enable_connect_protocol();
     state.deadline.set(Instant::now() + head_timeout);
-    let handshake = builder.handshake::<_, Bytes>(Early::new(early, stream));
+    let meter = Rc::new(Meter::default());
+    let handshake = builder.handshake::<_, Bytes>(Metered::new(early, stream, Rc::clone(&meter)));
     let Ok(Ok(connection)) = state.deadline.guard(handshake).await else { return };
     let shared = Rc::new(Shared {
         core: Rc::clone(core),
         state: Rc::clone(state),
         peer,
+        meter,
+        head_bytes_max: head_bytes_max as usize,
         open: Cell::new(0),
         resets: Cell::new((0, Instant::now())),
         waker: RefCell::default(),
@@ -90,7 +96,7 @@ fn settings(core: &Core, state: &ConnectionState) -> Option<(Http2Params, u32, D
 
 /// The task of a connection.
 struct Driver {
-    connection: Connection<Early, Bytes>,
+    connection: Connection<Metered, Bytes>,
     shared: Rc<Shared>,
     tasks_max: usize,
 }
@@ -120,7 +126,7 @@ impl Driver {
                     self.shared.rest();
                 }
                 Event::Abuse => {
-                    self.shared.state.listener.metrics.refused(self.shared.core.id, RefusedReason::Http2Resets);
+                    self.shared.note_abuse();
                     self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     self.shared.state.deadline.set(Instant::now() + LINGER_TIME);
                     let farewell = poll_fn(|cx| self.connection.poll_closed(cx));
@@ -150,7 +156,14 @@ impl Driver {
             }
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => shared.serve(request, respond),
-                Poll::Ready(_) => return Poll::Ready(Event::Ended),
+                Poll::Ready(None) => return Poll::Ready(Event::Ended),
+                Poll::Ready(Some(Err(error))) => {
+                    // What the codec itself holds for abuse, or the meter.
+                    if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) || shared.meter.is_spent() {
+                        shared.note_abuse();
+                    }
+                    return Poll::Ready(Event::Ended);
+                }
                 Poll::Pending => break,
             }
         }
@@ -180,6 +193,7 @@ impl Shared {
     /// Begins an exchange.
     fn serve(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.open.set(self.open.get() + 1);
+        self.meter.credit(self.head_bytes_max);
         self.state.idle.set(false);
         if !self.state.closing.get() {
             self.state.deadline.clear();
@@ -199,6 +213,10 @@ impl Shared {
         {
             waker.wake();
         }
+    }
+
+    fn note_abuse(&self) {
+        self.state.listener.metrics.refused(self.core.id, RefusedReason::Http2Abuse);
     }
 
     fn is_abused(&self) -> bool {
@@ -233,7 +251,10 @@ async fn exchange(open: Open, request: Request<RecvStream>, respond: SendRespons
     let mut buffer = core.heads.take();
     buffer.extend(&scratch.to_upstream);
     let deadline = core.deadlines.register();
-    let (source, sink) = (ClientSource::Stream(Inflow::new(body)), ClientSink::Stream(Responder::new(respond)));
+    let (source, sink) = (
+        ClientSource::Stream(Inflow::new(body, Some(Rc::clone(&open.0.meter)))),
+        ClientSink::Stream(Responder::new(respond)),
+    );
     let mut link = Link { core, state, source, sink, deadline: &deadline, buffer, peer: *peer, fresh: false };
     // A stream that was reset at once is not worth a request.
     if poll_fn(|cx| Poll::Ready(link.sink.is_gone(cx))).await {

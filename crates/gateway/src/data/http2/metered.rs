@@ -1,0 +1,132 @@
+//! A client's connection, read from its beginning and with an eye on what is sent over it.
+//!
+//! HTTP/2 has many frames that ask for work and carry nothing: settings, pings, priorities, windows. No client needs
+//! many of them beside its requests. So what comes is held against what it brings: a client may send a mebibyte or two
+//! that is neither a head nor a body, and then so much each second. One that sends more is cut.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use net::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that may come without bringing anything: all that a client may send of bodies before they are taken, and as
+/// much again.
+const LEVEL_MAX: i64 = 2 << 20;
+
+/// Bytes that are forgiven each second. Some thousand pings; a client sends one in many seconds.
+const FORGIVEN_PER_SEC: i64 = 64 << 10;
+
+/// Bytes sent for which a byte more may come: windows are opened again as bodies are read, and pings are answered.
+const SENT_PER_BYTE: i64 = 32;
+
+/// How much a client may still send that brings nothing.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    level: Cell<i64>,
+    at: Cell<Instant>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { level: Cell::new(LEVEL_MAX), at: Cell::new(Instant::now()) }
+    }
+}
+
+impl Meter {
+    /// So many bytes of what came were a head or a body.
+    pub(crate) fn credit(&self, bytes: usize) {
+        self.level.set((self.level.get() + bytes as i64).min(LEVEL_MAX));
+    }
+
+    /// Whether too much has come.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.level.get() < 0
+    }
+
+    fn charge(&self, bytes: usize) {
+        self.level.set(self.level.get() - bytes as i64);
+        if self.is_spent() {
+            // Only a client that is about to be cut has the clock looked at.
+            let now = Instant::now();
+            let millis = now.saturating_duration_since(self.at.get()).as_millis() as i64;
+            self.at.set(now);
+            self.level.set((self.level.get() + millis * FORGIVEN_PER_SEC / 1000).min(LEVEL_MAX));
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.credit((bytes as i64 / SENT_PER_BYTE) as usize);
+    }
+}
+
+/// A connection that is read from its beginning, and metered.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    early: Vec<u8>,
+    stream: Stream,
+    meter: Rc<Meter>,
+}
+
+impl Metered {
+    /// A connection whose first bytes are `early`.
+    pub(crate) fn new(early: Vec<u8>, stream: Stream, meter: Rc<Meter>) -> Self {
+        Self { early, stream, meter }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(room.remaining());
+            room.put_slice(&self.early[..count]);
+            self.early.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
+        if self.meter.is_spent() {
+            return Poll::Ready(Err(io::Error::other("too many frames that bring nothing")));
+        }
+        let before = room.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, room);
+        self.meter.charge(room.filled().len() - before);
+        read
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.meter.sent(count);
+        }
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        if let Poll::Ready(Ok(count)) = written {
+            self.meter.sent(count);
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
