@@ -253,13 +253,17 @@ table! {
 }
 
 table! {
-    /// Active checks: a GET of a path, or a TCP connection alone.
+    /// Active checks: a GET of a path, a call of gRPC's health protocol, or a TCP connection alone.
     "`health` of `[service.NAME]`"
     struct RawHealth {
         /// The path to ask for.
         path: Target = optional;
         /// `true` checks only that a connection can be made.
         tcp: Switch = false;
+        /// `true` asks by gRPC's health protocol, for services with `protocol = "http2"`.
+        grpc: Switch = false;
+        /// The gRPC service to ask about. By default the server as a whole.
+        grpc_service: Text = optional;
         /// Time between the starts of two checks of an endpoint.
         interval: Time<100, 86_400_000> = "2s";
         /// Time for a check to finish, at most the interval. By default a second, or the interval if that is shorter.

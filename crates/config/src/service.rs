@@ -39,7 +39,7 @@ pub(crate) fn resolve(raw: &mut RawService) {
     if let Some(health) = raw.health.as_mut().map(|field| &mut field.value) {
         let timeout = CHECK_TIMEOUT.min(health.interval.value.0);
         health.timeout.get_or_insert(Field { value: Time(timeout), place, set: false });
-        if health.status.is_none() && !health.tcp.value.0 {
+        if health.status.is_none() && !health.tcp.value.0 && !health.grpc.value.0 {
             let status = Field { value: HEALTHY, place, set: false };
             health.status = Some(Field { value: OneOrMany(vec![status]), place, set: false });
         }
@@ -52,6 +52,14 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
     let (balance, hash_key) = balancing(&key, raw, sink);
     let health = raw.health.as_ref().map(|field| &field.value);
     let check = health.and_then(|health| check(&key, health, sink));
+    if let Some(field) = health.map(|health| &health.grpc)
+        && field.value.0
+        && raw.protocol.value != ProtocolWord::Http2
+    {
+        let diagnostic =
+            Diagnostic::error(field.place, format!("{key}.health.grpc"), "the endpoints do not speak HTTP/2");
+        sink.push(diagnostic.fix(format!("add protocol = \"http2\" to [{key}]")));
+    }
     if let Some(outlier) = &raw.outlier {
         check_outlier(&key, &outlier.value, sink);
     }
@@ -181,35 +189,63 @@ fn check(key: &str, raw: &RawHealth, sink: &mut Sink) -> Option<CheckParams> {
             .fix("shorten the timeout or lengthen the interval".to_owned());
         sink.push(diagnostic);
     }
-    if raw.tcp.value.0 {
-        let fields = [
-            ("path", raw.path.as_ref().map(|field| field.place)),
-            ("status", raw.status.as_ref().map(|field| field.place)),
-            ("body", raw.body.as_ref().map(|field| field.place)),
-            ("host", raw.host.as_ref().map(|field| field.place)),
-        ];
-        for (name, place) in fields.into_iter().filter_map(|(name, place)| Some((name, place?))) {
-            let message = format!("a TCP check has no {name}");
-            let diagnostic = Diagnostic::error(place, format!("{key}.{name}"), message);
-            sink.push(diagnostic.fix(format!("remove tcp for a GET, or {name} for a TCP check")));
-        }
-    } else if raw.path.is_none() && !raw.failed.contains(&"path") && !raw.failed.contains(&"tcp") {
-        let diagnostic = Diagnostic::error(raw.place, &key, "nothing is said to check");
-        sink.push(diagnostic.fix("add path = \"/health\", or tcp = true".to_owned()));
-    }
-    let kind = if raw.tcp.value.0 {
-        CheckKind::Tcp
-    } else {
-        let statuses = raw.status.as_ref().map_or(&[][..], |status| &status.value.0);
-        CheckKind::Http {
-            path: raw.path.as_ref()?.value.0.clone(),
-            host: raw.host.as_ref().map(|host| host.value.0.clone()),
-            statuses: statuses.iter().map(|field| (field.value.0, field.value.1)).collect(),
-            body_contains: raw.body.as_ref().map(|body| body.value.0.clone()),
-        }
-    };
+    let kind = check_kind(&key, raw, sink)?;
     let port = raw.port.as_ref().map(|port| port.value.0 as u16);
     Some(CheckParams { kind, interval, timeout: timeout.value.0, port })
+}
+
+/// What is asked: of the three ways, the one that is named.
+fn check_kind(key: &str, raw: &RawHealth, sink: &mut Sink) -> Option<CheckKind> {
+    let (tcp, grpc) = (raw.tcp.value.0, raw.grpc.value.0);
+    let of_http = [
+        ("path", raw.path.as_ref().map(|field| field.place)),
+        ("status", raw.status.as_ref().filter(|field| field.set).map(|field| field.place)),
+        ("body", raw.body.as_ref().map(|field| field.place)),
+        ("host", raw.host.as_ref().map(|field| field.place)),
+    ];
+    let of_grpc = [("grpc_service", raw.grpc_service.as_ref().map(|field| field.place))];
+    let (way, name, alien) = match (tcp, grpc) {
+        (true, _) => ("tcp", "TCP", [&of_http[..], &of_grpc[..]].concat()),
+        (false, true) => ("grpc", "gRPC", of_http.to_vec()),
+        (false, false) => ("path", "HTTP", of_grpc.to_vec()),
+    };
+    for (key_of_other, place) in alien.into_iter().filter_map(|(name, place)| Some((name, place?))) {
+        let message = format!("a check by {name} has no {key_of_other}");
+        let diagnostic = Diagnostic::error(place, format!("{key}.{key_of_other}"), message);
+        sink.push(diagnostic.fix(match (tcp, grpc) {
+            (true, _) => format!("remove tcp for a GET, or {key_of_other} for a TCP check"),
+            (false, true) => format!("remove {key_of_other}; the answer says how the service is"),
+            (false, false) => "add grpc = true, or remove grpc_service".to_owned(),
+        }));
+    }
+    if tcp && grpc {
+        let diagnostic = Diagnostic::error(raw.grpc.place, format!("{key}.grpc"), "a check is by TCP or by gRPC");
+        sink.push(diagnostic.related(raw.tcp.place, "by TCP").fix("remove one of the two".to_owned()));
+    }
+    let unread = |key| raw.failed.contains(&key);
+    if way == "path" && raw.path.is_none() && !unread("path") && !unread("tcp") && !unread("grpc") {
+        let diagnostic = Diagnostic::error(raw.place, key, "nothing is said to check");
+        sink.push(diagnostic.fix("add path = \"/health\", grpc = true or tcp = true".to_owned()));
+    }
+    Some(match way {
+        "tcp" => CheckKind::Tcp,
+        "grpc" => {
+            let service = raw.grpc_service.as_ref().map_or_else(String::new, |service| service.value.0.clone());
+            CheckKind::Grpc { service }
+        }
+        _ => CheckKind::Http {
+            path: raw.path.as_ref()?.value.0.clone(),
+            host: raw.host.as_ref().map(|host| host.value.0.clone()),
+            statuses: raw
+                .status
+                .as_ref()
+                .map_or(&[][..], |status| &status.value.0)
+                .iter()
+                .map(|field| (field.value.0, field.value.1))
+                .collect(),
+            body_contains: raw.body.as_ref().map(|body| body.value.0.clone()),
+        },
+    })
 }
 
 /// The lower of two bounds must not exceed the upper one.

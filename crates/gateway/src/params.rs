@@ -196,6 +196,11 @@ pub enum CheckKind {
         /// Text that the first 64 KiB of the body must contain.
         body_contains: Option<String>,
     },
+    /// gRPC's health protocol says that it serves.
+    Grpc {
+        /// The service to ask about; empty for the server as a whole.
+        service: String,
+    },
 }
 
 /// What of a request is hashed.

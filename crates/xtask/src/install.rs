@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Programs and the packages that hold them. The compiler's linker is first: without it nothing here was built, but a
+/// Programs, or files by their paths, and the packages that hold them. The compiler's linker is first: without it nothing here was built, but a
 /// test that builds something needs it named when it is gone.
 const NEEDED: &[(&str, &str)] = &[
     ("cc", "gcc"),
@@ -16,6 +16,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
     ("openssl", "openssl"),
+    ("chromium", "chromium"),
+    ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
     ("taskset", "util-linux"),
 ];
 
@@ -66,6 +68,9 @@ fn missing<'a>(needed: &[(&str, &'a str)], is_there: impl Fn(&str) -> bool) -> V
 }
 
 fn is_there(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     // Servers live in sbin, which is not on everyone's path but is where Debian puts them.
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]).any(|folder| Path::new(folder).join(program).is_file())

@@ -1,8 +1,12 @@
 //! Active checks: asking an endpoint whether it is well, over and over.
 
+mod grpc;
+mod stream;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::Request;
 use http1::{HeadScan, Limits, Method, Response};
 use net::Stream;
 use net::tls::{ClientTls, ServerName};
@@ -11,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::{AbortOnDrop, Event};
-use crate::params::{CheckKind, CheckParams};
+use crate::params::{CheckKind, CheckParams, Protocol};
 use crate::state::ServiceState;
 
 /// Bounds on what a check reads: enough for any page made for checks.
@@ -23,6 +27,8 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     /// The `Host` to send unless the check names another.
     pub(super) host: String,
+    /// What it speaks.
+    pub(super) protocol: Protocol,
     /// TLS, and the name to verify.
     pub(super) tls: Option<(ClientTls, ServerName<'static>)>,
 }
@@ -57,11 +63,48 @@ pub(super) fn start(
 /// Asks once.
 async fn check(target: &Target, kind: &CheckKind) -> Result<(), String> {
     let socket = TcpStream::connect(target.address).await.map_err(|error| format!("cannot connect: {error}"))?;
-    let CheckKind::Http { path, host, statuses, body_contains } = kind else { return Ok(()) };
-    let mut stream = match &target.tls {
+    if *kind == CheckKind::Tcp {
+        return Ok(());
+    }
+    let stream = match &target.tls {
         None => Stream::Bare(socket),
         Some((tls, name)) => tls.connect(name.clone(), socket).await.map_err(|error| format!("no TLS: {error}"))?,
     };
+    match kind {
+        CheckKind::Tcp => Ok(()),
+        CheckKind::Http { .. } if target.protocol == Protocol::Http2 => http2(target, stream, kind).await,
+        CheckKind::Http { .. } => http(target, stream, kind).await,
+        CheckKind::Grpc { service } => grpc::check(&target.host, target.tls.is_some(), stream, service).await,
+    }
+}
+
+/// GETs a path over HTTP/2.
+async fn http2(target: &Target, stream: Stream, kind: &CheckKind) -> Result<(), String> {
+    let CheckKind::Http { path, host, statuses, body_contains } = kind else { return Ok(()) };
+    let host = host.as_deref().unwrap_or(&target.host);
+    let scheme = if target.tls.is_some() { "https" } else { "http" };
+    let request = Request::builder().uri(format!("{scheme}://{host}{path}")).header("user-agent", "tenfold-check");
+    let request = request.header("accept", "*/*").body(()).map_err(|error| format!("cannot ask: {error}"))?;
+    let text = body_contains.as_deref().unwrap_or_default();
+    let is_there = |body: &[u8]| memchr::memmem::find(body, text.as_bytes()).is_some();
+    let answer = stream::ask(stream, request, None, BODY_BYTES_MAX, is_there).await?;
+    let status = answer.head.status().as_u16();
+    judge_status(status, statuses)?;
+    if is_there(&answer.body) { Ok(()) } else { Err(lacks(status, text)) }
+}
+
+fn judge_status(status: u16, statuses: &[(u16, u16)]) -> Result<(), String> {
+    let is_healthy = statuses.iter().any(|&(first, last)| (first..=last).contains(&status));
+    if is_healthy { Ok(()) } else { Err(format!("status {status}")) }
+}
+
+fn lacks(status: u16, text: &str) -> String {
+    format!("status {status}, but the body does not contain {text:?}")
+}
+
+/// GETs a path.
+async fn http(target: &Target, mut stream: Stream, kind: &CheckKind) -> Result<(), String> {
+    let CheckKind::Http { path, host, statuses, body_contains } = kind else { return Ok(()) };
     let host = host.as_deref().unwrap_or(&target.host);
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tenfold-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
@@ -72,14 +115,12 @@ async fn check(target: &Target, kind: &CheckKind) -> Result<(), String> {
     };
     sent.await.map_err(|error| format!("cannot send: {error}"))?;
     let (status, mut body) = read_head(&mut stream).await?;
-    if !statuses.iter().any(|&(first, last)| (first..=last).contains(&status)) {
-        return Err(format!("status {status}"));
-    }
+    judge_status(status, statuses)?;
     let Some(text) = body_contains else { return Ok(()) };
     while memchr::memmem::find(&body, text.as_bytes()).is_none() {
         let read = if body.len() < BODY_BYTES_MAX { stream.read_buf(&mut body).await } else { Ok(0) };
         if read.map_err(|error| format!("cannot read: {error}"))? == 0 {
-            return Err(format!("status {status}, but the body does not contain {text:?}"));
+            return Err(lacks(status, text));
         }
     }
     Ok(())

@@ -93,7 +93,9 @@ impl Service {
         if budget_params(&params) != budget_params(&self.params) {
             self.budget = new_budget(&params, &self.state);
         }
-        let new_checks = params.check != self.params.check || params.tls != self.params.tls;
+        let new_checks = params.check != self.params.check
+            || params.tls != self.params.tls
+            || params.protocol != self.params.protocol;
         let new_interval = params.resolve_interval != self.params.resolve_interval;
         if params.tls == self.params.tls {
             // What did not change keeps its sessions.
@@ -139,7 +141,8 @@ impl Service {
             if let (Some(check_params), None) = (&params.check, &entry.check) {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
                 let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));
-                let target = check::Target { address, host: entry.host.clone(), tls };
+                let (host, protocol) = (entry.host.clone(), params.protocol);
+                let target = check::Target { address, host, protocol, tls };
                 entry.check = Some(check::start(state, id, target, check_params.clone(), events.clone()));
             } else if params.check.is_none() {
                 entry.check = None;

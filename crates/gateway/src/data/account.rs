@@ -7,6 +7,7 @@ use telemetry::{AccessEntry, Method};
 use vocab::ErrorCode;
 
 use super::core::Core;
+use super::grpc;
 use crate::router::Route;
 use crate::state::ListenerState;
 
@@ -17,6 +18,8 @@ pub(crate) struct Account {
     pub(crate) started: Instant,
     /// The status that the client got.
     pub(crate) status: Option<u16>,
+    /// The status of a call of gRPC, which comes at its end.
+    pub(crate) grpc_status: Option<u16>,
     /// Why the gateway answered by itself or broke off.
     pub(crate) error: Option<ErrorCode>,
     /// How often it was sent to an endpoint.
@@ -50,6 +53,7 @@ impl Account {
         Self {
             started,
             status: None,
+            grpc_status: None,
             error: None,
             tries: 0,
             upstream: None,
@@ -70,7 +74,10 @@ impl Account {
         }
         if let Some(route) = subject.route {
             // 499 is what nginx taught everyone to read as "the client went away".
-            let status = self.status.unwrap_or(499);
+            let status = match (self.status, self.grpc_status) {
+                (Some(200), Some(status)) => grpc::as_http(status),
+                (status, _) => status.unwrap_or(499),
+            };
             route.state.metrics.record(core.id, method_label(subject.method), status, micros);
         }
         let mut access = core.access.borrow_mut();

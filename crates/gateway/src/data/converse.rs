@@ -17,6 +17,7 @@ use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
 use super::ends::{ClientSink, EndpointSink, EndpointSource};
 use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
+use super::grpc;
 use super::head::{self, Inbound};
 use super::http2::flow::Answer;
 use super::http2::pool;
@@ -128,7 +129,7 @@ pub(crate) async fn run(
         Ok(head_len) => head_len,
         Err(error) => return conversation.without_head(&error),
     };
-    let answered = conversation.judge(attempt);
+    let answered = conversation.judge(attempt, head_len);
     if let Verdict::Retry(pause) = retries.after_status(conversation.response.status, replayable.get()) {
         return Ended::Tried(Tried::Held(pause));
     }
@@ -219,9 +220,13 @@ impl Conversation<'_, '_, '_> {
     }
 
     /// Tells how the endpoint did, and when.
-    fn judge(&self, attempt: &mut Attempt<'_>) -> Instant {
+    fn judge(&mut self, attempt: &mut Attempt<'_>, head_len: usize) -> Instant {
         let params = &self.with.call.service.view.params;
-        let status = self.response.status;
+        let mut status = self.response.status;
+        if status == 200 && matches!(self.source, EndpointSource::Stream(_)) {
+            self.account.grpc_status = grpc::status_of_head(self.response, &self.buffer.filled()[..head_len]);
+            status = self.account.grpc_status.map_or(status, grpc::as_http);
+        }
         let is_failure = params.retry.as_ref().is_some_and(|retry| retry.on.statuses.contains(&status));
         let now = Instant::now();
         attempt.answered(status, is_failure, self.sent, now);
@@ -265,9 +270,11 @@ impl Conversation<'_, '_, '_> {
             read_pause: self.with.call.service.view.params.body_timeout,
             write_pause: self.with.call.listener.params.write_timeout,
             sent: 0,
+            grpc_status: None,
         };
         let relayed = side.beside(relay.run(self.out, framing, chunked, switched)).await;
         self.account.body_sent += relay.sent;
+        self.account.grpc_status = self.account.grpc_status.or(relay.grpc_status);
         match relayed {
             Ok(()) if switched => Ended::Switched,
             Ok(()) => {

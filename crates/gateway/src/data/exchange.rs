@@ -15,6 +15,7 @@ use super::body::RequestBody;
 use super::connection::{Link, Next};
 use super::ends::ClientSource;
 use super::forward::{self, Outcome, Parts};
+use super::grpc;
 use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
@@ -247,7 +248,7 @@ async fn serve(
             (Some(route), forward::run(parts, &call).await)
         }
     };
-    let next = conclude(link, scratch, &mut account, &body, route, outcome).await;
+    let next = conclude(link, scratch, &mut account, (&body, head_len), route, outcome).await;
     account.body_received = body.received;
     let head = &link.buffer.filled()[..head_len];
     let subject = Subject {
@@ -303,7 +304,7 @@ async fn conclude(
     link: &mut Link<'_>,
     scratch: &mut Scratch,
     account: &mut Account,
-    body: &RequestBody,
+    (body, head_len): (&RequestBody, usize),
     route: Option<&Route>,
     outcome: Outcome,
 ) -> Next {
@@ -320,7 +321,13 @@ async fn conclude(
             let keep_alive = sound && scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
             let route = route.map(|route| route.state.name.as_str());
             let reply = Reply { code, message, route, id: &scratch.id, keep_alive };
-            reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
+            let head = &link.buffer.filled()[..head_len];
+            let on_stream = matches!(link.source, ClientSource::Stream(_));
+            if on_stream && grpc::is_call(&scratch.request, head) {
+                grpc::write_reply(&mut scratch.to_client, &reply);
+            } else {
+                reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
+            }
             answer(link, scratch, account, code).await;
             match (account.status, keep_alive) {
                 (None, _) => Next::Cut,

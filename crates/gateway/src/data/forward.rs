@@ -15,8 +15,9 @@ use super::body::RequestBody;
 use super::connection::Link;
 use super::converse::{self, Ended};
 use super::core::Core;
-use super::ends::{EndpointSink, EndpointSource};
+use super::ends::{ClientSource, EndpointSink, EndpointSource};
 use super::exchange::{Call, Scratch};
+use super::grpc;
 use super::head::{self, Outbound};
 use super::http2;
 use super::http2::flow::{Answer, Outflow};
@@ -66,7 +67,12 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
     service.view.state.requests.core(core.id).increment();
     let mut retries = Retries::new(&core, service, parts.scratch.request.method.is_idempotent());
     parts.body.keep_up_to(retries.body_bytes_max());
-    let overall = call.route.timeout.map(|timeout| parts.account.started + timeout);
+    let asked = match &parts.link.source {
+        ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
+        ClientSource::Wire(_) => None,
+    };
+    let timeout = call.route.timeout.into_iter().chain(asked).min();
+    let overall = timeout.map(|timeout| parts.account.started + timeout);
     parts.scratch.tried.clear();
     let mut renewed = None;
     loop {

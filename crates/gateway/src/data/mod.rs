@@ -17,6 +17,7 @@ mod decode;
 mod ends;
 mod exchange;
 mod forward;
+mod grpc;
 mod head;
 mod http2;
 mod io;

@@ -33,6 +33,8 @@ pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) write_pause: Duration,
     /// Bytes of the body that went to the client.
     pub(crate) sent: u64,
+    /// What the trailers of a call of gRPC say.
+    pub(crate) grpc_status: Option<u16>,
 }
 
 /// How a response broke off after its head had begun to go out.

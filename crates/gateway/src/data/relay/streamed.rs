@@ -12,6 +12,7 @@ use vocab::ErrorCode;
 use super::{Broken, Relay, client};
 use crate::data::decode::Decoder;
 use crate::data::ends::{ClientSink, EndpointSource};
+use crate::data::grpc;
 use crate::data::http2::flow::Came;
 use crate::data::io::Wait;
 
@@ -68,6 +69,7 @@ impl Relay<'_, '_, '_> {
                 }
             }
         }
+        self.grpc_status = grpc::status_in(&trailers);
         if switched { self.flush(out).await } else { self.end(out, framing, in_chunks, &trailers).await }
     }
 
