@@ -271,6 +271,7 @@ impl Conversation<'_, '_, '_> {
             write_pause: self.with.call.listener.params.write_timeout,
             sent: 0,
             grpc_status: None,
+            whole: self.with.whole,
         };
         let relayed = side.beside(relay.run(self.out, framing, chunked, switched)).await;
         self.account.body_sent += relay.sent;
@@ -287,6 +288,9 @@ impl Conversation<'_, '_, '_> {
 
     /// The response broke off. `bare` tells that only the connection's end would tell the client where the body ends.
     fn broken(&mut self, broken: &Broken, bare: bool) -> Ended {
+        if let Broken::OutOfTime = broken {
+            self.account.error = Some(ErrorCode::UpstreamTimeout);
+        }
         if let Broken::Upstream(code) = broken {
             self.account.error = Some(*code);
             self.client.cut(bare);

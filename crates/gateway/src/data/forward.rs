@@ -71,8 +71,8 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
         ClientSource::Wire(_) => None,
     };
-    let timeout = call.route.timeout.into_iter().chain(asked).min();
-    let overall = timeout.map(|timeout| parts.account.started + timeout);
+    let at = |timeout| parts.account.started + timeout;
+    let (overall, whole) = (call.route.timeout.into_iter().chain(asked).min().map(at), asked.map(at));
     parts.scratch.tried.clear();
     let mut renewed = None;
     loop {
@@ -91,7 +91,7 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         };
         parts.account.tries += 1;
         parts.account.upstream = Some(attempt.endpoint().state.address);
-        let one = Try { core: &core, call, fresh, begun, overall };
+        let one = Try { core: &core, call, fresh, begun, overall, whole };
         let tried = one.run(&mut parts, &mut attempt, &mut retries).await;
         let pause = match tried {
             Tried::Done(outcome) => return outcome,
@@ -130,8 +130,10 @@ pub(crate) struct Try<'t> {
     fresh: bool,
     /// When it began.
     pub(crate) begun: Instant,
-    /// When the whole request is out of time.
+    /// When the request is out of time that has no answer yet.
     overall: Option<Instant>,
+    /// When it is out of time even in the middle of its answer.
+    pub(crate) whole: Option<Instant>,
 }
 
 impl Try<'_> {

@@ -12,6 +12,12 @@ use vocab::ErrorCode;
 
 use super::reply::Reply;
 
+/// The status of a call whose time is over.
+pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
+
+/// The trailers of a call whose time is over.
+pub(crate) const OUT_OF_TIME: &[u8] = b"grpc-status: 4\r\ngrpc-message: the time that the client gave is over\r\n";
+
 /// Whether a request is a call of gRPC. Its variant for browsers speaks in terms of HTTP.
 pub(crate) fn is_call(request: &Request, head: &[u8]) -> bool {
     let kind = request.fields.named(head, b"content-type").next();
@@ -79,15 +85,14 @@ pub(crate) fn as_http(status: u16) -> u16 {
 /// A failure in gRPC's terms.
 fn status_of(code: ErrorCode) -> u8 {
     const INVALID_ARGUMENT: u8 = 3;
-    const DEADLINE_EXCEEDED: u8 = 4;
     const RESOURCE_EXHAUSTED: u8 = 8;
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
     match code {
         ErrorCode::NoRoute | ErrorCode::NotImplemented => UNIMPLEMENTED,
-        ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED,
-        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout => DEADLINE_EXCEEDED,
+        ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED as u8,
+        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout => DEADLINE_EXCEEDED as u8,
         ErrorCode::BodyTooLarge | ErrorCode::HeadTooLarge | ErrorCode::TargetTooLong => RESOURCE_EXHAUSTED,
         ErrorCode::BadRequest | ErrorCode::ExpectationFailed => INVALID_ARGUMENT,
         ErrorCode::UpstreamInvalid => INTERNAL,

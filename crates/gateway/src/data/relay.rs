@@ -5,7 +5,7 @@
 
 mod streamed;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http1::{Chunk, ChunkedDecoder, Framing, write};
 use net::{Buffer, Deadline, Reader, Writer};
@@ -35,6 +35,8 @@ pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) sent: u64,
     /// What the trailers of a call of gRPC say.
     pub(crate) grpc_status: Option<u16>,
+    /// When it must have ended.
+    pub(crate) whole: Option<Instant>,
 }
 
 /// How a response broke off after its head had begun to go out.
@@ -44,6 +46,8 @@ pub(crate) enum Broken {
     Upstream(ErrorCode),
     /// By the client, which has gone or does not read.
     Client,
+    /// By the time that the client has given it; the client was told so.
+    OutOfTime,
 }
 
 /// A response between two wires.

@@ -2,8 +2,10 @@
 
 mod balancing;
 mod bodies;
+mod browser;
 mod command;
 mod forwarding;
+mod grpc;
 mod health;
 mod http2;
 mod lifecycle;
@@ -12,3 +14,4 @@ mod retries;
 mod sample;
 mod site;
 mod tls;
+mod websocket;

@@ -59,7 +59,11 @@ impl Relay<'_, '_, '_> {
             if large.is_none() && !on_stream {
                 large = Some(self.core.bodies.take());
             }
-            match self.read(large.as_mut()).await? {
+            let came = match self.read(large.as_mut()).await {
+                Err(Broken::OutOfTime) => return Err(self.out_of_time().await),
+                came => came?,
+            };
+            match came {
                 Came::Data(0) if matches!(framing, Framing::UntilClose) => break,
                 Came::Data(0) => return Err(Broken::Upstream(ErrorCode::UpstreamClosed)),
                 Came::Data(_) => {}
@@ -108,10 +112,24 @@ impl Relay<'_, '_, '_> {
         }
     }
 
+    /// Ends a call whose time is over, with a status that says so.
+    async fn out_of_time(&mut self) -> Broken {
+        let ClientSink::Stream(responder) = self.sink else { return Broken::Upstream(ErrorCode::UpstreamTimeout) };
+        let Ok(body) = responder.body() else { return Broken::Client };
+        self.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
+        match body.finish(grpc::OUT_OF_TIME).await {
+            Ok(()) => Broken::OutOfTime,
+            Err(_) => Broken::Client,
+        }
+    }
+
     /// Reads a piece, unless the client goes first.
     async fn read(&mut self, large: Option<&mut Buffer>) -> Result<Came, Broken> {
         let buffer = large.unwrap_or(self.buffer);
         let (source, sink, deadline) = (&mut *self.source, &mut *self.sink, self.deadline);
+        let due = Instant::now() + self.read_pause;
+        let is_last = self.whole.is_some_and(|whole| whole < due);
+        let due = self.whole.map_or(due, |whole| whole.min(due));
         let mut armed = false;
         poll_fn(|cx| {
             if sink.is_gone(cx) {
@@ -121,9 +139,11 @@ impl Relay<'_, '_, '_> {
                 Poll::Ready(came) => Poll::Ready(came.map_err(|_| Broken::Upstream(ErrorCode::UpstreamClosed))),
                 Poll::Pending => {
                     if !std::mem::replace(&mut armed, true) {
-                        deadline.set(Instant::now() + self.read_pause);
+                        deadline.set(due);
                     }
-                    deadline.poll_expired(cx).map(|_| Err(Broken::Upstream(ErrorCode::UpstreamTimeout)))
+                    let expired =
+                        if is_last { Broken::OutOfTime } else { Broken::Upstream(ErrorCode::UpstreamTimeout) };
+                    deadline.poll_expired(cx).map(|_| Err(expired))
                 }
             }
         })
