@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::idle;
 use super::report::{Report, Row, Spread, rounded};
-use super::subject::{Form, SUBJECTS, Subject};
+use super::subject::{Certificate, Form, SUBJECTS, Subject};
 use super::wrk::{self, Round};
+use super::{h2load, idle};
 use crate::proof::{self, ProofArgs};
 
-/// Cases in which requests are counted: paths of the origin.
-const REQUEST_CASES: &[&str] = &["128B", "10KiB", "1MiB"];
+/// Cases in which requests are counted: paths of the origin, asked for bare, under TLS, with a handshake each, and over
+/// HTTP/2 under TLS.
+const REQUEST_CASES: &[&str] = &["128B", "10KiB", "1MiB", "tls_128B", "tls_handshake", "h2_128B"];
 /// The case in which memory is.
 const IDLE_CASE: &str = "idle_kib";
 
@@ -26,7 +27,7 @@ pub struct GatewayArgs {
     #[command(flatten)]
     proof: ProofArgs,
 
-    /// Cases: 128B, 10KiB, 1MiB, idle_kib; all of them by default, without idle_kib in the short form
+    /// Cases: 128B, 10KiB, 1MiB, tls_128B, tls_handshake, h2_128B, idle_kib; all of them by default, without idle_kib in the short form
     #[arg(long, value_delimiter = ',')]
     case: Vec<String>,
 
@@ -56,7 +57,7 @@ struct Plan {
 
 pub(super) fn run(args: &GatewayArgs) -> Result<()> {
     let plan = plan(args)?;
-    let origin = Subject::origin()?;
+    let (origin, certificate) = (Subject::origin()?, Certificate::new()?);
     let mut rows = Vec::new();
     let mut ratios = Vec::new();
     let request_cases: Vec<&str> = plan.cases.iter().map(String::as_str).filter(|case| *case != IDLE_CASE).collect();
@@ -64,9 +65,13 @@ pub(super) fn run(args: &GatewayArgs) -> Result<()> {
         if count == 0 || request_cases.is_empty() {
             continue;
         }
-        let started = args.subject.iter().map(|name| Subject::start(name, form, &origin, plan.binary.as_deref()));
+        let started =
+            args.subject.iter().map(|name| Subject::start(name, form, &origin, &certificate, plan.binary.as_deref()));
         let subjects: Vec<Subject> = started.collect::<Result<_>>()?;
         for case in &request_cases {
+            // Under TLS nothing can be spliced, so there HAProxy is one subject.
+            let of_case = |subject: &&Subject| !(case.contains('_') && subject.name.starts_with("haproxy_splice"));
+            let subjects: Vec<&Subject> = subjects.iter().filter(of_case).collect();
             let rounds = measure(&subjects, case, count, plan.seconds, form)?;
             rows.extend(rounds.iter().map(|(name, rounds)| row(name, case, rounds)));
             if form == Form::Pinned {
@@ -77,7 +82,7 @@ pub(super) fn run(args: &GatewayArgs) -> Result<()> {
     if plan.cases.iter().any(|case| case == IDLE_CASE) {
         for name in &args.subject {
             println!("{IDLE_CASE} {name}");
-            let kib = rounded(idle::measure(name, &origin, plan.binary.as_deref())?);
+            let kib = rounded(idle::measure(name, &origin, &certificate, plan.binary.as_deref())?);
             let (subject, case) = (name.clone(), IDLE_CASE.to_owned());
             rows.push(Row { subject, case, idle_kib: Some(kib), ..Row::default() });
         }
@@ -108,13 +113,16 @@ fn plan(args: &GatewayArgs) -> Result<Plan> {
     Ok(Plan { cases, rounds, rounds_unpinned, seconds, binary })
 }
 
-fn measure(subjects: &[Subject], case: &str, count: usize, seconds: u64, form: Form) -> Result<Rounds> {
+fn measure(subjects: &[&Subject], case: &str, count: usize, seconds: u64, form: Form) -> Result<Rounds> {
     let pinned = form == Form::Pinned;
     let mut rounds: Rounds = subjects.iter().map(|subject| (subject.name.clone(), Vec::new())).collect();
     for number in 0..count {
         for turn in 0..subjects.len() {
             let at = (number + turn) % subjects.len();
-            let round = wrk::round(&subjects[at], case, seconds, pinned)?;
+            let round = match case.strip_prefix("h2_") {
+                None => wrk::round(subjects[at], case, seconds, pinned)?,
+                Some(path) => h2load::round(subjects[at], path, seconds, pinned)?,
+            };
             let (cpu, rate) = (round.cpu_us_per_op, round.requests as f64 / round.seconds);
             println!("{case} {}/{count} {:<18} {cpu:8.2} us/op {rate:9.0} ops/s", number + 1, subjects[at].name);
             rounds[at].1.push(round);

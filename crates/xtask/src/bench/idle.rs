@@ -8,7 +8,7 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::{Process, RawConn, procfs};
 
-use super::subject::{Form, Subject};
+use super::subject::{Certificate, Form, Subject};
 use crate::proof;
 
 /// Arguments of the hidden command that holds connections in a process of its own: the limit on descriptors holds per
@@ -32,9 +32,14 @@ const SPARE: u64 = 500;
 
 /// Memory that each of 10,000 idle connections adds to a subject, in KiB. The subject starts afresh, since an allocator
 /// that has served load holds memory that would hide the growth.
-pub(super) fn measure(name: &str, origin: &Subject, binary: Option<&std::path::Path>) -> Result<f64> {
+pub(super) fn measure(
+    name: &str,
+    origin: &Subject,
+    certificate: &Certificate,
+    binary: Option<&std::path::Path>,
+) -> Result<f64> {
     raise_descriptor_limit()?;
-    let subject = Subject::start(name, Form::Pinned, origin, binary)?;
+    let subject = Subject::start(name, Form::Pinned, origin, certificate, binary)?;
     // One request makes what is made once: pools, tables, the upstream connection.
     let mut first = RawConn::connect((Ipv4Addr::LOCALHOST, subject.port))?;
     first.send("GET /128B HTTP/1.1\r\nHost: idle.test\r\n\r\n")?;

@@ -2,6 +2,7 @@
 
 mod balance;
 mod gateway;
+mod h2load;
 mod idle;
 mod report;
 mod subject;

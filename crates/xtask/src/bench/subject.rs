@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use testkit::{Process, TempDir, Tenfold, free_port, haproxy, nginx, procfs};
+use testkit::{Authority, Issued, Process, TempDir, Tenfold, free_port, haproxy, nginx, procfs};
 
 use crate::repository;
 
@@ -19,7 +19,29 @@ pub(super) const OTHER_CORE: usize = 1;
 pub(super) struct Subject {
     pub(super) name: String,
     pub(super) port: u16,
+    /// Where it speaks TLS, and HTTP/2 under it.
+    pub(super) tls_port: u16,
     server: Server,
+}
+
+/// The certificate that every proxy presents: a key on the curve P-256, as public authorities issue them by default.
+pub(super) struct Certificate {
+    _authority: Authority,
+    issued: Issued,
+    /// Certificate and key in one file.
+    joined: PathBuf,
+    _dir: TempDir,
+}
+
+impl Certificate {
+    pub(super) fn new() -> Result<Self> {
+        let authority = Authority::new("bench")?;
+        let issued = authority.issue("proxy", &["localhost"])?;
+        let dir = TempDir::new()?;
+        let both = [std::fs::read(&issued.certificate)?, std::fs::read(&issued.key)?].concat();
+        let joined = dir.write("proxy.pem", both)?;
+        Ok(Self { _authority: authority, issued, joined, _dir: dir })
+    }
 }
 
 enum Server {
@@ -53,13 +75,23 @@ impl Subject {
         let (process, dir) = on_core(Some(OTHER_CORE), || nginx(&conf, port))?;
         dir.write("files/10KiB", vec![b'x'; 10 << 10])?;
         dir.write("files/1MiB", vec![b'x'; 1 << 20])?;
-        Ok(Self { name: "origin".to_owned(), port, server: Server::Peer(process, dir) })
+        Ok(Self { name: "origin".to_owned(), port, tls_port: 0, server: Server::Peer(process, dir) })
     }
 
     /// Starts a proxy before the origin. `binary` is the `tenfold` program.
-    pub(super) fn start(name: &str, form: Form, origin: &Self, binary: Option<&Path>) -> Result<Self> {
-        let port = free_port();
+    pub(super) fn start(
+        name: &str,
+        form: Form,
+        origin: &Self,
+        certificate: &Certificate,
+        binary: Option<&Path>,
+    ) -> Result<Self> {
+        let (port, tls_port) = (free_port(), free_port());
         let values = [
+            ("{tls_port}", tls_port.to_string()),
+            ("{certificate}", certificate.issued.certificate.display().to_string()),
+            ("{key}", certificate.issued.key.display().to_string()),
+            ("{joined}", certificate.joined.display().to_string()),
             ("{port}", port.to_string()),
             ("{admin}", free_port().to_string()),
             ("{origin}", format!("127.0.0.1:{}", origin.port)),
@@ -81,7 +113,7 @@ impl Subject {
         })
         .with_context(|| format!("subject {name}"))?;
         let suffix = if form == Form::Unpinned { "_2w" } else { "" };
-        Ok(Self { name: format!("{name}{suffix}"), port, server })
+        Ok(Self { name: format!("{name}{suffix}"), port, tls_port, server })
     }
 
     /// The ids of all its processes.

@@ -20,13 +20,20 @@ pub(super) struct Round {
 /// Connections that the load keeps.
 const CONNECTIONS: usize = 64;
 
-/// Sends load to a subject for a while, and takes its CPU time before and after. A failed request is an error.
+/// Sends load of HTTP/1.1 to a subject for a while, and takes its CPU time before and after. A failed request is an error.
 pub(super) fn round(subject: &Subject, case: &str, seconds: u64, pinned: bool) -> Result<Round> {
     let mut command = Command::new("wrk");
     let (connections, duration) = (CONNECTIONS.to_string(), format!("{seconds}s"));
     command.args(["--threads", "1", "--connections", &connections, "--duration", &duration, "--timeout", "10s"]);
     command.arg("--script").arg(repository::root().join("bench/gateway/report.lua"));
-    command.arg(format!("http://127.0.0.1:{}/{case}", subject.port));
+    match case.strip_prefix("tls_") {
+        None => command.arg(format!("http://127.0.0.1:{}/{case}", subject.port)),
+        // wrk resumes no session, so each connection is a whole handshake.
+        Some("handshake") => {
+            command.args(["--header", "Connection: close"]).arg(format!("https://127.0.0.1:{}/128B", subject.tls_port))
+        }
+        Some(path) => command.arg(format!("https://127.0.0.1:{}/{path}", subject.tls_port)),
+    };
     let before = subject.cpu_time()?;
     let core = pinned.then_some(OTHER_CORE);
     let output = on_core(core, || command.output().context("wrk; `cargo xtask install` installs it"))?;
