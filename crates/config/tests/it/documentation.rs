@@ -27,16 +27,39 @@ fn the_reference_is_up_to_date() {
     assert_eq!(reference, expected, "run with TENFOLD_GOLDEN=update");
 }
 
+/// Every page, with its path.
+fn pages(folder: &std::path::Path, into: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            pages(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            into.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
 #[test]
 fn every_example_loads_without_a_warning() {
-    let page = page();
-    let examples: Vec<_> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(examples.len() >= 4);
-    for example in examples {
+    let mut all = vec![("README.md".to_owned(), std::fs::read_to_string("../../README.md").unwrap())];
+    pages(std::path::Path::new("../../docs"), &mut all);
+    let examples = |page: &str| -> Vec<String> {
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let examples: Vec<_> =
+        all.iter().flat_map(|(path, page)| examples(page).into_iter().map(move |text| (path, text))).collect();
+    assert!(examples.len() >= 12, "{}", examples.len());
+    // A page may show the tables that it is about alone.
+    let rest = "\n[listener.web]\nlisten = \":8080\"\n[[route]]\nservice = \"api\"\n\
+                [service.api]\nendpoints = [\"10.0.0.1:80\"]\n";
+    for (path, mut example) in examples {
+        if !example.contains("[listener") {
+            example.push_str(rest);
+        }
         // Files that an example names are there for tests under another folder.
         let example = &example.replace("\"certs/", "\"tests/certs/");
-        let loaded = config::load_str(example, &env).unwrap_or_else(|found| panic!("{found}\n{example}"));
-        assert!(loaded.warnings.is_empty(), "{}\n{example}", loaded.warnings);
+        let loaded = config::load_str(example, &env).unwrap_or_else(|found| panic!("{path}: {found}\n{example}"));
+        assert!(loaded.warnings.is_empty(), "{path}: {}\n{example}", loaded.warnings);
         let schema = config::schema();
         valid(&schema, &schema, &loaded.effective, "").unwrap();
     }
