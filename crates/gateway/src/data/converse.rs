@@ -173,8 +173,13 @@ impl Conversation<'_, '_, '_> {
         let mut scan = HeadScan::default();
         let mut sent = side.has_ended().then(Instant::now);
         let unhurried = Duration::from_secs(24 * 3600);
-        let mut armed = false;
+        let (mut armed, mut looked) = (false, false);
         let result = poll_fn(|cx| {
+            // A stream that was reset before its turn came is not worth a request.
+            let first = !std::mem::replace(&mut looked, true);
+            if first && self.client.is_gone(cx) {
+                return Poll::Ready(Err(NoHead::Gone));
+            }
             if side.poll(cx) {
                 sent = Some(Instant::now());
                 armed = false;
@@ -182,15 +187,15 @@ impl Conversation<'_, '_, '_> {
             if let Some(error) = side.take_client_error() {
                 return Poll::Ready(Err(NoHead::Client(error)));
             }
-            if self.client.is_gone(cx) {
-                return Poll::Ready(Err(NoHead::Gone));
-            }
             let head = match self.source {
                 EndpointSource::Wire(reader) => poll_head(&mut scan, reader, self.buffer, &limits, cx),
                 EndpointSource::Stream(answer) => poll_answer(answer, self.out, self.buffer, &limits, cx),
             };
             if let Poll::Ready(result) = head {
                 return Poll::Ready(result);
+            }
+            if !first && self.client.is_gone(cx) {
+                return Poll::Ready(Err(NoHead::Gone));
             }
             if !std::mem::replace(&mut armed, true) {
                 let time = if sent.is_some() { params.response_timeout } else { unhurried };

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::accept::{self, Acceptor};
 use super::connection;
 use super::exchange::Scratch;
+use super::http2::worker::Workers;
 use super::local::Local;
 use crate::state::{ListenerState, Place, Shared};
 
@@ -87,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) pipes: Pipes,
     /// Deadlines.
     pub(crate) deadlines: Deadlines,
+    /// Tasks for streams of HTTP/2.
+    pub(crate) stream_workers: Workers,
     /// Random numbers.
     pub(crate) random: RefCell<fastrand::Rng>,
     /// The access log's end.
@@ -158,6 +161,7 @@ impl Core {
             bodies: Buffers::new(BODY_BUFFER_BYTES),
             pipes: Pipes::default(),
             deadlines: Deadlines::default(),
+            stream_workers: Workers::default(),
             random: RefCell::default(),
             access: RefCell::new(access),
             local: RefCell::default(),

@@ -14,3 +14,4 @@ pub(crate) mod head;
 mod metered;
 pub(crate) mod pool;
 pub(crate) mod serve;
+pub(crate) mod worker;

@@ -21,6 +21,7 @@ use telemetry::RefusedReason;
 use super::flow::{Inflow, Responder};
 use super::head;
 use super::metered::{Meter, Metered};
+use super::worker;
 use crate::data::connection::{LINGER_TIME, Link, Peer};
 use crate::data::core::{ConnectionState, Core};
 use crate::data::ends::{ClientSink, ClientSource};
@@ -198,8 +199,8 @@ impl Shared {
         if !self.state.closing.get() {
             self.state.deadline.clear();
         }
-        let open = Open(Rc::clone(self));
-        tokio::task::spawn_local(exchange(open, request, respond));
+        let job = Job { open: Open(Rc::clone(self)), request, respond };
+        worker::give(&self.core, job);
     }
 
     /// Notes that the client has reset a stream.
@@ -225,7 +226,7 @@ impl Shared {
 }
 
 /// A stream's share in its connection.
-struct Open(Rc<Shared>);
+pub(super) struct Open(Rc<Shared>);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -240,38 +241,41 @@ impl Drop for Open {
     }
 }
 
-/// Serves the request of a stream.
-async fn exchange(open: Open, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let Shared { core, state, peer, .. } = &*open.0;
-    let (parts, body) = request.into_parts();
-    let mut scratch = core.take_scratch();
-    let random = core.random.borrow_mut().u128(..);
-    let written = head::write_request(&mut scratch.to_upstream, &parts, body.is_end_stream(), random);
-    drop(parts);
-    let mut buffer = core.heads.take();
-    buffer.extend(&scratch.to_upstream);
-    let deadline = core.deadlines.register();
-    let (source, sink) = (
-        ClientSource::Stream(Inflow::new(body, Some(Rc::clone(&open.0.meter)))),
-        ClientSink::Stream(Responder::new(respond)),
-    );
-    let mut link = Link { core, state, source, sink, deadline: &deadline, buffer, peer: *peer, fresh: false };
-    // A stream that was reset at once is not worth a request.
-    if poll_fn(|cx| Poll::Ready(link.sink.is_gone(cx))).await {
-        open.0.note_reset();
+/// A stream that is to be served.
+pub(super) struct Job {
+    open: Open,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+}
+
+impl Job {
+    /// Serves the request of a stream.
+    pub(super) async fn run(self) {
+        let Self { open, request, respond } = self;
+        let Shared { core, state, peer, .. } = &*open.0;
+        let (parts, body) = request.into_parts();
+        let mut scratch = core.take_scratch();
+        let random = core.random.borrow_mut().u128(..);
+        let written = head::write_request(&mut scratch.to_upstream, &parts, body.is_end_stream(), random);
+        drop(parts);
+        let mut buffer = core.heads.take();
+        buffer.extend(&scratch.to_upstream);
+        let deadline = core.deadlines.register();
+        let (source, sink) = (
+            ClientSource::Stream(Inflow::new(body, Some(Rc::clone(&open.0.meter)))),
+            ClientSink::Stream(Responder::new(respond)),
+        );
+        let mut link = Link { core, state, source, sink, deadline: &deadline, buffer, peer: *peer, fresh: false };
+        match written {
+            Ok(()) => exchange::run(&mut link, &mut scratch).await,
+            Err(message) => exchange::refuse_malformed(&mut link, &mut scratch, message).await,
+        };
+        if let ClientSink::Stream(responder) = &mut link.sink
+            && responder.was_reset()
+        {
+            open.0.note_reset();
+        }
         drop(link);
-        return core.keep_scratch(scratch);
+        core.keep_scratch(scratch);
     }
-    match written {
-        // The memory of an exchange is that of its task, which ends with it.
-        Ok(()) => exchange::run(&mut link, &mut scratch).await,
-        Err(message) => exchange::refuse_malformed(&mut link, &mut scratch, message).await,
-    };
-    if let ClientSink::Stream(responder) = &mut link.sink
-        && responder.was_reset()
-    {
-        open.0.note_reset();
-    }
-    drop(link);
-    core.keep_scratch(scratch);
 }
