@@ -399,6 +399,31 @@ fn floods_of_frames_that_bring_nothing_are_cut() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_holds_little_and_not_for_ever() {
+    let origin = Origin::start("a").unwrap();
+    let head_of_file = listeners(free_port());
+    let site = start(&format!(
+        "{head_of_file}write_timeout = \"2s\"\n[[route]]\nservice = \"api\"\n[service.api]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    ));
+    let mut conn = RawConn::connect(site.address()).unwrap();
+    // No window for any stream.
+    let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    conn.send([&PREFACE[..24], &settings].concat()).unwrap();
+    let fields =
+        [(":method", "GET"), (":scheme", "http"), (":path", "/bytes/5000000"), (":authority", "shop.example.com")];
+    for stream in 0..100 {
+        conn.send(frame(1, 5, 2 * stream + 1, &head(&fields))).unwrap();
+    }
+    let in_flight = |site: &Tenfold| site.metric("upstream_in_flight", &[]);
+    site.wait_until("the requests", |site| Ok(in_flight(site)? == 100.0)).unwrap();
+    assert_eq!(prior(&site, "/", Curl::default()).status, 200, "others are served");
+    let memory = site.metric("process_resident_memory_bytes", &[]).unwrap();
+    assert!(memory < 60e6, "{memory} bytes for 100 streams");
+    site.wait_until("their end", |site| Ok(in_flight(site)? == 0.0)).unwrap();
+}
+
+#[test]
 fn a_websocket_over_a_stream_reaches_an_endpoint_of_http1() {
     let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                   Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nwelcome";
