@@ -31,6 +31,8 @@ pub enum Ejection {
     MaxFails,
     /// Failures in a row, after Envoy.
     Consecutive,
+    /// A success rate far below that of its peers, after Envoy.
+    SuccessRate,
 }
 
 /// How a real request to an endpoint ended, as far as that says something about the endpoint.
@@ -99,6 +101,15 @@ pub enum Cause {
         /// How the last one failed.
         last: FailureKind,
     },
+    /// Many more requests failed within an interval than at its peers.
+    SuccessRate {
+        /// How many there were.
+        requests: u64,
+        /// How many of them failed.
+        failures: u64,
+        /// The mean of all success rates, in thousandths.
+        mean_permille: u32,
+    },
     /// The time of the ejection is over.
     TimeOver,
     /// A request to a probing endpoint succeeded.
@@ -155,6 +166,10 @@ impl fmt::Display for Cause {
             Self::CheckPassed => f.write_str("a check passed"),
             Self::MaxFails { failures, last } => write!(f, "{failures} requests failed within fail_timeout: {last}"),
             Self::ConsecutiveFailures { failures, last } => write!(f, "{failures} requests in a row failed: {last}"),
+            Self::SuccessRate { requests, failures, mean_permille } => {
+                let (percent, tenths) = (mean_permille / 10, mean_permille % 10);
+                write!(f, "{failures} of {requests} requests failed, while {percent}.{tenths}% succeed in the mean")
+            }
             Self::TimeOver => f.write_str("the ejection is over"),
             Self::ProbePassed => f.write_str("the probe passed"),
             Self::ProbeFailed { last } => write!(f, "the probe failed: {last}"),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::change::{Cause, Ejection, FailureKind, State};
-use super::params::{ActiveParams, HealthParams, OutlierParams};
+use super::params::{ActiveParams, HealthParams};
 
 /// A move that an event calls for.
 pub(super) type Move = (State, Cause);
@@ -26,7 +26,7 @@ pub(super) struct Endpoint {
     fails: VecDeque<Instant>,
     /// Failures in a row.
     consecutive: u32,
-    /// Ejections by the rule of consecutive failures, less those forgiven.
+    /// Ejections after Envoy's rules, less those forgiven.
     ejections: u32,
     healthy_since: Instant,
 }
@@ -134,12 +134,20 @@ impl Endpoint {
         failed.map(|(ejection, cause)| (self.eject(now, params, ejection), cause))
     }
 
+    /// Whether its requests of an interval that ends now may be compared with those of others: none of them is from the
+    /// time before it was well, and an operator has not set it aside.
+    pub(super) fn is_comparable(&self, now: Instant, interval: Duration) -> bool {
+        !self.aside && self.state == State::Healthy && now.saturating_duration_since(self.healthy_since) >= interval
+    }
+
     /// `last_resort` when no endpoint is healthy: then nobody comes back untried to bear all the traffic alone.
     pub(super) fn on_time(&self, now: Instant, last_resort: bool) -> Option<Move> {
         match self.state {
             State::Ejected { until, cause } if until <= now => match cause {
-                Ejection::Consecutive if !last_resort => Some((State::Healthy, Cause::TimeOver)),
-                Ejection::Consecutive | Ejection::MaxFails => Some((State::Probing, Cause::TimeOver)),
+                Ejection::Consecutive | Ejection::SuccessRate if !last_resort => {
+                    Some((State::Healthy, Cause::TimeOver))
+                }
+                _ => Some((State::Probing, Cause::TimeOver)),
             },
             _ => None,
         }
@@ -160,25 +168,32 @@ impl Endpoint {
         self.state = state;
     }
 
-    fn eject(&mut self, now: Instant, params: &HealthParams, cause: Ejection) -> State {
+    pub(super) fn eject(&mut self, now: Instant, params: &HealthParams, cause: Ejection) -> State {
         let time = match cause {
             Ejection::MaxFails => params.passive.unwrap_or_default().fail_timeout,
-            Ejection::Consecutive => self.next_ejection(now, params.outlier.unwrap_or_default()),
+            Ejection::Consecutive => {
+                let outlier = params.outlier.unwrap_or_default();
+                self.next_ejection(now, outlier.base_ejection, outlier.ejection_max)
+            }
+            Ejection::SuccessRate => {
+                let success_rate = params.success_rate.unwrap_or_default();
+                self.next_ejection(now, success_rate.base_ejection, success_rate.ejection_max)
+            }
         };
         State::Ejected { until: now + time.min(EJECTION_LONGEST), cause }
     }
 
-    /// Counts an ejection by consecutive failures and gives its time. One earlier ejection is forgiven for each
-    /// `base_ejection` of health.
-    fn next_ejection(&mut self, now: Instant, params: OutlierParams) -> Duration {
-        let base = params.base_ejection.as_nanos().max(1);
+    /// Counts an ejection and gives its time: `base` for the first. One earlier ejection is forgiven for each `base` of
+    /// health.
+    fn next_ejection(&mut self, now: Instant, base: Duration, longest: Duration) -> Duration {
+        let base_nanos = base.as_nanos().max(1);
         if self.state == State::Healthy {
-            let forgiven = now.saturating_duration_since(self.healthy_since).as_nanos() / base;
+            let forgiven = now.saturating_duration_since(self.healthy_since).as_nanos() / base_nanos;
             self.ejections = self.ejections.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
         }
         // Ejections beyond the longest are not counted, so that health is rewarded from the first moment.
-        let most = u32::try_from(params.ejection_max.as_nanos().div_ceil(base)).unwrap_or(u32::MAX);
+        let most = u32::try_from(longest.as_nanos().div_ceil(base_nanos)).unwrap_or(u32::MAX);
         self.ejections = self.ejections.saturating_add(1).min(most.max(1));
-        params.base_ejection.saturating_mul(self.ejections).min(params.ejection_max)
+        base.saturating_mul(self.ejections).min(longest)
     }
 }

@@ -11,6 +11,8 @@ pub struct HealthParams {
     pub passive: Option<PassiveParams>,
     /// Ejection on consecutive failures after Envoy; `None` when off.
     pub outlier: Option<OutlierParams>,
+    /// Ejection on success rates after Envoy; `None` when off.
+    pub success_rate: Option<SuccessRateParams>,
     /// When the share of available endpoints falls below this (0 to 1), health is ignored and all are used.
     pub panic_threshold: f64,
 }
@@ -46,6 +48,27 @@ pub struct OutlierParams {
     pub ejected_share_max: f64,
 }
 
+/// Passive ejection by comparison with the other endpoints, after Envoy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SuccessRateParams {
+    /// Time over which requests are counted; default 10 s.
+    pub interval: Duration,
+    /// Requests within the interval without which an endpoint is not judged; default 100.
+    pub requests_min: u32,
+    /// Endpoints with that many requests without which nobody is judged; default 5.
+    pub hosts_min: u32,
+    /// Standard deviations below the mean that take an endpoint out; default 1.9.
+    pub deviations: f64,
+    /// Distance below the mean (0 to 1) that takes nobody out, however small the deviation is; default 0.05.
+    pub margin: f64,
+    /// Time of the first ejection; grows with each one; default 30 s.
+    pub base_ejection: Duration,
+    /// Longest ejection; default 300 s.
+    pub ejection_max: Duration,
+    /// Largest share of the endpoints out at once by this rule (0 to 1); default 0.1, but always at least one.
+    pub ejected_share_max: f64,
+}
+
 impl Default for PassiveParams {
     fn default() -> Self {
         Self { max_fails: 1, fail_timeout: Duration::from_secs(10) }
@@ -59,6 +82,22 @@ impl Default for OutlierParams {
             base_ejection: Duration::from_secs(30),
             ejection_max: Duration::from_secs(300),
             ejected_share_max: 0.1,
+        }
+    }
+}
+
+impl Default for SuccessRateParams {
+    fn default() -> Self {
+        let OutlierParams { base_ejection, ejection_max, ejected_share_max, .. } = OutlierParams::default();
+        Self {
+            interval: Duration::from_secs(10),
+            requests_min: 100,
+            hosts_min: 5,
+            deviations: 1.9,
+            margin: 0.05,
+            base_ejection,
+            ejection_max,
+            ejected_share_max,
         }
     }
 }

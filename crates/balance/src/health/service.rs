@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::change::{Cause, Change, Ejection, Outcome, State};
 use super::endpoint::{Endpoint, Move};
 use super::params::HealthParams;
+use super::success_rate::{self, Sample};
 use crate::candidate::Availability;
 
 /// The health of one service's endpoints, by candidate id. It lives in one place, and what it decides is published.
@@ -22,8 +23,9 @@ use crate::candidate::Availability;
 /// | ejected, probing | a passed check | healthy |
 /// | healthy | `max_fails` failures within `fail_timeout` | ejected for `fail_timeout` |
 /// | healthy | `consecutive` failures in a row | ejected, each time for longer |
+/// | healthy | a success rate far below that of the others | ejected, each time for longer |
 /// | ejected by `max_fails` | time over | probing |
-/// | ejected by `consecutive` | time over | healthy; probing if nobody is healthy |
+/// | ejected by `consecutive` or success rate | time over | healthy; probing if nobody is healthy |
 /// | probing | success | healthy |
 /// | probing | failure | ejected again |
 /// | ejected | success, while it gets requests in a panic | healthy |
@@ -32,8 +34,9 @@ use crate::candidate::Availability;
 /// # Who may not be ejected
 ///
 /// The only endpoint of a service is never ejected after failures of requests, as in nginx: there is nobody else to
-/// ask. By consecutive failures at most `ejected_share_max` of the endpoints are out at once, but at least one may be.
-/// When endpoints go, those that are then too many come back.
+/// ask. By consecutive failures and success rates at most `ejected_share_max` of the endpoints are out at once, but at
+/// least one may be: each of the two rules ejects only while fewer than its own share are out by both. When endpoints go,
+/// those that are then too many come back.
 ///
 /// # When nobody is left
 ///
@@ -70,6 +73,8 @@ struct Tally {
     healthy: usize,
     /// Ejected or probing by the rule of consecutive failures.
     by_consecutive: usize,
+    /// Ejected or probing by the rule of success rates.
+    by_success_rate: usize,
     /// Earliest end of an ejection, of all endpoints.
     deadline: Option<Instant>,
     panic: Panic,
@@ -86,12 +91,14 @@ impl ServiceHealth {
     pub fn set_params(&mut self, params: HealthParams, now: Instant) -> Vec<Change> {
         let by_max_fails = params.passive.is_some_and(|passive| passive.max_fails > 0);
         let by_consecutive = params.outlier.is_some_and(|outlier| outlier.consecutive > 0);
+        let by_success_rate = params.success_rate.is_some();
         let checked = params.active.is_some();
         self.params = params;
         let mut changes = self.move_all(now, |endpoint| {
             let kept = match endpoint.out_by() {
                 Some(Ejection::MaxFails) => by_max_fails,
                 Some(Ejection::Consecutive) => by_consecutive,
+                Some(Ejection::SuccessRate) => by_success_rate,
                 None => checked || endpoint.state != State::Unhealthy,
             };
             (!kept).then_some((State::Healthy, Cause::RuleRemoved))
@@ -138,19 +145,38 @@ impl ServiceHealth {
     /// [want them](Self::wants_success), and reporting more does no harm.
     pub fn on_passive(&mut self, id: u64, now: Instant, outcome: Outcome) -> Vec<Change> {
         let last_resort = self.tally.panic != Panic::Off;
-        let most_by_consecutive = self.ejections_max();
+        let has_room = self.out_by_share() < self.ejections_max(Ejection::Consecutive);
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return Vec::new() };
         let called_for = match outcome {
             Outcome::Success => endpoint.on_success(last_resort),
             Outcome::Failure(kind) => {
                 // An endpoint that is set aside may go as long as there is anyone, and is in nobody's share.
                 let by_max_fails = self.tally.endpoints > usize::from(!endpoint.aside);
-                let by_consecutive =
-                    by_max_fails && (endpoint.aside || self.tally.by_consecutive < most_by_consecutive);
+                let by_consecutive = by_max_fails && (endpoint.aside || has_room);
                 endpoint.on_failure(now, &self.params, kind, by_max_fails, by_consecutive)
             }
         };
         self.move_one(id, now, called_for)
+    }
+
+    /// An interval of the rule of success rates has ended, in which endpoints did what the samples say. Those that were
+    /// not healthy for the whole of it are left out. Without the rule in the parameters, nothing happens.
+    pub fn on_interval(&mut self, now: Instant, samples: &[Sample]) -> Vec<Change> {
+        let Some(params) = self.params.success_rate else { return Vec::new() };
+        let comparable = |sample: &&Sample| {
+            self.endpoints.get(&sample.id).is_some_and(|endpoint| endpoint.is_comparable(now, params.interval))
+        };
+        let samples: Vec<Sample> = samples.iter().filter(comparable).copied().collect();
+        let mut changes = Vec::new();
+        for (id, cause) in success_rate::outliers(&params, &samples) {
+            if self.out_by_share() >= self.ejections_max(Ejection::SuccessRate) {
+                break;
+            }
+            let Some(endpoint) = self.endpoints.get_mut(&id) else { continue };
+            let state = endpoint.eject(now, &self.params, Ejection::SuccessRate);
+            changes.extend(self.move_one(id, now, Some((state, cause))));
+        }
+        changes
     }
 
     /// When [`on_deadline`](Self::on_deadline) is due; `None` while nobody is ejected.
@@ -200,9 +226,19 @@ impl ServiceHealth {
         self.tally.panic
     }
 
-    /// Most endpoints that the rule of consecutive failures may have out at once.
-    fn ejections_max(&self) -> usize {
-        let share = self.params.outlier.map_or(0.0, |outlier| outlier.ejected_share_max);
+    /// Endpoints that are out by the rules that bound their share.
+    fn out_by_share(&self) -> usize {
+        self.tally.by_consecutive + self.tally.by_success_rate
+    }
+
+    /// Most endpoints that a rule may have out at once.
+    fn ejections_max(&self, rule: Ejection) -> usize {
+        let share = match rule {
+            Ejection::MaxFails => Some(1.0),
+            Ejection::Consecutive => self.params.outlier.map(|outlier| outlier.ejected_share_max),
+            Ejection::SuccessRate => self.params.success_rate.map(|success_rate| success_rate.ejected_share_max),
+        };
+        let share = share.unwrap_or(0.0);
         match self.tally.endpoints {
             0 | 1 => 0,
             endpoints => ((endpoints as f64 * share + ROUNDING) as usize).clamp(1, endpoints),
@@ -236,24 +272,32 @@ impl ServiceHealth {
     /// Brings back whoever may no longer be out now that there are fewer endpoints: those first whose time is over
     /// first.
     fn bring_back_surplus(&mut self, now: Instant, changes: &mut Vec<Change>) {
-        let only = self.tally.endpoints == 1;
-        let surplus = self.tally.by_consecutive.saturating_sub(self.ejections_max());
-        let mut out: Vec<(Option<Instant>, u64)> = self
+        let mut out: Vec<(Option<Instant>, u64, Ejection)> = self
             .endpoints
             .iter()
             .filter(|(_, endpoint)| !endpoint.aside)
             .filter_map(|(&id, endpoint)| match (endpoint.out_by()?, endpoint.state) {
-                (Ejection::MaxFails, _) if !only => None,
-                (_, State::Ejected { until, .. }) => Some((Some(until), id)),
-                _ => Some((None, id)),
+                (rule, State::Ejected { until, .. }) => Some((Some(until), id, rule)),
+                (rule, _) => Some((None, id, rule)),
             })
             .collect();
-        out.sort_unstable();
-        out.truncate(if only { 1 } else { surplus });
-        changes.extend(out.into_iter().filter_map(|(_, id)| {
-            let endpoint = self.endpoints.get_mut(&id)?;
-            Some(change(id, endpoint, now, (State::Healthy, Cause::FewerEndpoints)))
-        }));
+        out.sort_unstable_by_key(|&(until, id, _)| (until, id));
+        let most = [Ejection::Consecutive, Ejection::SuccessRate].map(|rule| self.ejections_max(rule));
+        let mut left = [self.tally.by_consecutive, self.tally.by_success_rate];
+        for (_, id, rule) in out {
+            let is_surplus = match rule {
+                Ejection::MaxFails => self.tally.endpoints == 1,
+                Ejection::Consecutive | Ejection::SuccessRate => {
+                    let at = usize::from(rule == Ejection::SuccessRate);
+                    let too_many = left[at] > most[at] || left[0] + left[1] > most[0].max(most[1]);
+                    left[at] -= usize::from(too_many);
+                    too_many
+                }
+            };
+            if let Some(endpoint) = self.endpoints.get_mut(&id).filter(|_| is_surplus) {
+                changes.push(change(id, endpoint, now, (State::Healthy, Cause::FewerEndpoints)));
+            }
+        }
         self.count();
     }
 
@@ -268,6 +312,7 @@ impl ServiceHealth {
                 tally.endpoints += 1;
                 tally.healthy += usize::from(endpoint.state == State::Healthy);
                 tally.by_consecutive += usize::from(endpoint.out_by() == Some(Ejection::Consecutive));
+                tally.by_success_rate += usize::from(endpoint.out_by() == Some(Ejection::SuccessRate));
                 passively_out |= endpoint.out_by().is_some();
             }
         }

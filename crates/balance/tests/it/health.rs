@@ -20,6 +20,7 @@ pub(crate) fn params(active: bool, passive: bool, outlier: bool) -> HealthParams
             ejection_max: Duration::from_secs(100),
             ejected_share_max: 0.5,
         }),
+        success_rate: None,
         panic_threshold: 0.0,
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use balance::Availability;
 use balance::health::{
-    ActiveParams, Change, Ejection, HealthParams, Outcome, OutlierParams, Panic, PassiveParams, ServiceHealth, State,
+    ActiveParams, Change, Ejection, HealthParams, Outcome, OutlierParams, Panic, PassiveParams, Sample, ServiceHealth,
+    State, SuccessRateParams,
 };
 use proptest::prelude::*;
 
@@ -33,6 +34,10 @@ enum Event {
     SetAside {
         id: u64,
     },
+    /// An interval in which these endpoints failed all of their requests, and the others none.
+    Interval {
+        bad: u64,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -43,6 +48,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..20_000_u64, any::<bool>()).prop_map(|(millis, punctual)| Event::Wait { millis, punctual }),
         1 => id().prop_map(|endpoints| Event::Sync { endpoints }),
         1 => id().prop_map(|id| Event::SetAside { id }),
+        2 => (0..1_u64 << 12).prop_map(|bad| Event::Interval { bad }),
     ]
 }
 
@@ -60,8 +66,24 @@ fn params() -> impl Strategy<Value = HealthParams> {
             ejected_share_max,
         },
     ));
-    (active, passive, outlier, prop_oneof![3 => Just(0.0), 1 => 0.0..=1.0_f64]).prop_map(
-        |(active, passive, outlier, panic_threshold)| HealthParams { active, passive, outlier, panic_threshold },
+    let success_rate = prop::option::of((1..20_u64, 1..40_u64, 0.0..=1.0_f64, 0.0..2.0_f64).prop_map(
+        |(interval, base, ejected_share_max, deviations)| SuccessRateParams {
+            interval: Duration::from_secs(interval),
+            hosts_min: 2,
+            deviations,
+            base_ejection: Duration::from_secs(base),
+            ejected_share_max,
+            ..SuccessRateParams::default()
+        },
+    ));
+    (active, passive, outlier, success_rate, prop_oneof![3 => Just(0.0), 1 => 0.0..=1.0_f64]).prop_map(
+        |(active, passive, outlier, success_rate, panic_threshold)| HealthParams {
+            active,
+            passive,
+            outlier,
+            success_rate,
+            panic_threshold,
+        },
     )
 }
 
@@ -72,8 +94,8 @@ struct Bystander {
     now: Instant,
     known: BTreeMap<u64, State>,
     aside: Vec<u64>,
-    /// Endpoints that are out by the rule of consecutive failures.
-    by_consecutive: Vec<u64>,
+    /// Endpoints that are out by the rules that have a share, with the rule.
+    by_share: Vec<(u64, Ejection)>,
     checks: BTreeMap<(u64, bool), u32>,
     /// By endpoint and whether it went out.
     moves_by_checks: BTreeMap<(u64, bool), u32>,
@@ -83,7 +105,7 @@ impl Bystander {
     fn new(params: HealthParams) -> Self {
         let (health, now) = (ServiceHealth::new(params.clone()), Instant::now());
         let (known, checks, moves_by_checks) = Default::default();
-        Self { params, health, now, known, aside: vec![], by_consecutive: vec![], checks, moves_by_checks }
+        Self { params, health, now, known, aside: vec![], by_share: vec![], checks, moves_by_checks }
     }
 
     fn play(&mut self, event: Event) -> Result<(), TestCaseError> {
@@ -114,7 +136,7 @@ impl Bystander {
             Event::Sync { endpoints } => {
                 let ids: Vec<u64> = (1..=endpoints).collect();
                 self.known.retain(|id, _| ids.contains(id));
-                self.by_consecutive.retain(|id| ids.contains(id));
+                self.by_share.retain(|(id, _)| ids.contains(id));
                 self.aside.retain(|id| ids.contains(id));
                 for &id in &ids {
                     self.known.entry(id).or_insert(State::Healthy);
@@ -125,6 +147,17 @@ impl Bystander {
             Event::SetAside { id } => {
                 self.aside = self.known.keys().copied().filter(|&known| known == id).collect();
                 let changes = self.health.set_aside(&self.aside, self.now);
+                self.see(changes)?;
+            }
+            Event::Interval { bad } => {
+                let failures = |id: u64| if bad >> (id - 1) & 1 == 1 { 100 } else { 0 };
+                let sample = |id| Sample { id, requests: 100, failures: failures(id) };
+                let samples: Vec<Sample> = (1..=12).map(sample).collect();
+                let changes = self.health.on_interval(self.now, &samples);
+                for change in &changes {
+                    let well = change.from == State::Healthy && failures(change.id) > 0;
+                    prop_assert!(well && !self.aside.contains(&change.id), "{:?}", change);
+                }
                 self.see(changes)?;
             }
         }
@@ -138,13 +171,13 @@ impl Bystander {
             match to {
                 State::Ejected { until, cause } => {
                     prop_assert!(until > self.now);
-                    self.by_consecutive.retain(|&out| out != id);
-                    if cause == Ejection::Consecutive {
-                        self.by_consecutive.push(id);
+                    self.by_share.retain(|&(out, _)| out != id);
+                    if cause != Ejection::MaxFails {
+                        self.by_share.push((id, cause));
                     }
                 }
                 State::Probing => {}
-                State::Healthy | State::Unhealthy => self.by_consecutive.retain(|&out| out != id),
+                State::Healthy | State::Unhealthy => self.by_share.retain(|&(out, _)| out != id),
             }
             if to == State::Unhealthy || from == State::Unhealthy {
                 *self.moves_by_checks.entry((id, to == State::Unhealthy)).or_default() += 1;
@@ -158,11 +191,22 @@ impl Bystander {
         let counted: Vec<State> =
             self.known.iter().filter(|(id, _)| !self.aside.contains(id)).map(|(_, &state)| state).collect();
         prop_assert_eq!(self.health.states().collect::<BTreeMap<_, _>>(), self.known.clone());
-        // The share.
-        let out = self.by_consecutive.iter().filter(|id| !self.aside.contains(id)).count();
-        let share = self.params.outlier.map_or(0.0, |outlier| outlier.ejected_share_max);
-        let most = if counted.len() < 2 { 0 } else { ((counted.len() as f64 * share + 1e-9) as usize).max(1) };
-        prop_assert!(out <= most, "{} of {} are out, {} may be", out, counted.len(), most);
+        // The shares, of each rule and of both together.
+        let out_by = |rule: &[Ejection]| {
+            self.by_share.iter().filter(|(id, by)| !self.aside.contains(id) && rule.contains(by)).count()
+        };
+        let most = |share: Option<f64>| {
+            let most = (counted.len() as f64 * share.unwrap_or(0.0) + 1e-9) as usize;
+            if counted.len() < 2 { 0 } else { most.max(1) }
+        };
+        let consecutive = most(self.params.outlier.map(|outlier| outlier.ejected_share_max));
+        let success_rate = most(self.params.success_rate.map(|success_rate| success_rate.ejected_share_max));
+        let both = [Ejection::Consecutive, Ejection::SuccessRate];
+        for (rules, most) in
+            [(&both[..1], consecutive), (&both[1..], success_rate), (&both[..], consecutive.max(success_rate))]
+        {
+            prop_assert!(out_by(rules) <= most, "{:?} of {} are out, {} may be", self.by_share, counted.len(), most);
+        }
         // The deadline is that of the earliest ejection.
         let ends = self.known.values().filter_map(|state| match state {
             State::Ejected { until, .. } => Some(*until),

@@ -181,7 +181,7 @@ fn check(params: &HealthParams, wasted_per_outage_max: f64, moves_per_outage_max
 #[test]
 fn passive_health_after_nginx() {
     let passive = Some(PassiveParams { max_fails: 1, fail_timeout: Duration::from_secs(10) });
-    let params = HealthParams { active: None, passive, outlier: None, panic_threshold: 0.0 };
+    let params = HealthParams { active: None, passive, outlier: None, success_rate: None, panic_threshold: 0.0 };
     // A minute down: one failure, and a failed probe every ten seconds. Without ejection it were 150 tries.
     check(&params, 8.0, 16.0, 0.001);
 }
@@ -189,7 +189,7 @@ fn passive_health_after_nginx() {
 #[test]
 fn consecutive_failures_after_envoy() {
     let outlier = Some(OutlierParams { ejected_share_max: 0.5, ..OutlierParams::default() });
-    let params = HealthParams { active: None, passive: None, outlier, panic_threshold: 0.0 };
+    let params = HealthParams { active: None, passive: None, outlier, success_rate: None, panic_threshold: 0.0 };
     // Five failures, and five more at each return; retries hide nearly all.
     check(&params, 20.0, 8.0, 0.01);
 }
@@ -197,7 +197,7 @@ fn consecutive_failures_after_envoy() {
 #[test]
 fn active_checks() {
     let active = Some(ActiveParams { rise: 2, fall: 3 });
-    let params = HealthParams { active, passive: None, outlier: None, panic_threshold: 0.0 };
+    let params = HealthParams { active, passive: None, outlier: None, success_rate: None, panic_threshold: 0.0 };
     // Three checks at 2 s: up to 6 s of an eighth of 20 requests a second. One move out, one back.
     check(&params, 20.0, 2.0, 0.01);
 }
@@ -208,6 +208,7 @@ fn active_and_passive_together() {
         active: Some(ActiveParams { rise: 2, fall: 3 }),
         passive: Some(PassiveParams::default()),
         outlier: None,
+        success_rate: None,
         panic_threshold: 0.0,
     };
     // Out by the first failure, then by checks: nobody probes.

@@ -13,4 +13,6 @@ mod random;
 mod rotation;
 mod scene;
 mod slow_start;
+mod success_rate;
+mod success_rate_simulation;
 mod tiers;
