@@ -84,7 +84,9 @@ impl<'a> Fields<'a> {
         let NodeValue::Table(entries) = &node.value else {
             let fix = match (&node.value, key) {
                 (NodeValue::Array(_), Key::Name(..)) => Some(format!("write [{key}] with single brackets")),
-                (NodeValue::Text { .. }, _) => Some(format!("write {{ {} = ... }}", allowed[0])),
+                (NodeValue::Text { .. } | NodeValue::Boolean(true), _) => {
+                    Some(format!("write {{ {} = ... }}", allowed[0]))
+                }
                 _ => None,
             };
             wrong_kind(node, key, &format!("a table with the keys of {label}"), fix, sink);

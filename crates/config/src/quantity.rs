@@ -25,6 +25,10 @@ pub(crate) struct Time<const MIN: u64, const MAX: u64>(pub(crate) Duration);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size<const MIN: u64, const MAX: u64>(pub(crate) u64);
 
+/// A number with or without a fraction, from `MIN` to `MAX` hundredths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decimal<const MIN: u32, const MAX: u32>(pub(crate) f64);
+
 /// A share from 0 to 100 percent, as a number from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share(pub(crate) f64);
@@ -101,6 +105,53 @@ impl<const MIN: u64, const MAX: u64> Value for Size<MIN, MAX> {
 
     fn effective(&self) -> Json {
         units::format_size(self.0).into()
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Decimal<MIN, MAX> {
+    fn bounds() -> (f64, f64) {
+        (f64::from(MIN) / 100.0, f64::from(MAX) / 100.0)
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Value for Decimal<MIN, MAX> {
+    fn expected() -> String {
+        let (min, max) = Self::bounds();
+        format!("a number from {min} to {max}")
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        let number = match &node.value {
+            NodeValue::Integer(_, Some(number)) => Some(*number as f64),
+            NodeValue::Integer(text, None) | NodeValue::Float(text) => text.parse::<f64>().ok(),
+            // A variable can only give text, so a number may come from one.
+            NodeValue::Text { text, expanded: true } if text.parse::<f64>().is_ok() => text.parse().ok(),
+            NodeValue::Text { text, .. } => {
+                let number = text.parse::<f64>().ok();
+                let fix = number.map(|number| format!("write {number} without quotes"));
+                wrong_kind(node, key, &Self::expected(), fix, sink);
+                return None;
+            }
+            _ => {
+                wrong_kind(node, key, &Self::expected(), None, sink);
+                return None;
+            }
+        };
+        let (min, max) = Self::bounds();
+        let in_range = number.filter(|number| (min..=max).contains(number));
+        if in_range.is_none() {
+            sink.push(invalid(node, key, "is out of range").allowed(Self::expected()));
+        }
+        in_range.map(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        let (min, max) = Self::bounds();
+        json_schema!({ "type": "number", "minimum": min, "maximum": max })
+    }
+
+    fn effective(&self) -> Json {
+        self.0.into()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::address::{HostPort, Listen, Network};
 use crate::entry::{AccessTarget, Endpoint, HashBy, Named};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
-use crate::quantity::{Int, Share, Size, Time};
+use crate::quantity::{Decimal, Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
@@ -291,6 +291,32 @@ table! {
         max_fails: Int<1, 1000> = 1;
         /// The window, and the time that the endpoint stays out.
         fail_timeout: Time<100, 86_400_000> = "10s";
+        /// Takes out endpoints that fail more often than the others, after Envoy. Off unless the table is there: it
+        /// takes much traffic, and endpoints that are asked alike.
+        success_rate: RawSuccessRate = optional;
+    }
+}
+
+table! {
+    /// Takes an endpoint out when its success rate is far below that of the others, each time for longer.
+    "`success_rate` of `passive_health`"
+    struct RawSuccessRate {
+        /// Time over which requests are counted.
+        interval: Time<1_000, 3_600_000> = "10s";
+        /// Requests within the interval without which an endpoint is not judged.
+        requests_min: Int<1, 1_000_000> = 100;
+        /// Endpoints with that many requests without which none is judged.
+        hosts_min: Int<2, 65535> = 5;
+        /// Standard deviations below the mean success rate that take an endpoint out.
+        deviations: Decimal<0, 1_000> = 1.9;
+        /// Distance below the mean that takes none out, however alike the others are.
+        margin: Share = "5%";
+        /// Time of the first ejection.
+        base_ejection: Time<100, 86_400_000> = "30s";
+        /// Longest ejection.
+        ejection_max: Time<100, 86_400_000> = "300s";
+        /// Largest share of the endpoints out at once by this rule, but always at least one endpoint.
+        ejected_max: Share = "10%";
     }
 }
 

@@ -57,7 +57,7 @@ fn value(root: &Json, schema: &Json) -> String {
         return forms.iter().map(in_words).collect::<Vec<_>>().join(", or ");
     }
     match schema["type"].as_str() {
-        Some("integer") => format!("{} to {}", schema["minimum"], schema["maximum"]),
+        Some("integer" | "number") => format!("{} to {}", schema["minimum"], schema["maximum"]),
         Some("boolean") => "`true`, `false`".to_owned(),
         Some("array") => format!("list, each {}", value(root, &schema["items"])),
         Some("object") => format!("{} by name", value(root, &schema["additionalProperties"])),

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use balance::Algorithm;
-use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams};
+use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams, SuccessRateParams};
 use breaker::{BackoffParams, BudgetParams};
 use gateway::params::{
     CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryOn, RetryParams, ServiceParams,
@@ -19,7 +19,7 @@ use crate::entry::{Endpoint, HashBy};
 use crate::grammar::Field;
 use crate::http::{RetryCause, Statuses};
 use crate::quantity::Time;
-use crate::raw::{BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService};
+use crate::raw::{BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSuccessRate};
 use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
 
@@ -63,6 +63,9 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
     if let Some(outlier) = &raw.outlier {
         check_outlier(&key, &outlier.value, sink);
     }
+    let passive = raw.passive_health.value.value();
+    let success_rate = passive.and_then(|passive| passive.success_rate.as_ref());
+    let success_rate = success_rate.map(|field| self::success_rate(&key, &field.value, sink));
     let retry = raw.retry.value.value().map(|retry| retrying(&key, retry, sink));
     let endpoints = endpoints(&key, raw.endpoints.as_ref()?, sink);
     let sticky = raw.sticky.as_ref().and_then(|sticky| {
@@ -89,11 +92,12 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         resolve_interval: raw.resolve_interval.value.0,
         health: HealthParams {
             active: health.map(|health| ActiveParams { rise: health.rise.value.0, fall: health.fall.value.0 }),
-            passive: raw.passive_health.value.value().map(|passive| PassiveParams {
+            passive: passive.map(|passive| PassiveParams {
                 max_fails: passive.max_fails.value.0,
                 fail_timeout: passive.fail_timeout.value.0,
             }),
             outlier: raw.outlier.as_ref().map(|field| outlier(&field.value)),
+            success_rate,
             panic_threshold: raw.panic_threshold.value.0,
         },
         check,
@@ -273,6 +277,21 @@ fn check_outlier(key: &str, raw: &RawOutlier, sink: &mut Sink) {
 fn outlier(raw: &RawOutlier) -> OutlierParams {
     OutlierParams {
         consecutive: raw.consecutive.value.0,
+        base_ejection: raw.base_ejection.value.0,
+        ejection_max: raw.ejection_max.value.0,
+        ejected_share_max: raw.ejected_max.value.0,
+    }
+}
+
+fn success_rate(key: &str, raw: &RawSuccessRate, sink: &mut Sink) -> SuccessRateParams {
+    let (low, high) = (("base_ejection", &raw.base_ejection), ("ejection_max", &raw.ejection_max));
+    check_order(&format!("{key}.passive_health.success_rate"), low, high, sink);
+    SuccessRateParams {
+        interval: raw.interval.value.0,
+        requests_min: raw.requests_min.value.0,
+        hosts_min: raw.hosts_min.value.0,
+        deviations: raw.deviations.value.0,
+        margin: raw.margin.value.0,
         base_ejection: raw.base_ejection.value.0,
         ejection_max: raw.ejection_max.value.0,
         ejected_share_max: raw.ejected_max.value.0,

@@ -240,6 +240,12 @@ impl EndpointMetrics {
         self.cores.sum(|cells| cells.failures[kind as usize].value())
     }
 
+    /// Tries so far that failed, or that were answered by a status that says the server is at fault (5xx).
+    pub fn unsuccessful(&self) -> u64 {
+        let failures: u64 = FailureKind::ALL.iter().map(|&kind| self.failures(kind)).sum();
+        failures + self.responses_of_class(class_slot(500))
+    }
+
     /// Connections made so far.
     pub fn connects(&self) -> u64 {
         self.cores.sum(|cells| cells.connects.value())

@@ -144,7 +144,10 @@ fn the_rule_goes_with_its_parameters_and_with_its_peers() {
     scene.health.on_interval(now + Duration::from_secs(3_600), &samples(100, &[0, 0, 60, 60, 0, 0, 0, 0, 0, 0, 0]));
     assert_eq!(scene.available().len(), 9);
     let changes = scene.health.sync(&[1, 2, 3, 4, 5, 6], now);
-    assert_eq!(changes.iter().map(|change| (change.id, &change.cause)).collect::<Vec<_>>(), [(3, &Cause::FewerEndpoints)]);
+    assert_eq!(
+        changes.iter().map(|change| (change.id, &change.cause)).collect::<Vec<_>>(),
+        [(3, &Cause::FewerEndpoints)]
+    );
 }
 
 #[test]

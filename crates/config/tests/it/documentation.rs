@@ -122,6 +122,10 @@ fn valid(root: &Json, schema: &Json, value: &Json, at: &str) -> Result<(), Strin
             Some(n) if n >= schema["minimum"].as_i64().unwrap() && n <= schema["maximum"].as_i64().unwrap() => Ok(()),
             _ => fail("is no integer in range".to_owned()),
         },
+        Some("number") => match value.as_f64() {
+            Some(n) if n >= schema["minimum"].as_f64().unwrap() && n <= schema["maximum"].as_f64().unwrap() => Ok(()),
+            _ => fail("is no number in range".to_owned()),
+        },
         Some("boolean") if !value.is_boolean() => fail("is no boolean".to_owned()),
         Some("string") if !value.is_string() => fail("is no string".to_owned()),
         _ => Ok(()),

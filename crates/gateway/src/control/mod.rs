@@ -5,6 +5,7 @@
 
 mod check;
 mod listeners;
+mod rates;
 mod resolve;
 mod service;
 

@@ -14,6 +14,7 @@ use net::tls::{ClientTls, ServerName};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
+use super::rates::Rates;
 use super::{AbortOnDrop, Event, check, resolve};
 use crate::params::{EndpointParams, Host, ServiceParams};
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
@@ -26,6 +27,8 @@ pub(super) struct Service {
     pub(super) state: Arc<ServiceState>,
     params: Arc<ServiceParams>,
     health: ServiceHealth,
+    /// Counts for the rule of success rates, if it is on.
+    rates: Option<Rates>,
     endpoints: Vec<Endpoint>,
     /// Addresses by host name.
     resolved: HashMap<String, Vec<IpAddr>>,
@@ -56,6 +59,7 @@ impl Service {
         let budget = new_budget(&params, &state);
         Self {
             health: ServiceHealth::new(params.health.clone()),
+            rates: None,
             state,
             params: Arc::new(params),
             endpoints: Vec::new(),
@@ -102,6 +106,7 @@ impl Service {
             params.tls.clone_from(&self.params.tls);
         }
         let changes = self.health.set_params(params.health.clone(), now);
+        self.count_rates(params.health.success_rate.map(|rule| rule.interval), now);
         self.params = Arc::new(params);
         if new_checks {
             self.endpoints.iter_mut().for_each(|endpoint| endpoint.check = None);
@@ -109,6 +114,14 @@ impl Service {
         self.follow(changes, now);
         self.start_resolvers(new_interval, events);
         self.place_endpoints(cores, events, true);
+    }
+
+    /// Counts requests for the rule of success rates from now on, unless that is so already.
+    fn count_rates(&mut self, interval: Option<Duration>, now: Instant) {
+        if self.rates.as_ref().map(Rates::interval) != interval {
+            let endpoints = self.endpoints.iter().map(|endpoint| &endpoint.state);
+            self.rates = interval.map(|interval| Rates::new(interval, now, endpoints));
+        }
     }
 
     /// Makes the endpoints those of the settings and of what names resolve to.
@@ -227,11 +240,12 @@ impl Service {
         self.tell_wishes();
     }
 
-    /// When something is due: the end of an ejection, or the next step of a slow start.
+    /// When something is due: the end of an ejection or of an interval of counting, or the next step of a slow start.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let growing = self.endpoints.iter().any(|endpoint| endpoint.growing_since.is_some());
         let step = growing.then(|| self.stepped + self.step());
-        [self.health.next_deadline(), step].into_iter().flatten().min()
+        let counted = self.rates.as_ref().map(|rates| rates.due);
+        [self.health.next_deadline(), counted, step].into_iter().flatten().min()
     }
 
     /// Time between two steps of a slow start: a fortieth of it, within reason.
@@ -242,7 +256,11 @@ impl Service {
     /// Does what is due.
     pub(super) fn on_deadline(&mut self) {
         let now = Instant::now();
-        let changes = self.health.on_deadline(now);
+        let mut changes = self.health.on_deadline(now);
+        if let Some(rates) = self.rates.as_mut().filter(|rates| rates.due <= now) {
+            let samples = rates.sample(now, self.endpoints.iter().map(|endpoint| &endpoint.state));
+            changes.extend(self.health.on_interval(now, &samples));
+        }
         self.follow(changes, now);
         if now < self.stepped + self.step() {
             return;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{Origin, RawUpstream, Script, Step};
 
-use crate::site::{check_own, dead_address, get, health, instance, site};
+use crate::site::{check_own, dead_address, get, health, instance, page, site};
 
 #[test]
 fn checks_take_an_endpoint_out_and_bring_it_back() {
@@ -64,6 +64,26 @@ fn failed_requests_eject_and_one_probe_readmits() {
         Ok(health(site)[0] == "healthy")
     })
     .unwrap();
+}
+
+#[test]
+fn who_fails_more_often_than_the_others_is_ejected() {
+    let bad = RawUpstream::start(Script::answer("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")).unwrap();
+    let good: Vec<Origin> = (0..4).map(|_| Origin::start("good").unwrap()).collect();
+    let addresses: Vec<_> = std::iter::once(bad.address()).chain(good.iter().map(Origin::address)).collect();
+    // Status 500 is not retried, so neither failures in a row nor within a window are counted.
+    let rule = "{ interval = \"1s\", requests_min = 10, base_ejection = \"1h\", ejection_max = \"1h\" }";
+    let site = site(&addresses, &format!("balance = \"round_robin\"\npassive_health = {{ success_rate = {rule} }}"));
+    site.wait_until("ejected", |site| {
+        (0..25).for_each(|_| drop(get(site, "/", "")));
+        Ok(health(site)[0] == "ejected")
+    })
+    .unwrap();
+    assert!((0..20).all(|_| instance(&site, "") == "good"));
+    assert_eq!(health(&site)[1..], ["healthy"; 4]);
+    let cause = page(&site, "/services/api")["endpoints"][0]["cause"].as_str().unwrap().to_owned();
+    assert!(cause.ends_with("requests failed, while 80.0% succeed in the mean"), "{cause}");
+    assert_eq!(site.metric("upstream_health_changes_total", &["change=\"ejected\""]).unwrap(), 1.0);
 }
 
 #[test]
