@@ -12,7 +12,8 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::{Field, Key, Value, wrong_kind};
 use crate::habits::nearest;
 use crate::node::{Entry, Node, Value as NodeValue};
-use crate::raw::{RawEndpoint, RawHashKey, RawListener, RawService};
+use crate::quantity::Time;
+use crate::raw::{RawEndpoint, RawHashKey, RawListener, RawService, RawSlowStart};
 use crate::value::{invalid, text};
 
 /// Most tables of a kind. What is beyond is a mistake of a program that writes the file.
@@ -52,6 +53,10 @@ impl NamedTable for RawService {
 /// An endpoint, from an address alone or from a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint(pub(crate) RawEndpoint);
+
+/// A slow start, from its time alone or from a table.
+#[derive(Clone, Debug)]
+pub(crate) struct SlowStart(pub(crate) RawSlowStart);
 
 /// What is hashed.
 #[derive(Clone, Debug)]
@@ -160,6 +165,38 @@ impl<T: NamedTable> Named<T> {
     }
 }
 
+/// The time alone, as the table's `window` has it.
+type Window = Time<0, 3_600_000>;
+
+impl Value for SlowStart {
+    fn expected() -> String {
+        format!("{}, or {{ window = \"30s\", aggression = 1.5 }}", Window::expected())
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        if !matches!(node.value, NodeValue::Table(_)) {
+            Window::read(node, key, sink)?;
+            return RawSlowStart::read(&table_of("window", node), key, sink).map(Self);
+        }
+        // Without its window, the rest of a table means nothing.
+        RawSlowStart::read(node, key, sink).filter(|table| table.window.is_some()).map(Self)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [Window::schema(generator), RawSlowStart::schema(generator)] })
+    }
+
+    fn effective(&self) -> Json {
+        self.0.effective()
+    }
+}
+
+/// A short form as the long one: a table with nothing but this key.
+fn table_of(key: &str, node: &Node) -> Node {
+    let entry = Entry { key: key.to_owned(), key_place: node.place, node: node.clone() };
+    Node { value: NodeValue::Table(vec![entry]), place: node.place }
+}
+
 impl Value for Endpoint {
     fn expected() -> String {
         format!("{}, or {{ address = \"HOST:PORT\", weight = 2 }}", HostPort::expected())
@@ -169,11 +206,8 @@ impl Value for Endpoint {
         match &node.value {
             NodeValue::Table(_) => RawEndpoint::read(node, key, sink).map(Self),
             NodeValue::Text { .. } => {
-                // The short form is the long one with nothing but the address.
                 HostPort::read(node, key, sink)?;
-                let address = Entry { key: "address".to_owned(), key_place: node.place, node: node.clone() };
-                let table = Node { value: NodeValue::Table(vec![address]), place: node.place };
-                RawEndpoint::read(&table, key, sink).map(Self)
+                RawEndpoint::read(&table_of("address", node), key, sink).map(Self)
             }
             _ => {
                 wrong_kind(node, key, &Self::expected(), None, sink);

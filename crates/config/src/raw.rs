@@ -1,7 +1,7 @@
 //! The tables of the file: every key, its type, its default, and what it is for.
 
 use crate::address::{HostPort, Listen, Network};
-use crate::entry::{AccessTarget, Endpoint, HashBy, Named};
+use crate::entry::{AccessTarget, Endpoint, HashBy, Named, SlowStart};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
 use crate::quantity::{Decimal, Int, Share, Size, Time};
@@ -179,8 +179,8 @@ table! {
         outlier: RawOutlier = optional;
         /// When the share of available endpoints falls below this, health is ignored and all are used.
         panic_threshold: Share = "0%";
-        /// A new endpoint gets its share little by little over this time.
-        slow_start: Time<0, 3_600_000> = "0s";
+        /// A new endpoint gets its share little by little: over this time, or as a table says.
+        slow_start: SlowStart = "0s";
         /// When a failed request is sent again. It never is where that could do something twice.
         retry: Or<Off, RawRetry> = {};
         /// Time to connect to an endpoint.
@@ -249,6 +249,19 @@ table! {
         backup: Switch = false;
         /// Gets no new requests; those under way finish.
         drain: Switch = false;
+    }
+}
+
+table! {
+    /// How a new endpoint gets its share: its weight is multiplied by (time / window)^(1 / aggression).
+    "`slow_start` of `[service.NAME]`"
+    struct RawSlowStart {
+        /// Time until it has its whole share. Zero turns slow start off.
+        window: Time<0, 3_600_000> = required;
+        /// With 1 the share grows evenly, above 1 fast at first, below 1 slowly at first.
+        aggression: Decimal<1, 10_000> = 1.0;
+        /// The share that it begins with.
+        share_min: Share = "10%";
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use balance::Algorithm;
 use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams, SuccessRateParams};
+use balance::slow_start::SlowStartParams;
 use breaker::{BackoffParams, BudgetParams};
 use gateway::params::{
     CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryOn, RetryParams, ServiceParams,
@@ -19,7 +20,9 @@ use crate::entry::{Endpoint, HashBy};
 use crate::grammar::Field;
 use crate::http::{RetryCause, Statuses};
 use crate::quantity::Time;
-use crate::raw::{BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSuccessRate};
+use crate::raw::{
+    BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSlowStart, RawSuccessRate,
+};
 use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
 
@@ -101,7 +104,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
             panic_threshold: raw.panic_threshold.value.0,
         },
         check,
-        slow_start: raw.slow_start.value.0,
+        slow_start: slow_start(&raw.slow_start.value.0),
         retry,
         connect_timeout: raw.connect_timeout.value.0,
         response_timeout: raw.response_timeout.value.0,
@@ -280,6 +283,14 @@ fn outlier(raw: &RawOutlier) -> OutlierParams {
         base_ejection: raw.base_ejection.value.0,
         ejection_max: raw.ejection_max.value.0,
         ejected_share_max: raw.ejected_max.value.0,
+    }
+}
+
+fn slow_start(raw: &RawSlowStart) -> SlowStartParams {
+    SlowStartParams {
+        window: raw.window.as_ref().map_or(Duration::ZERO, |window| window.value.0),
+        aggression: raw.aggression.value.0,
+        share_min: raw.share_min.value.0,
     }
 }
 

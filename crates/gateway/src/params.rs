@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
 use breaker::{BackoffParams, BudgetParams};
 use ipnet::IpNet;
@@ -102,8 +103,8 @@ pub struct ServiceParams {
     pub health: health::HealthParams,
     /// What an active check asks; `None` when there are no active checks.
     pub check: Option<CheckParams>,
-    /// New endpoints get their share little by little over this time; zero for at once.
-    pub slow_start: Duration,
+    /// How new endpoints get their share.
+    pub slow_start: SlowStartParams,
     /// When and how often a request is sent again; `None` never.
     pub retry: Option<RetryParams>,
     /// Time to connect to an endpoint.

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use balance::health::{Change, Outcome, ServiceHealth, State};
-use balance::slow_start::{AGGRESSION_DEFAULT, SHARE_MIN_DEFAULT};
 use balance::{Availability, Candidate, Plan, slow_start};
 use breaker::RetryBudget;
 use net::tls::{ClientTls, ServerName};
@@ -142,7 +141,7 @@ impl Service {
                 state: Arc::new(EndpointState::new(address, cores)),
                 host: host.clone(),
                 params: endpoint.clone(),
-                growing_since: (!is_start && !params.slow_start.is_zero()).then_some(now),
+                growing_since: (!is_start && !params.slow_start.window.is_zero()).then_some(now),
                 check: None,
                 heard_of: false,
             });
@@ -250,7 +249,7 @@ impl Service {
 
     /// Time between two steps of a slow start: a fortieth of it, within reason.
     fn step(&self) -> Duration {
-        (self.params.slow_start / 40).clamp(Duration::from_millis(50), Duration::from_secs(1))
+        (self.params.slow_start.window / 40).clamp(Duration::from_millis(50), Duration::from_secs(1))
     }
 
     /// Does what is due.
@@ -266,11 +265,11 @@ impl Service {
             return;
         }
         self.stepped = now;
-        let ramp = self.params.slow_start;
+        let window = self.params.slow_start.window;
         for endpoint in &mut self.endpoints {
             if let Some(since) = endpoint.growing_since {
                 self.view = None;
-                endpoint.growing_since = Some(since).filter(|since| now.saturating_duration_since(*since) < ramp);
+                endpoint.growing_since = Some(since).filter(|since| now.saturating_duration_since(*since) < window);
             }
         }
     }
@@ -288,7 +287,7 @@ impl Service {
                 endpoint.state.metrics.health_changed(kind);
             }
             if change.to == State::Healthy {
-                endpoint.growing_since = Some(now).filter(|_| !self.params.slow_start.is_zero());
+                endpoint.growing_since = Some(now).filter(|_| !self.params.slow_start.window.is_zero());
                 self.causes.remove(&change.id);
             } else {
                 self.causes.insert(change.id, change.cause.to_string());
@@ -371,7 +370,7 @@ impl Service {
         };
         Candidate {
             id: endpoint.state.id,
-            weight: slow_start::weight(weight, since, self.params.slow_start, AGGRESSION_DEFAULT, SHARE_MIN_DEFAULT),
+            weight: slow_start::weight(weight, since, &self.params.slow_start),
             backup: endpoint.params.backup,
             availability,
         }
