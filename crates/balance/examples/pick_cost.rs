@@ -47,6 +47,8 @@ fn run(algorithm: Option<Algorithm>, picks: u64) -> u64 {
     let candidate = |index: usize| Candidate {
         id: hash::endpoint_id(&format!("10.0.0.{index}:8080")),
         weight: WEIGHT_UNIT * (1 + index as u32 % 5),
+        priority: 0,
+        away: false,
         backup: false,
         availability: Availability::Available,
     };

@@ -68,10 +68,12 @@ pub(crate) fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// The golden ratio's fraction of 2^64: successive multiples of it stay as far apart as possible.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// The `index`-th number of the SplitMix64 sequence that starts from `id`.
 pub(crate) fn nth(id: u64, index: u64) -> u64 {
-    // The golden ratio's fraction: successive multiples of it stay as far apart as possible.
-    mix(mix(id).wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    mix(mix(id).wrapping_add((index + 1).wrapping_mul(GOLDEN)))
 }
 
 /// Scales an evenly spread 64-bit number to `0..bound` without a division.

@@ -21,6 +21,8 @@
 //! let candidates = ["10.0.0.1:80", "10.0.0.2:80"].map(|address| Candidate {
 //!     id: hash::endpoint_id(address),
 //!     weight: 256,
+//!     priority: 0,
+//!     away: false,
 //!     backup: false,
 //!     availability: Availability::Available,
 //! });
@@ -44,8 +46,9 @@ mod ring;
 mod rotation;
 mod shares;
 pub mod slow_start;
+mod spill;
 mod tier;
 
-pub use candidate::{Availability, CANDIDATES_MAX, Candidate, TooManyCandidates, WEIGHT_UNIT};
+pub use candidate::{Availability, CANDIDATES_MAX, Candidate, Rank, TooManyCandidates, WEIGHT_UNIT};
 pub use picker::{Loads, Picker, Request};
 pub use plan::{Algorithm, Plan};

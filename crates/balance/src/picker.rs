@@ -1,6 +1,6 @@
 //! One core's state for picking.
 
-use crate::hash::mix;
+use crate::hash::{GOLDEN, mix, nth};
 use crate::least::Least;
 use crate::plan::{Algorithm, Plan};
 use crate::rotation::Cursor;
@@ -34,10 +34,25 @@ pub struct Picker {
     random: fastrand::Rng,
     /// The plan that the rest belongs to; 0 before the first.
     generation: u64,
-    cursors: [Cursor; 2],
-    least: [Least; 2],
-    /// Id, tier and slot of the members of `least`, by id.
-    slots: Vec<(u64, u8, u16)>,
+    /// Of the plan's only tier that gets traffic, if it has one; its place among `others` is empty then. Most plans have
+    /// one, and a pick finds it without a look-up.
+    current: State,
+    /// By tier.
+    others: Vec<State>,
+    /// Which tier `current` belongs to.
+    current_tier: Option<usize>,
+    /// Id, tier and slot of the members of all trees, by id.
+    slots: Vec<(u64, u16, u16)>,
+    /// Which tier gets the next request, where several do: multiples of the golden ratio, which keep to the shares more
+    /// closely than chance.
+    turn: u64,
+}
+
+/// What a core remembers of a tier.
+#[derive(Debug, Default)]
+struct State {
+    cursor: Cursor,
+    least: Least,
 }
 
 /// Steps that a walk over tried candidates takes in a table before it looks at the list of members instead.
@@ -56,9 +71,11 @@ impl Picker {
             start: mix(seed),
             random: fastrand::Rng::with_seed(seed),
             generation: 0,
-            cursors: Default::default(),
-            least: Default::default(),
+            current: State::default(),
+            others: Vec::new(),
+            current_tier: None,
             slots: Vec::new(),
+            turn: mix(seed),
         }
     }
 
@@ -81,11 +98,16 @@ impl Picker {
 
     #[inline]
     fn pick_first(&mut self, plan: &Plan, key: u64, loads: &impl Loads) -> Option<u16> {
-        let index = plan.active_tier()?;
-        let tier = &plan.tiers()[index];
+        let (tier, state) = match plan.only_tier() {
+            Some((_, tier)) => (&**tier, &mut self.current),
+            None => {
+                let index = self.tier_by_share(plan, key)?;
+                (&*plan.tiers()[index], &mut self.others[index])
+            }
+        };
         match tier.table() {
-            Table::Cycle(cycle) => Some(self.cursors[index].next(cycle)),
-            Table::Least => Some(self.least[index].pick(|position| loads.in_flight(usize::from(position)))),
+            Table::Cycle(cycle) => Some(state.cursor.next(cycle)),
+            Table::Least => Some(state.least.pick(|position| loads.in_flight(usize::from(position)))),
             Table::Shares(shares) => {
                 let first = shares.draw(self.random.u64(..));
                 let position = tier.members()[first];
@@ -102,16 +124,17 @@ impl Picker {
 
     /// Picks after some tries, which is rare enough that its cost does not count.
     fn pick_again(&mut self, plan: &Plan, request: Request<'_>, loads: &impl Loads) -> Option<u16> {
-        let (index, excluded) = plan.tier_for(request.tried)?;
+        let preferred = self.tier_by_share(plan, request.key);
+        let (index, excluded) = plan.tier_for(preferred, request.tried)?;
         let tier = &plan.tiers()[index];
         match tier.table() {
             Table::Cycle(cycle) => {
-                let walked = (0..WALK_MAX).map(|_| self.cursors[index].next(cycle));
-                first_other(walked, tier, excluded, self.start)
+                let (start, cursor) = (self.start, &mut self.state(index).cursor);
+                first_other((0..WALK_MAX).map(|_| cursor.next(cycle)), tier, excluded, start)
             }
             Table::Least => {
                 let slots = excluded.iter().filter_map(|&position| tier.slot(position));
-                Some(self.least[index].pick_other(slots, |position| loads.in_flight(usize::from(position))))
+                Some(self.state(index).least.pick_other(slots, |position| loads.in_flight(usize::from(position))))
             }
             Table::Shares(shares) => {
                 let slots = excluded.iter().filter_map(|&position| tier.slot(position));
@@ -135,6 +158,19 @@ impl Picker {
         }
     }
 
+    /// The tier that gets a request where several do. A key always gets the same one, by a number that has nothing to do
+    /// with its place in the tier's table.
+    #[cold]
+    fn tier_by_share(&mut self, plan: &Plan, key: u64) -> Option<usize> {
+        let number = if matches!(plan.algorithm(), Algorithm::Ring | Algorithm::Maglev) {
+            nth(key, 0)
+        } else {
+            self.turn = self.turn.wrapping_add(GOLDEN);
+            self.turn
+        };
+        plan.tier_by_share(number)
+    }
+
     /// Tells that the load of a candidate has changed on this core since it was picked, typically at a request's end.
     /// The plan may be an older one than that of the latest pick.
     #[inline]
@@ -142,17 +178,25 @@ impl Picker {
         if plan.algorithm() != Algorithm::LeastConnections {
             return;
         }
-        let Some(candidate) = plan.candidates().get(usize::from(index)) else { return };
-        let place = if self.generation == plan.generation() {
-            let tier = usize::from(candidate.backup);
-            plan.tiers()[tier].slot(index).map(|slot| (tier, slot))
-        } else {
-            let at = self.slots.binary_search_by_key(&candidate.id, |entry| entry.0).ok();
-            at.map(|at| (usize::from(self.slots[at].1), usize::from(self.slots[at].2)))
-        };
-        if let Some((tier, slot)) = place {
-            self.least[tier].set_load(slot, loads.in_flight(usize::from(index)));
+        let only = plan.only_tier().filter(|_| self.generation == plan.generation());
+        match only.and_then(|(_, tier)| tier.slot(index)) {
+            Some(slot) => self.current.least.set_load(slot, loads.in_flight(usize::from(index))),
+            None => self.touch_other(plan, index, loads),
         }
+    }
+
+    /// Tells of the load of a candidate of an older plan, or of another tier than the only one with traffic.
+    #[inline(never)]
+    fn touch_other(&mut self, plan: &Plan, index: u16, loads: &impl Loads) {
+        let Some(candidate) = plan.candidates().get(usize::from(index)) else { return };
+        if let Ok(at) = self.slots.binary_search_by_key(&candidate.id, |entry| entry.0) {
+            let (_, tier, slot) = self.slots[at];
+            self.state(usize::from(tier)).least.set_load(usize::from(slot), loads.in_flight(usize::from(index)));
+        }
+    }
+
+    fn state(&mut self, tier: usize) -> &mut State {
+        if self.current_tier == Some(tier) { &mut self.current } else { &mut self.others[tier] }
     }
 
     /// Meets a plan. What is known of candidates that were in the last one is kept.
@@ -161,10 +205,14 @@ impl Picker {
         self.generation = plan.generation();
         let start = self.start;
         let old_slots = std::mem::take(&mut self.slots);
-        let old = std::mem::take(&mut self.least);
+        if let Some(tier) = self.current_tier.take() {
+            std::mem::swap(&mut self.current, &mut self.others[tier]);
+        }
+        let old: Vec<Least> = self.others.iter_mut().map(|state| std::mem::take(&mut state.least)).collect();
+        self.others.resize_with(plan.tiers().len(), State::default);
         for (index, tier) in plan.tiers().iter().enumerate() {
             match tier.table() {
-                Table::Cycle(cycle) => self.cursors[index].adopt(cycle.len(), start),
+                Table::Cycle(cycle) => self.others[index].cursor.adopt(cycle.len(), start),
                 Table::Least if !tier.members().is_empty() => {
                     let candidate = |slot: usize| plan.candidates()[usize::from(tier.members()[slot])];
                     let slots = 0..tier.members().len();
@@ -177,13 +225,17 @@ impl Picker {
                     let in_flight = |position: u16| loads.in_flight(usize::from(position));
                     let members = tier.members().iter();
                     let members = members.map(|&position| (position, plan.candidates()[usize::from(position)].weight));
-                    self.least[index] = Least::new(members, first, in_flight, turn);
-                    self.slots.extend(slots.map(|slot| (candidate(slot).id, index as u8, slot as u16)));
+                    self.others[index].least = Least::new(members, first, in_flight, turn);
+                    self.slots.extend(slots.map(|slot| (candidate(slot).id, index as u16, slot as u16)));
                 }
                 _ => {}
             }
         }
         self.slots.sort_unstable();
+        if let Some(&(tier, _)) = plan.only_tier() {
+            std::mem::swap(&mut self.current, &mut self.others[tier]);
+            self.current_tier = Some(tier);
+        }
     }
 }
 

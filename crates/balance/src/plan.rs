@@ -1,8 +1,10 @@
 //! What picking looks up: built once per change of the candidates, shared by all cores, never changed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::candidate::{CANDIDATES_MAX, Candidate, TooManyCandidates};
+use crate::candidate::{Availability, CANDIDATES_MAX, Candidate, Rank, TooManyCandidates};
+use crate::spill::{self, Capacity};
 use crate::tier::Tier;
 
 /// How an endpoint is picked.
@@ -27,6 +29,13 @@ pub enum Algorithm {
 /// The immutable tables for one set of candidates, built once in the control plane and shared by all cores.
 ///
 /// Candidates with one id are two places that cannot be told apart: [`position`](Self::position) finds the first.
+///
+/// # Tiers
+///
+/// Candidates of one [`Rank`] are a tier. The first tier gets 1.4 times its available share, by weight, of the traffic, at
+/// most all of it; the rest spills to the next tier by the same rule, and so on. Tiers that together bear less than
+/// everything share it in proportion. Backups get nothing until nobody else may be used. A key that is hashed keeps its
+/// tier as long as the shares stay, and when one changes, only keys that must move do.
 #[derive(Debug)]
 pub struct Plan {
     generation: u64,
@@ -34,10 +43,15 @@ pub struct Plan {
     candidates: Vec<Candidate>,
     /// Ids and positions, by id.
     by_id: Vec<(u64, u16)>,
-    /// The first choice, and the backups.
-    tiers: [Tier; 2],
-    /// The first tier with members.
-    active: Option<usize>,
+    /// By rank.
+    tiers: Vec<Arc<Tier>>,
+    ranks: Vec<Rank>,
+    /// Shares of the traffic by tier.
+    shares: Vec<f64>,
+    /// The tier that gets all of the traffic, and its index.
+    only: Option<(usize, Arc<Tier>)>,
+    /// Where the shares of tiers begin, as parts of 2^64, ascending.
+    starts: Vec<(u64, u16)>,
 }
 
 /// Counts plans, so that a picker knows a new one from the one it has met, even at the same address in memory.
@@ -48,18 +62,26 @@ impl Plan {
     ///
     /// # Errors
     /// More than [`CANDIDATES_MAX`] candidates. None is left out silently.
-    pub fn new(algorithm: Algorithm, candidates: Vec<Candidate>) -> Result<Self, TooManyCandidates> {
+    pub fn new(algorithm: Algorithm, mut candidates: Vec<Candidate>) -> Result<Self, TooManyCandidates> {
         if candidates.len() > CANDIDATES_MAX {
             return Err(TooManyCandidates { count: candidates.len() });
         }
         let mut by_id: Vec<(u64, u16)> =
             candidates.iter().enumerate().map(|(position, candidate)| (candidate.id, position as u16)).collect();
         by_id.sort_unstable();
-        let tiers = [false, true].map(|backup| Tier::new(algorithm, &candidates, backup));
-        let active = tiers.iter().position(|tier| !tier.members().is_empty());
+        let mut ranks: Vec<Rank> = candidates.iter().map(Candidate::rank).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        let shares = distribute(&mut candidates, &ranks);
+        let tiers: Vec<_> = ranks.iter().map(|&rank| Arc::new(Tier::new(algorithm, &candidates, rank))).collect();
+        let starts = starts(&shares);
+        let only = match *starts {
+            [(_, tier)] => Some((usize::from(tier), Arc::clone(&tiers[usize::from(tier)]))),
+            _ => None,
+        };
         // Relaxed: the number only has to be unique; whoever gets the plan also gets what it was built from.
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { generation, algorithm, candidates, by_id, tiers, active })
+        Ok(Self { generation, algorithm, candidates, by_id, tiers, ranks, shares, only, starts })
     }
 
     /// How it picks.
@@ -90,6 +112,11 @@ impl Plan {
         self.by_id.get(at).filter(|entry| entry.0 == id).map(|entry| entry.1)
     }
 
+    /// The ranks of the candidates, and the share of the traffic that the tier of each gets.
+    pub fn shares(&self) -> impl Iterator<Item = (Rank, f64)> {
+        self.ranks.iter().copied().zip(self.shares.iter().copied())
+    }
+
     /// Unique among all plans of this process, and never 0.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
@@ -97,24 +124,66 @@ impl Plan {
     }
 
     #[inline]
-    pub(crate) fn tiers(&self) -> &[Tier; 2] {
+    pub(crate) fn tiers(&self) -> &[Arc<Tier>] {
         &self.tiers
     }
 
-    /// The index of the tier to pick from when nothing was tried yet.
+    /// The tier that gets all of the traffic, and its index; `None` when several get some, or none gets any.
     #[inline]
-    pub(crate) fn active_tier(&self) -> Option<usize> {
-        self.active
+    pub(crate) fn only_tier(&self) -> Option<&(usize, Arc<Tier>)> {
+        self.only.as_ref()
     }
 
-    /// The index of the tier to pick from after some tries, and the tried candidates that the pick must avoid; some member of the tier
-    /// is not among these. `None` when no candidate may take a request.
-    pub(crate) fn tier_for<'a>(&self, tried: &'a [u16]) -> Option<(usize, &'a [u16])> {
+    /// The index of the tier that gets a request, by a number that is spread evenly over 64 bits.
+    pub(crate) fn tier_by_share(&self, number: u64) -> Option<usize> {
+        let begun = self.starts.iter().rev().find(|(start, _)| *start <= number);
+        begun.map(|&(_, tier)| usize::from(tier))
+    }
+
+    /// The index of the tier to pick from after some tries, and the tried candidates that the pick must avoid; some member
+    /// of the tier is not among these. `preferred` is the tier that would get the request if nothing had been tried. `None`
+    /// when no candidate may take a request.
+    pub(crate) fn tier_for<'a>(&self, preferred: Option<usize>, tried: &'a [u16]) -> Option<(usize, &'a [u16])> {
         // Rather an untried backup than a tried first choice; rather any tried one than the one that failed last.
         let last = &tried[tried.len().saturating_sub(1)..];
         [tried, last, &[]].into_iter().find_map(|excluded| {
-            let tier = self.tiers.iter().position(|tier| tier.has_other(excluded))?;
+            let has_other = |tier: &usize| self.tiers[*tier].has_other(excluded);
+            let tier = preferred.filter(has_other).or_else(|| (0..self.tiers.len()).find(has_other))?;
             Some((tier, excluded))
         })
     }
+}
+
+/// Shares of the traffic by tier. Decides whether suspects are available.
+fn distribute(candidates: &mut [Candidate], ranks: &[Rank]) -> Vec<f64> {
+    let mut tiers: Vec<Capacity> =
+        ranks.iter().map(|rank| Capacity { backup: rank.backup, ..Capacity::default() }).collect();
+    for candidate in candidates.iter() {
+        let tier = &mut tiers[ranks.partition_point(|rank| *rank < candidate.rank())];
+        let weight = u64::from(candidate.weight);
+        tier.total += weight;
+        match candidate.availability {
+            Availability::Available => tier.available += weight,
+            Availability::Suspect => tier.suspect += weight,
+            Availability::Draining | Availability::Unavailable => {}
+        }
+    }
+    let distribution = spill::distribute(&tiers);
+    let suspects = if distribution.suspects { Availability::Available } else { Availability::Unavailable };
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.availability == Availability::Suspect) {
+        candidate.availability = suspects;
+    }
+    distribution.shares
+}
+
+/// Where the shares of all tiers that have one begin, as parts of 2^64.
+fn starts(shares: &[f64]) -> Vec<(u64, u16)> {
+    let mut start = 0.0;
+    let mut starts = Vec::new();
+    for (tier, &share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+        // As casts saturate, a start that rounding has put at the end gets the last number at most.
+        starts.push(((start * 2_f64.powi(64)) as u64, tier as u16));
+        start += share;
+    }
+    starts
 }

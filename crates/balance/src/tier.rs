@@ -1,6 +1,6 @@
-//! The candidates that share traffic with each other: a service's first choice, or its backups.
+//! The candidates of one rank, which share traffic with each other.
 
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Rank};
 use crate::maglev::Maglev;
 use crate::plan::Algorithm;
 use crate::ring::Ring;
@@ -29,9 +29,9 @@ pub(crate) enum Table {
 }
 
 impl Tier {
-    /// The tier of backups, or the one of the others.
-    pub(crate) fn new(algorithm: Algorithm, candidates: &[Candidate], backup: bool) -> Self {
-        let in_tier = || candidates.iter().enumerate().filter(move |(_, candidate)| candidate.backup == backup);
+    /// The tier of this rank.
+    pub(crate) fn new(algorithm: Algorithm, candidates: &[Candidate], rank: Rank) -> Self {
+        let in_tier = || candidates.iter().enumerate().filter(move |(_, candidate)| candidate.rank() == rank);
         let members: Vec<u16> =
             in_tier().filter(|(_, candidate)| candidate.is_eligible()).map(|(position, _)| position as u16).collect();
         // Hashed tables know those that are out for the moment, so that nobody else's keys move while they are.

@@ -204,15 +204,16 @@ impl ServiceHealth {
     }
 
     /// Whether requests may go to an endpoint, a panic taken into account. An unknown one has not been judged, so they
-    /// may. A probing endpoint is unavailable but for its one permit.
+    /// may. A probing endpoint is unavailable but for its one permit. Where health is ignored, whoever is not healthy is a
+    /// suspect: priorities may make it needless.
     pub fn availability(&self, id: u64) -> Availability {
         let Some(endpoint) = self.endpoints.get(&id) else { return Availability::Available };
-        let available = match self.tally.panic {
-            Panic::All => true,
-            Panic::LastResort => endpoint.state != State::Unhealthy,
-            Panic::Off => endpoint.state == State::Healthy,
-        };
-        if available { Availability::Available } else { Availability::Unavailable }
+        match (self.tally.panic, endpoint.state) {
+            (_, State::Healthy) => Availability::Available,
+            (Panic::All, _) => Availability::Suspect,
+            (Panic::LastResort, State::Ejected { .. } | State::Probing) => Availability::Available,
+            _ => Availability::Unavailable,
+        }
     }
 
     /// Whether successes of this endpoint are worth reporting: it has failed lately, or is to prove itself.

@@ -73,7 +73,7 @@ impl Scene {
 
     pub(crate) fn available(&self) -> Vec<u64> {
         let ids = self.health.states().map(|(id, _)| id);
-        ids.filter(|&id| self.health.availability(id) == Availability::Available).collect()
+        ids.filter(|&id| self.health.availability(id) != Availability::Unavailable).collect()
     }
 }
 

@@ -230,14 +230,17 @@ impl Bystander {
                 Panic::LastResort => state != State::Unhealthy,
                 Panic::All => true,
             };
-            prop_assert_eq!(self.health.availability(id) == Availability::Available, expected);
+            let availability = self.health.availability(id);
+            prop_assert_eq!(availability != Availability::Unavailable, expected);
+            let is_suspect = panic == Panic::All && state != State::Healthy;
+            prop_assert_eq!(availability == Availability::Suspect, is_suspect);
         }
         // Only checks may leave a service with nobody.
         if !counted.is_empty() && counted.iter().any(|&state| state != State::Unhealthy) {
             let available = self
                 .known
                 .keys()
-                .any(|&id| !self.aside.contains(&id) && self.health.availability(id) == Availability::Available);
+                .any(|&id| !self.aside.contains(&id) && self.health.availability(id) != Availability::Unavailable);
             prop_assert!(available, "nobody is available: {:?}", self.known);
         }
         Ok(())

@@ -13,6 +13,7 @@ mod random;
 mod rotation;
 mod scene;
 mod slow_start;
+mod spill;
 mod success_rate;
 mod success_rate_simulation;
 mod tiers;

@@ -1,6 +1,8 @@
 //! What holds for every algorithm and any candidates, against a model that lists who may be picked.
 
-use balance::{Algorithm, Availability, Candidate, Picker, Plan, Request};
+use std::collections::BTreeSet;
+
+use balance::{Algorithm, Availability, Candidate, Picker, Plan, Rank, Request};
 use proptest::prelude::*;
 
 use crate::scene::{ALGORITHMS, Counters, shares};
@@ -9,36 +11,75 @@ fn candidate() -> impl Strategy<Value = Candidate> {
     let availability = prop_oneof![
         4 => Just(Availability::Available),
         1 => Just(Availability::Draining),
+        1 => Just(Availability::Suspect),
         2 => Just(Availability::Unavailable),
     ];
     let weight = prop_oneof![1 => Just(0), 4 => 1..2_000_u32, 1 => Just(256), 1 => any::<u32>()];
-    (any::<u64>(), weight, prop::bool::weighted(0.3), availability)
-        .prop_map(|(id, weight, backup, availability)| Candidate { id, weight, backup, availability })
+    let rank = (0..3_u8, prop::bool::weighted(0.3), prop::bool::weighted(0.3));
+    (any::<u64>(), weight, rank, availability).prop_map(|(id, weight, (priority, away, backup), availability)| {
+        Candidate { id, weight, priority, away, backup, availability }
+    })
 }
 
 fn algorithm() -> impl Strategy<Value = Algorithm> {
     prop::sample::select(ALGORITHMS.to_vec())
 }
 
+/// Ranks in order, each with its positions that may be used, and whether it gets traffic.
+fn tiers(candidates: &[Candidate]) -> Vec<(Vec<u16>, bool)> {
+    let ranks: BTreeSet<Rank> = candidates.iter().map(Candidate::rank).collect();
+    let sum = |rank: &Rank, which: &[Availability]| -> f64 {
+        let of_rank = candidates.iter().filter(|c| c.rank() == *rank && which.contains(&c.availability));
+        of_rank.map(|c| f64::from(c.weight)).sum()
+    };
+    let all = [Availability::Available, Availability::Suspect, Availability::Draining, Availability::Unavailable];
+    let well = |rank: &Rank| match sum(rank, &all) {
+        0.0 => 0.0,
+        total => (1.4 * sum(rank, &all[..1]) / total).min(1.0),
+    };
+    let first_choice = || ranks.iter().filter(|rank| !rank.backup);
+    let bear_all = first_choice().map(well).sum::<f64>() >= 1.0;
+    let usable = if first_choice().count() > 1 && bear_all { &all[..1] } else { &all[..2] };
+    // Those that are well, of the first choice and then of the backups; suspects where nobody is.
+    let mut borne = 0.0;
+    let mut group_with = |group: bool, which: &[Availability]| -> Vec<bool> {
+        let of_group = ranks.iter().map(|rank| (rank, rank.backup == group && sum(rank, which) > 0.0));
+        let gets = |(rank, loaded): (&Rank, bool)| {
+            let gets = loaded && borne < 1.0;
+            borne += if loaded { (1.4 * sum(rank, which) / sum(rank, &all)).min(1.0) } else { 0.0 };
+            gets
+        };
+        of_group.map(gets).collect()
+    };
+    let mut traffic = Vec::new();
+    for (group, which) in [(false, &all[..1]), (false, usable), (true, &all[..1]), (true, usable)] {
+        if !traffic.contains(&true) {
+            traffic = group_with(group, which);
+        }
+    }
+    let members = |rank: &Rank| -> Vec<u16> {
+        let is_usable = |c: &Candidate| c.rank() == *rank && c.weight > 0 && usable.contains(&c.availability);
+        (0..candidates.len() as u16).filter(|&position| is_usable(&candidates[usize::from(position)])).collect()
+    };
+    ranks.iter().zip(traffic).map(|(rank, gets)| (members(rank), gets)).collect()
+}
+
 /// Positions that a pick may give.
-fn permitted(candidates: &[Candidate], tried: &[u16]) -> Vec<u16> {
-    let eligible = |backup: bool| -> Vec<u16> {
-        (0..candidates.len() as u16)
-            .filter(|&position| {
-                let candidate = &candidates[usize::from(position)];
-                candidate.backup == backup && candidate.weight > 0 && candidate.availability == Availability::Available
-            })
-            .collect()
-    };
-    let without = |tier: Vec<u16>, excluded: &[u16]| -> Vec<u16> {
-        tier.into_iter().filter(|position| !excluded.contains(position)).collect()
-    };
+fn permitted(candidates: &[Candidate], tried: &[u16]) -> BTreeSet<u16> {
+    let tiers = tiers(candidates);
     let last = &tried[tried.len().saturating_sub(1)..];
-    [tried, last, &[]]
-        .into_iter()
-        .flat_map(|excluded| [false, true].map(|backup| without(eligible(backup), excluded)))
-        .find(|tier| !tier.is_empty())
-        .unwrap_or_default()
+    for excluded in [tried, last, &[]] {
+        let left = |members: &[u16]| -> Vec<u16> {
+            members.iter().copied().filter(|position| !excluded.contains(position)).collect()
+        };
+        let Some(first) = tiers.iter().map(|(members, _)| left(members)).find(|left| !left.is_empty()) else {
+            continue;
+        };
+        // Whichever tier the request belongs to, if it has anyone left.
+        let belongs = tiers.iter().filter(|(_, gets)| *gets).map(|(members, _)| left(members));
+        return belongs.flat_map(|left| if left.is_empty() { first.clone() } else { left }).collect();
+    }
+    BTreeSet::new()
 }
 
 proptest! {
@@ -56,10 +97,10 @@ proptest! {
         let mut old: Option<Plan> = None;
         for candidates in plans {
             let loads = Counters::idle(25);
-            let plan = Plan::new(algorithm, candidates).unwrap();
+            let plan = Plan::new(algorithm, candidates.clone()).unwrap();
             for (key, tried) in &requests {
                 let found = picker.pick(&plan, Request { key: *key, tried }, &loads);
-                let permitted = permitted(plan.candidates(), tried);
+                let permitted = permitted(&candidates, tried);
                 match found {
                     Some(position) => {
                         prop_assert!(permitted.contains(&position), "{} is not among {:?}", position, permitted);

@@ -19,6 +19,8 @@ pub(crate) fn candidate(index: usize, weight: u32) -> Candidate {
     Candidate {
         id: hash::endpoint_id(&format!("10.0.{}.{}:8080", index / 250, index % 250 + 1)),
         weight: weight * WEIGHT_UNIT,
+        priority: 0,
+        away: false,
         backup: false,
         availability: Availability::Available,
     }

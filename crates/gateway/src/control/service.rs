@@ -365,12 +365,16 @@ impl Service {
         let weight = endpoint.params.weight;
         let since = endpoint.growing_since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
         let availability = match self.health.availability(endpoint.state.id) {
-            Availability::Available if endpoint.params.drain || weight == 0 => Availability::Draining,
+            Availability::Available | Availability::Suspect if endpoint.params.drain || weight == 0 => {
+                Availability::Draining
+            }
             other => other,
         };
         Candidate {
             id: endpoint.state.id,
             weight: slow_start::weight(weight, since, &self.params.slow_start),
+            priority: 0,
+            away: false,
             backup: endpoint.params.backup,
             availability,
         }
