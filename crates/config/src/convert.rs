@@ -39,13 +39,15 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let admin = admin(&raw.admin.value, &raw.listener.value, sink);
     let listeners: Vec<_> =
         raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw, files, sink)).collect();
-    let services: Vec<_> = raw
+    let mut services: Vec<_> = raw
         .service
         .value
         .tables
         .iter()
         .filter_map(|(name, raw)| service::params(&name.value, raw, files, sink))
         .collect();
+    let zone = raw.runtime.value.zone.as_ref().and_then(|zone| zone.value.0.clone());
+    services.iter_mut().for_each(|service| service.zone.clone_from(&zone));
     let routes: Vec<_> = raw.route.value.0.iter().filter_map(|field| route(&field.value)).collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);

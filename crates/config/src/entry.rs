@@ -54,6 +54,10 @@ impl NamedTable for RawService {
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint(pub(crate) RawEndpoint);
 
+/// A zone's name, or none when empty, as a variable may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Zone(pub(crate) Option<Name>);
+
 /// A slow start, from its time alone or from a table.
 #[derive(Clone, Debug)]
 pub(crate) struct SlowStart(pub(crate) RawSlowStart);
@@ -162,6 +166,27 @@ impl<T: NamedTable> Named<T> {
         if let (Ok(name), Some(table)) = (name, table) {
             self.tables.push((Field { value: name, place: entry.key_place, set: true }, table));
         }
+    }
+}
+
+impl Value for Zone {
+    fn expected() -> String {
+        format!("{}; or \"\" for none", NameValue::expected())
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        match text(node, key, &Self::expected(), None, sink)? {
+            "" => Some(Self(None)),
+            _ => NameValue::read(node, key, sink).map(|name| Self(Some(name.0))),
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{0,64}$", "x-value": Self::expected() })
+    }
+
+    fn effective(&self) -> Json {
+        self.0.as_ref().map_or("", Name::as_str).into()
     }
 }
 

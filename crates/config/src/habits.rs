@@ -79,6 +79,13 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
         "passive_health belongs to the service, for all endpoints",
     ),
     ("`endpoints`", &["down", "disabled"], "write drain = true"),
+    ("`endpoints`", &["locality", "region", "az", "availability_zone"], "write zone = \"eu-1a\""),
+    ("`[runtime]`", &["locality", "region", "az", "availability_zone"], "write zone = \"${ZONE:-}\""),
+    (
+        "`[service.NAME]`",
+        &["locality", "topology", "traffic_distribution"],
+        "zones belong to endpoints and to [runtime]",
+    ),
     ("`[service.NAME]`", &["slow_start_config", "slowstart"], "write slow_start = \"30s\""),
     ("`slow_start`", &["slow_start_window", "duration", "time", "ramp"], "write window = \"30s\""),
     ("`slow_start`", &["min_weight_percent", "weight_min"], "write share_min = \"10%\""),

@@ -1,7 +1,7 @@
 //! The tables of the file: every key, its type, its default, and what it is for.
 
 use crate::address::{HostPort, Listen, Network};
-use crate::entry::{AccessTarget, Endpoint, HashBy, Named, SlowStart};
+use crate::entry::{AccessTarget, Endpoint, HashBy, Named, SlowStart, Zone};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
 use crate::quantity::{Decimal, Int, Share, Size, Time};
@@ -90,6 +90,9 @@ table! {
         workers: Int<1, 1024> = optional;
         /// Longest time that a stop waits for requests under way.
         drain_timeout: Time<0, 3_600_000> = "30s";
+        /// The zone that the process runs in, best taken from a variable: `"${ZONE:-}"`. Endpoints of this zone are
+        /// preferred. By default, or when empty, zones do not matter.
+        zone: Zone = optional;
     }
 }
 
@@ -245,7 +248,12 @@ table! {
         address: HostPort = required;
         /// Share of the traffic relative to the other endpoints. 0 gets none but keeps sticky sessions.
         weight: Int<0, 1000> = 1;
-        /// Used only while no other endpoint is available.
+        /// Lower ones come first. Others get what those before them cannot bear: a priority bears its healthy share
+        /// times 1.4.
+        priority: Int<0, 15> = 0;
+        /// The zone that it is in. Endpoints in the zone of `[runtime]` come before others of their priority.
+        zone: Zone = optional;
+        /// Used only while no other endpoint is available, of any priority and zone.
         backup: Switch = false;
         /// Gets no new requests; those under way finish.
         drain: Switch = false;

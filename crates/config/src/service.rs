@@ -92,6 +92,8 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         hash_key,
         sticky,
         endpoints,
+        // Of the process, and filled in by whoever knows it.
+        zone: None,
         resolve_interval: raw.resolve_interval.value.0,
         health: HealthParams {
             active: health.map(|health| ActiveParams { rise: health.rise.value.0, fall: health.fall.value.0 }),
@@ -165,6 +167,8 @@ fn endpoints(key: &str, raw: &Field<List<Endpoint>>, sink: &mut Sink) -> Vec<End
             host: address.host.clone(),
             port: address.port,
             weight: raw.weight.value.0 as u16,
+            priority: raw.priority.value.0 as u8,
+            zone: raw.zone.as_ref().and_then(|zone| zone.value.0.clone()),
             backup: raw.backup.value.0,
             drain: raw.drain.value.0,
         };

@@ -7,6 +7,7 @@ use gateway::params::{GatewayParams, Host};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
+use crate::entry::Endpoint;
 use crate::grammar::Field;
 use crate::raw::{RawConfig, RawService};
 use crate::source::Place;
@@ -30,10 +31,29 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         unused("service", name, "no route uses the service");
     }
     trust(raw, sink);
+    zones(raw, sink);
     let listens = listens(raw);
     for (name, service) in &raw.service.value.tables {
         capacity(&format!("service.{}", name.value), service, sink);
         loops(&listens, &format!("service.{}", name.value), service, sink);
+    }
+}
+
+/// Zones of endpoints mean nothing as long as the gateway does not know its own.
+fn zones(raw: &RawConfig, sink: &mut Sink) {
+    if raw.runtime.value.zone.is_some() {
+        return;
+    }
+    for (name, service) in &raw.service.value.tables {
+        let endpoints = service.endpoints.iter().flat_map(|field| &field.value.0).enumerate();
+        let zone = |(index, endpoint): (usize, &Field<Endpoint>)| Some((index, endpoint.value.0.zone.as_ref()?.place));
+        if let Some((index, place)) = endpoints.filter_map(zone).next() {
+            let key = format!("service.{}.endpoints[{index}].zone", name.value);
+            let diagnostic =
+                Diagnostic::warning(place, key, "the gateway does not know its own zone, so this has no effect");
+            sink.push(diagnostic.fix("add zone = \"${ZONE:-}\" to [runtime]".to_owned()));
+            return;
+        }
     }
 }
 

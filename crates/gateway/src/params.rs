@@ -97,6 +97,8 @@ pub struct ServiceParams {
     pub sticky: Option<StickyParams>,
     /// Endpoints as written; at least one. A host name stands for each of its addresses.
     pub endpoints: Vec<EndpointParams>,
+    /// The gateway's own zone, whose endpoints come before others of their priority; `None` when zones do not matter.
+    pub zone: Option<Name>,
     /// How often host names are resolved again.
     pub resolve_interval: Duration,
     /// How health is judged.
@@ -153,6 +155,10 @@ pub struct EndpointParams {
     pub port: u16,
     /// Share of the traffic relative to the other endpoints; 0 gets none but keeps sticky sessions.
     pub weight: u16,
+    /// Lower ones come first; others get what those before them cannot bear.
+    pub priority: u8,
+    /// The zone that it is in, if that is known.
+    pub zone: Option<Name>,
     /// Used only while no other endpoint is available.
     pub backup: bool,
     /// Gets no new requests; those under way finish.

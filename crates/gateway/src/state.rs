@@ -125,8 +125,8 @@ pub(crate) struct EndpointView {
     pub(crate) name: Option<ServerName<'static>>,
     /// Configured weight.
     pub(crate) weight: u16,
-    /// Whether it waits for the others to fail.
-    pub(crate) backup: bool,
+    /// Where it is, if that is known.
+    pub(crate) zone: Option<Name>,
     /// Whether it gets no new requests by the operator's wish.
     pub(crate) drain: bool,
     /// What health says.

@@ -125,7 +125,9 @@ fn service_json(service: &ServiceView) -> Value {
                 "host": endpoint.host,
                 "weight": endpoint.weight,
                 "effective_weight": f64::from(candidate.weight) / f64::from(balance::WEIGHT_UNIT),
-                "backup": endpoint.backup,
+                "priority": candidate.priority,
+                "zone": endpoint.zone.as_ref().map(vocab::Name::as_str),
+                "backup": candidate.backup,
                 "drain": endpoint.drain,
                 "health": endpoint.health.as_str(),
                 "cause": endpoint.cause,
@@ -135,9 +137,18 @@ fn service_json(service: &ServiceView) -> Value {
             })
         })
         .collect();
+    let tiers: Vec<Value> = service
+        .plan
+        .shares()
+        .map(|(rank, share)| {
+            let share = (share * 1000.0).round() / 1000.0;
+            json!({ "backup": rank.backup, "priority": rank.priority, "other_zone": rank.away, "share": share })
+        })
+        .collect();
     json!({
         "name": service.state.name.as_str(),
         "requests": service.state.requests_total(),
+        "tiers": tiers,
         "endpoints": endpoints,
     })
 }

@@ -38,6 +38,8 @@ pub(super) struct Service {
     /// When shares grew last.
     stepped: Instant,
     view: Option<Arc<ServiceView>>,
+    /// Whether traffic went beyond the first tier at the latest view.
+    spilling: bool,
 }
 
 struct Endpoint {
@@ -68,6 +70,7 @@ impl Service {
             causes: HashMap::new(),
             stepped: Instant::now(),
             view: None,
+            spilling: false,
         }
     }
 
@@ -328,6 +331,7 @@ impl Service {
             tracing::error!(service = %self.params.name, %error, "no endpoint is used");
             Plan::new(self.params.balance, Vec::new()).expect("an empty plan is within every bound")
         });
+        self.tell_spilling(&plan);
         let is_probing = |(_, endpoint): &(usize, &EndpointView)| endpoint.health == State::Probing && !endpoint.drain;
         let probing = endpoints.iter().enumerate().filter(is_probing).map(|(index, _)| index as u16).collect();
         let view = Arc::new(ServiceView {
@@ -346,6 +350,20 @@ impl Service {
         view
     }
 
+    /// Logs when traffic begins to go beyond the first tier, and when it no longer does.
+    fn tell_spilling(&mut self, plan: &Plan) {
+        let first = plan.shares().next().map_or(1.0, |(_, share)| share);
+        let is_spilling = first < 1.0 && plan.shares().any(|(_, share)| share > 0.0);
+        if is_spilling != std::mem::replace(&mut self.spilling, is_spilling) {
+            let (service, first) = (&self.params.name, format!("{:.0}%", first * 100.0));
+            if is_spilling {
+                tracing::warn!(%service, first, "the first priority or zone cannot bear all traffic, so it spills");
+            } else {
+                tracing::info!(%service, "the first priority or zone bears all traffic again");
+            }
+        }
+    }
+
     fn endpoint_view(&self, endpoint: &Endpoint) -> EndpointView {
         let id = endpoint.state.id;
         EndpointView {
@@ -353,7 +371,7 @@ impl Service {
             host: endpoint.host.clone(),
             name: self.params.tls.as_ref().map(|tls| server_name(tls, &endpoint.params.host)),
             weight: endpoint.params.weight,
-            backup: endpoint.params.backup,
+            zone: endpoint.params.zone.clone(),
             drain: endpoint.params.drain,
             health: self.health.state(id).unwrap_or(State::Healthy),
             cause: self.causes.get(&id).cloned(),
@@ -373,8 +391,8 @@ impl Service {
         Candidate {
             id: endpoint.state.id,
             weight: slow_start::weight(weight, since, &self.params.slow_start),
-            priority: 0,
-            away: false,
+            priority: endpoint.params.priority,
+            away: self.params.zone.is_some() && endpoint.params.zone != self.params.zone,
             backup: endpoint.params.backup,
             availability,
         }

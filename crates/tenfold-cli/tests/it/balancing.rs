@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use testkit::{Origin, RawConn, Tenfold};
 
-use crate::site::{instance, listeners, page, site, start};
+use crate::site::{dead_address, health, instance, listeners, page, site, start};
 
 fn origins(names: &[&str]) -> Vec<Origin> {
     names.iter().map(|name| Origin::start(name).unwrap()).collect()
@@ -65,6 +65,53 @@ fn a_backup_takes_over_from_the_dead() {
     let [a, _b] = <[Origin; 2]>::try_from(origins).unwrap();
     a.stop();
     assert_eq!(spread(&site, 10, ""), BTreeMap::from([("b".to_owned(), 10)]));
+}
+
+#[test]
+fn what_a_priority_cannot_bear_goes_to_the_next() {
+    let origins = origins(&["a", "c"]);
+    let dead = dead_address();
+    let check = "health = { tcp = true, interval = \"100ms\", rise = 1, fall = 1 }\npassive_health = \"off\"";
+    let head = listeners(testkit::free_port());
+    let (a, c) = (origins[0].address(), origins[1].address());
+    let site = start(&format!(
+        "{head}[runtime]\nworkers = 1\n[[route]]\nservice = \"api\"\n[service.api]\nbalance = \"round_robin\"\n{check}\n\
+         endpoints = [\"{a}\", \"{dead}\", {{ address = \"{c}\", priority = 1 }}]\n"
+    ));
+    site.wait_until("checked", |site| Ok(health(site) == ["healthy", "unhealthy", "healthy"])).unwrap();
+    // Half of it times 1.4, and the rest. Turns keep to that within a request or two.
+    let spill = spread(&site, 100, "");
+    assert!(spill["a"].abs_diff(70) <= 2 && spill["a"] + spill["c"] == 100, "{spill:?}");
+    let shares = |site: &Tenfold| {
+        let tiers = page(site, "/services/api")["tiers"].clone();
+        [tiers[0]["share"].as_f64().unwrap(), tiers[1]["share"].as_f64().unwrap()]
+    };
+    assert_eq!(shares(&site), [0.7, 0.3]);
+    let _up = Origin::start_at(dead, "b").unwrap();
+    site.wait_until("back", |site| Ok(shares(site) == [1.0, 0.0])).unwrap();
+    assert!(!spread(&site, 20, "").contains_key("c"));
+    assert!(site.output().contains("it spills") && site.output().contains("bears all traffic again"));
+}
+
+#[test]
+fn the_own_zone_is_preferred() {
+    let [a, b] = <[Origin; 2]>::try_from(origins(&["a", "b"])).unwrap();
+    let config = |port| {
+        let head = listeners(port);
+        let endpoint = |origin: &Origin, zone| format!("{{ address = \"{}\", zone = \"{zone}\" }}", origin.address());
+        let (a, b) = (endpoint(&a, "eu-1a"), endpoint(&b, "eu-1b"));
+        let service = format!("[[route]]\nservice = \"api\"\n[service.api]\nendpoints = [{a}, {b}]\n");
+        format!("{head}[runtime]\nzone = \"${{ZONE:-}}\"\n{service}")
+    };
+    let nowhere = start(&config(testkit::free_port()));
+    assert_eq!(spread(&nowhere, 20, "").len(), 2, "without a zone of its own they are alike");
+    let mut command = crate::site::command();
+    command.env("ZONE", "eu-1b");
+    let site = Tenfold::start_with(command, &config(testkit::free_port())).unwrap();
+    assert_eq!(spread(&site, 20, ""), BTreeMap::from([("b".to_owned(), 20)]));
+    assert_eq!(page(&site, "/services/api")["endpoints"][1]["zone"], "eu-1b");
+    b.stop();
+    assert_eq!(spread(&site, 10, ""), BTreeMap::from([("a".to_owned(), 10)]));
 }
 
 #[test]
