@@ -3,7 +3,8 @@
 //!
 //! Each pick is surrounded by what a gateway does: the live count rises after it, falls again 64 picks later, and the
 //! picker is told (`touch`). Keys come from a short generator and stand for hashes. `--algorithm none` does all that
-//! without picking and telling, so that it can be subtracted.
+//! without picking and telling, so that it can be subtracted. A name that ends in `_bounded` has a load factor of 1.25, and
+//! one that ends in `_spilling` a first priority of which half is out.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Loads for Endpoints {
 
 fn main() {
     match arguments(std::env::args().skip(1)) {
-        Ok((algorithm, picks)) => println!("checksum {}", run(algorithm, picks)),
+        Ok((setup, picks)) => println!("checksum {}", run(setup, picks)),
         Err(problem) => {
             eprintln!("pick_cost: {problem}\nusage: pick_cost --algorithm NAME --picks N");
             std::process::exit(2);
@@ -42,17 +43,32 @@ fn main() {
     }
 }
 
-fn run(algorithm: Option<Algorithm>, picks: u64) -> u64 {
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Setup {
+    algorithm: Option<Algorithm>,
+    load_factor: Option<f64>,
+    /// Whether half of a first priority is out, so that traffic spills to a second one.
+    spills: bool,
+}
+
+fn run(setup: Setup, picks: u64) -> u64 {
     // Weights 1 to 5, so that no shortcut for equal weights is measured.
+    let Setup { algorithm, load_factor, spills } = setup;
     let candidate = |index: usize| Candidate {
         id: hash::endpoint_id(&format!("10.0.0.{index}:8080")),
         weight: WEIGHT_UNIT * (1 + index as u32 % 5),
-        priority: 0,
+        priority: u8::from(spills && index % 2 == 1),
         away: false,
         backup: false,
-        availability: Availability::Available,
+        availability: if spills && index.is_multiple_of(4) {
+            Availability::Unavailable
+        } else {
+            Availability::Available
+        },
     };
-    let plan = Plan::new(algorithm.unwrap_or(Algorithm::Random), (0..CANDIDATES).map(candidate).collect())
+    let candidates = (0..CANDIDATES).map(candidate).collect();
+    let plan = Plan::with_load_factor(algorithm.unwrap_or(Algorithm::Random), load_factor, candidates)
         .expect("100 candidates fit");
     let latency = |index: usize| {
         let rtt = Duration::from_millis(5 + index as u64 % 7);
@@ -87,29 +103,32 @@ fn run(algorithm: Option<Algorithm>, picks: u64) -> u64 {
     checksum
 }
 
-fn arguments(mut words: impl Iterator<Item = String>) -> Result<(Option<Algorithm>, u64), String> {
-    let (mut algorithm, mut picks) = (None, None);
+fn arguments(mut words: impl Iterator<Item = String>) -> Result<(Setup, u64), String> {
+    let (mut setup, mut picks) = (None, None);
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} lacks its value"))?;
         match word.as_str() {
-            "--algorithm" => algorithm = Some(named(&value)?),
+            "--algorithm" => setup = Some(named(&value)?),
             "--picks" => picks = Some(value.parse().map_err(|error| format!("--picks {value}: {error}"))?),
             _ => return Err(format!("{word} is not an option")),
         }
     }
-    Ok((algorithm.ok_or("--algorithm is missing")?, picks.ok_or("--picks is missing")?))
+    Ok((setup.ok_or("--algorithm is missing")?, picks.ok_or("--picks is missing")?))
 }
 
-fn named(name: &str) -> Result<Option<Algorithm>, String> {
-    match name {
-        "round_robin" => Ok(Some(Algorithm::RoundRobin)),
-        "least_connections" => Ok(Some(Algorithm::LeastConnections)),
-        "random" => Ok(Some(Algorithm::Random)),
-        "power_of_two" => Ok(Some(Algorithm::PowerOfTwo)),
-        "peak_ewma" => Ok(Some(Algorithm::PeakEwma)),
-        "ring" => Ok(Some(Algorithm::Ring)),
-        "maglev" => Ok(Some(Algorithm::Maglev)),
-        "none" => Ok(None),
-        _ => Err(format!("--algorithm {name}: is no algorithm")),
-    }
+fn named(name: &str) -> Result<Setup, String> {
+    let plain = name.trim_end_matches("_bounded").trim_end_matches("_spilling");
+    let algorithm = match plain {
+        "round_robin" => Some(Algorithm::RoundRobin),
+        "least_connections" => Some(Algorithm::LeastConnections),
+        "random" => Some(Algorithm::Random),
+        "power_of_two" => Some(Algorithm::PowerOfTwo),
+        "peak_ewma" => Some(Algorithm::PeakEwma),
+        "ring" => Some(Algorithm::Ring),
+        "maglev" => Some(Algorithm::Maglev),
+        "none" => None,
+        _ => return Err(format!("--algorithm {name}: is no algorithm")),
+    };
+    let load_factor = name.ends_with("_bounded").then_some(1.25);
+    Ok(Setup { algorithm, load_factor, spills: name.ends_with("_spilling") })
 }

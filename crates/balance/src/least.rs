@@ -118,11 +118,12 @@ impl Least {
         least
     }
 
-    /// How far a member's next turn is ahead of the clock, in strides of weight 1, which all trees have in common.
-    pub(crate) fn turn_ahead(&self, slot: usize) -> f64 {
-        let member = &self.members[slot];
+    /// How far a member's next turn is ahead of the clock, in strides of weight 1, which all trees have in common; `None` in a
+    /// tree that was never built.
+    pub(crate) fn turn_ahead(&self, slot: usize) -> Option<f64> {
+        let member = self.members.get(slot)?;
         let unit = f64::from(member.stride) * f64::from(member.weight);
-        f64::from(self.turn(self.leaf(slot)).saturating_sub(self.clock)) / unit
+        Some(f64::from(self.turn(self.leaf(slot)).saturating_sub(self.clock)) / unit)
     }
 
     /// Picks the least loaded member, counts the pick, and gives the member's position.

@@ -34,6 +34,7 @@
 //! # Ok::<(), balance::TooManyCandidates>(())
 //! ```
 
+mod bounded;
 mod candidate;
 pub mod hash;
 pub mod health;

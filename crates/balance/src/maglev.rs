@@ -101,10 +101,9 @@ impl Maglev {
         self.owners.get(crate::hash::scale(key, self.owners.len() as u64) as usize).copied()
     }
 
-    /// Owners from the key's slot onwards, once round.
-    pub(crate) fn walk(&self, key: u64) -> impl Iterator<Item = u16> {
-        let start = crate::hash::scale(key, self.owners.len() as u64) as usize;
-        let (before, after) = self.owners.split_at(start);
-        after.iter().chain(before).copied()
+    /// All owners by their slots, and the key's slot.
+    #[inline]
+    pub(crate) fn owners_from(&self, key: u64) -> (&[u16], usize) {
+        (&self.owners, crate::hash::scale(key, self.owners.len() as u64) as usize)
     }
 }

@@ -1,5 +1,6 @@
 //! One core's state for picking.
 
+use crate::bounded::Seen;
 use crate::hash::{GOLDEN, mix, nth};
 use crate::least::Least;
 use crate::plan::{Algorithm, Plan};
@@ -53,6 +54,19 @@ pub struct Picker {
 struct State {
     cursor: Cursor,
     least: Least,
+    seen: Seen,
+}
+
+impl State {
+    /// Notes the live load of a member, in whichever of the two there is.
+    #[inline]
+    fn set_load(&mut self, slot: usize, in_flight: u32) {
+        if self.seen.is_empty() {
+            self.least.set_load(slot, in_flight);
+        } else {
+            self.seen.set_load(slot, in_flight);
+        }
+    }
 }
 
 /// Steps that a walk over tried candidates takes in a table before it looks at the list of members instead.
@@ -83,7 +97,8 @@ impl Picker {
     /// A tried candidate is picked again only when every available one was tried, and then not the one tried last as
     /// long as there is another.
     ///
-    /// A least-connections pick counts as a request in flight from here on; the caller raises the live number at once.
+    /// A pick by least connections, or by hash with a load factor, counts as a request in flight from here on; the caller
+    /// raises the live number at once.
     #[inline]
     pub fn pick(&mut self, plan: &Plan, request: Request<'_>, loads: &impl Loads) -> Option<u16> {
         if self.generation != plan.generation() {
@@ -117,27 +132,32 @@ impl Picker {
                 let other = shares.draw_other(self.random.u64(..), first).map(|second| tier.members()[second]);
                 Some(other.map_or(position, |other| cheaper(plan, position, other, loads)))
             }
-            Table::Ring(ring) => ring.owner(mix(key)),
-            Table::Maglev(maglev) => maglev.owner(mix(key)),
+            Table::Hashed(hashed) => hashed.owner(mix(key)),
+            Table::Bounded(bounded) => {
+                let in_flight = |position| loads.in_flight(usize::from(position));
+                state.seen.pick(bounded, mix(key), (tier, plan.places()), &[], in_flight)
+            }
         }
     }
 
     /// Picks after some tries, which is rare enough that its cost does not count.
+    #[inline(never)]
     fn pick_again(&mut self, plan: &Plan, request: Request<'_>, loads: &impl Loads) -> Option<u16> {
         let preferred = self.tier_by_share(plan, request.key);
         let (index, excluded) = plan.tier_for(preferred, request.tried)?;
         let tier = &plan.tiers()[index];
+        let slot = |&position: &u16| plan.place(position).filter(|place| place.0 == index).map(|place| place.1);
         match tier.table() {
             Table::Cycle(cycle) => {
                 let (start, cursor) = (self.start, &mut self.state(index).cursor);
                 first_other((0..WALK_MAX).map(|_| cursor.next(cycle)), tier, excluded, start)
             }
             Table::Least => {
-                let slots = excluded.iter().filter_map(|&position| tier.slot(position));
+                let slots = excluded.iter().filter_map(slot);
                 Some(self.state(index).least.pick_other(slots, |position| loads.in_flight(usize::from(position))))
             }
             Table::Shares(shares) => {
-                let slots = excluded.iter().filter_map(|&position| tier.slot(position));
+                let slots = excluded.iter().filter_map(slot);
                 let first = shares.draw_except(self.random.u64(..), &slots)?;
                 let position = tier.members()[first];
                 if plan.algorithm() == Algorithm::Random {
@@ -147,20 +167,17 @@ impl Picker {
                 let other = second.map(|second| tier.members()[second]);
                 Some(other.map_or(position, |other| cheaper(plan, position, other, loads)))
             }
-            Table::Ring(ring) => {
-                let key = mix(request.key);
-                first_other(ring.walk(key).take(WALK_MAX), tier, excluded, key)
-            }
-            Table::Maglev(maglev) => {
-                let key = mix(request.key);
-                first_other(maglev.walk(key).take(WALK_MAX), tier, excluded, key)
+            Table::Hashed(hashed) => hashed.order(mix(request.key), tier).find(|position| !excluded.contains(position)),
+            Table::Bounded(bounded) => {
+                let in_flight = |position| loads.in_flight(usize::from(position));
+                self.state(index).seen.pick(bounded, mix(request.key), (tier, plan.places()), excluded, in_flight)
             }
         }
     }
 
     /// The tier that gets a request where several do. A key always gets the same one, by a number that has nothing to do
     /// with its place in the tier's table.
-    #[cold]
+    #[inline(never)]
     fn tier_by_share(&mut self, plan: &Plan, key: u64) -> Option<usize> {
         let number = if matches!(plan.algorithm(), Algorithm::Ring | Algorithm::Maglev) {
             nth(key, 0)
@@ -175,26 +192,29 @@ impl Picker {
     /// The plan may be an older one than that of the latest pick.
     #[inline]
     pub fn touch(&mut self, plan: &Plan, index: u16, loads: &impl Loads) {
-        if plan.algorithm() != Algorithm::LeastConnections {
+        if !plan.reads_loads() {
             return;
         }
-        let only = plan.only_tier().filter(|_| self.generation == plan.generation());
-        match only.and_then(|(_, tier)| tier.slot(index)) {
-            Some(slot) => self.current.least.set_load(slot, loads.in_flight(usize::from(index))),
-            None => self.touch_other(plan, index, loads),
+        if self.generation != plan.generation() {
+            return self.touch_by_id(plan, index, loads);
+        }
+        if let Some((tier, slot)) = plan.place(index) {
+            self.state(tier).set_load(slot, loads.in_flight(usize::from(index)));
         }
     }
 
-    /// Tells of the load of a candidate of an older plan, or of another tier than the only one with traffic.
+    /// Tells of the load of a candidate of an older plan.
     #[inline(never)]
-    fn touch_other(&mut self, plan: &Plan, index: u16, loads: &impl Loads) {
+    fn touch_by_id(&mut self, plan: &Plan, index: u16, loads: &impl Loads) {
         let Some(candidate) = plan.candidates().get(usize::from(index)) else { return };
         if let Ok(at) = self.slots.binary_search_by_key(&candidate.id, |entry| entry.0) {
             let (_, tier, slot) = self.slots[at];
-            self.state(usize::from(tier)).least.set_load(usize::from(slot), loads.in_flight(usize::from(index)));
+            let in_flight = loads.in_flight(usize::from(index));
+            self.state(usize::from(tier)).set_load(usize::from(slot), in_flight);
         }
     }
 
+    #[inline]
     fn state(&mut self, tier: usize) -> &mut State {
         if self.current_tier == Some(tier) { &mut self.current } else { &mut self.others[tier] }
     }
@@ -208,18 +228,24 @@ impl Picker {
         if let Some(tier) = self.current_tier.take() {
             std::mem::swap(&mut self.current, &mut self.others[tier]);
         }
+        self.others.iter_mut().for_each(|state| state.seen = Seen::default());
         let old: Vec<Least> = self.others.iter_mut().map(|state| std::mem::take(&mut state.least)).collect();
         self.others.resize_with(plan.tiers().len(), State::default);
         for (index, tier) in plan.tiers().iter().enumerate() {
+            let candidate = |slot: usize| plan.candidates()[usize::from(tier.members()[slot])];
+            let slots = 0..tier.members().len();
             match tier.table() {
                 Table::Cycle(cycle) => self.others[index].cursor.adopt(cycle.len(), start),
+                Table::Bounded(_) => {
+                    let in_flight = |&position: &u16| loads.in_flight(usize::from(position));
+                    self.others[index].seen = Seen::new(tier.members().iter().map(in_flight));
+                    self.slots.extend(slots.map(|slot| (candidate(slot).id, index as u16, slot as u16)));
+                }
                 Table::Least if !tier.members().is_empty() => {
-                    let candidate = |slot: usize| plan.candidates()[usize::from(tier.members()[slot])];
-                    let slots = 0..tier.members().len();
                     let turn = |slot: usize| {
                         let at = old_slots.binary_search_by_key(&candidate(slot).id, |entry| entry.0).ok()?;
                         let (_, tier, slot) = old_slots[at];
-                        Some(old[usize::from(tier)].turn_ahead(usize::from(slot)))
+                        old[usize::from(tier)].turn_ahead(usize::from(slot))
                     };
                     let first = crate::hash::scale(start, slots.len() as u64) as usize;
                     let in_flight = |position: u16| loads.in_flight(usize::from(position));

@@ -46,13 +46,28 @@ pub struct Plan {
     /// By rank.
     tiers: Vec<Arc<Tier>>,
     ranks: Vec<Rank>,
+    places: Vec<Place>,
     /// Shares of the traffic by tier.
     shares: Vec<f64>,
     /// The tier that gets all of the traffic, and its index.
     only: Option<(usize, Arc<Tier>)>,
     /// Where the shares of tiers begin, as parts of 2^64, ascending.
     starts: Vec<(u64, u16)>,
+    /// Whether pickers remember loads, and want to be told of them.
+    reads_loads: bool,
 }
+
+/// Where a candidate is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The index of its tier.
+    pub(crate) tier: u16,
+    /// Its place among the tier's members; [`NO_SLOT`] if it is none.
+    pub(crate) slot: u16,
+}
+
+/// The slot of a candidate that may not be picked. No member has it, as positions stay below it.
+const NO_SLOT: u16 = u16::MAX;
 
 /// Counts plans, so that a picker knows a new one from the one it has met, even at the same address in memory.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -62,7 +77,20 @@ impl Plan {
     ///
     /// # Errors
     /// More than [`CANDIDATES_MAX`] candidates. None is left out silently.
-    pub fn new(algorithm: Algorithm, mut candidates: Vec<Candidate>) -> Result<Self, TooManyCandidates> {
+    pub fn new(algorithm: Algorithm, candidates: Vec<Candidate>) -> Result<Self, TooManyCandidates> {
+        Self::with_load_factor(algorithm, None, candidates)
+    }
+
+    /// Builds the tables for algorithms that hash to pass over candidates that have more than `load_factor` times their
+    /// share of the tier's requests in flight, if there is such a factor; at least 1.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_load_factor(
+        algorithm: Algorithm,
+        load_factor: Option<f64>,
+        mut candidates: Vec<Candidate>,
+    ) -> Result<Self, TooManyCandidates> {
         if candidates.len() > CANDIDATES_MAX {
             return Err(TooManyCandidates { count: candidates.len() });
         }
@@ -72,16 +100,25 @@ impl Plan {
         let mut ranks: Vec<Rank> = candidates.iter().map(Candidate::rank).collect();
         ranks.sort_unstable();
         ranks.dedup();
-        let shares = distribute(&mut candidates, &ranks);
-        let tiers: Vec<_> = ranks.iter().map(|&rank| Arc::new(Tier::new(algorithm, &candidates, rank))).collect();
+        let tier_of = |candidate: &Candidate| ranks.partition_point(|rank| *rank < candidate.rank()) as u16;
+        let mut places: Vec<Place> =
+            candidates.iter().map(|candidate| Place { tier: tier_of(candidate), slot: NO_SLOT }).collect();
+        let shares = distribute(&mut candidates, &ranks, &places);
+        let tier = |&rank: &Rank| Arc::new(Tier::new(algorithm, load_factor, &candidates, rank));
+        let tiers: Vec<_> = ranks.iter().map(tier).collect();
+        for tier in &tiers {
+            tier.members().iter().zip(0..).for_each(|(&position, slot)| places[usize::from(position)].slot = slot);
+        }
         let starts = starts(&shares);
         let only = match *starts {
             [(_, tier)] => Some((usize::from(tier), Arc::clone(&tiers[usize::from(tier)]))),
             _ => None,
         };
+        let hashes = matches!(algorithm, Algorithm::Ring | Algorithm::Maglev);
+        let reads_loads = algorithm == Algorithm::LeastConnections || hashes && load_factor.is_some();
         // Relaxed: the number only has to be unique; whoever gets the plan also gets what it was built from.
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { generation, algorithm, candidates, by_id, tiers, ranks, shares, only, starts })
+        Ok(Self { generation, algorithm, candidates, by_id, tiers, ranks, places, shares, only, starts, reads_loads })
     }
 
     /// How it picks.
@@ -128,6 +165,25 @@ impl Plan {
         &self.tiers
     }
 
+    /// Whether pickers remember loads, and want to be told of them.
+    #[inline]
+    pub(crate) fn reads_loads(&self) -> bool {
+        self.reads_loads
+    }
+
+    /// The tier that a candidate is a member of, and its slot there; `None` when it may not be picked.
+    #[inline]
+    pub(crate) fn place(&self, position: u16) -> Option<(usize, usize)> {
+        let place = self.places.get(usize::from(position))?;
+        (place.slot != NO_SLOT).then(|| (usize::from(place.tier), usize::from(place.slot)))
+    }
+
+    /// Where all candidates are.
+    #[inline]
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// The tier that gets all of the traffic, and its index; `None` when several get some, or none gets any.
     #[inline]
     pub(crate) fn only_tier(&self) -> Option<&(usize, Arc<Tier>)> {
@@ -135,9 +191,17 @@ impl Plan {
     }
 
     /// The index of the tier that gets a request, by a number that is spread evenly over 64 bits.
+    #[inline]
     pub(crate) fn tier_by_share(&self, number: u64) -> Option<usize> {
-        let begun = self.starts.iter().rev().find(|(start, _)| *start <= number);
-        begun.map(|&(_, tier)| usize::from(tier))
+        let (&(_, first), others) = self.starts.split_first()?;
+        let mut tier = first;
+        for &(start, other) in others {
+            if start > number {
+                break;
+            }
+            tier = other;
+        }
+        Some(usize::from(tier))
     }
 
     /// The index of the tier to pick from after some tries, and the tried candidates that the pick must avoid; some member
@@ -155,11 +219,11 @@ impl Plan {
 }
 
 /// Shares of the traffic by tier. Decides whether suspects are available.
-fn distribute(candidates: &mut [Candidate], ranks: &[Rank]) -> Vec<f64> {
+fn distribute(candidates: &mut [Candidate], ranks: &[Rank], places: &[Place]) -> Vec<f64> {
     let mut tiers: Vec<Capacity> =
         ranks.iter().map(|rank| Capacity { backup: rank.backup, ..Capacity::default() }).collect();
-    for candidate in candidates.iter() {
-        let tier = &mut tiers[ranks.partition_point(|rank| *rank < candidate.rank())];
+    for (candidate, place) in candidates.iter().zip(places) {
+        let tier = &mut tiers[usize::from(place.tier)];
         let weight = u64::from(candidate.weight);
         tier.total += weight;
         match candidate.availability {

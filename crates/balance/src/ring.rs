@@ -22,12 +22,22 @@ const POINTS_PER_UNIT: u64 = 160;
 /// Most points of a ring, as long as each endpoint has one: 2.5 MiB, sorted in some tens of milliseconds.
 const POINTS_MAX: u64 = 1 << 18;
 
+/// Points per part of the guide table: as many as two or three comparisons tell apart.
+const POINTS_PER_PART: usize = 4;
+
 /// The points of the eligible endpoints, by hash.
+///
+/// A guide table says for each of many equal parts of the circle where its points begin, which leaves a few to search instead
+/// of all.
 #[derive(Debug)]
 pub(crate) struct Ring {
     hashes: Vec<u64>,
     /// Positions in the plan.
     owners: Vec<u16>,
+    /// Where the points of each part begin, and the end.
+    guide: Vec<u32>,
+    /// Parts are `2^part_bits` wide.
+    part_bits: u32,
 }
 
 impl Ring {
@@ -48,24 +58,32 @@ impl Ring {
             .collect();
         all.sort_unstable();
         all.dedup_by_key(|point| point.0);
-        Self {
-            hashes: all.iter().map(|point| point.0).collect(),
-            owners: all.into_iter().map(|point| point.2).collect(),
-        }
+        let hashes: Vec<u64> = all.iter().map(|point| point.0).collect();
+        let parts = (hashes.len() / POINTS_PER_PART).next_power_of_two().max(2);
+        let part_bits = u64::BITS - parts.trailing_zeros();
+        let begin = |part: usize| hashes.partition_point(|&hash| hash < (part as u64) << part_bits) as u32;
+        let guide = (0..parts).map(begin).chain([hashes.len() as u32]).collect();
+        Self { hashes, owners: all.into_iter().map(|point| point.2).collect(), guide, part_bits }
     }
 
     /// The owner of the key's point.
     #[inline]
     pub(crate) fn owner(&self, key: u64) -> Option<u16> {
-        let at = self.hashes.partition_point(|&hash| hash < key);
-        self.owners.get(at).or_else(|| self.owners.first()).copied()
+        self.owners.get(self.place(key)).or_else(|| self.owners.first()).copied()
     }
 
-    /// Owners from the key's point onwards, once round.
-    pub(crate) fn walk(&self, key: u64) -> impl Iterator<Item = u16> {
-        let start = self.hashes.partition_point(|&hash| hash < key);
-        let (before, after) = self.owners.split_at(start);
-        after.iter().chain(before).copied()
+    /// All owners by their points, and where the key's is; the end stands for the beginning.
+    #[inline]
+    pub(crate) fn owners_from(&self, key: u64) -> (&[u16], usize) {
+        (&self.owners, self.place(key))
+    }
+
+    /// The first point at or after the key; the end if there is none.
+    #[inline]
+    fn place(&self, key: u64) -> usize {
+        let part = (key >> self.part_bits) as usize;
+        let (begin, end) = (self.guide[part] as usize, self.guide[part + 1] as usize);
+        begin + self.hashes[begin..end].partition_point(|&hash| hash < key)
     }
 }
 

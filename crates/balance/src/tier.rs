@@ -1,5 +1,6 @@
 //! The candidates of one rank, which share traffic with each other.
 
+use crate::bounded::{Bounded, Hashed};
 use crate::candidate::{Candidate, Rank};
 use crate::maglev::Maglev;
 use crate::plan::Algorithm;
@@ -24,13 +25,13 @@ pub(crate) enum Table {
     Shares(Shares),
     /// Nothing: each core keeps its own tree of loads.
     Least,
-    Ring(Ring),
-    Maglev(Maglev),
+    Hashed(Hashed),
+    Bounded(Bounded),
 }
 
 impl Tier {
-    /// The tier of this rank.
-    pub(crate) fn new(algorithm: Algorithm, candidates: &[Candidate], rank: Rank) -> Self {
+    /// The tier of this rank. A load factor counts for algorithms that hash.
+    pub(crate) fn new(algorithm: Algorithm, load_factor: Option<f64>, candidates: &[Candidate], rank: Rank) -> Self {
         let in_tier = || candidates.iter().enumerate().filter(move |(_, candidate)| candidate.rank() == rank);
         let members: Vec<u16> =
             in_tier().filter(|(_, candidate)| candidate.is_eligible()).map(|(position, _)| position as u16).collect();
@@ -41,6 +42,10 @@ impl Tier {
             };
             in_tier().filter(|(_, candidate)| candidate.has_share()).map(entry).collect()
         };
+        let hashed = |hashed: Hashed, weights: &[u32]| match load_factor {
+            Some(factor) => Table::Bounded(Bounded::new(hashed, weights, factor)),
+            None => Table::Hashed(hashed),
+        };
         let weights: Vec<u32> = members.iter().map(|&position| candidates[usize::from(position)].weight).collect();
         let table = match algorithm {
             Algorithm::RoundRobin => Table::Cycle(rotation::cycle(&members, &weights)),
@@ -48,8 +53,8 @@ impl Tier {
             Algorithm::Random | Algorithm::PowerOfTwo | Algorithm::PeakEwma => {
                 Table::Shares(Shares::new(weights.into_iter()))
             }
-            Algorithm::Ring => Table::Ring(Ring::new(&with_share())),
-            Algorithm::Maglev => Table::Maglev(Maglev::new(&with_share())),
+            Algorithm::Ring => hashed(Hashed::Ring(Ring::new(&with_share())), &weights),
+            Algorithm::Maglev => hashed(Hashed::Maglev(Maglev::new(&with_share())), &weights),
         };
         Self { members, table }
     }
@@ -62,14 +67,6 @@ impl Tier {
     #[inline]
     pub(crate) fn table(&self) -> &Table {
         &self.table
-    }
-
-    /// A member's place among the members.
-    #[inline]
-    pub(crate) fn slot(&self, position: u16) -> Option<usize> {
-        // As long as all candidates before it are members, its slot is its position.
-        let at = usize::from(position);
-        if self.members.get(at) == Some(&position) { Some(at) } else { self.members.binary_search(&position).ok() }
     }
 
     /// Whether a member is not among these positions.

@@ -86,6 +86,11 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
         &["locality", "topology", "traffic_distribution"],
         "zones belong to endpoints and to [runtime]",
     ),
+    (
+        "`[service.NAME]`",
+        &["hash_balance_factor", "load_factor", "consistent_hashing_lb_config", "bounded_load"],
+        "write hash_load_factor = 1.25",
+    ),
     ("`[service.NAME]`", &["slow_start_config", "slowstart"], "write slow_start = \"30s\""),
     ("`slow_start`", &["slow_start_window", "duration", "time", "ramp"], "write window = \"30s\""),
     ("`slow_start`", &["min_weight_percent", "weight_min"], "write share_min = \"10%\""),

@@ -168,6 +168,9 @@ table! {
         /// What of a request is hashed by `ring_hash` and `maglev`: `client_ip`, `path`, `{ header = "NAME" }` or
         /// `{ cookie = "NAME" }`. By default `client_ip`.
         hash_key: HashBy = optional;
+        /// An endpoint is passed over for a key while it has more than this many times its share of the requests in flight.
+        /// For `ring_hash`, `maglev` and `ip_hash`. By default a key always goes to its own endpoint.
+        hash_load_factor: Decimal<105, 1_000> = optional;
         /// Sticky sessions: a cookie keeps a client at its endpoint.
         sticky: RawSticky = optional;
         /// Addresses, as `"HOST:PORT"` or as tables. A host name stands for each of its addresses.

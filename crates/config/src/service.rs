@@ -53,6 +53,7 @@ pub(crate) fn resolve(raw: &mut RawService) {
 pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink: &mut Sink) -> Option<ServiceParams> {
     let key = format!("service.{name}");
     let (balance, hash_key) = balancing(&key, raw, sink);
+    let hash_load_factor = hash_load_factor(&key, raw, sink);
     let health = raw.health.as_ref().map(|field| &field.value);
     let check = health.and_then(|health| check(&key, health, sink));
     if let Some(field) = health.map(|health| &health.grpc)
@@ -90,6 +91,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         name: name.clone(),
         balance,
         hash_key,
+        hash_load_factor,
         sticky,
         endpoints,
         // Of the process, and filled in by whoever knows it.
@@ -151,6 +153,20 @@ fn balancing(key: &str, raw: &RawService, sink: &mut Sink) -> (Algorithm, HashKe
         Some(HashBy::Cookie(name)) => HashKey::Cookie(name.clone()),
     };
     (balance, hash_key)
+}
+
+fn hash_load_factor(key: &str, raw: &RawService, sink: &mut Sink) -> Option<f64> {
+    let field = raw.hash_load_factor.as_ref()?;
+    let hashes = matches!(raw.balance.value, BalanceWord::RingHash | BalanceWord::Maglev | BalanceWord::IpHash);
+    if !hashes && !raw.failed.contains(&"balance") {
+        let message = "nothing is hashed by this balance";
+        let diagnostic = Diagnostic::error(field.place, format!("{key}.hash_load_factor"), message)
+            .related(raw.balance.set.then_some(raw.balance.place), "the balance")
+            .allowed("with balance = \"ring_hash\", \"maglev\" or \"ip_hash\"")
+            .fix("write balance = \"maglev\", or remove hash_load_factor".to_owned());
+        sink.push(diagnostic);
+    }
+    Some(field.value.0)
 }
 
 fn endpoints(key: &str, raw: &Field<List<Endpoint>>, sink: &mut Sink) -> Vec<EndpointParams> {

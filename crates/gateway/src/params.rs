@@ -93,6 +93,9 @@ pub struct ServiceParams {
     pub balance: Algorithm,
     /// What of a request is hashed, for the algorithms that hash.
     pub hash_key: HashKey,
+    /// For the algorithms that hash: an endpoint is passed over while it has more than this many times its share of the
+    /// requests in flight; at least 1. `None` never.
+    pub hash_load_factor: Option<f64>,
     /// Sticky sessions by cookie, if wanted.
     pub sticky: Option<StickyParams>,
     /// Endpoints as written; at least one. A host name stands for each of its addresses.

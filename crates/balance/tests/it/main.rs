@@ -1,5 +1,6 @@
 //! Tests of the crate as its users see it.
 
+mod bounded;
 mod hash;
 mod hashed;
 mod health;

@@ -90,6 +90,7 @@ proptest! {
         plans in prop::collection::vec(prop::collection::vec(candidate(), 0..25), 1..4),
         requests in prop::collection::vec((any::<u64>(), prop::collection::vec(0..25_u16, 0..6)), 1..40),
         seed: u64,
+        factor in prop::option::of(1.0..3.0_f64),
     ) {
         // One picker outlives several plans, loads change under it, and requests of old plans end late.
         let mut picker = Picker::new(seed);
@@ -97,7 +98,7 @@ proptest! {
         let mut old: Option<Plan> = None;
         for candidates in plans {
             let loads = Counters::idle(25);
-            let plan = Plan::new(algorithm, candidates.clone()).unwrap();
+            let plan = Plan::with_load_factor(algorithm, factor, candidates.clone()).unwrap();
             for (key, tried) in &requests {
                 let found = picker.pick(&plan, Request { key: *key, tried }, &loads);
                 let permitted = permitted(&candidates, tried);

@@ -327,9 +327,10 @@ impl Service {
         let now = Instant::now();
         let endpoints: Vec<EndpointView> = self.endpoints.iter().map(|endpoint| self.endpoint_view(endpoint)).collect();
         let candidates = self.endpoints.iter().map(|endpoint| self.candidate(endpoint, now)).collect();
-        let plan = Plan::new(self.params.balance, candidates).unwrap_or_else(|error| {
+        let (balance, load_factor) = (self.params.balance, self.params.hash_load_factor);
+        let plan = Plan::with_load_factor(balance, load_factor, candidates).unwrap_or_else(|error| {
             tracing::error!(service = %self.params.name, %error, "no endpoint is used");
-            Plan::new(self.params.balance, Vec::new()).expect("an empty plan is within every bound")
+            Plan::new(balance, Vec::new()).expect("an empty plan is within every bound")
         });
         self.tell_spilling(&plan);
         let is_probing = |(_, endpoint): &(usize, &EndpointView)| endpoint.health == State::Probing && !endpoint.drain;

@@ -127,6 +127,28 @@ fn hashed_keys_stay_where_they_are() {
 }
 
 #[test]
+fn a_full_endpoint_is_passed_over_for_its_keys() {
+    let origins = origins(&["a", "b", "c"]);
+    let site = site(&addresses(&origins), "balance = \"maglev\"\nhash_key = \"path\"\nhash_load_factor = 1.5");
+    // One after the other, all go to the endpoint of the path.
+    let alone: Vec<String> =
+        (0..5).map(|_| crate::site::get(&site, "/delay/1", "").fields.get("x-instance").unwrap().to_owned()).collect();
+    assert!(alone.iter().all(|name| *name == alone[0]), "{alone:?}");
+    // All at once, none may have more than half of six, rounded up by what is not counted yet.
+    let mut conns: Vec<RawConn> = (0..6).map(|_| RawConn::connect(site.address()).unwrap()).collect();
+    for conn in &mut conns {
+        conn.send("GET /delay/1000 HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut counts = BTreeMap::<String, usize>::new();
+    for conn in &mut conns {
+        let name = conn.read_response("GET").unwrap().fields.get("x-instance").unwrap().to_owned();
+        *counts.entry(name).or_default() += 1;
+    }
+    assert!(counts.len() >= 2 && counts.values().all(|&count| count <= 3), "{counts:?}");
+}
+
+#[test]
 fn clients_are_told_apart_by_address() {
     let origins = origins(&["a", "b", "c"]);
     let site = site(&addresses(&origins), "balance = \"ip_hash\"");

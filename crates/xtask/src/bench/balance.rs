@@ -19,8 +19,20 @@ pub struct BalanceArgs {
 }
 
 /// Names as `pick_cost` takes them.
-const ALGORITHMS: &[&str] =
-    &["round_robin", "least_connections", "random", "power_of_two", "peak_ewma", "ring", "maglev"];
+const ALGORITHMS: &[&str] = &[
+    "round_robin",
+    "least_connections",
+    "random",
+    "power_of_two",
+    "peak_ewma",
+    "ring",
+    "maglev",
+    "ring_bounded",
+    "maglev_bounded",
+    "round_robin_spilling",
+    "least_connections_spilling",
+    "maglev_spilling",
+];
 /// The loop alone.
 const NOTHING: &str = "none";
 /// A pick among 100 endpoints costs at most this.
@@ -34,7 +46,7 @@ pub(super) fn run(args: &BalanceArgs) -> Result<()> {
     let mut rows = Vec::new();
     for algorithm in ALGORITHMS {
         let cost = per_pick(&program, algorithm, picks)? - around;
-        println!("{algorithm:<18} {cost:.0} instructions per pick");
+        println!("{algorithm:<27} {cost:.0} instructions per pick");
         let instructions_per_op = Some(super::report::rounded(cost));
         let (subject, case) = ("tenfold".to_owned(), (*algorithm).to_owned());
         rows.push(Row { subject, case, instructions_per_op, ..Row::default() });
