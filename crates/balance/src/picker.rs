@@ -177,7 +177,7 @@ impl Picker {
 
     /// The tier that gets a request where several do. A key always gets the same one, by a number that has nothing to do
     /// with its place in the tier's table.
-    #[inline(never)]
+    #[inline]
     fn tier_by_share(&mut self, plan: &Plan, key: u64) -> Option<usize> {
         let number = if matches!(plan.algorithm(), Algorithm::Ring | Algorithm::Maglev) {
             nth(key, 0)
