@@ -20,6 +20,8 @@ use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
 use vocab::Name;
 
+use crate::change::Target;
+use crate::control::overrides::Shown;
 use crate::params::{ListenerParams, ServiceParams};
 use crate::router::Router;
 
@@ -45,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Arc<ListenerView>>,
     /// Services; routes name them by position.
     pub(crate) services: Vec<Arc<ServiceView>>,
+    /// What was changed at run time, for whoever looks; the services' views have it applied.
+    pub(crate) overrides: Arc<[Shown]>,
 }
 
 /// A listener as it is configured now.
@@ -123,6 +127,8 @@ pub(crate) struct EndpointView {
     pub(crate) host: String,
     /// The name that its certificate must be for, if the service is under TLS.
     pub(crate) name: Option<ServerName<'static>>,
+    /// How the configuration names it.
+    pub(crate) target: Target,
     /// Configured weight.
     pub(crate) weight: u16,
     /// Whether it waits for the others to fail.

@@ -144,6 +144,15 @@ pub fn services(rows: &[(&str, &ServiceMetrics)], encoder: &mut DescriptorEncode
     Ok(())
 }
 
+/// Writes `service_overrides`. Each row is a service's name and how many of its settings are overridden.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn overrides(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::SERVICE_OVERRIDES.start(encoder)?;
+    rows.iter().try_for_each(|(service, count)| family.encode_family(&[("service", *service)])?.encode_gauge(count))
+}
+
 /// Writes `active_connections`. Each row is a service (or listener), whose connections they are, and how many; zero is
 /// written too, because a level of zero says something.
 ///

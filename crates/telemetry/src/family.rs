@@ -139,6 +139,8 @@ families! {
         "Retries that were wanted and safe, but that the retry budget refused.";
     SERVICE_PICK_FAILURES = Counter "service_pick_failures" NONE, ["service"],
         "Requests for which no endpoint could be picked.";
+    SERVICE_OVERRIDES = Gauge "service_overrides" NONE, ["service"],
+        "Settings of a service's endpoints that were changed at run time and lie over the file.";
     RELOADS = Counter "config_reloads" NONE, ["result"],
         "Configurations applied while running, and those refused.";
     RELOAD_TIMESTAMP = Gauge "config_last_reload_success_timestamp" SECONDS, [],

@@ -14,7 +14,9 @@ use net::tls::{ClientTls, ServerName};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
+use super::overrides::{Below, Overlay};
 use super::{AbortOnDrop, Event, check, resolve};
+use crate::change::Target;
 use crate::params::{EndpointParams, Host, ServiceParams};
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
 
@@ -25,6 +27,8 @@ const RESPONSE_FIELDS_MAX: usize = 256;
 pub(super) struct Service {
     pub(super) state: Arc<ServiceState>,
     params: Arc<ServiceParams>,
+    /// What was changed at run time.
+    overlay: Overlay,
     health: ServiceHealth,
     endpoints: Vec<Endpoint>,
     /// Addresses by host name.
@@ -58,6 +62,7 @@ impl Service {
             health: ServiceHealth::new(params.health.clone()),
             state,
             params: Arc::new(params),
+            overlay: Overlay::default(),
             endpoints: Vec::new(),
             resolved,
             resolvers: HashMap::new(),
@@ -71,6 +76,22 @@ impl Service {
     /// Its name.
     pub(super) fn name(&self) -> &vocab::Name {
         &self.params.name
+    }
+
+    /// What overrides of it lie over.
+    pub(super) fn below<'a>(&'a self, file: &'a ServiceParams) -> Below<'a> {
+        Below { file, resolved: &self.resolved }
+    }
+
+    /// Takes what was changed at run time; it holds from the next time that the service is configured.
+    pub(super) fn set_overlay(&mut self, overlay: Overlay) {
+        self.overlay = overlay;
+    }
+
+    /// Whether there is an endpoint beside those that a target names.
+    pub(super) fn has_other_than(&self, target: &Target) -> bool {
+        let is_it = |one: &Endpoint| Target::of(&one.params) == *target || Target::from(one.state.address) == *target;
+        !self.endpoints.iter().all(is_it)
     }
 
     /// Host names in these settings of which no address is known.
@@ -120,15 +141,16 @@ impl Service {
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
         for (address, endpoint) in self.addresses(&params) {
+            let Some(endpoint) = self.overlay.apply(endpoint, address) else { continue };
             let id = balance::hash::endpoint_id(&address.to_string());
             if self.endpoints.iter().any(|other| other.state.id == id) {
                 continue;
             }
-            let host = host_header(endpoint);
+            let host = host_header(&endpoint);
             let mut entry = old.remove(&id).unwrap_or_else(|| Endpoint {
                 state: Arc::new(EndpointState::new(address, cores)),
                 host: host.clone(),
-                params: endpoint.clone(),
+                params: endpoint.as_ref().clone(),
                 growing_since: (!is_start && !params.slow_start.is_zero()).then_some(now),
                 check: None,
                 heard_of: false,
@@ -137,7 +159,7 @@ impl Service {
                 // The check asks for the host.
                 entry.check = None;
             }
-            (entry.host, entry.params) = (host, endpoint.clone());
+            (entry.host, entry.params) = (host, endpoint.into_owned());
             if let (Some(check_params), None) = (&params.check, &entry.check) {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
                 let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));
@@ -335,6 +357,7 @@ impl Service {
             state: Arc::clone(&endpoint.state),
             host: endpoint.host.clone(),
             name: self.params.tls.as_ref().map(|tls| server_name(tls, &endpoint.params.host)),
+            target: Target::of(&endpoint.params),
             weight: endpoint.params.weight,
             backup: endpoint.params.backup,
             drain: endpoint.params.drain,
