@@ -19,6 +19,7 @@
 //! ```
 
 mod address;
+mod admin_table;
 mod convert;
 mod diagnostic;
 mod entry;
@@ -41,6 +42,7 @@ mod warnings;
 
 use std::path::{Path, PathBuf};
 
+pub use address::endpoint_address;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::reference;
 pub use source::Location;
@@ -64,7 +66,7 @@ pub struct Loaded {
     pub admin: Option<admin::AdminParams>,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
     pub files: Vec<PathBuf>,
-    /// Further files that the configuration names and whose contents count: certificates and keys.
+    /// Further files that the configuration names and whose contents count: certificates, keys, tokens.
     pub named: Vec<PathBuf>,
     /// The configuration with all defaults filled in; secrets show as `***`.
     pub effective: serde_json::Value,

@@ -46,6 +46,8 @@ table! {
         listen: Listen = "127.0.0.1:9900";
         /// Requests must bear it: `Authorization: Bearer TOKEN`. Best taken from a variable.
         token: Secret = optional;
+        /// A file that holds the token instead, relative to the file that names it. A change of it is noticed.
+        token_file: Text = optional;
     }
 }
 

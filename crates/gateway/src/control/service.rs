@@ -141,16 +141,17 @@ impl Service {
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
         for (address, endpoint) in self.addresses(&params) {
-            let Some(endpoint) = self.overlay.apply(endpoint, address) else { continue };
+            let Some(applied) = self.overlay.apply(endpoint, address) else { continue };
+            let endpoint = applied.as_ref();
             let id = balance::hash::endpoint_id(&address.to_string());
             if self.endpoints.iter().any(|other| other.state.id == id) {
                 continue;
             }
-            let host = host_header(&endpoint);
+            let host = host_header(endpoint);
             let mut entry = old.remove(&id).unwrap_or_else(|| Endpoint {
                 state: Arc::new(EndpointState::new(address, cores)),
                 host: host.clone(),
-                params: endpoint.as_ref().clone(),
+                params: endpoint.clone(),
                 growing_since: (!is_start && !params.slow_start.is_zero()).then_some(now),
                 check: None,
                 heard_of: false,
@@ -159,7 +160,7 @@ impl Service {
                 // The check asks for the host.
                 entry.check = None;
             }
-            (entry.host, entry.params) = (host, endpoint.into_owned());
+            (entry.host, entry.params) = (host, endpoint.clone());
             if let (Some(check_params), None) = (&params.check, &entry.check) {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
                 let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));

@@ -40,6 +40,7 @@ fn service(text: &str, endpoints: Vec<EndpointParams>) -> ServiceParams {
         pool: PoolParams::default(),
         head_bytes_max: 1024.try_into().unwrap(),
         keep_host: true,
+        tls: None,
     }
 }
 
