@@ -11,7 +11,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -27,51 +27,56 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The body of a request that may change something.
 pub(crate) struct Body(Bytes);
 
+/// What is wrong with a request: the status, and what is told.
+pub(crate) struct Wrong(StatusCode, String);
+
 type Place<T> = Result<Path<T>, PathRejection>;
 
-pub(crate) async fn add(State(state): State<Shared>, service: Place<String>, body: Body) -> Response {
-    let (service, endpoint) = match (path(service), body.read()) {
-        (Ok(service), Ok(endpoint)) => (service, endpoint),
-        (Err(response), _) | (_, Err(response)) => return response,
-    };
-    carry_out(&state, Command::Add { service, endpoint }, StatusCode::CREATED).await
+pub(crate) async fn add(State(state): State<Shared>, service: Place<String>, body: Body) -> Result<Response, Wrong> {
+    let (service, endpoint) = (path(service)?, body.read()?);
+    Ok(carry_out(&state, Command::Add { service, endpoint }, StatusCode::CREATED).await)
 }
 
-pub(crate) async fn edit(State(state): State<Shared>, place: Place<(String, String)>, body: Body) -> Response {
-    let ((service, address), edit) = match (path(place), body.read::<EndpointEdit>()) {
-        (Ok(place), Ok(edit)) => (place, edit),
-        (Err(response), _) | (_, Err(response)) => return response,
-    };
+pub(crate) async fn edit(
+    State(state): State<Shared>,
+    place: Place<(String, String)>,
+    body: Body,
+) -> Result<Response, Wrong> {
+    let ((service, address), edit) = (path(place)?, body.read::<EndpointEdit>()?);
     if edit == EndpointEdit::default() {
-        return error(StatusCode::BAD_REQUEST, "the body changes nothing: give weight or drain");
+        return Err(Wrong::body("the body changes nothing: give weight or drain"));
     }
-    carry_out(&state, Command::Edit { service, address, edit }, StatusCode::OK).await
+    Ok(carry_out(&state, Command::Edit { service, address, edit }, StatusCode::OK).await)
 }
 
-pub(crate) async fn remove(State(state): State<Shared>, place: Place<(String, String)>, body: Body) -> Response {
-    let command = |(service, address)| Command::Remove { service, address };
-    without_body(&state, path(place).map(command), &body).await
+pub(crate) async fn remove(
+    State(state): State<Shared>,
+    place: Place<(String, String)>,
+    body: Body,
+) -> Result<Response, Wrong> {
+    body.is_none()?;
+    let (service, address) = path(place)?;
+    Ok(carry_out(&state, Command::Remove { service, address }, StatusCode::OK).await)
 }
 
-pub(crate) async fn reset(State(state): State<Shared>, place: Place<(String, String)>, body: Body) -> Response {
-    let command = |(service, address)| Command::Reset { service, address };
-    without_body(&state, path(place).map(command), &body).await
+pub(crate) async fn reset(
+    State(state): State<Shared>,
+    place: Place<(String, String)>,
+    body: Body,
+) -> Result<Response, Wrong> {
+    body.is_none()?;
+    let (service, address) = path(place)?;
+    Ok(carry_out(&state, Command::Reset { service, address }, StatusCode::OK).await)
 }
 
-pub(crate) async fn reset_all(State(state): State<Shared>, body: Body) -> Response {
-    without_body(&state, Ok(Command::ResetAll), &body).await
+pub(crate) async fn reset_all(State(state): State<Shared>, body: Body) -> Result<Response, Wrong> {
+    body.is_none()?;
+    Ok(carry_out(&state, Command::ResetAll, StatusCode::OK).await)
 }
 
-pub(crate) async fn reload(State(state): State<Shared>, body: Body) -> Response {
-    without_body(&state, Ok(Command::Reload), &body).await
-}
-
-async fn without_body(state: &Shared, command: Result<Command, Response>, body: &Body) -> Response {
-    match (command, body.is_empty()) {
-        (Ok(command), true) => carry_out(state, command, StatusCode::OK).await,
-        (Ok(_), false) => error(StatusCode::BAD_REQUEST, "this request takes no body"),
-        (Err(response), _) => response,
-    }
+pub(crate) async fn reload(State(state): State<Shared>, body: Body) -> Result<Response, Wrong> {
+    body.is_none()?;
+    Ok(carry_out(&state, Command::Reload, StatusCode::OK).await)
 }
 
 async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Response {
@@ -90,39 +95,56 @@ async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Respon
     }
 }
 
-fn path<T>(place: Place<T>) -> Result<T, Response> {
-    place.map(|Path(place)| place).map_err(|rejection| error(StatusCode::BAD_REQUEST, &rejection.body_text()))
+fn path<T>(place: Place<T>) -> Result<T, Wrong> {
+    let Path(place) = place.map_err(|rejection| Wrong(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    Ok(place)
+}
+
+impl Wrong {
+    fn body(text: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, text.into())
+    }
+}
+
+impl IntoResponse for Wrong {
+    fn into_response(self) -> Response {
+        error(self.0, &self.1)
+    }
 }
 
 impl Body {
-    fn is_empty(&self) -> bool {
-        matches!(self.0.trim_ascii(), b"" | b"{}")
+    fn is_none(&self) -> Result<(), Wrong> {
+        match self.0.trim_ascii() {
+            b"" | b"{}" => Ok(()),
+            _ => Err(Wrong::body("this request takes no body")),
+        }
     }
 
-    fn read<T: DeserializeOwned>(&self) -> Result<T, Response> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Wrong> {
         if self.0.trim_ascii().is_empty() {
-            return Err(error(StatusCode::BAD_REQUEST, "the body is empty; it has to be a JSON object"));
+            return Err(Wrong::body("the body is empty; it has to be a JSON object"));
         }
-        serde_json::from_slice(&self.0).map_err(|cause| error(StatusCode::BAD_REQUEST, &format!("the body: {cause}")))
+        serde_json::from_slice(&self.0).map_err(|cause| Wrong::body(format!("the body: {cause}")))
     }
 }
 
 impl FromRequest<Shared> for Body {
-    type Rejection = Response;
+    type Rejection = Wrong;
 
-    async fn from_request(request: Request, _: &Shared) -> Result<Self, Response> {
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Wrong> {
+        let wrong = |status, text: &str| Err(Wrong(status, text.to_owned()));
         if request.headers().contains_key(ORIGIN) {
-            return Err(error(StatusCode::FORBIDDEN, "changes are not taken from web pages"));
+            return wrong(StatusCode::FORBIDDEN, "changes are not taken from web pages");
         }
         if !is_json(request.headers()) {
             let text = "changes are taken with Content-Type: application/json only";
-            return Err(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+            return wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
         }
         match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
             // Who broke the connection off does not hear of it.
-            Ok(Err(_)) => Err(error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 16 KiB")),
-            Err(_) => Err(error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+            Ok(Err(_)) => wrong(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 16 KiB"),
+            Err(_) => wrong(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
         }
     }
 }

@@ -4,6 +4,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::check::CheckArgs;
+use crate::control::endpoint::EndpointArgs;
+use crate::control::reload::ReloadArgs;
+use crate::control::routes::RoutesArgs;
+use crate::control::status::StatusArgs;
+use crate::control::top::TopArgs;
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 
@@ -12,6 +17,9 @@ Examples:
   tenfold demo                       See it at work: three instances, one of which dies and returns
   tenfold run                        Run what ./tenfold.toml says
   tenfold check                      Look for mistakes in ./tenfold.toml
+  tenfold status                     Show what runs, and how it is
+  tenfold top                        Watch requests, errors and latencies
+  tenfold endpoint drain api HOST:PORT --wait 30s
   tenfold completions bash           Print completions for a shell
 
 Exit codes:
@@ -41,6 +49,21 @@ pub(crate) enum Command {
 
     /// Print the JSON Schema of the configuration
     Schema(SchemaArgs),
+
+    /// Show what a running process serves, and how it is
+    Status(StatusArgs),
+
+    /// Show requests, errors and latencies of a running process, again and again
+    Top(TopArgs),
+
+    /// Show which requests go where
+    Routes(RoutesArgs),
+
+    /// Change endpoints of a running process: drain, weight, add, remove
+    Endpoint(EndpointArgs),
+
+    /// Have a running process read its configuration again
+    Reload(ReloadArgs),
 
     /// See it at work: three instances behind one address, while one dies and returns
     #[command(after_help = DEMO_EXAMPLES)]

@@ -29,11 +29,11 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
         }
         Command::Reset { service, address } => (service.clone(), Change::Reset { service, target: target(&address)? }),
         Command::ResetAll | Command::Reload => {
-            let reset = control.change(Change::ResetAll).await.map_err(refused)?;
+            let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
         }
     };
-    control.change(change).await.map_err(refused)?;
+    control.change(change).await.map_err(|error| refused(&error))?;
     // A reload may have taken the service away meanwhile.
     view.service(&service).ok_or_else(|| Refused::new(Reason::NotFound, format!("no service is named {service:?}")))
 }
@@ -52,8 +52,8 @@ fn wanted<T>(edit: Option<Option<T>>) -> Edit<T> {
     }
 }
 
-fn refused(error: ChangeError) -> Refused {
-    let reason = match &error {
+fn refused(error: &ChangeError) -> Refused {
+    let reason = match error {
         ChangeError::NoService { .. } | ChangeError::NoEndpoint { .. } => Reason::NotFound,
         ChangeError::Present { .. }
         | ChangeError::Removed { .. }
