@@ -156,11 +156,19 @@ fn service_json(service: &ServiceView, overrides: &[Shown]) -> Value {
     let removed = overrides.iter().filter(|shown| shown.over.setting == Setting::Remove);
     let removed =
         removed.map(|shown| json!({ "name": shown.over.target.to_string(), "since": unix_seconds(shown.over.since) }));
+    let hidden = |target: &Target| {
+        overrides.iter().any(|shown| shown.over.setting == Setting::Remove && shown.over.target == *target)
+    };
+    let unresolved = service.params.endpoints.iter().filter(|endpoint| matches!(endpoint.host, Host::Name(_)));
+    let unresolved = unresolved
+        .map(Target::of)
+        .filter(|target| !hidden(target) && !service.endpoints.iter().any(|endpoint| endpoint.target == *target));
     json!({
         "name": name.as_str(),
         "requests": service.state.requests_total(),
         "endpoints": endpoints,
         "removed": removed.collect::<Vec<_>>(),
+        "unresolved": unresolved.map(|target| target.to_string()).collect::<Vec<_>>(),
     })
 }
 

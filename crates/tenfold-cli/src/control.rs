@@ -15,15 +15,18 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+/// Heads the arguments that say which process is meant.
+const WHICH: &str = "Which process";
+
 /// Which process is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ConnectArgs {
     /// The file that the process runs by, which tells its admin listener and token [default: ./tenfold.toml, if there]
-    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    #[arg(long, value_name = "FILE", conflicts_with = "admin", help_heading = WHICH)]
     config: Option<PathBuf>,
 
     /// Its admin listener, as http://HOST:PORT; a token is taken from TENFOLD_ADMIN_TOKEN
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = WHICH)]
     admin: Option<String>,
 }
 

@@ -1,12 +1,13 @@
 //! Changes at run time: the layer of overrides is changed first, then the one service by what came of it.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use vocab::Name;
 
 use super::Control;
 use super::overrides::{Below, Override, Overrides};
-use crate::change::{Change, ChangeError, Target};
+use crate::change::{Change, ChangeError, Edit, Target};
 use crate::params::ServiceParams;
 
 impl Control {
@@ -96,16 +97,27 @@ impl Control {
 /// A change as the log tells it.
 struct Told<'c>(&'c Change);
 
-impl std::fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Change::Add { service, endpoint } => write!(f, "add {} to service {service}", Target::of(endpoint)),
+            Change::Add { service, endpoint } => write!(f, "service {service}: {}: added", Target::of(endpoint)),
             Change::Edit { service, target, weight, drain } => {
-                write!(f, "service {service}: {target}: weight {weight:?}, drain {drain:?}")
+                write!(f, "service {service}: {target}:")?;
+                match weight {
+                    Edit::Keep => {}
+                    Edit::Set(weight) => write!(f, " weight {weight}")?,
+                    Edit::Reset => f.write_str(" weight as in the file")?,
+                }
+                match drain {
+                    Edit::Keep => Ok(()),
+                    Edit::Set(true) => f.write_str(" drained"),
+                    Edit::Set(false) => f.write_str(" not drained"),
+                    Edit::Reset => f.write_str(" drained as in the file"),
+                }
             }
-            Change::Remove { service, target } => write!(f, "remove {target} from service {service}"),
-            Change::Reset { service, target } => write!(f, "reset {target} of service {service}"),
-            Change::ResetAll => f.write_str("reset everything"),
+            Change::Remove { service, target } => write!(f, "service {service}: {target}: removed"),
+            Change::Reset { service, target } => write!(f, "service {service}: {target}: as in the file"),
+            Change::ResetAll => f.write_str("everything as in the file"),
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn number(value: &Value, key: &str) -> u64 {
 }
 
 fn head(status: &Value) -> String {
-    let running = if text(status, "state") == "stopping" { "stopping, started" } else { "running since" };
+    let running = if text(status, "state") == "stopping" { "stopping, started" } else { "running, started" };
     let ready = if status["ready"] == true { "ready" } else { "not ready" };
     let (version, pid, since) = (text(status, "version"), number(status, "pid"), ago(number(status, "started")));
     let mut head = format!("tenfold {version}, process {pid}, {running} {since} ago, {ready}\n");
@@ -120,10 +120,10 @@ pub(super) fn services_table(services: &[Value]) -> Table {
             let none = || Cell::from("");
             table.row(vec![name.into(), text(removed, "name").into(), none(), state, none(), none(), since.into()]);
         }
-        if list(&service["endpoints"]).is_empty() && list(&service["removed"]).is_empty() {
+        for unresolved in list(&service["unresolved"]).iter().filter_map(Value::as_str) {
             let state = Cell::toned("no address known", Tone::Bad);
             let none = || Cell::from("");
-            table.row(vec![name.into(), none(), none(), state, none(), none(), none()]);
+            table.row(vec![name.into(), unresolved.into(), none(), state, none(), none(), none()]);
         }
     }
     table
@@ -197,7 +197,8 @@ mod tests {
         let service = json!({
             "name": "api", "endpoints": [endpoint], "removed": [{ "name": "10.0.0.2:80", "since": now - 3600 }],
         });
-        let shown = services_table(&[service, json!({ "name": "shop" })]).render(false);
+        let shown =
+            services_table(&[service, json!({ "name": "shop", "unresolved": ["shop.example.com:80"] })]).render(false);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[1].contains("10.0.0.1:80 (api.example.com:80)"), "{shown}");
         assert!(lines[1].contains("1.0 of 4") && lines[1].contains("draining, ejected (5 failures)"), "{shown}");
@@ -214,7 +215,9 @@ mod tests {
             "last_reload": { "result": "failure", "time": 0, "error": "error: x\n --> y" },
         });
         let shown = head(&status);
-        for part in ["tenfold 1.2.3, process 7, running since", "not ready", "  service api: none of", "  error: x\n"] {
+        for part in
+            ["tenfold 1.2.3, process 7, running, started", "not ready", "  service api: none of", "  error: x\n"]
+        {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(shown.contains("2 settings were changed at run time"), "{shown}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::message::Response;
 use testkit::{Load, LoadParams, Origin, RawConn, RawUpstream, Script, Step, Tenfold};
 
-use crate::site::{apply, config, instance, page, site, start};
+use crate::site::{apply, config, get, instance, page, site, start};
 
 /// Asks for a change; `body` is JSON, or empty.
 fn send(site: &Tenfold, method: &str, path: &str, body: &str) -> Response {
@@ -149,11 +149,9 @@ fn what_is_removed_finishes_what_it_began() {
     assert_eq!(spread(&site, 6), BTreeMap::from([("b".to_owned(), 6)]));
     assert_eq!(conn.read_response("GET").unwrap().text(), "done");
     // The last one stays, whether it is the file's or not.
-    for method in ["DELETE"] {
-        let response = send(&site, method, &path(&b), "");
-        assert_eq!(response.status, 409, "{}", response.text());
-        assert!(response.text().contains("its last endpoint"), "{}", response.text());
-    }
+    let response = send(&site, "DELETE", &path(&b), "");
+    assert_eq!(response.status, 409, "{}", response.text());
+    assert!(response.text().contains("its last endpoint"), "{}", response.text());
     let response = send(&site, "DELETE", &format!("{}/overrides", path(&b)), "");
     assert_eq!(response.status, 409, "{}", response.text());
     change(&site, "DELETE", "/api/overrides", &Value::Null);
@@ -173,6 +171,27 @@ fn an_endpoint_added_by_its_name_is_resolved() {
     // One of its addresses can be changed by itself.
     edit(&site, &b, &json!({ "drain": true }));
     assert_eq!(of(&spread(&site, 10), "b"), 0);
+    // A name that nobody knows is there, and waits.
+    let nobody = json!({ "address": "nobody.invalid:80" });
+    let service = change(&site, "POST", "/api/services/api/endpoints", &nobody);
+    assert_eq!(service["unresolved"], json!(["nobody.invalid:80"]));
+    assert_eq!(instance(&site, ""), "a");
+    change(&site, "DELETE", "/api/services/api/endpoints/nobody.invalid:80", &Value::Null);
+    assert_eq!(page(&site, "/api/services/api")["unresolved"], json!([]));
+}
+
+#[test]
+fn sticky_clients_stay_where_it_drains_and_leave_what_is_removed() {
+    let [a, b] = origins(["a", "b"]);
+    let site = site(&[a.address(), b.address()], "sticky = { cookie = \"stick\" }");
+    let first = get(&site, "/", "");
+    let cookie = first.fields.get("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let own = if first.fields.get("x-instance") == Some("a") { &a } else { &b };
+    let again = || get(&site, "/", &format!("Cookie: {cookie}\r\n")).fields.get("x-instance").unwrap().to_owned();
+    edit(&site, own, &json!({ "drain": true }));
+    assert_eq!(again(), first.fields.get("x-instance").unwrap());
+    change(&site, "DELETE", &path(own), &Value::Null);
+    assert_ne!(again(), first.fields.get("x-instance").unwrap());
 }
 
 #[test]

@@ -160,15 +160,17 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 mod tests {
     use super::*;
 
+    /// A name, labels, and a value.
+    type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
     #[test]
     fn lines_are_read() {
-        let check = |line: &str, expected: Option<(&str, &[(&str, &str)], f64)>| {
-            let found = row(line);
-            let found = found.as_ref().map(|row| {
-                let labels: Vec<_> = row.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                (row.name, labels, row.value)
+        let check = |line: &str, expected: Option<Expected<'_>>| {
+            let expected = expected.map(|(name, labels, value)| {
+                let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+                Row { name, labels, value }
             });
-            assert_eq!(found, expected.map(|(name, labels, value)| (name, labels.to_vec(), value)), "{line}");
+            assert_eq!(row(line), expected, "{line}");
         };
         check("a 1", Some(("a", &[], 1.0)));
         check("a{b=\"c\"} 1.5 1700000000", Some(("a", &[("b", "c")], 1.5)));
