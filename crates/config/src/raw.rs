@@ -21,7 +21,7 @@ table! {
         /// More files, relative to this one; `*` may stand in the last part of a path. A name is defined in one file
         /// only.
         include: List<Text> = [];
-        /// The admin listener: metrics, health and a JSON view of what runs.
+        /// The admin listener: metrics, health, a JSON view of what runs, and changes of it.
         admin: RawAdmin = {};
         /// The program's own log, and the access log.
         log: RawLog = {};

@@ -86,7 +86,13 @@ pub(crate) struct RouteState {
     pub(crate) name: Name,
     /// Its counts.
     pub(crate) metrics: RouteMetrics,
+    /// Requests under way, by core.
+    in_flight: Sharded<Gauge>,
 }
+
+/// A request under way on a route, until this is dropped, however the request ends.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'r>(&'r Gauge);
 
 /// A service as it stands now.
 #[derive(Debug)]
@@ -239,6 +245,33 @@ pub(crate) struct Place(pub(crate) Arc<ListenerState>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.open.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl RouteState {
+    /// A route that has seen no request.
+    pub(crate) fn new(name: Name, cores: usize) -> Self {
+        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default) }
+    }
+
+    /// Counts a request of a core as under way.
+    pub(crate) fn begin(&self, core: usize) -> UnderWay<'_> {
+        let gauge = self.in_flight.core(core);
+        gauge.add(1);
+        UnderWay(gauge)
+    }
+
+    /// Requests under way, all cores together.
+    pub(crate) fn in_flight_total(&self) -> u64 {
+        let level: i64 = self.in_flight.iter().map(Gauge::value).sum();
+        u64::try_from(level).unwrap_or(0)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // A request stays on its core, so that this is the gauge's one writer.
+        self.0.add(-1);
     }
 }
 

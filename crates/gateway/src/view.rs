@@ -105,6 +105,7 @@ impl GatewayView {
                     "path": path,
                     "service": services[route.service].state.name.as_str(),
                     "requests": route.state.metrics.requests(),
+                    "in_flight": route.state.in_flight_total(),
                 })
             });
             routes.collect::<Vec<_>>()
@@ -247,7 +248,10 @@ fn encode_routes(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fm
         .flat_map(|listener| listener.router.routes())
         .map(|route| (route.state.name.as_str(), &route.state.metrics))
         .collect();
-    encode::routes(&routes, encoder)
+    encode::routes(&routes, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let rows: Vec<_> = routes.map(|route| (route.state.name.as_str(), route.state.in_flight_total())).collect();
+    encode::routes_in_flight(&rows, encoder)
 }
 
 fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

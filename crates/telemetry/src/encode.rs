@@ -49,6 +49,15 @@ pub fn routes(rows: &[(&str, &RouteMetrics)], encoder: &mut DescriptorEncoder<'_
     Ok(())
 }
 
+/// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes_in_flight(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_IN_FLIGHT.start(encoder)?;
+    rows.iter().try_for_each(|(route, count)| family.encode_family(&[("endpoint", *route)])?.encode_gauge(count))
+}
+
 /// Writes the `listener_*` families. Each row is a listener's name and its counts.
 ///
 /// # Errors

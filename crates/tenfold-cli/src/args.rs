@@ -133,6 +133,35 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The commands in a text, without what is not for `tenfold`.
+    fn commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
+        let lines = text.lines().map(str::trim).filter(|line| line.starts_with("tenfold "));
+        let parts = lines.map(|line| line.split(" && ").next().unwrap_or(line));
+        let parts = parts.map(|line| line.split(['|', '>', '#']).next().unwrap_or(line));
+        parts.map(|line| line.split("   ").next().unwrap_or(line).split_whitespace().collect())
+    }
+
+    fn help_texts(command: &clap::Command, texts: &mut Vec<String>) {
+        texts.extend(command.get_after_help().map(ToString::to_string));
+        command.get_subcommands().for_each(|inner| help_texts(inner, texts));
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let mut texts = vec![include_str!("../../../docs/control.md").to_owned()];
+        help_texts(&Cli::command(), &mut texts);
+        let mut count = 0;
+        for words in texts.iter().flat_map(|text| commands(text)) {
+            count += 1;
+            // Values in capitals stand for others, which some of them check.
+            let words = words.iter().map(|word| if *word == "HOST:PORT" { "10.0.0.1:80" } else { word });
+            let words: Vec<&str> = words.collect();
+            let parsed = Cli::try_parse_from(&words);
+            assert!(parsed.is_ok(), "{words:?}: {}", parsed.err().map_or_else(String::new, |e| e.to_string()));
+        }
+        assert!(count > 40, "{count}");
+    }
+
     #[test]
     fn a_demo_has_bounds() {
         let check = |text: &str, expected: bool| {

@@ -17,7 +17,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use net::workers::Cores;
-use telemetry::RouteMetrics;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use vocab::Name;
@@ -297,10 +296,10 @@ impl Control {
         state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
         let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
             let service = self.services.iter().position(|service| *service.name() == route.service)?;
-            let state = known_routes.get(&route.name).cloned().unwrap_or_else(|| {
-                let metrics = RouteMetrics::new(self.shared.cores);
-                Arc::new(RouteState { name: route.name.clone(), metrics })
-            });
+            let state = known_routes
+                .get(&route.name)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(RouteState::new(route.name.clone(), self.shared.cores)));
             self.routes.insert(route.name.clone(), Arc::clone(&state));
             Some(Route { state, service, timeout: route.timeout, host: route.host.clone(), path: route.path.clone() })
         });

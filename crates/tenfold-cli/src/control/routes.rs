@@ -38,7 +38,7 @@ pub(crate) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
         super::print(&format!("{routes:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["ROUTE", "LISTENER", "HOST", "PATH", "SERVICE", "#REQUESTS"]);
+    let mut table = Table::new(&["ROUTE", "LISTENER", "HOST", "PATH", "SERVICE", "#IN FLIGHT", "#REQUESTS"]);
     for route in list(&routes) {
         table.row(vec![
             text(route, "name").into(),
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
             route["host"].as_str().unwrap_or("any").into(),
             text(route, "path").into(),
             text(route, "service").into(),
+            number(route, "in_flight").into(),
             number(route, "requests").into(),
         ]);
     }

@@ -101,11 +101,17 @@ fn a_drain_can_be_waited_for() {
     let mut conn = RawConn::connect(site.address()).unwrap();
     conn.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
     site.wait_until("under way", |site| Ok(site.metric("upstream_in_flight", &[])? == 1.0)).unwrap();
+    let on_route = || site.metric("http_requests_in_flight", &["endpoint=\"api\""]).unwrap();
+    assert_eq!(on_route(), 1.0);
     let short = complaint(&tell(&site, &format!("endpoint drain api {} --wait 150ms", slow.address())));
     assert!(short.contains("is drained, but 1 request is still under way after 150ms"), "{short}");
     told(&site, &format!("endpoint drain api {} --wait 10s", slow.address()));
     assert_eq!(site.metric("upstream_in_flight", &[]).unwrap(), 0.0);
     assert_eq!(conn.read_response("GET").unwrap().text(), "done");
+    // One whose client goes away is over as well.
+    conn.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+    drop(conn);
+    site.wait_until("over", |_| Ok(on_route() == 0.0)).unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) struct Sample {
 pub(super) struct Counts {
     pub(super) requests: f64,
     pub(super) errors: f64,
-    /// Requests under way; not known of routes.
+    /// Requests under way.
     pub(super) in_flight: Option<f64>,
     /// Latencies: the bounds of buckets in seconds, and how many are below each, in order of the bounds.
     pub(super) buckets: Vec<(f64, f64)>,
@@ -55,6 +55,7 @@ impl Sample {
                     counts.errors += row.value;
                 }
             }
+            "http_requests_in_flight" => *self.route(row).in_flight.get_or_insert(0.0) += row.value,
             "http_request_duration_seconds_bucket" => self.route(row).add_bucket(row),
             "upstream_responses_total" => {
                 let counts = self.endpoint(row);
@@ -189,13 +190,14 @@ mod tests {
              http_request_duration_seconds_bucket{le=\"+Inf\",method=\"GET\",endpoint=\"api\"} 7\n\
              http_request_duration_seconds_bucket{le=\"0.5\",method=\"GET\",endpoint=\"api\"} 5\n\
              http_request_duration_seconds_bucket{le=\"0.5\",method=\"PUT\",endpoint=\"api\"} 1\n\
+             http_requests_in_flight{endpoint=\"api\"} 3\n\
              upstream_responses_total{service=\"s\",instance=\"10.0.0.1:80\",class=\"2xx\"} 3\n\
              upstream_failures_total{service=\"s\",instance=\"10.0.0.1:80\",kind=\"connect\"} 1\n\
              upstream_in_flight{service=\"s\",instance=\"10.0.0.1:80\"} 4\n\
              process_open_fds 9\n",
         );
         let route = &sample.routes["api"];
-        assert_eq!((route.requests, route.errors, route.in_flight), (9.0, 2.0, None));
+        assert_eq!((route.requests, route.errors, route.in_flight), (9.0, 2.0, Some(3.0)));
         assert_eq!(route.buckets, [(0.5, 6.0), (f64::INFINITY, 7.0)]);
         let endpoint = &sample.endpoints[&("s".to_owned(), "10.0.0.1:80".to_owned())];
         assert_eq!((endpoint.requests, endpoint.errors, endpoint.in_flight), (4.0, 1.0, Some(4.0)));
