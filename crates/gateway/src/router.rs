@@ -165,8 +165,6 @@ fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use telemetry::RouteMetrics;
-
     use super::*;
 
     fn router(routes: &[(&str, Option<&str>, &str)]) -> Router {

@@ -26,7 +26,7 @@ impl Control {
             | Change::Reset { service, .. } => {
                 let below = self.below_named(service).ok_or_else(|| self.no_service(service))?;
                 let changed = next.change(&change, below, SystemTime::now())?;
-                (vec![below.file.name.clone()], changed)
+                (vec![below.service.clone()], changed)
             }
         };
         if let Some(error) = self.would_leave_nobody(&change, &next) {

@@ -67,8 +67,10 @@ pub(crate) struct Shown {
 /// What the layer needs to know of a service.
 #[derive(Clone, Copy)]
 pub(super) struct Below<'a> {
-    /// Its settings in the file.
-    pub(super) file: &'a ServiceParams,
+    /// Its name.
+    pub(super) service: &'a Name,
+    /// Its endpoints in the file.
+    pub(super) endpoints: &'a [EndpointParams],
     /// Addresses of host names, as far as they are known.
     pub(super) resolved: &'a HashMap<String, Vec<IpAddr>>,
 }
@@ -132,11 +134,11 @@ impl<'a> Below<'a> {
     /// A service of which no address is known.
     pub(super) fn without_addresses(file: &'a ServiceParams) -> Self {
         static NONE: LazyLock<HashMap<String, Vec<IpAddr>>> = LazyLock::new(HashMap::new);
-        Self { file, resolved: &NONE }
+        Self { service: &file.name, endpoints: &file.endpoints, resolved: &NONE }
     }
 
     fn has_written(&self, target: &Target) -> bool {
-        self.file.endpoints.iter().any(|endpoint| Target::of(endpoint) == *target)
+        self.endpoints.iter().any(|endpoint| Target::of(endpoint) == *target)
     }
 }
 
@@ -162,8 +164,7 @@ impl Overrides {
 
     /// What is below weights and drains of a target: the file's endpoint, or the one that was added.
     pub(super) fn below<'o>(&'o self, below: Below<'o>, target: &Target) -> Option<&'o EndpointParams> {
-        let name = &below.file.name;
-        below.find(&mut below.file.endpoints.iter().chain(self.added(name)), target)
+        below.find(&mut below.endpoints.iter().chain(self.added(below.service)), target)
     }
 
     fn has(&self, service: &Name, target: &Target, is_it: impl Fn(&Setting) -> bool) -> bool {
@@ -172,7 +173,7 @@ impl Overrides {
 
     /// Makes a change of one service, and tells how many overrides it set or took away.
     pub(super) fn change(&mut self, change: &Change, below: Below<'_>, now: SystemTime) -> Result<usize, ChangeError> {
-        let service = below.file.name.clone();
+        let service = below.service.clone();
         match change {
             Change::Add { endpoint, .. } => self.add(service, endpoint, below, now),
             Change::Edit { target, weight, drain, .. } => {
@@ -340,9 +341,11 @@ impl Overrides {
 impl Overlay {
     /// The file's settings with the endpoints that were added.
     pub(super) fn extend(&self, file: &ServiceParams) -> ServiceParams {
-        let mut params = file.clone();
-        params.endpoints.extend(self.added.iter().cloned());
-        params
+        ServiceParams { endpoints: self.extended(&file.endpoints), ..file.clone() }
+    }
+
+    fn extended(&self, endpoints: &[EndpointParams]) -> Vec<EndpointParams> {
+        endpoints.iter().chain(&self.added).cloned().collect()
     }
 
     /// An endpoint's settings at one of its addresses; `None` when it is removed.

@@ -80,7 +80,7 @@ impl Service {
 
     /// What overrides of it lie over.
     pub(super) fn below<'a>(&'a self, file: &'a ServiceParams) -> Below<'a> {
-        Below { file, resolved: &self.resolved }
+        Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.resolved }
     }
 
     /// Takes what was changed at run time; it holds from the next time that the service is configured.

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::params::PoolParams;
 
 const NOW: SystemTime = UNIX_EPOCH;
 
@@ -18,30 +17,6 @@ fn target(last: u8) -> Target {
 
 fn name(host: &str) -> Host {
     Host::Name(host.to_owned())
-}
-
-fn service(text: &str, endpoints: Vec<EndpointParams>) -> ServiceParams {
-    let second = Duration::from_secs(1);
-    ServiceParams {
-        name: text.parse().unwrap(),
-        balance: balance::Algorithm::RoundRobin,
-        hash_key: crate::params::HashKey::ClientIp,
-        sticky: None,
-        endpoints,
-        resolve_interval: second,
-        health: balance::health::HealthParams { active: None, passive: None, outlier: None, panic_threshold: 0.0 },
-        check: None,
-        slow_start: Duration::ZERO,
-        retry: None,
-        connect_timeout: second,
-        response_timeout: second,
-        body_timeout: second,
-        write_timeout: second,
-        pool: PoolParams::default(),
-        head_bytes_max: 1024.try_into().unwrap(),
-        keep_host: true,
-        tls: None,
-    }
 }
 
 fn endpoint(last: u8, weight: u16) -> EndpointParams {
@@ -67,31 +42,37 @@ fn reset(target: Target) -> Change {
 /// The layer over a file of one service.
 struct Scene {
     overrides: Overrides,
-    file: ServiceParams,
+    service: Name,
+    file: Vec<EndpointParams>,
     resolved: HashMap<String, Vec<IpAddr>>,
 }
 
 impl Scene {
     fn new(endpoints: Vec<EndpointParams>) -> Self {
-        Self { overrides: Overrides::default(), file: service("api", endpoints), resolved: HashMap::new() }
+        let service = "api".parse().unwrap();
+        Self { overrides: Overrides::default(), service, file: endpoints, resolved: HashMap::new() }
     }
 
     fn change(&mut self, change: &Change) -> Result<usize, ChangeError> {
-        self.overrides.change(change, Below { file: &self.file, resolved: &self.resolved }, NOW)
+        self.overrides.change(
+            change,
+            Below { service: &self.service, endpoints: &self.file, resolved: &self.resolved },
+            NOW,
+        )
     }
 
     fn reload(&mut self, endpoints: Vec<EndpointParams>) -> Vec<&'static str> {
-        self.file.endpoints = endpoints;
-        let below = Below { file: &self.file, resolved: &self.resolved };
+        self.file = endpoints;
+        let below = Below { service: &self.service, endpoints: &self.file, resolved: &self.resolved };
         let dropped = self.overrides.adopt(|name| (name.as_str() == "api").then_some(below));
         dropped.into_iter().map(|(_, reason)| reason).collect()
     }
 
     /// What is served: weight and drain by address.
     fn effective(&self) -> BTreeMap<SocketAddr, (u16, bool)> {
-        let overlay = self.overrides.overlay(&self.file.name);
+        let overlay = self.overrides.overlay(&self.service);
         let mut served = BTreeMap::new();
-        for endpoint in overlay.extend(&self.file).endpoints {
+        for endpoint in overlay.extended(&self.file) {
             let ips = match &endpoint.host {
                 Host::Address(ip) => vec![*ip],
                 Host::Name(name) => self.resolved.get(name).cloned().unwrap_or_default(),
@@ -184,7 +165,6 @@ fn a_reload_keeps_what_still_names_something() {
     assert_eq!(scene.reload(vec![endpoint(1, 5), endpoint(9, 6)]), ["its endpoint has left the file"]);
     assert_eq!(scene.reload(vec![endpoint(1, 5), endpoint(2, 1), endpoint(9, 6)]), [""; 0]);
     assert_eq!(scene.at(2), Some((1, false)));
-    scene.file.name = "other".parse().unwrap();
     let none = scene.overrides.adopt(|_| None);
     assert!(none.iter().all(|(_, reason)| *reason == "its service has left the file"), "{none:?}");
     assert_eq!((none.len(), scene.overrides), (2, Overrides::default()));
@@ -209,7 +189,9 @@ fn one_address_of_a_name_can_be_overridden() {
     scene.resolved.insert("api.example.com".to_owned(), vec![ip(1)]);
     assert_eq!(scene.reload(vec![of_name(3)]), ["its endpoint has left the file"], "of the address that is gone");
     assert_eq!(scene.at(1), Some((6, true)));
-    let shown = scene.overrides.shown(|_| Some(Below { file: &scene.file, resolved: &scene.resolved }));
+    let shown = scene
+        .overrides
+        .shown(|_| Some(Below { service: &scene.service, endpoints: &scene.file, resolved: &scene.resolved }));
     assert!(shown.iter().all(|shown| shown.below == Some(of_name(3))), "{shown:?}");
 }
 
