@@ -1,6 +1,7 @@
 //! `[admin]` to the parameters of the admin listener.
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use admin::AdminParams;
@@ -8,13 +9,53 @@ use vocab::{Name, Secret};
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::Named;
-use crate::grammar::Field;
+use crate::grammar::{Field, Key, Value as _};
+use crate::node::{Entry, Node, Value};
 use crate::raw::{RawAdmin, RawListener};
+use crate::source::Place;
 use crate::tls::Files;
 use crate::value::{Text, is_secret};
 
 /// Largest file of a token. What is larger is another file.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
+
+/// Where the admin listener is, for whoever asks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminAccess {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What requests must bear; `None` also when it could not be read because a variable is not set.
+    pub token: Option<Secret>,
+}
+
+/// Reads the table alone, out of the entries of the whole file.
+pub(crate) fn access(root: &[Entry], files: &mut Files<'_>, sink: &mut Sink) -> Option<AdminAccess> {
+    let empty = Node { value: Value::Table(Vec::new()), place: Place::start_of(0) };
+    let node = root.iter().find(|entry| entry.key == "admin").map_or(&empty, |entry| &entry.node);
+    let raw = RawAdmin::read(node, &Key::Name(&Key::Root, "admin"), sink)?;
+    raw.enabled.value.0.then(|| AdminAccess { listen: raw.listen.value.0, token: token(&raw, files, sink).0 })
+}
+
+/// The token, and whether it is wrong, which has been reported.
+fn token(raw: &RawAdmin, files: &mut Files<'_>, sink: &mut Sink) -> (Option<Secret>, bool) {
+    let failed = ["token", "token_file"].iter().any(|key| raw.failed.contains(key));
+    let token = raw.token.as_ref().map(|token| Secret::new(token.value.0.as_str()));
+    match (&raw.token_file, &raw.token) {
+        (None, _) => (token, failed),
+        (Some(field), Some(other)) => {
+            let diagnostic = Diagnostic::error(field.place, "admin.token_file", "there is a token beside it")
+                .related(other.place, "the token")
+                .fix("remove one of the two".to_owned());
+            sink.push(diagnostic);
+            (token, failed)
+        }
+        (Some(field), None) => {
+            let token = token_of(&files.path(field), field, sink);
+            let is_missing = token.is_none();
+            (token, failed || is_missing)
+        }
+    }
+}
 
 /// Converts the table; `None` when it is turned off, or wrong, which has been reported.
 pub(crate) fn params(
@@ -27,19 +68,7 @@ pub(crate) fn params(
         return None;
     }
     address_is_free(raw, listeners, sink);
-    let mut failed = ["token", "token_file"].iter().any(|key| raw.failed.contains(key));
-    let mut token = raw.token.as_ref().map(|token| Secret::new(token.value.0.as_str()));
-    if let Some(field) = &raw.token_file {
-        if let Some(other) = &raw.token {
-            let diagnostic = Diagnostic::error(field.place, "admin.token_file", "there is a token beside it")
-                .related(other.place, "the token")
-                .fix("remove one of the two".to_owned());
-            sink.push(diagnostic);
-        } else {
-            token = token_of(&files.path(field), field, sink);
-            failed |= token.is_none();
-        }
-    }
+    let (token, failed) = token(raw, files, sink);
     let listen = raw.listen.value.0;
     match AdminParams::new(listen, token) {
         Ok(params) => Some(params),

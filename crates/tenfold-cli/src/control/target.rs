@@ -40,17 +40,14 @@ pub(super) fn find(args: &ConnectArgs, env: &dyn Fn(&str) -> Option<String>) -> 
         return Ok(Target { authority: DEFAULT.to_owned(), token: token(), found });
     };
     let shown = file.display();
-    let loaded = config::load(&file, env).map_err(|found| {
+    let admin = config::load_admin(&file, env).map_err(|found| {
         let first = found.iter().next().map_or_else(String::new, |one| format!(" ({})", one.message()));
-        anyhow::anyhow!(
-            "{shown} cannot be used{first}, so it does not tell where the admin listener is: see `tenfold check`, \
-             or give --admin URL"
-        )
+        anyhow::anyhow!("{shown} does not tell where the admin listener is{first}: mend it, or give --admin URL")
     })?;
-    let admin = loaded.admin.with_context(|| format!("{shown} turns the admin listener off"))?;
-    let listen = admin.listen();
+    let admin = admin.with_context(|| format!("{shown} turns the admin listener off"))?;
+    let listen = admin.listen;
     ensure!(listen.port() != 0, "{shown} leaves the admin listener's port to the system: give --admin URL");
-    let token = admin.token().cloned().or_else(token);
+    let token = admin.token.or_else(token);
     Ok(Target { authority: reachable(listen).to_string(), token, found: format!("from {shown}") })
 }
 
@@ -132,7 +129,17 @@ mod tests {
         check("[admin]\nlisten = \"[::1]:9901\"\n", Ok(("[::1]:9901", Some("0123456789abcdef"))));
         check("[admin]\nlisten = \"127.0.0.1:0\"\n", Err("give --admin URL"));
         check("[admin]\nenabled = false\n", Err("turns the admin listener off"));
-        check("[admn]\n", Err("see `tenfold check`"));
+        // What is wrong elsewhere, or may not be read, is not for whoever asks.
+        let elsewhere = "[admin]\nlisten = \":9902\"\n[listener.web]\nlisten = \"${UNSET}\"\n";
+        let keys = "tls = { certificate = \"no.pem\", key = \"no.key\" }\n[nonsense]\n";
+        check(&format!("{elsewhere}{keys}"), Ok(("127.0.0.1:9902", Some("0123456789abcdef"))));
+        check(
+            "[admin]\nlisten = \"127.0.0.1:9902\"\ntoken = \"${UNSET}\"\n",
+            Ok(("127.0.0.1:9902", Some("0123456789abcdef"))),
+        );
+        check("[admin]\nlisten = \"nowhere\"\n", Err("does not tell where the admin listener is"));
+        check("[admin]\ntoken_file = \"no/such/file\"\n", Err("no/such/file cannot be read"));
+        check("[admin\n", Err("mend it, or give --admin URL"));
         std::fs::remove_dir_all(folder).expect("it is there");
         let given = ConnectArgs { config: None, admin: Some("http://10.0.0.1:1".to_owned()) };
         let found = find(&given, &|_| None).expect("a target");

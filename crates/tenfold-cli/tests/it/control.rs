@@ -47,7 +47,7 @@ fn endpoints_are_changed_by_commands() {
     let (first, second) = (a.address(), b.address());
     let shown = told(&site, &format!("endpoint add api {second} --weight 4 --drain"));
     let row = shown.lines().find(|line| line.contains(&second.to_string())).unwrap();
-    assert!(row.contains("draining") && row.contains(" 4 ") && row.contains("added 0s ago"), "{shown}");
+    assert!(row.contains("draining") && row.contains(" 4 ") && row.contains("added "), "{shown}");
     assert!(!shown.contains('\u{1b}'), "no colours where there is no terminal");
     told(&site, &format!("endpoint undrain api {second}"));
     told(&site, &format!("endpoint drain api {first}"));
@@ -62,7 +62,7 @@ fn endpoints_are_changed_by_commands() {
     assert_eq!(instance(&site, ""), "a");
     told(&site, &format!("endpoint add api {second}"));
     told(&site, &format!("endpoint remove api {first}"));
-    assert!(told(&site, "status").contains("removed 0s ago"));
+    assert!(told(&site, "status").contains(" removed "));
     assert_eq!(told(&site, "endpoint reset --all"), "2 settings go by the file again\n");
     assert_eq!(told_json(&site, "endpoint reset --all --json")["reset"], 0);
     assert_eq!(instance(&site, ""), "a");
@@ -140,16 +140,16 @@ fn a_reload_is_asked_for_and_answered() {
     site.rewrite(&other).unwrap();
     assert_eq!(told(&site, "reload"), "configuration applied\n");
     assert_eq!(instance(&site, ""), "b");
-    // The address is given, as the file that tells it is broken.
+    // The file is wrong, but tells where the listener is.
     site.rewrite(&format!("{text}[nonsense]\n")).unwrap();
     let admin = format!("http://{}", site.admin().unwrap());
-    let output = command().args(["reload", "--admin", &admin]).output().unwrap();
-    let refused = complaint(&output);
+    let refused = complaint(&tell(&site, "reload"));
     assert!(refused.contains("unknown key `nonsense`"), "{refused}");
+    site.rewrite("not toml").unwrap();
     let broken = complaint(&tell(&site, "status"));
-    assert!(broken.contains("see `tenfold check`, or give --admin URL"), "{broken}");
+    assert!(broken.contains("mend it, or give --admin URL"), "{broken}");
     let output = command().args(["status", "--admin", &admin]).output().unwrap();
-    assert!(text_of(&output).contains("configuration refused 0s ago, the one before stays:"), "{output:?}");
+    assert!(text_of(&output).contains(" ago, the one before stays:"), "{output:?}");
 }
 
 fn text_of(output: &Output) -> String {

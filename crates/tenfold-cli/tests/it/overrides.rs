@@ -159,6 +159,28 @@ fn what_is_removed_finishes_what_it_began() {
 }
 
 #[test]
+fn streams_of_http2_finish_where_they_began() {
+    let [a] = origins(["a"]);
+    let port = testkit::free_port();
+    let conf = format!(
+        "worker_processes 1; events {{}} http {{ access_log off; client_body_temp_path {{dir}};
+         proxy_temp_path {{dir}}; fastcgi_temp_path {{dir}}; uwsgi_temp_path {{dir}}; scgi_temp_path {{dir}};
+         server {{ listen 127.0.0.1:{port} http2; location / {{ proxy_pass http://{}; }} }} }}",
+        a.address()
+    );
+    let _nginx = testkit::nginx(&conf, port).unwrap();
+    let endpoint = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let site = site(&[endpoint, crate::site::dead_address()], "protocol = \"http2\"\nbalance = \"round_robin\"");
+    let mut conn = RawConn::connect(site.address()).unwrap();
+    conn.send("GET /delay/500 HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+    site.wait_until("under way", |_| Ok(a.requests() == 1)).unwrap();
+    change(&site, "DELETE", &format!("/api/services/api/endpoints/{endpoint}"), &Value::Null);
+    assert_eq!(page(&site, "/api/services/api")["endpoints"].as_array().unwrap().len(), 1);
+    let response = conn.read_response("GET").unwrap();
+    assert_eq!((response.status, response.fields.get("x-instance")), (200, Some("a")), "{}", response.text());
+}
+
+#[test]
 fn an_endpoint_added_by_its_name_is_resolved() {
     let [a, b] = origins(["a", "b"]);
     let site = site(&[a.address()], "balance = \"round_robin\"");
