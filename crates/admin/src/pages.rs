@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
@@ -152,8 +153,8 @@ async fn metrics(State(state): State<Shared>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn service(State(state): State<Shared>, Path(name): Path<String>) -> Response {
-    match state.service(&name) {
+async fn service(State(state): State<Shared>, name: Result<Path<String>, PathRejection>) -> Response {
+    match name.ok().and_then(|Path(name)| state.service(&name)) {
         Some(service) => answer(StatusCode::OK, &service),
         None => error(StatusCode::NOT_FOUND, "no service has this name; GET /api/services lists them"),
     }

@@ -165,6 +165,8 @@ async fn the_json_is_what_the_state_says() {
     check("/routes", served.state.routes()).await;
     check("/config", served.state.config()).await;
     assert_eq!(get(&served, "/services/nope", "").await.0, 404);
+    let (status, _, body) = get(&served, "/api/services/%FF", "").await;
+    assert!(status == 404 && serde_json::from_str::<Value>(&body).is_ok(), "{status} {body}");
     assert_eq!(get(&served, "/nope", "").await.0, 404);
 }
 

@@ -120,6 +120,9 @@ fn every_change_under_load_loses_nothing() {
         } else {
             change(&site, "DELETE", "/api/overrides", &Value::Null);
         }
+        if round % 5 == 0 {
+            change(&site, "POST", "/api/reload", &Value::Null);
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
     let report = load.stop();
