@@ -1,24 +1,22 @@
-//! The admin listener: metrics, health, and a JSON view of what runs.
+//! The admin listener: metrics, health, a JSON view of what runs, and changes of it.
 //!
 //! It is small on purpose and depends on nothing that it shows: whoever runs the parts implements [`AdminState`], and
 //! this crate answers requests from it. It runs on the control plane's runtime, apart from the data path.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `/` | this list |
-//! | `/healthz` | 200 as long as the process answers; needs no token |
-//! | `/readyz` | 200, or 503 naming each component that is not ready |
-//! | `/metrics` | every metric, in OpenMetrics or Prometheus' text format |
-//! | `/services`, `/services/NAME` | services with their endpoints |
-//! | `/listeners`, `/routes` | what is listened on, what goes where |
-//! | `/config` | the configuration in effect, and how its last reload went |
+//! Its paths are those of the table in `pages`; `docs/openapi.json` describes each for programs, and tests hold the two
+//! to each other. `/healthz` and `/readyz` need no token, all else does when there is one.
 
+mod change;
+mod command;
 mod guard;
+mod openapi;
 mod pages;
 mod params;
 mod server;
 mod state;
 
+pub use command::{Command, EndpointEdit, NewEndpoint, Reason, Refused, Weight};
+pub use openapi::OPENAPI;
 pub use params::{AdminParams, OpenToNetwork};
-pub use server::{Admin, BindError};
-pub use state::{AdminState, Unready};
+pub use server::{Admin, BindError, TokenControl};
+pub use state::{AdminState, Outcome, Unready};

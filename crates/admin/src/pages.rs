@@ -3,49 +3,104 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use serde_json::{Value, json};
 use telemetry::Exposition;
+use tokio::sync::watch;
+use vocab::Secret;
 
+use crate::change;
 use crate::guard::{Refusal, judge};
+use crate::openapi::OPENAPI;
 use crate::state::AdminState;
 
 /// What `/` answers.
 const INDEX: &str = "\
 tenfold admin
 
-/healthz          the process answers
-/readyz           every component is ready
-/metrics          metrics, for Prometheus
-/services         services with their endpoints
-/services/NAME    one service
-/listeners        listeners
-/routes           routes, by listener, in the file's order
-/config           the configuration in effect, and its last reload
+/healthz               the process answers
+/readyz                every component is ready
+/metrics               metrics, for Prometheus
+/api/status            the process in short
+/api/services          services with their endpoints
+/api/services/NAME     one service
+/api/listeners         listeners
+/api/routes            routes, by listener, in the file's order
+/api/overrides         what was changed at run time
+/api/config            the configuration in effect, and its last reload
+/api/openapi.json      all of this for programs, and what can be changed
 ";
 
-type Shared = Arc<dyn AdminState>;
+pub(crate) type Shared = Arc<dyn AdminState>;
 
-pub(crate) fn router(state: Shared, token: Option<Arc<str>>) -> Router {
-    Router::new()
-        .route("/", get(async || INDEX))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/services", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.services())))
-        .route("/services/{name}", get(service))
-        .route("/listeners", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.listeners())))
-        .route("/routes", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.routes())))
-        .route("/config", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.config())))
+/// The token that requests must bear at this time, if any.
+pub(crate) type Token = watch::Receiver<Option<Secret>>;
+
+type Pages = Vec<(&'static str, MethodRouter<Shared>)>;
+
+/// The paths that are for those only who may see everything.
+pub(crate) fn guarded() -> Pages {
+    let services = || get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.services()));
+    let listeners = || get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.listeners()));
+    let routes = || get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.routes()));
+    let config = || get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.config()));
+    let overrides = get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.overrides()));
+    vec![
+        ("/", get(async || INDEX)),
+        ("/metrics", get(metrics)),
+        ("/api/status", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.status()))),
+        ("/api/services", services()),
+        ("/api/services/{service}", get(service)),
+        ("/api/services/{service}/endpoints", post(change::add)),
+        ("/api/services/{service}/endpoints/{address}", patch(change::edit).delete(change::remove)),
+        ("/api/services/{service}/endpoints/{address}/overrides", delete(change::reset)),
+        ("/api/listeners", listeners()),
+        ("/api/routes", routes()),
+        ("/api/overrides", overrides.delete(change::reset_all)),
+        ("/api/config", config()),
+        ("/api/reload", post(change::reload)),
+        ("/api/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI))),
+        // Short forms for people.
+        ("/services", services()),
+        ("/services/{service}", get(service)),
+        ("/listeners", listeners()),
+        ("/routes", routes()),
+        ("/config", config()),
+    ]
+}
+
+/// The paths for whoever supervises the process, who needs no token.
+pub(crate) fn open(token: Token) -> Pages {
+    let alive = async || answer(StatusCode::OK, &json!({"status": "ok"}));
+    let ready = async move |State(state): State<Shared>, request: Request| {
+        let may_know = judge_request(&token, &request).is_ok();
+        readyz(&state, may_know)
+    };
+    vec![("/healthz", get(alive)), ("/readyz", get(ready))]
+}
+
+pub(crate) fn router(state: Shared, token: Token) -> Router {
+    let mut router = Router::new();
+    for (path, handlers) in guarded() {
+        router = router.route(path, handlers);
+    }
+    router = router
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path; GET / lists them"))
-        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered"))
-        .layer(from_fn_with_state(token, guard))
-        // Below the guard's layer: whoever supervises the process needs no token to ask whether it is alive.
-        .route("/healthz", get(async || answer(StatusCode::OK, &json!({"status": "ok"}))))
+        .method_not_allowed_fallback(async || {
+            error(StatusCode::METHOD_NOT_ALLOWED, "not at this path; GET /api/openapi.json tells what is")
+        })
+        .layer(from_fn_with_state(token.clone(), guard));
+    // Below the guard's layer.
+    for (path, handlers) in open(token) {
+        router = router.route(path, handlers);
+    }
+    router
         .layer(axum::middleware::map_response(async |mut response: Response| {
             let fields = response.headers_mut();
             fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -55,9 +110,13 @@ pub(crate) fn router(state: Shared, token: Option<Arc<str>>) -> Router {
         .with_state(state)
 }
 
-async fn guard(State(token): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+fn judge_request(token: &Token, request: &Request) -> Result<(), Refusal> {
     let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    match judge(token.as_deref(), authority, request.headers()) {
+    judge(token.borrow().as_ref(), authority, request.headers())
+}
+
+async fn guard(State(token): State<Token>, request: Request, next: Next) -> Response {
+    match judge_request(&token, &request) {
         Ok(()) => next.run(request).await,
         Err(Refusal::Token) => {
             let mut response = error(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
@@ -71,14 +130,18 @@ async fn guard(State(token): State<Option<Arc<str>>>, request: Request, next: Ne
     }
 }
 
-async fn readyz(State(state): State<Shared>) -> Response {
+/// Whether the process is ready; what is missing is only for those who may see everything.
+fn readyz(state: &Shared, may_know: bool) -> Response {
     let unready = state.unready();
     if unready.is_empty() {
         return answer(StatusCode::OK, &json!({"status": "ready"}));
     }
-    let failing: Vec<Value> =
-        unready.iter().map(|one| json!({"component": one.component, "reason": one.reason})).collect();
-    answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "failing": failing}))
+    let mut told = json!({"status": "not ready"});
+    if may_know {
+        let failing = unready.iter().map(|one| json!({"component": one.component, "reason": one.reason}));
+        told["failing"] = failing.collect::<Vec<Value>>().into();
+    }
+    answer(StatusCode::SERVICE_UNAVAILABLE, &told)
 }
 
 async fn metrics(State(state): State<Shared>, headers: HeaderMap) -> Response {
@@ -90,18 +153,18 @@ async fn metrics(State(state): State<Shared>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn service(State(state): State<Shared>, Path(name): Path<String>) -> Response {
-    match state.service(&name) {
+async fn service(State(state): State<Shared>, name: Result<Path<String>, PathRejection>) -> Response {
+    match name.ok().and_then(|Path(name)| state.service(&name)) {
         Some(service) => answer(StatusCode::OK, &service),
-        None => error(StatusCode::NOT_FOUND, "no service has this name; GET /services lists them"),
+        None => error(StatusCode::NOT_FOUND, "no service has this name; GET /api/services lists them"),
     }
 }
 
 /// JSON with a line break at its end, indented: people read it with curl.
-fn answer(status: StatusCode, value: &Value) -> Response {
+pub(crate) fn answer(status: StatusCode, value: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
 }
 
-fn error(status: StatusCode, text: &str) -> Response {
+pub(crate) fn error(status: StatusCode, text: &str) -> Response {
     answer(status, &json!({"error": text}))
 }

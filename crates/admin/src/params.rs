@@ -1,10 +1,12 @@
 use std::net::SocketAddr;
 
+use vocab::Secret;
+
 /// What `[admin]` says, checked: an address beyond loopback comes with a token.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminParams {
     listen: SocketAddr,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 /// The admin listener would be open to the network without a token.
@@ -20,7 +22,7 @@ impl AdminParams {
     ///
     /// # Errors
     /// [`OpenToNetwork`] when `listen` is not a loopback address and no token is given.
-    pub fn new(listen: SocketAddr, token: Option<String>) -> Result<Self, OpenToNetwork> {
+    pub fn new(listen: SocketAddr, token: Option<Secret>) -> Result<Self, OpenToNetwork> {
         if !listen.ip().is_loopback() && token.is_none() {
             return Err(OpenToNetwork { listen });
         }
@@ -33,14 +35,7 @@ impl AdminParams {
     }
 
     /// The token that requests must bear, if any.
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
-    }
-}
-
-impl std::fmt::Debug for AdminParams {
-    // By hand, so that the token never reaches a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminParams").field("listen", &self.listen).field("token", &self.token.is_some()).finish()
+    pub fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
     }
 }

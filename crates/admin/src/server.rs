@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use vocab::Secret;
+
 use crate::pages::router;
 use crate::params::AdminParams;
 use crate::state::AdminState;
@@ -53,7 +55,24 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
-    token: Option<Arc<str>>,
+    token: watch::Sender<Option<Secret>>,
+}
+
+/// Changes the token of an admin listener while it serves.
+#[derive(Clone, Debug)]
+pub struct TokenControl(watch::Sender<Option<Secret>>);
+
+impl TokenControl {
+    /// Has requests from now on bear this token, or none.
+    ///
+    /// Whoever calls this answers for what [`AdminParams`] checks: beyond loopback there is a token.
+    pub fn set(&self, params: &AdminParams) {
+        self.0.send_if_modified(|token| {
+            let differs = token.as_ref() != params.token();
+            *token = params.token().cloned();
+            differs
+        });
+    }
 }
 
 impl Admin {
@@ -64,7 +83,13 @@ impl Admin {
     pub async fn bind(params: &AdminParams) -> Result<Self, BindError> {
         let listen = params.listen();
         let listener = TcpListener::bind(listen).await.map_err(|source| BindError { listen, source })?;
-        Ok(Self { listener, token: params.token().map(Arc::from) })
+        let (token, _) = watch::channel(params.token().cloned());
+        Ok(Self { listener, token })
+    }
+
+    /// What changes the token later.
+    pub fn token_control(&self) -> TokenControl {
+        TokenControl(self.token.clone())
     }
 
     /// The address that it listens on, with the port that the system chose for port 0.
@@ -77,7 +102,7 @@ impl Admin {
 
     /// Serves until `shutdown` completes, then lets answers under way finish for a moment.
     pub async fn serve(self, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
-        let router = router(state, self.token);
+        let router = router(state, self.token.subscribe());
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (stop, stopped) = watch::channel(());
         tokio::pin!(shutdown);

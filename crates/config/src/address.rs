@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::diagnostic::Sink;
 use crate::grammar::{Key, Value, wrong_kind};
 use crate::node::{Node, Value as NodeValue};
-use crate::value::{invalid, text};
+use crate::value::{invalid, shortened, text};
 
 /// An address to listen on. `:8080` is port 8080 of every IPv4 address; IPv6 is asked for by `[::]:8080`.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,25 @@ struct Wrong {
 
 fn wrong<T>(problem: &'static str, fix: impl Into<Option<String>>) -> Result<T, Wrong> {
     Err(Wrong { problem, fix: fix.into() })
+}
+
+/// Reads `HOST:PORT` as the file's `endpoints` do.
+///
+/// # Errors
+/// What is wrong with the text, and what to write instead where that can be told.
+///
+/// ```
+/// assert_eq!(config::endpoint_address("10.0.0.1:8080").unwrap().1, 8080);
+/// assert_eq!(config::endpoint_address("10.0.0.1").unwrap_err(), "\"10.0.0.1\" has no port; write \"10.0.0.1:80\"");
+/// ```
+pub fn endpoint_address(text: &str) -> Result<(Host, u16), String> {
+    match host_port(text) {
+        Ok(HostPort { host, port }) => Ok((host, port)),
+        Err(Wrong { problem, fix }) => {
+            let fix = fix.map_or_else(String::new, |fix| format!("; write \"{fix}\""));
+            Err(format!("{:?} {problem}{fix}", shortened(text)))
+        }
+    }
 }
 
 impl Value for Listen {

@@ -2,17 +2,17 @@
 
 use std::num::NonZeroUsize;
 
-use admin::AdminParams;
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
 use telemetry::{LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
+use crate::admin_table;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::quantity::Int;
-use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
+use crate::raw::{LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute};
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
@@ -26,7 +26,7 @@ const ADDRESSES_MAX: usize = 1_000;
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
     pub(crate) log: LogParams,
-    pub(crate) admin: Option<AdminParams>,
+    pub(crate) admin: Option<admin::AdminParams>,
     pub(crate) effective: serde_json::Value,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     if !few_addresses(&raw.listener.value, sink) {
         return None;
     }
-    let admin = admin(&raw.admin.value, &raw.listener.value, sink);
+    let admin = admin_table::params(&raw.admin.value, &raw.listener.value, files, sink);
     let listeners: Vec<_> =
         raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw, files, sink)).collect();
     let mut services: Vec<_> = raw
@@ -187,38 +187,6 @@ fn log(raw: &RawLog) -> LogParams {
             LogLevelWord::Trace => LogLevel::Trace,
         },
         access: raw.access.value.0.clone(),
-    }
-}
-
-fn admin(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Sink) -> Option<AdminParams> {
-    if !raw.enabled.value.0 {
-        return None;
-    }
-    let listen = raw.listen.value.0;
-    let addresses = |(name, raw): &(Field<Name>, RawListener)| {
-        let field = raw.listen.as_ref()?.value.0.iter().find(|field| field.value.0 == listen && listen.port() != 0)?;
-        Some((name.value.clone(), field.place))
-    };
-    if let Some((name, place)) = listeners.tables.iter().find_map(addresses) {
-        let (at, other) = if raw.listen.set { (raw.listen.place, Some(place)) } else { (place, None) };
-        let diagnostic = Diagnostic::error(at, "admin.listen", format!("{listen} is taken by listener {name}"))
-            .related(other, "the listener")
-            .fix("give one of them another port".to_owned());
-        sink.push(diagnostic);
-    }
-    let token_failed = raw.failed.contains(&"token");
-    let token = raw.token.as_ref().map(|token| token.value.0.clone());
-    match AdminParams::new(listen, token) {
-        Ok(params) => Some(params),
-        Err(_) if token_failed => None,
-        Err(open) => {
-            let message = format!("{} is reachable from outside this machine, so a token is needed", open.listen);
-            let diagnostic = Diagnostic::error(raw.listen.place, "admin.listen", message)
-                .allowed("a loopback address, or any address with a token")
-                .fix("add token = \"${TENFOLD_ADMIN_TOKEN}\", or listen on 127.0.0.1".to_owned());
-            sink.push(diagnostic);
-            None
-        }
     }
 }
 

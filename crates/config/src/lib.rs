@@ -19,6 +19,7 @@
 //! ```
 
 mod address;
+mod admin_table;
 mod convert;
 mod diagnostic;
 mod entry;
@@ -41,6 +42,8 @@ mod warnings;
 
 use std::path::{Path, PathBuf};
 
+pub use address::endpoint_address;
+pub use admin_table::AdminAccess;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::reference;
 pub use source::Location;
@@ -64,7 +67,7 @@ pub struct Loaded {
     pub admin: Option<admin::AdminParams>,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
     pub files: Vec<PathBuf>,
-    /// Further files that the configuration names and whose contents count: certificates and keys.
+    /// Further files that the configuration names and whose contents count: certificates, keys, tokens.
     pub named: Vec<PathBuf>,
     /// The configuration with all defaults filled in; secrets show as `***`.
     pub effective: serde_json::Value,
@@ -94,6 +97,24 @@ pub fn load_str(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Load
 /// All errors found, with their places.
 pub fn load_bytes(bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Diagnostics> {
     read(env, |includer| includer.bytes(Path::new("tenfold.toml"), bytes, None))
+}
+
+/// Reads from a file, and what it includes, where the admin listener is and with which token it is asked; `None` when
+/// it is turned off. Whoever asks need not be allowed to read the rest, such as keys, so mistakes elsewhere do not count.
+///
+/// # Errors
+/// What keeps the files from being read, or is wrong about `[admin]`.
+pub fn load_admin(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<AdminAccess>, Diagnostics> {
+    let (mut sources, mut sink) = (Sources::default(), Sink::default());
+    let mut includer = Includer::new(&mut sources, &mut sink, Expander::new(env));
+    includer.file(path, None);
+    let Some(root) = includer.finish() else {
+        return Err(Diagnostics::new(sources, sink));
+    };
+    let mut sink = Sink::default();
+    let access = admin_table::access(&root, &mut tls::Files::new(&sources), &mut sink);
+    let found = Diagnostics::new(sources, sink);
+    if found.errors() == 0 { Ok(access) } else { Err(found) }
 }
 
 /// The grammar of the file as JSON Schema (draft 2020-12).

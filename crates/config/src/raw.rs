@@ -21,7 +21,7 @@ table! {
         /// More files, relative to this one; `*` may stand in the last part of a path. A name is defined in one file
         /// only.
         include: List<Text> = [];
-        /// The admin listener: metrics, health and a JSON view of what runs.
+        /// The admin listener: metrics, health, a JSON view of what runs, and changes of it.
         admin: RawAdmin = {};
         /// The program's own log, and the access log.
         log: RawLog = {};
@@ -46,6 +46,8 @@ table! {
         listen: Listen = "127.0.0.1:9900";
         /// Requests must bear it: `Authorization: Bearer TOKEN`. Best taken from a variable.
         token: Secret = optional;
+        /// A file that holds the token instead, relative to the file that names it. A change of it is noticed.
+        token_file: Text = optional;
     }
 }
 

@@ -8,6 +8,7 @@ use net::workers::{self, Cores, Threads};
 use telemetry::AccessLog;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::change::GatewayControl;
 use crate::control::{AbortOnDrop, Command, Control};
 use crate::data::{self, Message};
 use crate::params::GatewayParams;
@@ -102,6 +103,11 @@ impl Gateway {
         let command = Command::Apply(Box::new(params), done);
         self.commands.send(command).await.map_err(|_| ApplyError::Stopping)?;
         applied.await.map_err(|_| ApplyError::Stopping)?
+    }
+
+    /// What changes it while it runs, beside the configuration.
+    pub fn control(&self) -> GatewayControl {
+        GatewayControl::new(self.commands.clone())
     }
 
     /// What is served, for metrics and the admin listener.

@@ -5,6 +5,7 @@
 //! snapshot that the control plane published last (`state`, `control`); and a connection to that endpoint, of the
 //! core's own pool. Cores share nothing per request but named atomics.
 
+pub mod change;
 mod control;
 mod data;
 mod forwarded;
@@ -15,6 +16,7 @@ mod router;
 mod state;
 mod view;
 
+pub use change::GatewayControl;
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};
 pub use router::normal_path;
 pub use view::{GatewayView, NotReady};

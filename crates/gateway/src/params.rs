@@ -315,6 +315,13 @@ pub enum ParamsError {
     },
 }
 
+impl EndpointParams {
+    /// An endpoint of which only the address is said.
+    pub fn new(host: Host, port: u16) -> Self {
+        Self { host, port, weight: 1, priority: 0, zone: None, backup: false, drain: false }
+    }
+}
+
 impl GatewayParams {
     /// Checks what concerns several parts.
     ///

@@ -165,13 +165,11 @@ fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use telemetry::RouteMetrics;
-
     use super::*;
 
     fn router(routes: &[(&str, Option<&str>, &str)]) -> Router {
         let route = |&(name, host, path): &(&str, Option<&str>, &str)| Route {
-            state: Arc::new(RouteState { name: name.parse().unwrap(), metrics: RouteMetrics::new(1) }),
+            state: Arc::new(RouteState::new(name.parse().unwrap(), 1)),
             service: 0,
             timeout: None,
             host: host.map(str::to_owned),

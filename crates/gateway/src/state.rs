@@ -20,6 +20,8 @@ use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
 use vocab::Name;
 
+use crate::change::Target;
+use crate::control::overrides::Shown;
 use crate::params::{ListenerParams, ServiceParams};
 use crate::router::Router;
 
@@ -45,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Arc<ListenerView>>,
     /// Services; routes name them by position.
     pub(crate) services: Vec<Arc<ServiceView>>,
+    /// What was changed at run time, for whoever looks; the services' views have it applied.
+    pub(crate) overrides: Arc<[Shown]>,
 }
 
 /// A listener as it is configured now.
@@ -82,7 +86,13 @@ pub(crate) struct RouteState {
     pub(crate) name: Name,
     /// Its counts.
     pub(crate) metrics: RouteMetrics,
+    /// Requests under way, by core.
+    in_flight: Sharded<Gauge>,
 }
+
+/// A request under way on a route, until this is dropped, however the request ends.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'r>(&'r Gauge);
 
 /// A service as it stands now.
 #[derive(Debug)]
@@ -123,6 +133,8 @@ pub(crate) struct EndpointView {
     pub(crate) host: String,
     /// The name that its certificate must be for, if the service is under TLS.
     pub(crate) name: Option<ServerName<'static>>,
+    /// How the configuration names it.
+    pub(crate) target: Target,
     /// Configured weight.
     pub(crate) weight: u16,
     /// Where it is, if that is known.
@@ -233,6 +245,33 @@ pub(crate) struct Place(pub(crate) Arc<ListenerState>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.open.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl RouteState {
+    /// A route that has seen no request.
+    pub(crate) fn new(name: Name, cores: usize) -> Self {
+        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default) }
+    }
+
+    /// Counts a request of a core as under way.
+    pub(crate) fn begin(&self, core: usize) -> UnderWay<'_> {
+        let gauge = self.in_flight.core(core);
+        gauge.add(1);
+        UnderWay(gauge)
+    }
+
+    /// Requests under way, all cores together.
+    pub(crate) fn in_flight_total(&self) -> u64 {
+        let level: i64 = self.in_flight.iter().map(Gauge::value).sum();
+        u64::try_from(level).unwrap_or(0)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // A request stays on its core, so that this is the gauge's one writer.
+        self.0.add(-1);
     }
 }
 

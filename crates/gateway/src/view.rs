@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use balance::Candidate;
 use balance::health::State;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -11,7 +13,9 @@ use serde_json::{Value, json};
 use telemetry::ConnectionType;
 use telemetry::encode::{self, EndpointLabels};
 
-use crate::params::PathMatch;
+use crate::change::Target;
+use crate::control::overrides::{Setting, Shown};
+use crate::params::{EndpointParams, Host, PathMatch};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 
 /// A view of a running gateway. Cheap to clone; every call answers from memory.
@@ -55,13 +59,28 @@ impl GatewayView {
 
     /// The services, in the file's order.
     pub fn services(&self) -> Value {
-        self.shared.snapshot().services.iter().map(|service| service_json(service)).collect()
+        let snapshot = self.shared.snapshot();
+        snapshot.services.iter().map(|service| service_json(service, &snapshot.overrides)).collect()
+    }
+
+    /// What was changed at run time, in the order in which it was set.
+    pub fn overrides(&self) -> Value {
+        let with_place = |shown: &Shown| {
+            let mut object =
+                json!({ "service": shown.over.service.as_str(), "address": shown.over.target.to_string() });
+            if let (Some(object), Value::Object(setting)) = (object.as_object_mut(), override_json(shown)) {
+                object.extend(setting);
+            }
+            object
+        };
+        self.shared.snapshot().overrides.iter().map(with_place).collect()
     }
 
     /// A service by name.
     pub fn service(&self, name: &str) -> Option<Value> {
         let snapshot = self.shared.snapshot();
-        snapshot.services.iter().find(|service| service.state.name.as_str() == name).map(|found| service_json(found))
+        let found = snapshot.services.iter().find(|service| service.state.name.as_str() == name)?;
+        Some(service_json(found, &snapshot.overrides))
     }
 
     /// The listeners, in the file's order.
@@ -87,6 +106,7 @@ impl GatewayView {
                     "path": path,
                     "service": services[route.service].state.name.as_str(),
                     "requests": route.state.metrics.requests(),
+                    "in_flight": route.state.in_flight_total(),
                 })
             });
             routes.collect::<Vec<_>>()
@@ -97,6 +117,10 @@ impl GatewayView {
 
 fn unready_reason(service: &ServiceView) -> Option<String> {
     if service.endpoints.is_empty() {
+        let written = |endpoint: &EndpointParams| matches!(endpoint.host, Host::Address(_));
+        if service.params.endpoints.iter().all(written) {
+            return Some("its endpoints are removed by overrides".to_owned());
+        }
         return Some("none of its host names is resolved yet".to_owned());
     }
     if service.endpoints.iter().any(is_usable) {
@@ -113,28 +137,22 @@ fn is_usable(endpoint: &EndpointView) -> bool {
     endpoint.health == State::Healthy && endpoint.checked && !endpoint.drain && endpoint.weight > 0
 }
 
-fn service_json(service: &ServiceView) -> Value {
+fn service_json(service: &ServiceView, overrides: &[Shown]) -> Value {
+    let name = &service.state.name;
+    let overrides: Vec<&Shown> = overrides.iter().filter(|shown| shown.over.service == *name).collect();
     let endpoints: Vec<Value> = service
         .endpoints
         .iter()
         .zip(service.plan.candidates())
         .map(|(endpoint, candidate)| {
-            let state = &endpoint.state;
-            json!({
-                "address": state.label,
-                "host": endpoint.host,
-                "weight": endpoint.weight,
-                "effective_weight": f64::from(candidate.weight) / f64::from(balance::WEIGHT_UNIT),
-                "priority": candidate.priority,
-                "zone": endpoint.zone.as_ref().map(vocab::Name::as_str),
-                "backup": candidate.backup,
-                "drain": endpoint.drain,
-                "health": endpoint.health.as_str(),
-                "cause": endpoint.cause,
-                "in_flight": state.in_flight.0.load(Ordering::Relaxed),
-                "connections": state.connections.load(Ordering::Relaxed),
-                "requests": state.metrics.requests(),
-            })
+            let mut object = endpoint_json(endpoint, candidate);
+            let (target, address) = (&endpoint.target, Target::from(endpoint.state.address));
+            let own = |shown: &&&Shown| shown.over.target == *target || shown.over.target == address;
+            let own: Vec<Value> = overrides.iter().filter(own).map(|shown| override_json(shown)).collect();
+            let was_added = own.iter().any(|shown| shown["setting"] == "add");
+            object["origin"] = if was_added { "override".into() } else { "file".into() };
+            object["overrides"] = own.into();
+            object
         })
         .collect();
     let tiers: Vec<Value> = service
@@ -145,12 +163,68 @@ fn service_json(service: &ServiceView) -> Value {
             json!({ "backup": rank.backup, "priority": rank.priority, "other_zone": rank.away, "share": share })
         })
         .collect();
+    let removed = overrides.iter().filter(|shown| shown.over.setting == Setting::Remove);
+    let removed =
+        removed.map(|shown| json!({ "name": shown.over.target.to_string(), "since": unix_seconds(shown.over.since) }));
+    let hidden = |target: &Target| {
+        overrides.iter().any(|shown| shown.over.setting == Setting::Remove && shown.over.target == *target)
+    };
+    let unresolved = service.params.endpoints.iter().filter(|endpoint| matches!(endpoint.host, Host::Name(_)));
+    let unresolved = unresolved
+        .map(Target::of)
+        .filter(|target| !hidden(target) && !service.endpoints.iter().any(|endpoint| endpoint.target == *target));
     json!({
-        "name": service.state.name.as_str(),
+        "name": name.as_str(),
         "requests": service.state.requests_total(),
         "tiers": tiers,
         "endpoints": endpoints,
+        "removed": removed.collect::<Vec<_>>(),
+        "unresolved": unresolved.map(|target| target.to_string()).collect::<Vec<_>>(),
     })
+}
+
+fn endpoint_json(endpoint: &EndpointView, candidate: &Candidate) -> Value {
+    let state = &endpoint.state;
+    json!({
+        "address": state.label,
+        "name": endpoint.target.to_string(),
+        "host": endpoint.host,
+        "weight": endpoint.weight,
+        "effective_weight": f64::from(candidate.weight) / f64::from(balance::WEIGHT_UNIT),
+        "priority": candidate.priority,
+        "zone": endpoint.zone.as_ref().map(vocab::Name::as_str),
+        "backup": candidate.backup,
+        "drain": endpoint.drain,
+        "health": endpoint.health.as_str(),
+        "cause": endpoint.cause,
+        "in_flight": state.in_flight.0.load(Ordering::Relaxed),
+        "connections": state.connections.load(Ordering::Relaxed),
+        "requests": state.metrics.requests(),
+    })
+}
+
+/// An override's setting, its value, the file's, and since when.
+fn override_json(shown: &Shown) -> Value {
+    let below = shown.below.as_ref();
+    let (value, file) = match &shown.over.setting {
+        Setting::Add(endpoint) => {
+            let value = json!({ "weight": endpoint.weight, "backup": endpoint.backup, "drain": endpoint.drain });
+            (value, Value::Null)
+        }
+        Setting::Remove => (Value::Null, Value::Null),
+        Setting::Weight(weight) => ((*weight).into(), below.map_or(Value::Null, |below| below.weight.into())),
+        Setting::Drain(drain) => ((*drain).into(), below.map_or(Value::Null, |below| below.drain.into())),
+    };
+    json!({
+        "setting": shown.over.setting.name(),
+        "value": value,
+        "file": file,
+        "since": unix_seconds(shown.over.since),
+    })
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn listener_json(listener: &ListenerView) -> Value {
@@ -173,6 +247,7 @@ impl Collector for GatewayView {
         let services: Vec<_> =
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
         encode::services(&services, &mut encoder)?;
+        encode_overrides(&snapshot, &mut encoder)?;
         encode_endpoints(&snapshot, &mut encoder)?;
         encode_connections(&snapshot, &mut encoder)
     }
@@ -185,7 +260,17 @@ fn encode_routes(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fm
         .flat_map(|listener| listener.router.routes())
         .map(|route| (route.state.name.as_str(), &route.state.metrics))
         .collect();
-    encode::routes(&routes, encoder)
+    encode::routes(&routes, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let rows: Vec<_> = routes.map(|route| (route.state.name.as_str(), route.state.in_flight_total())).collect();
+    encode::routes_in_flight(&rows, encoder)
+}
+
+fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let count = |name: &vocab::Name| snapshot.overrides.iter().filter(|shown| shown.over.service == *name).count();
+    let names = snapshot.services.iter().map(|service| &service.state.name);
+    let rows: Vec<_> = names.map(|name| (name.as_str(), count(name) as u64)).collect();
+    encode::overrides(&rows, encoder)
 }
 
 fn encode_endpoints(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -49,6 +49,15 @@ pub fn routes(rows: &[(&str, &RouteMetrics)], encoder: &mut DescriptorEncoder<'_
     Ok(())
 }
 
+/// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes_in_flight(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_IN_FLIGHT.start(encoder)?;
+    rows.iter().try_for_each(|(route, count)| family.encode_family(&[("endpoint", *route)])?.encode_gauge(count))
+}
+
 /// Writes the `listener_*` families. Each row is a listener's name and its counts.
 ///
 /// # Errors
@@ -142,6 +151,15 @@ pub fn services(rows: &[(&str, &ServiceMetrics)], encoder: &mut DescriptorEncode
         counter(&mut family, &[("service", *name)], metrics.pick_failures())?;
     }
     Ok(())
+}
+
+/// Writes `service_overrides`. Each row is a service's name and how many of its settings are overridden.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn overrides(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::SERVICE_OVERRIDES.start(encoder)?;
+    rows.iter().try_for_each(|(service, count)| family.encode_family(&[("service", *service)])?.encode_gauge(count))
 }
 
 /// Writes `active_connections`. Each row is a service (or listener), whose connections they are, and how many; zero is

@@ -103,6 +103,8 @@ families! {
         "Finished requests. The endpoint is the route's name, the status what the client got.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration" SECONDS, ["method", "endpoint"],
         "Time from the end of a request's head to the end of the exchange.";
+    HTTP_IN_FLIGHT = Gauge "http_requests_in_flight" NONE, ["endpoint"],
+        "Requests under way. The endpoint is the route's name.";
     ACTIVE_CONNECTIONS = Gauge "active_connections" NONE, ["service", "type"],
         "Open connections: of clients (the service is then the listener's name), and to upstreams, active or idle.";
     LISTENER_ACCEPTED = Counter "listener_connections_accepted" NONE, ["listener"],
@@ -139,6 +141,8 @@ families! {
         "Retries that were wanted and safe, but that the retry budget refused.";
     SERVICE_PICK_FAILURES = Counter "service_pick_failures" NONE, ["service"],
         "Requests for which no endpoint could be picked.";
+    SERVICE_OVERRIDES = Gauge "service_overrides" NONE, ["service"],
+        "Settings of a service's endpoints that were changed at run time and lie over the file.";
     RELOADS = Counter "config_reloads" NONE, ["result"],
         "Configurations applied while running, and those refused.";
     RELOAD_TIMESTAMP = Gauge "config_last_reload_success_timestamp" SECONDS, [],

@@ -4,6 +4,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::check::CheckArgs;
+use crate::control::endpoint::EndpointArgs;
+use crate::control::reload::ReloadArgs;
+use crate::control::routes::RoutesArgs;
+use crate::control::status::StatusArgs;
+use crate::control::top::TopArgs;
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 
@@ -12,6 +17,9 @@ Examples:
   tenfold demo                       See it at work: three instances, one of which dies and returns
   tenfold run                        Run what ./tenfold.toml says
   tenfold check                      Look for mistakes in ./tenfold.toml
+  tenfold status                     Show what runs, and how it is
+  tenfold top                        Watch requests, errors and latencies
+  tenfold endpoint drain api HOST:PORT --wait 30s
   tenfold completions bash           Print completions for a shell
 
 Exit codes:
@@ -41,6 +49,21 @@ pub(crate) enum Command {
 
     /// Print the JSON Schema of the configuration
     Schema(SchemaArgs),
+
+    /// Show what a running process serves, and how it is
+    Status(StatusArgs),
+
+    /// Show requests, errors and latencies of a running process, again and again
+    Top(TopArgs),
+
+    /// Show which requests go where
+    Routes(RoutesArgs),
+
+    /// Change endpoints of a running process: drain, weight, add, remove
+    Endpoint(EndpointArgs),
+
+    /// Have a running process read its configuration again
+    Reload(ReloadArgs),
 
     /// See it at work: three instances behind one address, while one dies and returns
     #[command(after_help = DEMO_EXAMPLES)]
@@ -108,6 +131,35 @@ mod tests {
     #[test]
     fn the_arguments_contradict_nothing() {
         Cli::command().debug_assert();
+    }
+
+    /// The commands in a text, without what is not for `tenfold`.
+    fn commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
+        let lines = text.lines().map(str::trim).filter(|line| line.starts_with("tenfold "));
+        let parts = lines.map(|line| line.split(" && ").next().unwrap_or(line));
+        let parts = parts.map(|line| line.split(['|', '>', '#']).next().unwrap_or(line));
+        parts.map(|line| line.split("   ").next().unwrap_or(line).split_whitespace().collect())
+    }
+
+    fn help_texts(command: &clap::Command, texts: &mut Vec<String>) {
+        texts.extend(command.get_after_help().map(ToString::to_string));
+        command.get_subcommands().for_each(|inner| help_texts(inner, texts));
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let mut texts = vec![include_str!("../../../docs/control.md").to_owned()];
+        help_texts(&Cli::command(), &mut texts);
+        let mut count = 0;
+        for words in texts.iter().flat_map(|text| commands(text)) {
+            count += 1;
+            // Values in capitals stand for others, which some of them check.
+            let words = words.iter().map(|word| if *word == "HOST:PORT" { "10.0.0.1:80" } else { word });
+            let words: Vec<&str> = words.collect();
+            let parsed = Cli::try_parse_from(&words);
+            assert!(parsed.is_ok(), "{words:?}: {}", parsed.err().map_or_else(String::new, |e| e.to_string()));
+        }
+        assert!(count > 40, "{count}");
     }
 
     #[test]

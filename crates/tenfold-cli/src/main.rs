@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod completions;
+mod control;
 mod demo;
 mod run;
 mod schema;
@@ -30,6 +31,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Status(args) => control::status::run(args),
+        Command::Top(args) => control::top::run(args),
+        Command::Routes(args) => control::routes::run(args),
+        Command::Endpoint(args) => control::endpoint::run(args),
+        Command::Reload(args) => control::reload::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoInstance(args) => demo::instance::run(args),
         Command::Completions(args) => completions::run(args),

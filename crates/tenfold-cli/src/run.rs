@@ -3,6 +3,9 @@
 //! The control plane runs on one runtime of the main thread: signals, changes of files, reloads, the admin listener,
 //! and the gateway's own control plane. Requests are served by the gateway's worker threads.
 
+mod admin_listener;
+mod command;
+mod effective;
 mod reload;
 mod state;
 mod watch;
@@ -11,9 +14,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use admin::Admin;
 use anyhow::Context;
 use clap::Args;
 use config::Loaded;
@@ -21,10 +23,11 @@ use gateway::Gateway;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use telemetry::{AccessLog, LogHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
+use admin_listener::AdminListener;
 use reload::Reloader;
-use state::State;
+use state::{ReloadRequest, State};
 use watch::FileWatch;
 
 const EXAMPLES: &str = "\
@@ -40,6 +43,9 @@ Exit codes:
 
 /// Time to write what the logs still hold at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reloads that wait at most; whoever asks for more waits to be heard.
+const RELOAD_REQUESTS_MAX: usize = 4;
 
 /// What `tenfold run` may be told.
 #[derive(Debug, Args)]
@@ -117,22 +123,13 @@ impl Signals {
 
 async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog) -> anyhow::Result<()> {
     let signals = Signals::new().context("signals cannot be received")?;
-    let admin = match &loaded.admin {
-        Some(params) => Some(Admin::bind(params).await?),
-        None => None,
-    };
+    let mut admin = AdminListener::default();
+    let prepared = admin.prepare(loaded.admin.as_ref()).await?;
     let gateway = Gateway::start(loaded.gateway.clone(), access).await?;
-    let state = Arc::new(State::new(gateway.view(), log.clone(), access.clone(), loaded.effective.clone()));
-    state.reloads.started(SystemTime::now());
-    let (stop_admin, stopped) = oneshot::channel::<()>();
-    let admin = admin.map(|admin| {
-        let address = admin.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-        tracing::info!(address, "admin listener is open");
-        let shutdown = async {
-            let _sender_gone = stopped.await;
-        };
-        tokio::spawn(admin.serve(Arc::clone(&state) as Arc<dyn admin::AdminState>, shutdown))
-    });
+    let (requests, reload_requests) = mpsc::channel(RELOAD_REQUESTS_MAX);
+    let state = State::new(&gateway, log.clone(), access.clone(), loaded.effective.clone(), requests);
+    let state = Arc::new(state);
+    admin.commit(prepared, &state);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers = loaded.gateway.workers(),
@@ -141,27 +138,35 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         "running"
     );
     let watch = FileWatch::new(&loaded.files, &loaded.named);
-    let mut reloader = Reloader { file, gateway, state: &state, log, access, running: loaded, watch };
-    let drain_timeout = run_until_told(&mut reloader, signals).await;
+    let mut reloader = Reloader { file, gateway, state: &state, admin, log, access, running: loaded, watch };
+    let drain_timeout = run_until_told(&mut reloader, signals, reload_requests).await;
     state.set_draining();
-    let stopped = reloader.into_gateway().stop(drain_timeout).await;
+    let (gateway, admin) = reloader.into_parts();
+    let stopped = gateway.stop(drain_timeout).await;
     tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
-    drop(stop_admin);
-    if let Some(admin) = admin {
-        admin.await.context("the admin listener")?;
-    }
+    admin.end().await;
     Ok(())
 }
 
 /// Applies changes until a signal ends it; tells how long requests under way may still take.
-async fn run_until_told(reloader: &mut Reloader<'_>, mut signals: Signals) -> Duration {
+async fn run_until_told(
+    reloader: &mut Reloader<'_>,
+    mut signals: Signals,
+    mut reload_requests: mpsc::Receiver<ReloadRequest>,
+) -> Duration {
     loop {
-        tokio::select! {
+        // What a reload says is logged and shown by the reloader itself.
+        let _told = tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => reloader.reload("SIGHUP").await,
             () = reloader.changed() => reloader.reload("a file changed").await,
-        }
+            Some(done) = reload_requests.recv() => {
+                let result = reloader.reload("asked for").await;
+                let _nobody_waits = done.send(result.map(|()| reloader.state.last_reload()));
+                Ok(())
+            }
+        };
     }
     tracing::info!(drain_timeout = ?reloader.drain_timeout(), "stopping: finishing the requests under way");
     reloader.drain_timeout()

@@ -41,7 +41,7 @@ fn the_full_file_uses_every_key() {
     let mut all = std::collections::BTreeSet::new();
     keys(&config::schema(), &mut all);
     assert!(all.len() > 50, "{all:?}");
-    for key in all.iter().filter(|key| *key != "cookie") {
+    for key in all.iter().filter(|key| !matches!(key.as_str(), "cookie" | "token_file")) {
         let named = FULL.contains(&format!("{key} ="))
             || FULL.contains(&format!("[{key}"))
             || FULL.contains(&format!(".{key}]"));
@@ -55,7 +55,7 @@ fn minimal_file_has_safe_defaults() {
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     assert_eq!(loaded.log, telemetry::LogParams::default());
     let admin = loaded.admin.unwrap();
-    assert_eq!((admin.listen().to_string().as_str(), admin.token()), ("127.0.0.1:9900", None));
+    assert_eq!((admin.listen().to_string().as_str(), admin.token().is_none()), ("127.0.0.1:9900", true));
     assert!(loaded.named.is_empty());
     let gateway = loaded.gateway;
     assert_eq!(gateway.workers(), std::thread::available_parallelism().unwrap());
@@ -83,7 +83,7 @@ fn the_full_file_arrives_in_the_parameters() {
     let loaded = loaded(FULL);
     assert_eq!((loaded.log.format, loaded.log.level), (LogFormat::Json, LogLevel::Debug));
     assert_eq!(loaded.log.access, AccessLogTarget::File("./access.log".into()));
-    assert_eq!(loaded.admin.unwrap().token(), Some("0123456789abcdef-from-env"));
+    assert_eq!(loaded.admin.unwrap().token().unwrap().expose(), "0123456789abcdef-from-env");
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
     let web = &gateway.listeners()[0];
@@ -200,6 +200,27 @@ fn files_are_joined_in_order_and_listed_for_watching() {
     assert_eq!(files, ["tenfold.toml", "conf.d/10.toml", "conf.d/20.toml"]);
     let routes: Vec<_> = loaded.gateway.routes().iter().map(|route| route.name.as_str()).collect();
     assert_eq!(routes, ["a", "b"]);
+}
+
+#[test]
+fn a_token_may_be_in_a_file_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("tenfold-token-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("secrets")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("tenfold.toml", &format!("[admin]\ntoken_file = \"secrets/token\"\n{MINIMAL}"));
+    write("secrets/token", "0123456789abcdef-from-file\n");
+    let loaded = config::load(&folder.join("tenfold.toml"), &env).unwrap();
+    write("secrets/token", "hunter2\n");
+    let wrong = config::load(&folder.join("tenfold.toml"), &env).unwrap_err();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(loaded.named, [folder.join("secrets/token")]);
+    for shown in [format!("{loaded:?}"), loaded.effective.to_string()] {
+        assert!(!shown.contains("from-file"), "{shown}");
+    }
+    assert_eq!(loaded.admin.unwrap().token().unwrap().expose(), "0123456789abcdef-from-file");
+    assert_eq!(wrong.errors(), 1, "{wrong}");
+    let shown = wrong.to_string();
+    assert!(shown.contains("holds no token") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 //! It takes new configurations, checks' and names' results, and the cores' reports of how requests went. Each may
 //! change what is served; then a new snapshot is published. Nothing here is on a request's path.
 
+mod change;
 mod check;
 mod listeners;
+pub(crate) mod overrides;
 mod rates;
 mod resolve;
 mod service;
@@ -16,17 +18,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use net::workers::Cores;
-use telemetry::RouteMetrics;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use vocab::Name;
 
+use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
 use crate::router::{Route, Router};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use listeners::Sockets;
+use overrides::{Overrides, Shown};
 use service::Service;
 
 /// Reports taken in one go, so that a storm of failures costs one snapshot and not one each.
@@ -42,6 +45,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Command {
     /// Serve this configuration.
     Apply(Box<GatewayParams>, oneshot::Sender<Result<(), ApplyError>>),
+    /// Change something at run time.
+    Change(Change, oneshot::Sender<Result<usize, ChangeError>>),
     /// Close what listens.
     CloseSockets(oneshot::Sender<()>),
 }
@@ -75,6 +80,10 @@ pub(crate) struct Control {
     listeners: Vec<Arc<ListenerView>>,
     routes: HashMap<Name, Arc<RouteState>>,
     services: Vec<Service>,
+    /// The services as the file has them, below the overrides.
+    file: Vec<ServiceParams>,
+    overrides: Overrides,
+    shown: Arc<[Shown]>,
 }
 
 impl Control {
@@ -97,6 +106,9 @@ impl Control {
             listeners: Vec::new(),
             routes: HashMap::new(),
             services: Vec::new(),
+            file: Vec::new(),
+            overrides: Overrides::default(),
+            shown: Arc::default(),
         }
     }
 
@@ -117,6 +129,10 @@ impl Control {
                     Some(Command::Apply(params, done)) => {
                         let applied = self.apply(*params).await;
                         let _nobody_waits = done.send(applied);
+                    }
+                    Some(Command::Change(change, done)) => {
+                        let changed = self.change(change).await;
+                        let _nobody_waits = done.send(changed);
                     }
                     Some(Command::CloseSockets(done)) => {
                         self.sockets.close();
@@ -174,14 +190,16 @@ impl Control {
 
     fn publish(&mut self) {
         let services = self.services.iter_mut().map(Service::view).collect();
-        self.shared.publish(Snapshot { generation: 0, listeners: self.listeners.clone(), services });
+        let (listeners, overrides) = (self.listeners.clone(), Arc::clone(&self.shown));
+        self.shared.publish(Snapshot { generation: 0, listeners, services, overrides });
     }
 
     /// Serves another configuration. What can fail comes first; then nothing is half done.
     async fn apply(&mut self, params: GatewayParams) -> Result<(), ApplyError> {
         let opened = self.sockets.open(params.listeners())?;
-        let resolved = self.resolve(params.services()).await;
-        self.configure_services(params.services(), &resolved);
+        let services = self.adopt_file(params.services());
+        let resolved = self.resolve(&services).await;
+        self.configure_services(&services, &resolved);
         let old = std::mem::take(&mut self.listeners);
         let routes = std::mem::take(&mut self.routes);
         for listener in params.listeners() {
@@ -251,6 +269,7 @@ impl Control {
                 Some(at) => old.swap_remove(at),
                 None => Service::new(params.clone(), resolved.clone(), self.shared.cores),
             };
+            service.set_overlay(self.overrides.overlay(&params.name));
             service.configure(params.clone(), resolved, self.shared.cores, &self.event_sender);
             self.services.push(service);
         }
@@ -278,10 +297,10 @@ impl Control {
         state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
         let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
             let service = self.services.iter().position(|service| *service.name() == route.service)?;
-            let state = known_routes.get(&route.name).cloned().unwrap_or_else(|| {
-                let metrics = RouteMetrics::new(self.shared.cores);
-                Arc::new(RouteState { name: route.name.clone(), metrics })
-            });
+            let state = known_routes
+                .get(&route.name)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(RouteState::new(route.name.clone(), self.shared.cores)));
             self.routes.insert(route.name.clone(), Arc::clone(&state));
             Some(Route { state, service, timeout: route.timeout, host: route.host.clone(), path: route.path.clone() })
         });

@@ -13,8 +13,10 @@ use net::tls::{ClientTls, ServerName};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
+use super::overrides::{Below, Overlay};
 use super::rates::Rates;
 use super::{AbortOnDrop, Event, check, resolve};
+use crate::change::Target;
 use crate::params::{EndpointParams, Host, ServiceParams};
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
 
@@ -25,6 +27,8 @@ const RESPONSE_FIELDS_MAX: usize = 256;
 pub(super) struct Service {
     pub(super) state: Arc<ServiceState>,
     params: Arc<ServiceParams>,
+    /// What was changed at run time.
+    overlay: Overlay,
     health: ServiceHealth,
     /// Counts for the rule of success rates, if it is on.
     rates: Option<Rates>,
@@ -63,6 +67,7 @@ impl Service {
             rates: None,
             state,
             params: Arc::new(params),
+            overlay: Overlay::default(),
             endpoints: Vec::new(),
             resolved,
             resolvers: HashMap::new(),
@@ -77,6 +82,22 @@ impl Service {
     /// Its name.
     pub(super) fn name(&self) -> &vocab::Name {
         &self.params.name
+    }
+
+    /// What overrides of it lie over.
+    pub(super) fn below<'a>(&'a self, file: &'a ServiceParams) -> Below<'a> {
+        Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.resolved }
+    }
+
+    /// Takes what was changed at run time; it holds from the next time that the service is configured.
+    pub(super) fn set_overlay(&mut self, overlay: Overlay) {
+        self.overlay = overlay;
+    }
+
+    /// Whether there is an endpoint beside those that a target names.
+    pub(super) fn has_other_than(&self, target: &Target) -> bool {
+        let is_it = |one: &Endpoint| Target::of(&one.params) == *target || Target::from(one.state.address) == *target;
+        !self.endpoints.iter().all(is_it)
     }
 
     /// Host names in these settings of which no address is known.
@@ -135,6 +156,8 @@ impl Service {
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
         for (address, endpoint) in self.addresses(&params) {
+            let Some(applied) = self.overlay.apply(endpoint, address) else { continue };
+            let endpoint = applied.as_ref();
             let id = balance::hash::endpoint_id(&address.to_string());
             if self.endpoints.iter().any(|other| other.state.id == id) {
                 continue;
@@ -371,6 +394,7 @@ impl Service {
             state: Arc::clone(&endpoint.state),
             host: endpoint.host.clone(),
             name: self.params.tls.as_ref().map(|tls| server_name(tls, &endpoint.params.host)),
+            target: Target::of(&endpoint.params),
             weight: endpoint.params.weight,
             zone: endpoint.params.zone.clone(),
             drain: endpoint.params.drain,

@@ -227,6 +227,7 @@ async fn serve(
     scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
     let routed = route(listener, request, head);
+    let _under_way = routed.as_ref().ok().map(|route| route.state.begin(core.id));
     let body_max = listener.params.body_bytes_max;
     let too_large =
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));

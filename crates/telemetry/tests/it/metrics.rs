@@ -38,9 +38,11 @@ impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let labels = EndpointLabels { service: "backend", instance: "10.0.0.1:80" };
         encode::routes(&[("api", &self.route)], &mut encoder)?;
+        encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
         encode::endpoints(&[(labels, &self.endpoint)], &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
+        encode::overrides(&[("backend", 1)], &mut encoder)?;
         let connections = [("web", ConnectionType::Client, self.listener.open())];
         encode::active_connections(&connections, &mut encoder)?;
         encode::endpoint_states(&[(labels, true, 3)], &mut encoder)
@@ -93,6 +95,8 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\",endpoint=\"api\"} 2",
         "http_request_duration_seconds_bucket{le=\"10.0\",method=\"POST\",endpoint=\"api\"} 0",
         "http_request_duration_seconds_bucket{le=\"+Inf\",method=\"POST\",endpoint=\"api\"} 1",
+        "http_requests_in_flight{endpoint=\"api\"} 2",
+        "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
         "listener_errors_total{listener=\"web\",code=\"no_route\"} 1",
@@ -125,6 +129,8 @@ fn what_never_happened_has_no_row() {
     assert_eq!(
         rows(&page),
         [
+            "http_requests_in_flight{endpoint=\"api\"} 2",
+            "service_overrides{service=\"backend\"} 1",
             "active_connections{service=\"web\",type=\"client\"} 0",
             "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
             "upstream_in_flight{service=\"backend\",instance=\"10.0.0.1:80\"} 3",

@@ -70,11 +70,14 @@ fn table(tally: &Tally, length: Duration) -> String {
 /// What to try with the stage that is still up.
 pub(super) fn next_steps(stage: &Stage) -> String {
     let (web, admin, file) = (stage.web(), stage.admin(), stage.config());
+    let program = std::env::current_exe().ok();
+    let tenfold = program.map_or_else(|| "tenfold".to_owned(), |path| path.display().to_string());
     let mut text = String::from("\nstill up, until Ctrl-C. Try:\n");
     for command in [
         format!("curl http://{web}/hello"),
         format!("for i in 1 2 3 4 5; do curl -s http://{web}/hello; echo; done"),
-        format!("curl http://{admin}/services/api"),
+        format!("{tenfold} status --admin http://{admin}"),
+        format!("{tenfold} top --admin http://{admin}"),
         format!("curl -s http://{admin}/metrics | grep upstream_responses"),
         format!("$EDITOR {}   # saving it is enough", file.display()),
     ] {

@@ -1,12 +1,14 @@
 //! Applying a changed configuration to what runs.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::Loaded;
 use gateway::Gateway;
 use telemetry::{AccessLog, LogHandle};
 
+use super::admin_listener::AdminListener;
 use super::state::State;
 use super::watch::FileWatch;
 
@@ -14,7 +16,8 @@ use super::watch::FileWatch;
 pub(super) struct Reloader<'r> {
     pub(super) file: &'r Path,
     pub(super) gateway: Gateway,
-    pub(super) state: &'r State,
+    pub(super) state: &'r Arc<State>,
+    pub(super) admin: AdminListener,
     pub(super) log: &'r LogHandle,
     pub(super) access: &'r AccessLog,
     /// What everything runs as.
@@ -34,28 +37,34 @@ impl Reloader<'_> {
     }
 
     /// What runs.
-    pub(super) fn into_gateway(self) -> Gateway {
-        self.gateway
+    pub(super) fn into_parts(self) -> (Gateway, AdminListener) {
+        (self.gateway, self.admin)
     }
 
     /// Reads the files again and applies what changed. Whatever is wrong leaves everything as it was.
-    pub(super) async fn reload(&mut self, reason: &str) {
+    ///
+    /// # Errors
+    /// What is wrong, which has been logged.
+    pub(super) async fn reload(&mut self, reason: &str) -> Result<(), String> {
         self.watch.note();
-        match self.try_reload().await {
+        let result = self.try_reload().await;
+        match &result {
             Ok(()) => {
                 self.state.reload_succeeded(self.running.effective.clone());
                 tracing::info!(reason, "configuration applied");
             }
             Err(error) => {
                 tracing::error!(reason, "configuration refused, the old one stays: {error}");
-                self.state.reload_failed(&error);
+                self.state.reload_failed(error);
             }
         }
+        result
     }
 
     async fn try_reload(&mut self) -> Result<(), String> {
         let loaded = super::load(self.file).map_err(|found| found.render(false))?;
         super::warn_of(&loaded);
+        let admin = self.admin.prepare(loaded.admin.as_ref()).await.map_err(|error| error.to_string())?;
         if loaded.log.access != self.running.log.access {
             self.access.set_target(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {
@@ -70,9 +79,7 @@ impl Reloader<'_> {
         if loaded.log.format != self.running.log.format {
             tracing::warn!("log.format changes at the next start");
         }
-        if loaded.admin != self.running.admin {
-            tracing::warn!("the admin listener changes at the next start");
-        }
+        self.admin.commit(admin, self.state);
         self.watch.follow(&loaded.files, &loaded.named);
         self.running = loaded;
         Ok(())

@@ -4,21 +4,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use admin::{AdminState, Unready};
-use gateway::GatewayView;
+use admin::{AdminState, Command, Outcome, Reason, Refused, Unready};
+use gateway::{Gateway, GatewayControl, GatewayView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use telemetry::{AccessLog, LogHandle, ProcessMetrics, ReloadMetrics};
+use tokio::sync::{mpsc, oneshot};
+
+use super::command;
+use super::effective;
+
+/// A reload that was asked for over the admin listener, and where its answer goes.
+pub(super) type ReloadRequest = oneshot::Sender<Result<Value, String>>;
 
 /// The state of the process.
 #[derive(Debug)]
 pub(super) struct State {
     gateway: GatewayView,
+    control: GatewayControl,
+    reload_requests: mpsc::Sender<ReloadRequest>,
+    started: SystemTime,
     registry: Registry,
     /// Counts of reloads.
-    pub(super) reloads: Arc<ReloadMetrics>,
+    reloads: Arc<ReloadMetrics>,
     draining: AtomicBool,
     config: Mutex<Config>,
 }
@@ -41,22 +51,35 @@ impl Collector for SharedCollector {
 }
 
 impl State {
-    /// Everything runs by the configuration `effective`.
-    pub(super) fn new(gateway: GatewayView, log: LogHandle, access: AccessLog, effective: Value) -> Self {
+    /// Everything runs by the configuration `effective`. Reloads that are asked for go to `reload_requests`.
+    pub(super) fn new(
+        gateway: &Gateway,
+        log: LogHandle,
+        access: AccessLog,
+        effective: Value,
+        reload_requests: mpsc::Sender<ReloadRequest>,
+    ) -> Self {
+        let (view, control, started) = (gateway.view(), gateway.control(), SystemTime::now());
         let reloads = Arc::new(ReloadMetrics::default());
+        reloads.started(started);
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(gateway.clone()));
+        registry.register_collector(Box::new(view.clone()));
         registry.register_collector(Box::new(ProcessMetrics::new(env!("CARGO_PKG_VERSION"))));
         registry.register_collector(Box::new(SharedCollector(Arc::clone(&reloads))));
         registry.register_collector(Box::new(access));
         registry.register_collector(Box::new(log));
         let config = Mutex::new(Config { effective, last_reload: Value::Null });
-        Self { gateway, registry, reloads, draining: AtomicBool::new(false), config }
+        let draining = AtomicBool::new(false);
+        Self { gateway: view, control, reload_requests, started, registry, reloads, draining, config }
     }
 
     /// The process is stopping.
     pub(super) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Another configuration is in effect.
@@ -72,6 +95,19 @@ impl State {
         self.reloads.failed();
     }
 
+    /// How the last reload went; null when there was none.
+    pub(super) fn last_reload(&self) -> Value {
+        self.lock().last_reload.clone()
+    }
+
+    async fn reload(&self) -> Result<Value, Refused> {
+        let stopping = || Refused::new(Reason::Stopping, "the process is stopping");
+        let (done, reloaded) = oneshot::channel();
+        self.reload_requests.send(done).await.map_err(|_| stopping())?;
+        let result = reloaded.await.map_err(|_| stopping())?;
+        result.map_err(|error| Refused::new(Reason::Configuration, error))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Config> {
         // Nothing panics while it is held, so what a poisoned lock guards is whole.
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,7 +115,11 @@ impl State {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl AdminState for State {
@@ -88,11 +128,32 @@ impl AdminState for State {
     }
 
     fn unready(&self) -> Vec<Unready> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             return vec![Unready { component: "process".to_owned(), reason: "it is stopping".to_owned() }];
         }
         let not_ready = self.gateway.not_ready().into_iter();
         not_ready.map(|part| Unready { component: part.component, reason: part.reason }).collect()
+    }
+
+    fn status(&self) -> Value {
+        let unready = self.unready();
+        let named = |list: &Value| list.as_array().map_or(0, Vec::len);
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started": seconds(self.started),
+            "state": if self.is_draining() { "stopping" } else { "running" },
+            "ready": unready.is_empty(),
+            "failing": unready
+                .iter()
+                .map(|one| json!({"component": one.component, "reason": one.reason}))
+                .collect::<Vec<_>>(),
+            "listeners": named(&self.gateway.listeners()),
+            "routes": named(&self.gateway.routes()),
+            "services": named(&self.gateway.services()),
+            "overrides": named(&self.gateway.overrides()),
+            "last_reload": self.last_reload(),
+        })
     }
 
     fn services(&self) -> Value {
@@ -111,8 +172,26 @@ impl AdminState for State {
         self.gateway.routes()
     }
 
+    fn overrides(&self) -> Value {
+        self.gateway.overrides()
+    }
+
     fn config(&self) -> Value {
+        let overrides = self.gateway.overrides();
         let config = self.lock();
-        json!({ "effective": config.effective, "last_reload": config.last_reload })
+        let effective = effective::with_overrides(&config.effective, &overrides);
+        json!({ "effective": effective, "overrides": overrides, "last_reload": config.last_reload })
+    }
+
+    fn command(&self, command: Command) -> Outcome<'_> {
+        Box::pin(async move {
+            if self.is_draining() {
+                return Err(Refused::new(Reason::Stopping, "the process is stopping"));
+            }
+            match command {
+                Command::Reload => self.reload().await,
+                other => command::change(&self.control, &self.gateway, other).await,
+            }
+        })
     }
 }

@@ -3,19 +3,9 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use testkit::{Origin, RawConn, RawUpstream, Script, Signal, Step, TempDir, Tenfold, free_port, is_listening};
+use testkit::{Origin, RawConn, RawUpstream, Script, Signal, Step, TempDir, free_port, is_listening};
 
-use crate::site::{command, config, get, instance, page, site, start};
-
-fn reloads(site: &Tenfold, result: &str) -> f64 {
-    site.metric("config_reloads_total", &[&format!("result=\"{result}\"")]).unwrap()
-}
-
-fn apply(site: &mut Tenfold, text: &str) {
-    let before = reloads(site, "success");
-    site.reload(text).unwrap();
-    site.wait_until("reloaded", |site| Ok(reloads(site, "success") > before)).unwrap();
-}
+use crate::site::{apply, command, config, get, instance, page, reloads, site, start};
 
 #[test]
 fn a_wrong_configuration_does_not_start_half() {

@@ -67,6 +67,18 @@ pub(crate) fn page(site: &Tenfold, path: &str) -> Value {
     serde_json::from_slice(&site.admin_get(path).unwrap().body).unwrap()
 }
 
+/// Reloads so far with this result.
+pub(crate) fn reloads(site: &Tenfold, result: &str) -> f64 {
+    site.metric("config_reloads_total", &[&format!("result=\"{result}\"")]).unwrap()
+}
+
+/// Reloads, and waits until it has been done.
+pub(crate) fn apply(site: &mut Tenfold, text: &str) {
+    let before = reloads(site, "success");
+    site.reload(text).unwrap();
+    site.wait_until("reloaded", |site| Ok(reloads(site, "success") > before)).unwrap();
+}
+
 /// The health of the service's endpoints, in their order.
 pub(crate) fn health(site: &Tenfold) -> Vec<String> {
     let service = page(site, "/services/api");

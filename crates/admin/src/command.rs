@@ -1,0 +1,163 @@
+//! What a request may change, read from its path and body.
+
+use serde::{Deserialize, Deserializer};
+
+/// Largest weight, as in the file.
+const WEIGHT_MAX: i64 = 1000;
+
+/// A change that was asked for. Names and addresses are as they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Another endpoint.
+    Add {
+        /// The service's name.
+        service: String,
+        /// The endpoint.
+        endpoint: NewEndpoint,
+    },
+    /// Other settings of an endpoint.
+    Edit {
+        /// The service's name.
+        service: String,
+        /// The endpoint's address.
+        address: String,
+        /// What is set.
+        edit: EndpointEdit,
+    },
+    /// An endpoint less.
+    Remove {
+        /// The service's name.
+        service: String,
+        /// The endpoint's address.
+        address: String,
+    },
+    /// An endpoint goes by the file again.
+    Reset {
+        /// The service's name.
+        service: String,
+        /// The endpoint's address.
+        address: String,
+    },
+    /// Everything goes by the file again.
+    ResetAll,
+    /// The file is read again and applied.
+    Reload,
+}
+
+/// An endpoint to add.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewEndpoint {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Its share of the traffic.
+    #[serde(default)]
+    pub weight: Weight,
+    /// Whether it is used only while no other is available.
+    #[serde(default)]
+    pub backup: bool,
+    /// Whether it gets no new requests yet.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// Settings of an endpoint: `None` leaves one as it is, `Some(None)` lets it go by the file again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointEdit {
+    /// Its share of the traffic.
+    #[serde(default, deserialize_with = "given")]
+    pub weight: Option<Option<Weight>>,
+    /// Whether it gets no new requests.
+    #[serde(default, deserialize_with = "given")]
+    pub drain: Option<Option<bool>>,
+}
+
+/// A share of the traffic, from 0 to 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Weight(pub u16);
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<i64> for Weight {
+    type Error = String;
+
+    fn try_from(weight: i64) -> Result<Self, String> {
+        match u16::try_from(weight) {
+            Ok(small) if weight <= WEIGHT_MAX => Ok(Self(small)),
+            _ => Err(format!("weight: {weight} is not from 0 to {WEIGHT_MAX}")),
+        }
+    }
+}
+
+/// Tells a null from a key that is absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Why a command was not carried out. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What kind of reason it is.
+    pub reason: Reason,
+    /// What was wrong, for whoever asked.
+    pub text: String,
+}
+
+/// Kinds of reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It makes no sense.
+    Invalid,
+    /// What it names is not there.
+    NotFound,
+    /// It contradicts what is there.
+    Conflict,
+    /// The configuration cannot be used.
+    Configuration,
+    /// The process is stopping.
+    Stopping,
+}
+
+impl Refused {
+    /// A refusal.
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_read_strictly() {
+        let edit = |text: &str| serde_json::from_str::<EndpointEdit>(text).map_err(|error| error.to_string());
+        let weight = |weight| EndpointEdit { weight, ..EndpointEdit::default() };
+        assert_eq!(edit("{}"), Ok(EndpointEdit::default()));
+        assert_eq!(edit("{\"weight\": 5}"), Ok(weight(Some(Some(Weight(5))))));
+        assert_eq!(edit("{\"weight\": null}"), Ok(weight(Some(None))));
+        assert_eq!(edit("{\"drain\": false}").map(|edit| edit.drain), Ok(Some(Some(false))));
+        for (text, part) in [
+            ("{\"weigth\": 5}", "unknown field `weigth`, expected `weight` or `drain`"),
+            ("{\"weight\": 1001}", "weight: 1001 is not from 0 to 1000"),
+            ("{\"weight\": -1}", "weight: -1 is not from 0 to 1000"),
+            ("{\"weight\": 1.5}", "invalid type"),
+            ("{\"weight\": \"5\"}", "invalid type"),
+            ("{\"drain\": 1}", "invalid type"),
+            ("{\"drain\": true, \"drain\": false}", "duplicate field"),
+            ("{} {}", "trailing"),
+        ] {
+            let error = edit(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let add = serde_json::from_str::<NewEndpoint>("{\"address\": \"10.0.0.1:80\"}").expect("an endpoint");
+        assert_eq!((add.weight, add.backup, add.drain), (Weight(1), false, false));
+        assert!(serde_json::from_str::<NewEndpoint>("{\"weight\": 5}").unwrap_err().to_string().contains("address"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Changes at run time: the layer of overrides is changed first, then the one service by what came of it.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use vocab::Name;
+
+use super::Control;
+use super::overrides::{Below, Override, Overrides};
+use crate::change::{Change, ChangeError, Edit, Target};
+use crate::params::ServiceParams;
+
+impl Control {
+    /// Makes a change. What it concerns is configured anew, as by a reload, and published before this returns.
+    pub(super) async fn change(&mut self, change: Change) -> Result<usize, ChangeError> {
+        let mut next = self.overrides.clone();
+        let (touched, changed) = match &change {
+            Change::ResetAll => {
+                let touched = next.services();
+                let changed = next.reset_all();
+                (touched, changed)
+            }
+            Change::Add { service, .. }
+            | Change::Edit { service, .. }
+            | Change::Remove { service, .. }
+            | Change::Reset { service, .. } => {
+                let below = self.below_named(service).ok_or_else(|| self.no_service(service))?;
+                let changed = next.change(&change, below, SystemTime::now())?;
+                (vec![below.service.clone()], changed)
+            }
+        };
+        if let Some(error) = self.would_leave_nobody(&change, &next) {
+            return Err(error);
+        }
+        self.overrides = next;
+        for name in touched {
+            self.configure_anew(&name).await;
+        }
+        self.shown = self.overrides.shown(|name| self.below(name)).into();
+        self.publish();
+        tracing::info!(change = %Told(&change), changed, "changed at run time");
+        Ok(changed)
+    }
+
+    /// Takes over what the file says now, and gives what the services are to be with what was changed at run time.
+    pub(super) fn adopt_file(&mut self, services: &[ServiceParams]) -> Vec<ServiceParams> {
+        self.file = services.to_vec();
+        let mut overrides = std::mem::take(&mut self.overrides);
+        for (Override { service, target, setting, .. }, reason) in overrides.adopt(|name| self.below(name)) {
+            tracing::warn!(%service, endpoint = %target, setting = setting.name(), reason, "an override is dropped");
+        }
+        self.overrides = overrides;
+        self.shown = self.overrides.shown(|name| self.below(name)).into();
+        services.iter().map(|file| self.overrides.overlay(&file.name).extend(file)).collect()
+    }
+
+    async fn configure_anew(&mut self, name: &Name) {
+        let Some(file) = self.file.iter().find(|file| file.name == *name) else { return };
+        let overlay = self.overrides.overlay(name);
+        let params = overlay.extend(file);
+        // Only names that are new are resolved, so this waits only for an endpoint that is added by its name.
+        let resolved = self.resolve(std::slice::from_ref(&params)).await;
+        let (cores, events) = (self.shared.cores, self.event_sender.clone());
+        if let Some(service) = self.services.iter_mut().find(|service| service.name() == name) {
+            service.set_overlay(overlay);
+            service.configure(params, resolved, cores, &events);
+        }
+    }
+
+    fn below(&self, name: &Name) -> Option<Below<'_>> {
+        self.below_named(name.as_str())
+    }
+
+    fn below_named(&self, name: &str) -> Option<Below<'_>> {
+        let file = self.file.iter().find(|file| file.name.as_str() == name)?;
+        let service = self.services.iter().find(|service| *service.name() == file.name);
+        Some(service.map_or(Below::without_addresses(file), |service| service.below(file)))
+    }
+
+    fn no_service(&self, name: &str) -> ChangeError {
+        let known: Vec<&str> = self.file.iter().map(|file| file.name.as_str()).collect();
+        ChangeError::NoService { service: name.to_owned(), known: known.join(", ") }
+    }
+
+    /// Refuses to take the last endpoint away, which is rarely meant.
+    fn would_leave_nobody(&self, change: &Change, next: &Overrides) -> Option<ChangeError> {
+        let (Change::Remove { service, target } | Change::Reset { service, target }) = change else { return None };
+        let service = self.services.iter().find(|known| known.name().as_str() == service)?;
+        // Before it is configured anew, the service still has what would go.
+        let stays = |below| !next.hides(service.name(), target) && next.below(below, target).is_some();
+        let goes = !self.below(service.name()).is_some_and(stays);
+        let is_last = goes && !service.has_other_than(target);
+        is_last.then(|| ChangeError::Last { service: service.name().clone(), target: target.clone() })
+    }
+}
+
+/// A change as the log tells it.
+struct Told<'c>(&'c Change);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Change::Add { service, endpoint } => write!(f, "service {service}: {}: added", Target::of(endpoint)),
+            Change::Edit { service, target, weight, drain } => {
+                write!(f, "service {service}: {target}:")?;
+                match weight {
+                    Edit::Keep => {}
+                    Edit::Set(weight) => write!(f, " weight {weight}")?,
+                    Edit::Reset => f.write_str(" weight as in the file")?,
+                }
+                match drain {
+                    Edit::Keep => Ok(()),
+                    Edit::Set(true) => f.write_str(" drained"),
+                    Edit::Set(false) => f.write_str(" not drained"),
+                    Edit::Reset => f.write_str(" drained as in the file"),
+                }
+            }
+            Change::Remove { service, target } => write!(f, "service {service}: {target}: removed"),
+            Change::Reset { service, target } => write!(f, "service {service}: {target}: as in the file"),
+            Change::ResetAll => f.write_str("everything as in the file"),
+        }
+    }
+}

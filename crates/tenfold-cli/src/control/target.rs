@@ -1,0 +1,148 @@
+//! Where the admin listener of the process is, and with which token it is asked.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use vocab::Secret;
+
+use super::ConnectArgs;
+
+/// The file that is looked at when none is named.
+const FILE: &str = "./tenfold.toml";
+
+/// The variable that holds the token, when no file does.
+const TOKEN_VARIABLE: &str = "TENFOLD_ADMIN_TOKEN";
+
+/// Where it is when nothing says otherwise.
+const DEFAULT: &str = "127.0.0.1:9900";
+
+/// An admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Host and port, as they stand in a URL.
+    pub(super) authority: String,
+    /// What it is asked with.
+    pub(super) token: Option<Secret>,
+    /// How it was found, for whoever wonders.
+    pub(super) found: String,
+}
+
+/// Finds the admin listener. `env` gives the values of environment variables.
+pub(super) fn find(args: &ConnectArgs, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Target> {
+    let token = || env(TOKEN_VARIABLE).filter(|text| !text.is_empty()).map(Secret::new);
+    if let Some(url) = &args.admin {
+        return Ok(Target { authority: authority(url)?, token: token(), found: "given by --admin".to_owned() });
+    }
+    let file = args.config.clone().or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
+    let Some(file) = file else {
+        let found = format!("the default, as there is no {FILE}");
+        return Ok(Target { authority: DEFAULT.to_owned(), token: token(), found });
+    };
+    let shown = file.display();
+    let admin = config::load_admin(&file, env).map_err(|found| {
+        let first = found.iter().next().map_or_else(String::new, |one| format!(" ({})", one.message()));
+        anyhow::anyhow!("{shown} does not tell where the admin listener is{first}: mend it, or give --admin URL")
+    })?;
+    let admin = admin.with_context(|| format!("{shown} turns the admin listener off"))?;
+    let listen = admin.listen;
+    ensure!(listen.port() != 0, "{shown} leaves the admin listener's port to the system: give --admin URL");
+    let token = admin.token.or_else(token);
+    Ok(Target { authority: reachable(listen).to_string(), token, found: format!("from {shown}") })
+}
+
+/// The address by which this machine reaches a listener.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Host and port of a URL.
+fn authority(url: &str) -> anyhow::Result<String> {
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", _)) => bail!("--admin {url}: the admin listener speaks http, not https"),
+        Some(_) => bail!("--admin {url}: write http://HOST:PORT"),
+        None => url,
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    ensure!(!rest.contains(['/', '@', '?', '#']), "--admin {url}: write http://HOST:PORT, without a path");
+    let has_port = match rest.strip_prefix('[') {
+        Some(v6) => v6.contains("]:"),
+        None => rest.contains(':'),
+    };
+    let with_port = if has_port { rest.to_owned() } else { format!("{rest}:80") };
+    config::endpoint_address(&with_port).map_err(|error| anyhow::anyhow!("--admin {url}: {error}"))?;
+    Ok(with_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let good = |url: &str, expected: &str| assert_eq!(authority(url).expect(url), expected);
+        good("http://127.0.0.1:9900", "127.0.0.1:9900");
+        good("http://127.0.0.1:9900/", "127.0.0.1:9900");
+        good("admin.example.com:9900", "admin.example.com:9900");
+        good("http://admin.example.com", "admin.example.com:80");
+        good("http://[::1]:9900", "[::1]:9900");
+        good("http://[::1]", "[::1]:80");
+        let bad = |url: &str, part: &str| {
+            let error = authority(url).expect_err(url).to_string();
+            assert!(error.contains(part) && error.contains(url), "{error}");
+        };
+        bad("https://127.0.0.1:9900", "not https");
+        bad("ftp://127.0.0.1", "write http://HOST:PORT");
+        bad("http://127.0.0.1:9900/api", "without a path");
+        bad("http://user@host:1", "without a path");
+        bad("http://127.0.0.1:99000", "port above 65535");
+        bad("", "no host");
+    }
+
+    #[test]
+    fn the_file_tells_address_and_token() {
+        let folder = std::env::temp_dir().join(format!("tenfold-target-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let file = folder.join("tenfold.toml");
+        let env = |name: &str| (name == TOKEN_VARIABLE).then(|| "0123456789abcdef".to_owned());
+        let args = ConnectArgs { config: Some(file.clone()), admin: None };
+        let check = |text: &str, expected: Result<(&str, Option<&str>), &str>| {
+            std::fs::write(&file, text).expect("a file");
+            match (find(&args, &env), expected) {
+                (Ok(found), Ok((authority, token))) => {
+                    assert_eq!(found.authority, authority, "{text}");
+                    assert_eq!(found.token.as_ref().map(Secret::expose), token, "{text}");
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        };
+        check("", Ok(("127.0.0.1:9900", Some("0123456789abcdef"))));
+        let own = "[admin]\nlisten = \"0.0.0.0:9901\"\ntoken = \"fedcba9876543210\"\n";
+        check(own, Ok(("127.0.0.1:9901", Some("fedcba9876543210"))));
+        check("[admin]\nlisten = \"[::1]:9901\"\n", Ok(("[::1]:9901", Some("0123456789abcdef"))));
+        check("[admin]\nlisten = \"127.0.0.1:0\"\n", Err("give --admin URL"));
+        check("[admin]\nenabled = false\n", Err("turns the admin listener off"));
+        // What is wrong elsewhere, or may not be read, is not for whoever asks.
+        let elsewhere = "[admin]\nlisten = \":9902\"\n[listener.web]\nlisten = \"${UNSET}\"\n";
+        let keys = "tls = { certificate = \"no.pem\", key = \"no.key\" }\n[nonsense]\n";
+        check(&format!("{elsewhere}{keys}"), Ok(("127.0.0.1:9902", Some("0123456789abcdef"))));
+        check(
+            "[admin]\nlisten = \"127.0.0.1:9902\"\ntoken = \"${UNSET}\"\n",
+            Ok(("127.0.0.1:9902", Some("0123456789abcdef"))),
+        );
+        check("[admin]\nlisten = \"nowhere\"\n", Err("does not tell where the admin listener is"));
+        check("[admin]\ntoken_file = \"no/such/file\"\n", Err("no/such/file cannot be read"));
+        check("[admin\n", Err("mend it, or give --admin URL"));
+        std::fs::remove_dir_all(folder).expect("it is there");
+        let given = ConnectArgs { config: None, admin: Some("http://10.0.0.1:1".to_owned()) };
+        let found = find(&given, &|_| None).expect("a target");
+        assert_eq!((found.authority.as_str(), found.token), ("10.0.0.1:1", None));
+    }
+}

@@ -1,0 +1,66 @@
+//! What the admin listener is asked to change, put to the gateway.
+
+use admin::{Command, Reason, Refused, Weight};
+use gateway::change::{Change, ChangeError, Edit, Target};
+use gateway::params::EndpointParams;
+use gateway::{GatewayControl, GatewayView};
+use serde_json::{Value, json};
+
+/// Makes a change, and gives what it concerns as it is afterwards.
+pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command: Command) -> Result<Value, Refused> {
+    let (service, change) = match command {
+        Command::Add { service, endpoint } => {
+            let Target { host, port } = target(&endpoint.address)?;
+            let endpoint = EndpointParams {
+                weight: endpoint.weight.0,
+                backup: endpoint.backup,
+                drain: endpoint.drain,
+                ..EndpointParams::new(host, port)
+            };
+            (service.clone(), Change::Add { service, endpoint })
+        }
+        Command::Edit { service, address, edit } => {
+            let weight = wanted(edit.weight.map(|weight| weight.map(|Weight(weight)| weight)));
+            let drain = wanted(edit.drain);
+            (service.clone(), Change::Edit { service, target: target(&address)?, weight, drain })
+        }
+        Command::Remove { service, address } => {
+            (service.clone(), Change::Remove { service, target: target(&address)? })
+        }
+        Command::Reset { service, address } => (service.clone(), Change::Reset { service, target: target(&address)? }),
+        Command::ResetAll | Command::Reload => {
+            let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
+            return Ok(json!({ "reset": reset }));
+        }
+    };
+    control.change(change).await.map_err(|error| refused(&error))?;
+    // A reload may have taken the service away meanwhile.
+    view.service(&service).ok_or_else(|| Refused::new(Reason::NotFound, format!("no service is named {service:?}")))
+}
+
+fn target(address: &str) -> Result<Target, Refused> {
+    let (host, port) =
+        config::endpoint_address(address).map_err(|error| Refused::new(Reason::Invalid, format!("address {error}")))?;
+    Ok(Target { host, port })
+}
+
+fn wanted<T>(edit: Option<Option<T>>) -> Edit<T> {
+    match edit {
+        None => Edit::Keep,
+        Some(None) => Edit::Reset,
+        Some(Some(value)) => Edit::Set(value),
+    }
+}
+
+fn refused(error: &ChangeError) -> Refused {
+    let reason = match error {
+        ChangeError::NoService { .. } | ChangeError::NoEndpoint { .. } => Reason::NotFound,
+        ChangeError::Present { .. }
+        | ChangeError::Removed { .. }
+        | ChangeError::NotOverridden { .. }
+        | ChangeError::Last { .. }
+        | ChangeError::TooMany { .. } => Reason::Conflict,
+        ChangeError::Stopping => Reason::Stopping,
+    };
+    Refused::new(reason, error.to_string())
+}
