@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use admin::AdminParams;
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
-use telemetry::{LogFormat, LogLevel, LogParams};
+use telemetry::{AccessLogFormat, AccessLogParams, LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -12,7 +12,7 @@ use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::quantity::Int;
-use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
+use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
@@ -184,7 +184,14 @@ fn log(raw: &RawLog) -> LogParams {
             LogLevelWord::Debug => LogLevel::Debug,
             LogLevelWord::Trace => LogLevel::Trace,
         },
-        access: raw.access.value.0.clone(),
+        access: AccessLogParams {
+            target: raw.access.value.0.clone(),
+            format: match raw.access_format.value {
+                AccessFormatWord::Json => AccessLogFormat::Json,
+                AccessFormatWord::Combined => AccessLogFormat::Combined,
+                AccessFormatWord::Logfmt => AccessLogFormat::Logfmt,
+            },
+        },
     }
 }
 

@@ -57,9 +57,20 @@ table! {
         format: LogFormatWord = "text";
         /// Least severe level that is written.
         level: LogLevelWord = "info";
-        /// One JSON line per request: `off`, `stdout`, or a file's path with at least one `/`, relative to the working
+        /// One line per request: `off`, `stdout`, or a file's path with at least one `/`, relative to the working
         /// directory.
         access: AccessTarget = "off";
+        /// Format of the access log: JSON objects, the combined format of Apache and nginx, or `key=value` pairs.
+        access_format: AccessFormatWord = "json";
+    }
+}
+
+choice! {
+    /// Formats of the access log.
+    enum AccessFormatWord {
+        Json = "json";
+        Combined = "combined" also "nginx", "apache", "ncsa", "clf", "common", "text";
+        Logfmt = "logfmt" also "key_value", "kv";
     }
 }
 

@@ -22,5 +22,5 @@ pub use histogram::{Histogram, HistogramTotals, LATENCY_BOUNDS_MICROS};
 pub use label::{ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason};
 pub use log::{LogError, LogHandle, init_logs};
 pub use object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
-pub use params::{AccessLogTarget, LogFormat, LogLevel, LogParams};
+pub use params::{AccessLogFormat, AccessLogParams, AccessLogTarget, LogFormat, LogLevel, LogParams};
 pub use process::{ProcessMetrics, ReloadMetrics};

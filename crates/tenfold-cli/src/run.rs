@@ -32,6 +32,7 @@ Examples:
   tenfold run                        Run what ./tenfold.toml says
   tenfold run site.toml              Another file
   kill -HUP PID                      Apply a changed file at once; a change is also noticed by itself
+  kill -USR1 PID                     Open the access log's file again, after it was rotated
   kill -TERM PID                     Stop: finish the requests under way, then exit
 
 Exit codes:
@@ -103,6 +104,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 impl Signals {
@@ -111,6 +113,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 }
@@ -160,6 +163,7 @@ async fn run_until_told(reloader: &mut Reloader<'_>, mut signals: Signals) -> Du
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => reloader.reload("SIGHUP").await,
+            _ = signals.user_1.recv() => reloader.reopen_logs(),
             () = reloader.changed() => reloader.reload("a file changed").await,
         }
     }

@@ -6,7 +6,7 @@ use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
 use gateway::params::{CheckKind, HashKey, Host, PathMatch, RetryOn};
-use telemetry::{AccessLogTarget, LogFormat, LogLevel};
+use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
 
 use super::env;
 
@@ -82,7 +82,9 @@ fn minimal_file_has_safe_defaults() {
 fn the_full_file_arrives_in_the_parameters() {
     let loaded = loaded(FULL);
     assert_eq!((loaded.log.format, loaded.log.level), (LogFormat::Json, LogLevel::Debug));
-    assert_eq!(loaded.log.access, AccessLogTarget::File("./access.log".into()));
+    let access = &loaded.log.access;
+    assert_eq!(access.target, AccessLogTarget::File("./access.log".into()));
+    assert_eq!(access.format, AccessLogFormat::Combined);
     assert_eq!(loaded.admin.unwrap().token(), Some("0123456789abcdef-from-env"));
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
+use http1::{Request, Version};
 use telemetry::{AccessEntry, Method};
 use vocab::ErrorCode;
 
@@ -43,8 +44,18 @@ pub(crate) struct Subject<'a> {
     pub(crate) method: &'a http1::Method,
     pub(crate) host: &'a [u8],
     pub(crate) path: &'a [u8],
+    /// The request and the bytes of its head, unless it could not be read.
+    pub(crate) request: Option<(&'a Request, &'a [u8])>,
     pub(crate) request_id: &'a [u8],
     pub(crate) head_len: usize,
+}
+
+impl Subject<'_> {
+    /// The first field of a name, empty if there is none.
+    fn field(&self, name: &'static [u8]) -> &[u8] {
+        let found = self.request.and_then(|(request, head)| request.fields.named(head, name).next());
+        found.unwrap_or_default()
+    }
 }
 
 impl Account {
@@ -89,6 +100,7 @@ impl Account {
                 method: subject.method.as_str().as_bytes(),
                 host: subject.host,
                 path: subject.path,
+                protocol: subject.request.map_or("", |(request, _)| protocol(request.version)),
                 status: self.status,
                 bytes_in: self.body_received,
                 bytes_out: self.body_sent,
@@ -99,9 +111,18 @@ impl Account {
                 upstream: self.upstream,
                 tries: self.tries,
                 request_id: subject.request_id,
+                user_agent: subject.field(b"user-agent"),
+                referer: subject.field(b"referer"),
                 error: self.error,
             });
         }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
     }
 }
 

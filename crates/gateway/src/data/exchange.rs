@@ -175,6 +175,7 @@ async fn refuse(
         method: &Method::Other("-".into()),
         host: b"",
         path: b"",
+        request: None,
         request_id: scratch.id.as_bytes(),
         head_len: link.buffer.filled().len(),
     };
@@ -259,6 +260,7 @@ async fn serve(
         method: &scratch.request.method,
         host: scratch.request.host.of_buf(head),
         path: scratch.request.target.as_origin_form(head, &scratch.request.method),
+        request: Some((&scratch.request, head)),
         request_id: scratch.id.as_bytes(),
         head_len,
     };

@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use telemetry::encode::{self, EndpointLabels};
 use telemetry::{
-    AccessLog, AccessLogTarget, ConnectionType, EndpointMetrics, Exposition, FailureKind, HealthChange,
+    AccessLog, AccessLogParams, ConnectionType, EndpointMetrics, Exposition, FailureKind, HealthChange,
     ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics,
     family,
 };
@@ -137,7 +137,7 @@ fn every_family_of_the_table_is_scraped_under_its_name() {
     let reloads = ReloadMetrics::default();
     reloads.started(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     reloads.failed();
-    let log = AccessLog::start(&AccessLogTarget::Off, 1).expect("the log starts");
+    let log = AccessLog::start(&AccessLogParams::default(), 1).expect("the log starts");
     let program_log = telemetry::init_logs(&telemetry::LogParams::default()).expect("the only log of this process");
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Objects::new()));

@@ -53,17 +53,25 @@ impl Reloader<'_> {
         }
     }
 
+    /// Opens the access log's file again, which someone has moved away.
+    pub(super) fn reopen_logs(&self) {
+        match self.access.reopen() {
+            Ok(()) => tracing::info!("the access log was opened again"),
+            Err(error) => tracing::error!("the access log goes on as before: {error}"),
+        }
+    }
+
     async fn try_reload(&mut self) -> Result<(), String> {
         let loaded = super::load(self.file).map_err(|found| found.render(false))?;
         super::warn_of(&loaded);
         if loaded.log.access != self.running.log.access {
-            self.access.set_target(&loaded.log.access).map_err(|error| error.to_string())?;
+            self.access.change(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {
-            // Whoever rotates logs moves the file away and sends SIGHUP.
+            // Whoever rotates logs may send SIGHUP afterwards.
             self.access.reopen().map_err(|error| error.to_string())?;
         }
         if let Err(error) = self.gateway.apply(loaded.gateway.clone()).await {
-            let kept = self.access.set_target(&self.running.log.access);
+            let kept = self.access.change(&self.running.log.access);
             return Err(kept.map_or_else(|also| format!("{error}; and {also}"), |()| error.to_string()));
         }
         self.log.set_level(loaded.log.level);

@@ -10,6 +10,7 @@ mod health;
 mod http2;
 mod lifecycle;
 mod limits;
+mod logs;
 mod retries;
 mod sample;
 mod site;
