@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use admin::AdminParams;
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
-use telemetry::{AccessLogFormat, AccessLogParams, LogFormat, LogLevel, LogParams};
+use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -26,6 +26,7 @@ const ADDRESSES_MAX: usize = 1_000;
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
     pub(crate) log: LogParams,
+    pub(crate) buckets: LatencyBuckets,
     pub(crate) admin: Option<AdminParams>,
     pub(crate) effective: serde_json::Value,
 }
@@ -69,7 +70,10 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let mut effective = raw.effective();
     // What was included is part of what is shown.
     effective.as_object_mut().map(|map| map.shift_remove("include"));
-    Some(Converted { gateway, log: log(&raw.log.value), admin, effective })
+    // Each bound was checked when it was read; one that was wrong is reported already.
+    let bounds = raw.metrics.value.buckets.value.0.iter().map(|field| field.value.0);
+    let buckets = LatencyBuckets::new(bounds).unwrap_or_default();
+    Some(Converted { gateway, log: log(&raw.log.value), buckets, admin, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.

@@ -60,6 +60,8 @@ pub struct Loaded {
     pub gateway: gateway::params::GatewayParams,
     /// What is logged.
     pub log: telemetry::LogParams,
+    /// Buckets of durations in metrics.
+    pub buckets: telemetry::LatencyBuckets,
     /// The admin listener, unless it is turned off.
     pub admin: Option<admin::AdminParams>,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
@@ -119,8 +121,8 @@ fn read(
     let files = sources.paths().cloned().collect();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, admin, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, log, buckets, admin, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, buckets, admin, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

@@ -4,7 +4,7 @@ use crate::address::{HostPort, Listen, Network};
 use crate::entry::{AccessTarget, Endpoint, HashBy, Named};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
-use crate::quantity::{Int, Share, Size, Time};
+use crate::quantity::{Bound, Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
@@ -25,6 +25,8 @@ table! {
         admin: RawAdmin = {};
         /// The program's own log, and the access log.
         log: RawLog = {};
+        /// Metrics.
+        metrics: RawMetrics = {};
         /// The process.
         runtime: RawRuntime = {};
         /// Where clients connect, by name.
@@ -90,6 +92,18 @@ choice! {
         Info = "info" also "notice";
         Debug = "debug";
         Trace = "trace" also "all";
+    }
+}
+
+table! {
+    /// Metrics, which the admin listener shows.
+    "`[metrics]`"
+    struct RawMetrics {
+        /// Upper bounds of the buckets of durations.
+        buckets: List<Bound> = [
+            "0.5ms", "1ms", "2.5ms", "5ms", "10ms", "25ms", "50ms", "100ms", "250ms", "500ms", "1s", "2.5s", "5s",
+            "10s", "30s", "60s",
+        ];
     }
 }
 

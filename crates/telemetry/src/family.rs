@@ -103,6 +103,10 @@ families! {
         "Finished requests. The endpoint is the route's name, the status what the client got.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration" SECONDS, ["method", "endpoint"],
         "Time from the end of a request's head to the end of the exchange.";
+    HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
+        "Bytes of request bodies, by route, as they came.";
+    HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],
+        "Bytes of response bodies that went to clients, by route.";
     ACTIVE_CONNECTIONS = Gauge "active_connections" NONE, ["service", "type"],
         "Open connections: of clients (the service is then the listener's name), and to upstreams, active or idle.";
     LISTENER_ACCEPTED = Counter "listener_connections_accepted" NONE, ["listener"],

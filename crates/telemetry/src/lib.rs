@@ -18,9 +18,9 @@ mod process;
 
 pub use access::{AccessEntry, AccessLog, AccessLogError, AccessLogTotals, CoreAccessLog};
 pub use exposition::Exposition;
-pub use histogram::{Histogram, HistogramTotals, LATENCY_BOUNDS_MICROS};
+pub use histogram::{Histogram, HistogramTotals, LATENCY_BOUNDS_MICROS, LatencyBuckets, UnknownBound};
 pub use label::{ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason};
 pub use log::{LogError, LogHandle, init_logs};
-pub use object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
+pub use object::{EndpointMetrics, FinishedRequest, ListenerMetrics, RouteMetrics, ServiceMetrics};
 pub use params::{AccessLogFormat, AccessLogParams, AccessLogTarget, LogFormat, LogLevel, LogParams};
 pub use process::{ProcessMetrics, ReloadMetrics};

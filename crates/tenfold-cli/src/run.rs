@@ -125,7 +125,8 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         None => None,
     };
     let gateway = Gateway::start(loaded.gateway.clone(), access).await?;
-    let state = Arc::new(State::new(gateway.view(), log.clone(), access.clone(), loaded.effective.clone()));
+    let view = gateway.view().with_buckets(loaded.buckets.clone());
+    let state = Arc::new(State::new(view, log.clone(), access.clone(), loaded.effective.clone()));
     state.reloads.started(SystemTime::now());
     let (stop_admin, stopped) = oneshot::channel::<()>();
     let admin = admin.map(|admin| {

@@ -54,6 +54,7 @@ fn minimal_file_has_safe_defaults() {
     let loaded = loaded(MINIMAL);
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     assert_eq!(loaded.log, telemetry::LogParams::default());
+    assert_eq!(loaded.buckets, telemetry::LatencyBuckets::default());
     let admin = loaded.admin.unwrap();
     assert_eq!((admin.listen().to_string().as_str(), admin.token()), ("127.0.0.1:9900", None));
     assert!(loaded.named.is_empty());
@@ -85,6 +86,8 @@ fn the_full_file_arrives_in_the_parameters() {
     let access = &loaded.log.access;
     assert_eq!(access.target, AccessLogTarget::File("./access.log".into()));
     assert_eq!(access.format, AccessLogFormat::Combined);
+    let buckets = [5, 300, 2_000].map(Duration::from_millis);
+    assert_eq!(loaded.buckets, telemetry::LatencyBuckets::new(buckets).unwrap());
     assert_eq!(loaded.admin.unwrap().token(), Some("0123456789abcdef-from-env"));
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));

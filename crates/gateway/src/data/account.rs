@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use http1::{Request, Version};
-use telemetry::{AccessEntry, Method};
+use telemetry::{AccessEntry, FinishedRequest, Method};
 use vocab::ErrorCode;
 
 use super::core::Core;
@@ -89,7 +89,14 @@ impl Account {
                 (Some(200), Some(status)) => grpc::as_http(status),
                 (status, _) => status.unwrap_or(499),
             };
-            route.state.metrics.record(core.id, method_label(subject.method), status, micros);
+            let finished = FinishedRequest {
+                method: method_label(subject.method),
+                status,
+                micros,
+                body_received: self.body_received,
+                body_sent: self.body_sent,
+            };
+            route.state.metrics.record(core.id, &finished);
         }
         let mut access = core.access.borrow_mut();
         if access.is_on() {

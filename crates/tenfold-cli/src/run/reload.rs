@@ -78,6 +78,9 @@ impl Reloader<'_> {
         if loaded.log.format != self.running.log.format {
             tracing::warn!("log.format changes at the next start");
         }
+        if loaded.buckets != self.running.buckets {
+            tracing::warn!("metrics.buckets changes at the next start");
+        }
         if loaded.admin != self.running.admin {
             tracing::warn!("the admin listener changes at the next start");
         }

@@ -11,6 +11,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod logs;
+mod metrics;
 mod retries;
 mod sample;
 mod site;
