@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use admin::AdminParams;
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
+use telemetry::trace::TraceParams;
 use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
@@ -16,6 +17,7 @@ use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawAdmin, RawCon
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
+use crate::trace;
 use crate::value::Or;
 use crate::warnings;
 
@@ -26,6 +28,7 @@ const ADDRESSES_MAX: usize = 1_000;
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
     pub(crate) log: LogParams,
+    pub(crate) trace: Option<TraceParams>,
     pub(crate) buckets: LatencyBuckets,
     pub(crate) admin: Option<AdminParams>,
     pub(crate) effective: serde_json::Value,
@@ -73,7 +76,8 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     // Each bound was checked when it was read; one that was wrong is reported already.
     let bounds = raw.metrics.value.buckets.value.0.iter().map(|field| field.value.0);
     let buckets = LatencyBuckets::new(bounds).unwrap_or_default();
-    Some(Converted { gateway, log: log(&raw.log.value), buckets, admin, effective })
+    let trace = raw.trace.as_ref().and_then(|field| trace::params(&field.value));
+    Some(Converted { gateway, log: log(&raw.log.value), trace, buckets, admin, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.

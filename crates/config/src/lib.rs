@@ -36,6 +36,7 @@ mod service;
 mod source;
 mod syntax;
 mod tls;
+mod trace;
 mod value;
 mod warnings;
 
@@ -60,6 +61,8 @@ pub struct Loaded {
     pub gateway: gateway::params::GatewayParams,
     /// What is logged.
     pub log: telemetry::LogParams,
+    /// Traces, if they are wanted.
+    pub trace: Option<telemetry::trace::TraceParams>,
     /// Buckets of durations in metrics.
     pub buckets: telemetry::LatencyBuckets,
     /// The admin listener, unless it is turned off.
@@ -121,8 +124,8 @@ fn read(
     let files = sources.paths().cloned().collect();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, buckets, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, buckets, admin, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, log, trace, buckets, admin, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, trace, buckets, admin, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

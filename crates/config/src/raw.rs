@@ -6,6 +6,7 @@ use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
 use crate::quantity::{Bound, Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
+use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 /// A time limit: from a millisecond to an hour.
@@ -27,6 +28,8 @@ table! {
         log: RawLog = {};
         /// Metrics.
         metrics: RawMetrics = {};
+        /// Traces. By default none.
+        trace: RawTrace = optional;
         /// The process.
         runtime: RawRuntime = {};
         /// Where clients connect, by name.
@@ -104,6 +107,36 @@ table! {
             "0.5ms", "1ms", "2.5ms", "5ms", "10ms", "25ms", "50ms", "100ms", "250ms", "500ms", "1s", "2.5s", "5s",
             "10s", "30s", "60s",
         ];
+    }
+}
+
+table! {
+    /// Traces of requests, exported by OTLP over HTTP.
+    "`[trace]`"
+    struct RawTrace {
+        /// The collector's URL; traces go to `/v1/traces` below it.
+        endpoint: CollectorUrl = required;
+        /// Share of the requests that are traced where no caller has decided.
+        sample: Share = "1%";
+        /// Whose decision in `traceparent` is followed: everyone's, that of `trusted_proxies`, or nobody's.
+        follow: FollowWord = "any";
+        /// The name under which spans appear.
+        service_name: Text = "tenfold";
+        /// Header fields that go with each export. Their values are best taken from variables.
+        headers: SecretFields = {};
+        /// Time for one export.
+        timeout: Time<100, 60_000> = "10s";
+        /// Whether spans tell the client's address.
+        client_address: Switch = true;
+    }
+}
+
+choice! {
+    /// Whose decision is followed.
+    enum FollowWord {
+        Any = "any" also "all", "always", "parent", "everyone";
+        Trusted = "trusted" also "proxies", "trusted_proxies";
+        None = "none" also "never", "off", "nobody", "ratio";
     }
 }
 

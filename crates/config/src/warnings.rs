@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
 use crate::raw::{RawConfig, RawService};
 use crate::source::Place;
+use crate::trace;
 
 /// Reports warnings about a configuration without errors.
 pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
@@ -30,6 +31,9 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         unused("service", name, "no route uses the service");
     }
     trust(raw, sink);
+    if let Some(field) = &raw.trace {
+        trace::warnings(&field.value, sink);
+    }
     let listens = listens(raw);
     for (name, service) in &raw.service.value.tables {
         capacity(&format!("service.{}", name.value), service, sink);

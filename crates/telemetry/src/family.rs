@@ -153,6 +153,12 @@ families! {
         "Lines of the access log that were not written, because the log was behind or failed.";
     ACCESS_WRITE_ERRORS = Counter "access_log_write_errors" NONE, [],
         "Writes to the access log that failed.";
+    TRACE_SPANS = Counter "trace_spans" NONE, [],
+        "Spans that the collector took.";
+    TRACE_DROPPED = Counter "trace_spans_dropped" NONE, ["reason"],
+        "Spans that no collector has: the queue was full, the export failed, or the collector rejected them.";
+    TRACE_EXPORT_ERRORS = Counter "trace_export_errors" NONE, [],
+        "Tries of an export that failed.";
     LOG_DROPPED = Counter "log_dropped" NONE, [],
         "Lines of the program's own log that were not written, because standard error was behind.";
     PROCESS_CPU = Counter "process_cpu" SECONDS, [],

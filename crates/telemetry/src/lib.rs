@@ -2,7 +2,7 @@
 //!
 //! Metrics are counted in cells that one core owns ([`cell`]), grouped into an object per configured name
 //! ([`RouteMetrics`], [`ListenerMetrics`], [`ServiceMetrics`], [`EndpointMetrics`]), and written at a scrape by
-//! [`encode`]. [`family`] names every family there is.
+//! [`encode`]. [`family`] names every family there is. Spans are in [`trace`].
 
 mod access;
 pub mod cell;
@@ -15,6 +15,7 @@ mod log;
 mod object;
 mod params;
 mod process;
+pub mod trace;
 
 pub use access::{AccessEntry, AccessLog, AccessLogError, AccessLogTotals, CoreAccessLog};
 pub use exposition::Exposition;

@@ -19,9 +19,11 @@ use clap::Args;
 use config::Loaded;
 use gateway::Gateway;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use reload::Reloader;
 use state::State;
@@ -124,9 +126,11 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         Some(params) => Some(Admin::bind(params).await?),
         None => None,
     };
-    let gateway = Gateway::start(loaded.gateway.clone(), access).await?;
+    let (tracer, exporter) = Tracer::new(loaded.trace.as_ref(), loaded.gateway.workers().get())?;
+    let exporter = tokio::spawn(exporter.run());
+    let gateway = Gateway::start(loaded.gateway.clone(), access, &tracer).await?;
     let view = gateway.view().with_buckets(loaded.buckets.clone());
-    let state = Arc::new(State::new(view, log.clone(), access.clone(), loaded.effective.clone()));
+    let state = Arc::new(State::new(view, log, access, &tracer, loaded.effective.clone()));
     state.reloads.started(SystemTime::now());
     let (stop_admin, stopped) = oneshot::channel::<()>();
     let admin = admin.map(|admin| {
@@ -145,16 +149,26 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         "running"
     );
     let watch = FileWatch::new(&loaded.files, &loaded.named);
-    let mut reloader = Reloader { file, gateway, state: &state, log, access, running: loaded, watch };
+    let mut reloader = Reloader { file, gateway, state: &state, log, access, tracer: &tracer, running: loaded, watch };
     let drain_timeout = run_until_told(&mut reloader, signals).await;
     state.set_draining();
     let stopped = reloader.into_gateway().stop(drain_timeout).await;
     tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
+    finish(&tracer, exporter).await;
     drop(stop_admin);
     if let Some(admin) = admin {
         admin.await.context("the admin listener")?;
     }
     Ok(())
+}
+
+/// Exports the spans that are left, for as long as the logs have as well.
+async fn finish(tracer: &Tracer, mut exporter: JoinHandle<()>) {
+    tracer.stop();
+    if tokio::time::timeout(FLUSH_TIMEOUT, &mut exporter).await.is_err() {
+        exporter.abort();
+        tracing::warn!("the last spans could not be exported in time: {}", tracer.totals());
+    }
 }
 
 /// Applies changes until a signal ends it; tells how long requests under way may still take.

@@ -32,6 +32,7 @@
 
 mod certs;
 mod curl;
+mod collector;
 mod load;
 pub mod message;
 mod origin;
@@ -47,6 +48,7 @@ mod upstream;
 
 pub use certs::{Authority, Issued};
 pub use curl::{Curl, CurlAnswer};
+pub use collector::{Collector, Span};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{haproxy, nginx};

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use http1::{Request, Version};
+use telemetry::trace::RequestTrace;
 use telemetry::{AccessEntry, FinishedRequest, Method};
 use vocab::ErrorCode;
 
 use super::core::Core;
 use super::grpc;
+use super::spans;
 use crate::router::Route;
 use crate::state::ListenerState;
 
@@ -33,6 +35,8 @@ pub(crate) struct Account {
     pub(crate) body_sent: u64,
     /// Bytes of heads and own answers that went to the client.
     pub(crate) head_sent: u64,
+    /// Where it stands in its trace, if the gateway tells its part of that.
+    pub(crate) trace: Option<RequestTrace>,
 }
 
 /// What the account belongs to.
@@ -52,7 +56,7 @@ pub(crate) struct Subject<'a> {
 
 impl Subject<'_> {
     /// The first field of a name, empty if there is none.
-    fn field(&self, name: &'static [u8]) -> &[u8] {
+    pub(crate) fn field(&self, name: &'static [u8]) -> &[u8] {
         let found = self.request.and_then(|(request, head)| request.fields.named(head, name).next());
         found.unwrap_or_default()
     }
@@ -71,6 +75,7 @@ impl Account {
             body_received: 0,
             body_sent: 0,
             head_sent: 0,
+            trace: None,
         }
     }
 
@@ -97,6 +102,9 @@ impl Account {
                 body_sent: self.body_sent,
             };
             route.state.metrics.record(core.id, &finished);
+        }
+        if self.trace.is_some() {
+            spans::end(core, self, subject);
         }
         let mut access = core.access.borrow_mut();
         if access.is_on() {

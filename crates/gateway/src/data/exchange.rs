@@ -20,6 +20,7 @@ use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
 use super::reply::{self, Reply};
+use super::spans;
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::HashKey;
@@ -227,6 +228,7 @@ async fn serve(
     let random = core.random.borrow_mut().u128(..);
     scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
+    account.trace = spans::begin(core, request, head, origin.trusted, random, account.started);
     let routed = route(listener, request, head);
     let body_max = listener.params.body_bytes_max;
     let too_large =

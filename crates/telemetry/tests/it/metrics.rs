@@ -150,6 +150,8 @@ fn every_family_of_the_table_is_scraped_under_its_name() {
     registry.register_collector(Box::new(reloads));
     registry.register_collector(Box::new(log));
     registry.register_collector(Box::new(program_log));
+    let (tracer, _exporter) = telemetry::trace::Tracer::new(None, 1).expect("no traces");
+    registry.register_collector(Box::new(tracer));
     registry.register_collector(Box::new(ProcessMetrics::new("1.2.3")));
     let page = Exposition::Classic.page(&registry).expect("a page");
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::Loaded;
 use gateway::Gateway;
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 
 use super::state::State;
@@ -17,6 +18,7 @@ pub(super) struct Reloader<'r> {
     pub(super) state: &'r State,
     pub(super) log: &'r LogHandle,
     pub(super) access: &'r AccessLog,
+    pub(super) tracer: &'r Tracer,
     /// What everything runs as.
     pub(super) running: Loaded,
     pub(super) watch: FileWatch,
@@ -75,6 +77,9 @@ impl Reloader<'_> {
             return Err(kept.map_or_else(|also| format!("{error}; and {also}"), |()| error.to_string()));
         }
         self.log.set_level(loaded.log.level);
+        if let Err(error) = self.tracer.change(loaded.trace.as_ref()) {
+            tracing::error!("{error}");
+        }
         if loaded.log.format != self.running.log.format {
             tracing::warn!("log.format changes at the next start");
         }

@@ -10,6 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle, ProcessMetrics, ReloadMetrics};
 
 /// The state of the process.
@@ -42,14 +43,21 @@ impl Collector for SharedCollector {
 
 impl State {
     /// Everything runs by the configuration `effective`.
-    pub(super) fn new(gateway: GatewayView, log: LogHandle, access: AccessLog, effective: Value) -> Self {
+    pub(super) fn new(
+        gateway: GatewayView,
+        log: &LogHandle,
+        access: &AccessLog,
+        tracer: &Tracer,
+        effective: Value,
+    ) -> Self {
         let reloads = Arc::new(ReloadMetrics::default());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(gateway.clone()));
         registry.register_collector(Box::new(ProcessMetrics::new(env!("CARGO_PKG_VERSION"))));
         registry.register_collector(Box::new(SharedCollector(Arc::clone(&reloads))));
-        registry.register_collector(Box::new(access));
-        registry.register_collector(Box::new(log));
+        registry.register_collector(Box::new(access.clone()));
+        registry.register_collector(Box::new(tracer.clone()));
+        registry.register_collector(Box::new(log.clone()));
         let config = Mutex::new(Config { effective, last_reload: Value::Null });
         Self { gateway, registry, reloads, draining: AtomicBool::new(false), config }
     }

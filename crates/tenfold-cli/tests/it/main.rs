@@ -17,3 +17,4 @@ mod sample;
 mod site;
 mod tls;
 mod websocket;
+mod traces;
