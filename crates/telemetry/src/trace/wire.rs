@@ -49,9 +49,16 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
 }
 
 /// Appends the head of a field that goes on for `len` bytes.
+#[inline]
 pub(super) fn length(out: &mut Vec<u8>, field: u8, len: usize) {
-    key(out, field, LENGTH);
-    varint(out, len as u64);
+    debug_assert!((1..16).contains(&field));
+    // Nearly all are this short, and one copy of two bytes costs less than two of one.
+    if len < 0x80 {
+        out.extend_from_slice(&[field << 3 | LENGTH, len as u8]);
+    } else {
+        key(out, field, LENGTH);
+        varint(out, len as u64);
+    }
 }
 
 /// Bytes of a field that holds `len` bytes, its head included.
