@@ -68,6 +68,7 @@ fn attempt<'a>(now: Instant) -> TrySpan<'a> {
         ended: now,
         method: b"GET",
         scheme: "http",
+        version: "1.1",
         endpoint: std::net::SocketAddr::from(([10, 0, 0, 1], 8080)),
         path: b"/api/cart/items?page=2",
         resends: 0,

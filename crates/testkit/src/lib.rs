@@ -31,8 +31,8 @@
 //! ```
 
 mod certs;
-mod curl;
 mod collector;
+mod curl;
 mod load;
 pub mod message;
 mod origin;
@@ -47,8 +47,8 @@ mod tenfold;
 mod upstream;
 
 pub use certs::{Authority, Issued};
-pub use curl::{Curl, CurlAnswer};
 pub use collector::{Collector, Span};
+pub use curl::{Curl, CurlAnswer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{haproxy, nginx};

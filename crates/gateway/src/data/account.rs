@@ -50,11 +50,27 @@ pub(crate) struct Subject<'a> {
     pub(crate) path: &'a [u8],
     /// The request and the bytes of its head, unless it could not be read.
     pub(crate) request: Option<(&'a Request, &'a [u8])>,
+    /// Whether it came on a stream of HTTP/2.
+    pub(crate) on_stream: bool,
+    /// Whether it came under TLS.
+    pub(crate) tls: bool,
     pub(crate) request_id: &'a [u8],
     pub(crate) head_len: usize,
 }
 
 impl Subject<'_> {
+    /// The protocol's name and version, empty if the request could not be read.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self.request {
+            None => "",
+            Some(_) if self.on_stream => "HTTP/2.0",
+            Some((request, _)) => match request.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+        }
+    }
+
     /// The first field of a name, empty if there is none.
     pub(crate) fn field(&self, name: &'static [u8]) -> &[u8] {
         let found = self.request.and_then(|(request, head)| request.fields.named(head, name).next());
@@ -115,7 +131,7 @@ impl Account {
                 method: subject.method.as_str().as_bytes(),
                 host: subject.host,
                 path: subject.path,
-                protocol: subject.request.map_or("", |(request, _)| protocol(request.version)),
+                protocol: subject.protocol(),
                 status: self.status,
                 bytes_in: self.body_received,
                 bytes_out: self.body_sent,
@@ -131,13 +147,6 @@ impl Account {
                 error: self.error,
             });
         }
-    }
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
     }
 }
 

@@ -177,6 +177,8 @@ async fn refuse(
         host: b"",
         path: b"",
         request: None,
+        on_stream: matches!(link.source, ClientSource::Stream(_)),
+        tls: link.peer.tls,
         request_id: scratch.id.as_bytes(),
         head_len: link.buffer.filled().len(),
     };
@@ -263,6 +265,8 @@ async fn serve(
         host: scratch.request.host.of_buf(head),
         path: scratch.request.target.as_origin_form(head, &scratch.request.method),
         request: Some((&scratch.request, head)),
+        on_stream,
+        tls: link.peer.tls,
         request_id: scratch.id.as_bytes(),
         head_len,
     };

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use http1::{Request, Version};
+use http1::Request;
 use telemetry::trace::{RequestTrace, ServerSpan, TrySpan};
 
 use super::account::{Account, Subject};
@@ -13,7 +13,7 @@ use super::core::Core;
 use super::exchange::Call;
 use super::forward::{Outcome, Parts, Tried};
 use crate::identity;
-use crate::params::PathMatch;
+use crate::params::{PathMatch, Protocol};
 use crate::router::Route;
 
 /// Decides whether a request is sampled. `random` is drawn for it, and `trusted` says whether its peer is.
@@ -54,18 +54,23 @@ pub(crate) fn end_try(
         Tried::Held(_) => (Some(scratch.response.status), None),
     };
     let request = &scratch.request;
+    let service = &call.service.view;
     let span = TrySpan {
         span_id,
         begun,
         ended: Instant::now(),
         method: request.method.as_str().as_bytes(),
-        scheme: "http",
+        scheme: scheme(service.params.tls.is_some()),
+        version: match service.params.protocol {
+            Protocol::Http1 => "1.1",
+            Protocol::Http2 => "2",
+        },
         endpoint: attempt.endpoint().state.address,
         path: request.target.as_origin_form(&link.buffer.filled()[..call.head_len], &request.method),
         resends: account.tries.saturating_sub(1),
         status,
         error,
-        service: call.service.view.state.name.as_str(),
+        service: service.state.name.as_str(),
     };
     core.traces.borrow_mut().record_try(&trace, &span);
 }
@@ -76,10 +81,13 @@ pub(crate) fn end(core: &Core, account: &Account, subject: &Subject<'_>) {
     let span = ServerSpan {
         ended: Instant::now(),
         method: subject.method.as_str().as_bytes(),
-        scheme: "http",
+        scheme: scheme(subject.tls),
         host: subject.host,
         path: subject.path,
-        version: subject.request.map_or("", |(request, _)| version(request.version)),
+        version: match subject.protocol() {
+            "HTTP/2.0" => "2",
+            other => other.strip_prefix("HTTP/").unwrap_or_default(),
+        },
         client: subject.client,
         user_agent: subject.field(b"user-agent"),
         tracestate: subject.request.map_or(b"", |(request, head)| identity::tracestate(request, head)),
@@ -104,9 +112,6 @@ fn pattern(route: &Route) -> (&str, &str) {
     }
 }
 
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "1.0",
-        Version::Http11 => "1.1",
-    }
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
 }

@@ -71,6 +71,8 @@ pub struct TrySpan<'a> {
     pub method: &'a [u8],
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// The version of HTTP that the endpoint is spoken to in, such as `1.1`.
+    pub version: &'a str,
     /// The endpoint.
     pub endpoint: SocketAddr,
     /// The path; nothing is told from the first `?` on.
@@ -187,6 +189,7 @@ impl SpanEncoder {
         self.made_text("url.full");
         self.address("server.address", span.endpoint.ip());
         self.number("server.port", span.endpoint.port().into());
+        self.plain("network.protocol.version", span.version);
         if span.resends > 0 {
             self.number("http.request.resend_count", span.resends.into());
         }

@@ -109,6 +109,7 @@ fn attempt<'a>() -> TrySpan<'a> {
         ended: Instant::now(),
         method: b"GET",
         scheme: "http",
+        version: "1.1",
         endpoint: "10.0.0.1:8080".parse().unwrap(),
         path: b"/api/cart?token=secret",
         resends: 0,
@@ -156,6 +157,7 @@ fn a_request_and_its_try_arrive_as_the_conventions_name_them() {
     let expected = pairs(&[
         ("http.request.method", "GET"),
         ("http.response.status_code", "200"),
+        ("network.protocol.version", "1.1"),
         ("server.address", "10.0.0.1"),
         ("server.port", "8080"),
         ("tenfold.service", "backend"),
@@ -250,6 +252,10 @@ fn addresses_are_left_out_on_request_and_hosts_are_read() {
         assert_eq!((span.attribute("server.address"), span.attribute("server.port")), (address, port));
         assert_eq!(span.attribute("client.address"), "");
     }
+    running.core.record_try(&trace, &TrySpan { endpoint: "[::1]:80".parse().unwrap(), ..attempt() });
+    running.core.flush();
+    let span = collector.wait_for(hosts.len() + 1).unwrap().remove(hosts.len());
+    assert_eq!((span.attribute("url.full"), span.attribute("server.address")), ("http://[::1]:80/api/cart", "::1"));
 }
 
 /// Records until spans are dropped, and checks that nobody was made to wait.

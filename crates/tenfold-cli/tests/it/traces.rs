@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use testkit::{Collector, Load, LoadParams, Origin, RawUpstream, Script, Span, Step, Tenfold};
+use testkit::{
+    Authority, Collector, Curl, Load, LoadParams, Origin, RawUpstream, Script, Span, Step, TempDir, Tenfold,
+};
 
 use crate::site::{config, dead_address, get, only_request, site, start};
 
@@ -203,6 +205,45 @@ fn a_collector_that_is_not_there_harms_nobody() {
 fn a_collector_that_never_answers_harms_nobody() {
     let silent = RawUpstream::start(Script::new([Step::Drain])).unwrap();
     harmless(silent.address());
+}
+
+#[test]
+fn a_request_over_http_2_under_tls_is_told_as_such() {
+    let (collector, origin) = (Collector::start().unwrap(), Origin::start("a").unwrap());
+    let authority = Authority::new("test").unwrap();
+    let issued = authority.issue("shop", &["shop.example.com"]).unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("access.log");
+    let text = config(&[origin.address()], "").replace(
+        "[[route]]",
+        &format!("tls = {{ certificate = {:?}, key = {:?} }}\n[[route]]", issued.certificate, issued.key),
+    );
+    let head = format!(
+        "[log]\naccess = \"{}\"\naccess_format = \"combined\"\n[trace]\nendpoint = \"http://{}\"\n",
+        file.display(),
+        collector.address()
+    );
+    let mut site = start(&format!("{head}{text}"));
+    let port = site.address().port();
+    let curl = Curl::default().resolve("shop.example.com", port).with("--cacert", authority.file());
+    let answer = curl
+        .flag("--http2")
+        .with("--header", format!("traceparent: 00-{TRACE}-{SPAN}-01"))
+        .with("--user-agent", "probe/2")
+        .get(&format!("https://shop.example.com:{port}/"))
+        .unwrap();
+    assert_eq!((answer.status, answer.version.as_str()), (200, "2"), "{answer:?}");
+    let spans = collector.wait_for(2).unwrap();
+    let (server, tries) = family(&spans);
+    assert_eq!((server.trace_id.as_str(), server.parent_id.as_str()), (TRACE, SPAN));
+    let told = |span: &Span, key: &str| span.attribute(key).to_owned();
+    let of_server = ["url.scheme", "network.protocol.version", "server.address", "user_agent.original"];
+    assert_eq!(of_server.map(|key| told(server, key)), ["https", "2", "shop.example.com", "probe/2"]);
+    assert_eq!(told(tries[0], "network.protocol.version"), "1.1");
+    assert_eq!(told(tries[0], "url.full"), format!("http://{}/", origin.address()));
+    site.process().stop(SOON).unwrap();
+    let line = std::fs::read_to_string(&file).unwrap();
+    assert!(line.contains("\"GET / HTTP/2.0\" 200 ") && line.ends_with(" \"-\" \"probe/2\"\n"), "{line}");
 }
 
 #[test]
