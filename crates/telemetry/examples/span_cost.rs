@@ -50,6 +50,7 @@ fn request<'a>(ended: Instant) -> ServerSpan<'a> {
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
         tracestate: b"",
         status: Some(200),
+        grpc_status: None,
         error: None,
         body_received: 0,
         body_sent: 1234,
@@ -73,6 +74,7 @@ fn attempt<'a>(now: Instant) -> TrySpan<'a> {
         path: b"/api/cart/items?page=2",
         resends: 0,
         status: Some(200),
+        grpc_status: None,
         error: None,
         service: "backend",
     }

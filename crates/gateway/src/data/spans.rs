@@ -69,6 +69,7 @@ pub(crate) fn end_try(
         path: request.target.as_origin_form(&link.buffer.filled()[..call.head_len], &request.method),
         resends: account.tries.saturating_sub(1),
         status,
+        grpc_status: account.grpc_status.filter(|_| status.is_some()),
         error,
         service: service.state.name.as_str(),
     };
@@ -92,6 +93,7 @@ pub(crate) fn end(core: &Core, account: &Account, subject: &Subject<'_>) {
         user_agent: subject.field(b"user-agent"),
         tracestate: subject.request.map_or(b"", |(request, head)| identity::tracestate(request, head)),
         status: account.status,
+        grpc_status: account.grpc_status.filter(|_| account.status == Some(200)),
         error: account.error,
         body_received: account.body_received,
         body_sent: account.body_sent,

@@ -40,6 +40,8 @@ pub struct ServerSpan<'a> {
     pub tracestate: &'a [u8],
     /// The status that the client got; `None` when the connection broke before.
     pub status: Option<u16>,
+    /// The status of gRPC, if it is a call that was answered.
+    pub grpc_status: Option<u16>,
     /// Why the gateway answered by itself or broke off.
     pub error: Option<ErrorCode>,
     /// Bytes of the request's body.
@@ -81,6 +83,8 @@ pub struct TrySpan<'a> {
     pub resends: u32,
     /// The status that the endpoint answered with.
     pub status: Option<u16>,
+    /// The status of gRPC, if it is a call that was answered.
+    pub grpc_status: Option<u16>,
     /// Why it failed.
     pub error: Option<ErrorCode>,
     /// The service's name.
@@ -97,6 +101,10 @@ const TRACESTATE_BYTES: usize = 512;
 /// `SPAN_KIND_SERVER` and `SPAN_KIND_CLIENT`.
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
+
+/// Statuses of gRPC that are the server's fault: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`,
+/// `UNAVAILABLE` and `DATA_LOSS`.
+const GRPC_SERVER_ERRORS: [u16; 6] = [2, 4, 12, 13, 14, 15];
 
 /// Numbers of a span's fields.
 mod field {
@@ -157,17 +165,16 @@ impl SpanEncoder {
         self.network_text("user_agent.original", span.user_agent, USER_AGENT_BYTES);
         self.number("http.request.body.size", span.body_received);
         self.number("http.response.body.size", span.body_sent);
-        if let Some(status) = span.status {
-            self.number("http.response.status_code", status.into());
-        }
+        self.statuses(span.status, span.grpc_status);
         self.plain("tenfold.listener", span.listener);
         self.plain("tenfold.route", span.route.unwrap_or_default());
         self.plain("tenfold.service", span.service.unwrap_or_default());
         self.network_text("tenfold.request_id", span.request_id, TEXT_BYTES);
         // What a client did wrong is no error of the server, and neither is a client that has gone.
-        let failed = span.status.is_some_and(|status| status >= 500);
+        let grpc = span.grpc_status.filter(|status| GRPC_SERVER_ERRORS.contains(status));
+        let failed = grpc.is_some() || span.status.is_some_and(|status| status >= 500);
         let broken = span.error.is_some() && span.status.is_none_or(|status| status < 400);
-        self.outcome(failed || broken, span.status, span.error);
+        self.outcome(failed || broken, grpc.or(span.status), span.error);
     }
 
     /// Encodes the span of a try.
@@ -193,12 +200,11 @@ impl SpanEncoder {
         if span.resends > 0 {
             self.number("http.request.resend_count", span.resends.into());
         }
-        if let Some(status) = span.status {
-            self.number("http.response.status_code", status.into());
-        }
+        self.statuses(span.status, span.grpc_status);
         self.plain("tenfold.service", span.service);
-        let failed = span.status.is_some_and(|status| status >= 400);
-        self.outcome(failed || span.error.is_some(), span.status, span.error);
+        let grpc = span.grpc_status.filter(|&status| status != 0);
+        let failed = grpc.is_some() || span.status.is_some_and(|status| status >= 400);
+        self.outcome(failed || span.error.is_some(), grpc.or(span.status), span.error);
     }
 
     /// Bytes of the span as a field.
@@ -242,6 +248,15 @@ impl SpanEncoder {
         let port = port.get(1..).and_then(|port| std::str::from_utf8(port).ok());
         if let Some(port) = port.and_then(|port| port.parse::<u16>().ok()) {
             self.number("server.port", port.into());
+        }
+    }
+
+    fn statuses(&mut self, http: Option<u16>, grpc: Option<u16>) {
+        if let Some(status) = http {
+            self.number("http.response.status_code", status.into());
+        }
+        if let Some(status) = grpc {
+            self.number("rpc.grpc.status_code", status.into());
         }
     }
 

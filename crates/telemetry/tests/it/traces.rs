@@ -91,6 +91,7 @@ fn request<'a>() -> ServerSpan<'a> {
         user_agent: b"probe/1",
         tracestate: b"vendor=1",
         status: Some(200),
+        grpc_status: None,
         error: None,
         body_received: 3,
         body_sent: 300,
@@ -114,6 +115,7 @@ fn attempt<'a>() -> TrySpan<'a> {
         path: b"/api/cart?token=secret",
         resends: 0,
         status: Some(200),
+        grpc_status: None,
         error: None,
         service: "backend",
     }
@@ -199,6 +201,28 @@ fn outcomes_become_error_types_and_statuses() {
         assert_eq!(found(&pair[0]), expected(server), "{status:?} {error:?}");
         assert_eq!(found(&pair[1]), expected(client), "{status:?} {error:?}");
         assert_eq!(pair[1].attribute("http.request.resend_count"), "2");
+    }
+}
+
+#[test]
+fn calls_of_grpc_fail_by_their_own_status() {
+    let collector = Collector::start().unwrap();
+    let mut running = start(&params(collector.address()));
+    let trace = begin(1);
+    // `OK`, `NOT_FOUND` and `UNAVAILABLE`: whether it is an error of the server, and of the client.
+    let rows = [(0, ("", false), ("", false)), (5, ("", false), ("5", true)), (14, ("14", true), ("14", true))];
+    for (status, ..) in rows {
+        let grpc_status = Some(status);
+        running.core.record_request(&trace, &ServerSpan { grpc_status, ..request() });
+        running.core.record_try(&trace, &TrySpan { grpc_status, ..attempt() });
+    }
+    running.core.flush();
+    let spans = collector.wait_for(2 * rows.len()).unwrap();
+    for (pair, (status, server, client)) in spans.chunks(2).zip(rows) {
+        for (span, expected) in pair.iter().zip([server, client]) {
+            assert_eq!((span.attribute("error.type"), span.is_error), expected, "{status}");
+            assert_eq!(span.attribute("rpc.grpc.status_code"), status.to_string());
+        }
     }
 }
 

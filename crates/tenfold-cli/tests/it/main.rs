@@ -16,5 +16,5 @@ mod retries;
 mod sample;
 mod site;
 mod tls;
-mod websocket;
 mod traces;
+mod websocket;
