@@ -167,7 +167,7 @@ fn a_trusted_proxy_s_decision_is_followed() {
 fn chance_samples_about_the_share_that_was_asked_for() {
     let (collector, origin) = (Collector::start().unwrap(), Origin::start("a").unwrap());
     let mut site = traced(collector.address(), "sample = \"25%\"", &[origin.address()], "");
-    let load = Load::start(&LoadParams { connections: 8, pause: Duration::ZERO, ..LoadParams::new(site.address()) });
+    let load = Load::start(&LoadParams { connections: 8, ..LoadParams::new(site.address()) });
     site.wait_until("enough", |_| Ok(load.counts().ok >= 4_000)).unwrap();
     let requests = load.stop().counts.ok;
     site.process().stop(SOON).unwrap();
@@ -183,7 +183,7 @@ fn chance_samples_about_the_share_that_was_asked_for() {
 fn harmless(collector: SocketAddr) {
     let origin = Origin::start("a").unwrap();
     let mut site = traced(collector, "sample = \"100%\"\ntimeout = \"500ms\"", &[origin.address()], "");
-    let load = Load::start(&LoadParams { connections: 16, pause: Duration::ZERO, ..LoadParams::new(site.address()) });
+    let load = Load::start(&LoadParams { connections: 16, ..LoadParams::new(site.address()) });
     let dropped = |site: &Tenfold| site.metric("trace_spans_dropped_total", &["reason=\"queue_full\""]);
     site.wait_until("dropped", |site| Ok(dropped(site)? > 0.0)).unwrap();
     let report = load.stop();
