@@ -29,9 +29,9 @@ pub(crate) struct Network(pub(crate) IpNet);
 
 /// Why a text is not an address, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
-    problem: &'static str,
-    fix: Option<String>,
+pub(crate) struct Wrong {
+    pub(crate) problem: &'static str,
+    pub(crate) fix: Option<String>,
 }
 
 fn wrong<T>(problem: &'static str, fix: impl Into<Option<String>>) -> Result<T, Wrong> {
@@ -165,7 +165,7 @@ fn host_port(text: &str) -> Result<HostPort, Wrong> {
 }
 
 /// Reads host and port. `usual` is the port of the example when there is none.
-fn host_port_with(text: &str, usual: u16) -> Result<HostPort, Wrong> {
+pub(crate) fn host_port_with(text: &str, usual: u16) -> Result<HostPort, Wrong> {
     if text.is_empty() {
         return wrong("is empty", None);
     }

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
-use telemetry::{LogFormat, LogLevel, LogParams};
+use telemetry::trace::TraceParams;
+use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
 use crate::admin_table;
@@ -12,10 +13,11 @@ use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::quantity::Int;
-use crate::raw::{LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute};
+use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute};
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
+use crate::trace;
 use crate::value::Or;
 use crate::warnings;
 
@@ -26,6 +28,8 @@ const ADDRESSES_MAX: usize = 1_000;
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
     pub(crate) log: LogParams,
+    pub(crate) trace: Option<TraceParams>,
+    pub(crate) buckets: LatencyBuckets,
     pub(crate) admin: Option<admin::AdminParams>,
     pub(crate) effective: serde_json::Value,
 }
@@ -71,7 +75,11 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let mut effective = raw.effective();
     // What was included is part of what is shown.
     effective.as_object_mut().map(|map| map.shift_remove("include"));
-    Some(Converted { gateway, log: log(&raw.log.value), admin, effective })
+    // Each bound was checked when it was read; one that was wrong is reported already.
+    let bounds = raw.metrics.value.buckets.value.0.iter().map(|field| field.value.0);
+    let buckets = LatencyBuckets::new(bounds).unwrap_or_default();
+    let trace = raw.trace.as_ref().and_then(|field| trace::params(&field.value));
+    Some(Converted { gateway, log: log(&raw.log.value), trace, buckets, admin, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.
@@ -186,7 +194,14 @@ fn log(raw: &RawLog) -> LogParams {
             LogLevelWord::Debug => LogLevel::Debug,
             LogLevelWord::Trace => LogLevel::Trace,
         },
-        access: raw.access.value.0.clone(),
+        access: AccessLogParams {
+            target: raw.access.value.0.clone(),
+            format: match raw.access_format.value {
+                AccessFormatWord::Json => AccessLogFormat::Json,
+                AccessFormatWord::Combined => AccessLogFormat::Combined,
+                AccessFormatWord::Logfmt => AccessLogFormat::Logfmt,
+            },
+        },
     }
 }
 

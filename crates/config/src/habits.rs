@@ -19,7 +19,11 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["listeners"], "write [listener.NAME]"),
     (&["worker_processes", "threads", "nbthread", "nbproc"], "write workers = 2 in [runtime]"),
     (&["access_log", "error_log", "logging", "accessLog"], "write [log] with access = \"stdout\""),
-    (&["metrics", "dashboard", "api", "stats"], "write [admin] with listen = \"127.0.0.1:9900\""),
+    (
+        &["tracing", "traces", "otel", "otlp", "opentelemetry", "telemetry", "zipkin", "jaeger"],
+        "write [trace] with endpoint = \"http://127.0.0.1:4318\"",
+    ),
+    (&["prometheus", "dashboard", "api", "stats"], "write [admin] with listen = \"127.0.0.1:9900\""),
 ];
 
 /// The same within a table, by the beginning of the table's label.
@@ -72,6 +76,8 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ("`[service.NAME]`", &["keepalive"], "write pool = { idle_max = 32 }"),
     ("`[service.NAME]`", &["outlier_detection", "circuit_breaker"], "write outlier = { consecutive = 5 }"),
     ("`[service.NAME]`", &["stickiness", "session", "cookie"], "write sticky = { cookie = \"NAME\" }"),
+    ("`[trace]`", &["sampling", "ratio", "rate", "sampler", "probability", "sampling_rate"], "write sample = \"1%\""),
+    ("`[trace]`", &["url", "collector", "exporter", "address", "otlp"], "write endpoint = \"http://127.0.0.1:4318\""),
     ("`endpoints`", &["url", "host", "ip", "addr", "server", "port", "name"], "write address = \"HOST:PORT\""),
     (
         "`endpoints`",

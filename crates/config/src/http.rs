@@ -49,7 +49,7 @@ pub(crate) enum RetryCause {
 }
 
 /// A token of HTTP's grammar (RFC 9110, section 5.6.2).
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.len() <= 256 && text.bytes().all(token)
 }

@@ -37,6 +37,7 @@ mod service;
 mod source;
 mod syntax;
 mod tls;
+mod trace;
 mod value;
 mod warnings;
 
@@ -63,6 +64,10 @@ pub struct Loaded {
     pub gateway: gateway::params::GatewayParams,
     /// What is logged.
     pub log: telemetry::LogParams,
+    /// Traces, if they are wanted.
+    pub trace: Option<telemetry::trace::TraceParams>,
+    /// Buckets of durations in metrics.
+    pub buckets: telemetry::LatencyBuckets,
     /// The admin listener, unless it is turned off.
     pub admin: Option<admin::AdminParams>,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
@@ -140,8 +145,8 @@ fn read(
     let files = sources.paths().cloned().collect();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, admin, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, log, trace, buckets, admin, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, trace, buckets, admin, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

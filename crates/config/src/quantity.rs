@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
+use telemetry::LatencyBuckets;
 use vocab::units::{self, UnitError};
 
 use crate::diagnostic::Sink;
@@ -28,6 +29,10 @@ pub(crate) struct Size<const MIN: u64, const MAX: u64>(pub(crate) u64);
 /// A number with or without a fraction, from `MIN` to `MAX` hundredths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decimal<const MIN: u32, const MAX: u32>(pub(crate) f64);
+
+/// A bound of a latency's buckets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound(pub(crate) Duration);
 
 /// A share from 0 to 100 percent, as a number from 0 to 1.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +157,34 @@ impl<const MIN: u32, const MAX: u32> Value for Decimal<MIN, MAX> {
 
     fn effective(&self) -> Json {
         self.0.into()
+    }
+}
+
+impl Value for Bound {
+    fn expected() -> String {
+        "1, 1.5, 2, 2.5, 3, 4, 5 or 7.5 by powers of ten, from \"0.5ms\" to \"50s\", or \"60s\"".to_owned()
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        let range = Duration::ZERO..=Duration::MAX;
+        let bound = quantity(node, key, &Self::expected(), units::parse_duration, range, sink)?;
+        match LatencyBuckets::new([bound]) {
+            Ok(_) => Some(Self(bound)),
+            Err(error) => {
+                let nearest = units::format_duration(error.nearest);
+                let found = invalid(node, key, "is no bound that is counted").allowed(Self::expected());
+                sink.push(found.fix(format!("write \"{nearest}\", the nearest")));
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "x-value": Self::expected() })
+    }
+
+    fn effective(&self) -> Json {
+        units::format_duration(self.0).into()
     }
 }
 

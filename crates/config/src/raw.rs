@@ -4,8 +4,9 @@ use crate::address::{HostPort, Listen, Network};
 use crate::entry::{AccessTarget, Endpoint, HashBy, Named, SlowStart, Zone};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
-use crate::quantity::{Decimal, Int, Share, Size, Time};
+use crate::quantity::{Bound, Decimal, Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
+use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 /// A time limit: from a millisecond to an hour.
@@ -25,6 +26,10 @@ table! {
         admin: RawAdmin = {};
         /// The program's own log, and the access log.
         log: RawLog = {};
+        /// Metrics.
+        metrics: RawMetrics = {};
+        /// Traces. By default none.
+        trace: RawTrace = optional;
         /// The process.
         runtime: RawRuntime = {};
         /// Where clients connect, by name.
@@ -59,9 +64,20 @@ table! {
         format: LogFormatWord = "text";
         /// Least severe level that is written.
         level: LogLevelWord = "info";
-        /// One JSON line per request: `off`, `stdout`, or a file's path with at least one `/`, relative to the working
+        /// One line per request: `off`, `stdout`, or a file's path with at least one `/`, relative to the working
         /// directory.
         access: AccessTarget = "off";
+        /// Format of the access log: JSON objects, the combined format of Apache and nginx, or `key=value` pairs.
+        access_format: AccessFormatWord = "json";
+    }
+}
+
+choice! {
+    /// Formats of the access log.
+    enum AccessFormatWord {
+        Json = "json";
+        Combined = "combined" also "nginx", "apache", "ncsa", "clf", "common", "text";
+        Logfmt = "logfmt" also "key_value", "kv";
     }
 }
 
@@ -81,6 +97,48 @@ choice! {
         Info = "info" also "notice";
         Debug = "debug";
         Trace = "trace" also "all";
+    }
+}
+
+table! {
+    /// Metrics, which the admin listener shows.
+    "`[metrics]`"
+    struct RawMetrics {
+        /// Upper bounds of the buckets of durations.
+        buckets: List<Bound> = [
+            "0.5ms", "1ms", "2.5ms", "5ms", "10ms", "25ms", "50ms", "100ms", "250ms", "500ms", "1s", "2.5s", "5s",
+            "10s", "30s", "60s",
+        ];
+    }
+}
+
+table! {
+    /// Traces of requests, exported by OTLP over HTTP.
+    "`[trace]`"
+    struct RawTrace {
+        /// The collector's URL; traces go to `/v1/traces` below it.
+        endpoint: CollectorUrl = required;
+        /// Share of the requests that are traced where no caller has decided.
+        sample: Share = "1%";
+        /// Whose decision in `traceparent` is followed: everyone's, that of `trusted_proxies`, or nobody's.
+        follow: FollowWord = "any";
+        /// The name under which spans appear.
+        service_name: Text = "tenfold";
+        /// Header fields that go with each export. Their values are best taken from variables.
+        headers: SecretFields = {};
+        /// Time for one export.
+        timeout: Time<100, 60_000> = "10s";
+        /// Whether spans tell the client's address.
+        client_address: Switch = true;
+    }
+}
+
+choice! {
+    /// Whose decision is followed.
+    enum FollowWord {
+        Any = "any" also "all", "always", "parent", "everyone";
+        Trusted = "trusted" also "proxies", "trusted_proxies";
+        None = "none" also "never", "off", "nobody", "ratio";
     }
 }
 

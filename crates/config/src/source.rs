@@ -155,10 +155,14 @@ fn floor_boundary(text: &str, offset: usize) -> usize {
     (0..=offset).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// Adds what stands behind each `token =` of a line. A file with broken syntax has no tree that would tell where its
-/// secrets are, so this looks at the text alone and rather hides too much.
+/// What names of keys with secrets end with, in lower case.
+const SECRET_KEYS: [&str; 6] = ["token", "headers", "authorization", "api-key", "api_key", "apikey"];
+
+/// Adds what stands behind each `token =` of a line, and the like. A file with broken syntax has no tree that would tell
+/// where its secrets are, so this looks at the text alone and rather hides too much.
 fn written_secrets(line: &str, hidden: &mut Vec<Range<usize>>) {
-    for (at, key) in line.match_indices("token") {
+    let lower = line.to_ascii_lowercase();
+    for (at, key) in SECRET_KEYS.iter().flat_map(|key| lower.match_indices(key)) {
         let after = &line[at + key.len()..];
         let Some(equals) = after.find(['=', ':']) else { continue };
         let between = after[..equals].trim_matches(['"', '\'', ' ', '\t']);
@@ -220,6 +224,8 @@ mod tests {
         check("\"token\" : abc", &["abc"]);
         check("token_count = 1, token = 'a' , token = 'b'", &["'a'", "'b'"]);
         check("tokens_max = 5", &[]);
+        check("Authorization = \"Bearer s3cret\"", &["\"Bearer s3cret\""]);
+        check("trace = { headers = { X-Api-Key = \"s3cret\"", &["{ X-Api-Key = \"s3cret\"", "\"s3cret\""]);
         check("# a token", &[]);
     }
 }

@@ -11,6 +11,7 @@ use crate::entry::Endpoint;
 use crate::grammar::Field;
 use crate::raw::{RawConfig, RawService};
 use crate::source::Place;
+use crate::trace;
 
 /// Reports warnings about a configuration without errors.
 pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
@@ -32,6 +33,9 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
     }
     trust(raw, sink);
     zones(raw, sink);
+    if let Some(field) = &raw.trace {
+        trace::warnings(&field.value, sink);
+    }
     let listens = listens(raw);
     for (name, service) in &raw.service.value.tables {
         capacity(&format!("service.{}", name.value), service, sink);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use net::listen::ListenError;
 use net::workers::{self, Cores, Threads};
 use telemetry::AccessLog;
+use telemetry::trace::Tracer;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::change::GatewayControl;
@@ -67,14 +68,18 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`]; nothing listens then.
-    pub async fn start(params: GatewayParams, access: &AccessLog) -> Result<Self, StartError> {
+    pub async fn start(params: GatewayParams, access: &AccessLog, tracer: &Tracer) -> Result<Self, StartError> {
         let workers = params.workers().get();
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
         let shared = Arc::new(Shared::new(workers, report_sender));
         let (cores, inboxes) = workers::inboxes(workers);
         let threads = workers::start(inboxes, {
-            let (shared, cores, access) = (Arc::clone(&shared), cores.clone(), access.clone());
-            move |inbox| data::main(inbox, Arc::clone(&shared), cores.clone(), access.for_core())
+            let (shared, cores) = (Arc::clone(&shared), cores.clone());
+            let (access, tracer) = (access.clone(), tracer.clone());
+            move |inbox| {
+                let records = data::Records { access: access.for_core(), traces: tracer.for_core() };
+                data::main(inbox, Arc::clone(&shared), cores.clone(), records)
+            }
         })?;
         let (commands, received) = mpsc::channel(16);
         let control = Control::new(Arc::clone(&shared), cores.clone(), received, reports);

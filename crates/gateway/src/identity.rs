@@ -6,6 +6,7 @@
 //! Source: W3C Trace Context, level 1.
 
 use http1::{FieldId, Request};
+use telemetry::trace::RemoteParent;
 
 /// Longest id taken from a request.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -59,6 +60,21 @@ pub(crate) fn traceparent<'b>(request: &Request, head: &'b [u8]) -> Option<&'b [
     all.next().filter(|value| is_traceparent(value)).filter(|_| all.next().is_none())
 }
 
+/// What the request's `traceparent` says, if it is the only one and well-formed.
+pub(crate) fn remote_parent(request: &Request, head: &[u8]) -> Option<RemoteParent> {
+    let value = std::str::from_utf8(traceparent(request, head)?).ok()?;
+    let trace_id = u128::from_str_radix(value.get(3..35)?, 16).ok()?;
+    let span_id = u64::from_str_radix(value.get(36..52)?, 16).ok()?;
+    let flags = u8::from_str_radix(value.get(53..55)?, 16).ok()?;
+    Some(RemoteParent { trace_id, span_id, flags })
+}
+
+/// The `tracestate` that came with a well-formed `traceparent`, if it stands in one field.
+pub(crate) fn tracestate<'b>(request: &Request, head: &'b [u8]) -> &'b [u8] {
+    let mut all = request.fields.all(FieldId::Tracestate).map(|field| field.value.of_buf(head));
+    all.next().filter(|_| all.next().is_none() && traceparent(request, head).is_some()).unwrap_or_default()
+}
+
 fn is_traceparent(value: &[u8]) -> bool {
     let is_hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let is_zero = |part: &[u8]| part.iter().all(|&b| b == b'0');
@@ -79,7 +95,7 @@ fn is_traceparent(value: &[u8]) -> bool {
         && (rest.is_empty() || (version != *b"00" && rest[0] == b'-'))
 }
 
-/// Adds a `traceparent` that begins a trace: not sampled, because nothing is recorded here.
+/// Adds a `traceparent` that begins a trace which is not sampled.
 pub(crate) fn begin_trace(out: &mut Vec<u8>, trace: u128, span: u64) {
     let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
     // Ids of zeros are invalid.

@@ -10,8 +10,8 @@ use balance::health::State;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use telemetry::ConnectionType;
 use telemetry::encode::{self, EndpointLabels};
+use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
 use crate::control::overrides::{Setting, Shown};
@@ -22,6 +22,7 @@ use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 #[derive(Clone, Debug)]
 pub struct GatewayView {
     shared: Arc<Shared>,
+    buckets: LatencyBuckets,
 }
 
 /// Something that is not ready, and why.
@@ -35,7 +36,13 @@ pub struct NotReady {
 
 impl GatewayView {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, buckets: LatencyBuckets::default() }
+    }
+
+    /// The same view with other buckets for durations.
+    #[must_use]
+    pub fn with_buckets(self, buckets: LatencyBuckets) -> Self {
+        Self { buckets, ..self }
     }
 
     /// What keeps the gateway from serving: services that routes lead to and that have no endpoint to go to.
@@ -240,7 +247,7 @@ fn listener_json(listener: &ListenerView) -> Value {
 impl Collector for GatewayView {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.shared.snapshot();
-        encode_routes(&snapshot, &mut encoder)?;
+        encode_routes(&snapshot, &self.buckets, &mut encoder)?;
         let listeners: Vec<_> =
             snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();
         encode::listeners(&listeners, &mut encoder)?;
@@ -248,19 +255,19 @@ impl Collector for GatewayView {
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
         encode::services(&services, &mut encoder)?;
         encode_overrides(&snapshot, &mut encoder)?;
-        encode_endpoints(&snapshot, &mut encoder)?;
+        encode_endpoints(&snapshot, &self.buckets, &mut encoder)?;
         encode_connections(&snapshot, &mut encoder)
     }
 }
 
-fn encode_routes(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let routes: Vec<_> = snapshot
         .listeners
         .iter()
         .flat_map(|listener| listener.router.routes())
         .map(|route| (route.state.name.as_str(), &route.state.metrics))
         .collect();
-    encode::routes(&routes, encoder)?;
+    encode::routes(&routes, buckets, encoder)?;
     let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
     let rows: Vec<_> = routes.map(|route| (route.state.name.as_str(), route.state.in_flight_total())).collect();
     encode::routes_in_flight(&rows, encoder)
@@ -273,7 +280,7 @@ fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) ->
     encode::overrides(&rows, encoder)
 }
 
-fn encode_endpoints(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode_endpoints(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let (mut counts, mut states) = (Vec::new(), Vec::new());
     for service in &snapshot.services {
         for (endpoint, candidate) in service.endpoints.iter().zip(service.plan.candidates()) {
@@ -284,7 +291,7 @@ fn encode_endpoints(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) ->
             states.push((labels, is_up, u64::from(state.in_flight.0.load(Ordering::Relaxed))));
         }
     }
-    encode::endpoints(&counts, encoder)?;
+    encode::endpoints(&counts, buckets, encoder)?;
     encode::endpoint_states(&states, encoder)
 }
 

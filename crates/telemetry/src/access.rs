@@ -1,10 +1,16 @@
-//! The access log: one JSON line per request, which never makes a request wait.
+//! The access log: one line per request, which never makes a request wait.
 //!
 //! Each core formats its lines into a buffer of its own. Full buffers travel through a bounded channel to one writer
 //! thread and come back empty, so that nothing is allocated per line. When every buffer of a core is under way, the disk
 //! or the pipe is slower than the traffic: lines are then dropped and counted, and once the log has caught up it says in
 //! a line of its own how many are missing. Lines written plus lines dropped are the lines recorded, always.
+//!
+//! The writer looks before each buffer whether its file is still where it was opened, so that whoever rotates logs need
+//! only move it away.
 
+mod clock;
+mod entry;
+mod escape;
 mod line;
 mod writer;
 
@@ -13,15 +19,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-pub use line::AccessEntry;
+pub use entry::AccessEntry;
 
 use crate::cell::Counter;
-use crate::params::AccessLogTarget;
-use line::{LINE_BYTES_MAX, LineFormat};
+use crate::params::AccessLogParams;
+use entry::LINE_BYTES_MAX;
+use line::LineWriter;
 use writer::{Message, Shared, Sink};
 
-/// Size of a buffer. 32 KiB hold about a hundred lines, so that a hand-over is rare; a line always fits.
-const BUFFER_BYTES: usize = 32 * 1024;
+/// Size of a buffer. 40 KiB hold about a hundred lines, so that a hand-over is rare; a line always fits.
+const BUFFER_BYTES: usize = 40 * 1024;
 
 /// Buffers of a core. Eight bridge a pause of the disk of some 800 requests per core before lines are lost.
 const BUFFERS_PER_CORE: usize = 8;
@@ -61,7 +68,7 @@ pub struct CoreAccessLog {
     home: SyncSender<Buffer>,
     current: Option<Buffer>,
     buffers: usize,
-    format: LineFormat,
+    lines: LineWriter,
 }
 
 /// Lines on their way to the writer, and the way back.
@@ -84,16 +91,16 @@ pub struct AccessLogTotals {
 }
 
 impl AccessLog {
-    /// Opens the target and starts the writer thread, for `cores` writers.
+    /// Opens the file and starts the writer thread, for `cores` writers.
     ///
     /// # Errors
     /// [`AccessLogError`] when the file or the thread cannot be had.
-    pub fn start(target: &AccessLogTarget, cores: usize) -> Result<Self, AccessLogError> {
-        let sink = Sink::open(target)?;
+    pub fn start(params: &AccessLogParams, cores: usize) -> Result<Self, AccessLogError> {
+        let sink = Sink::open(&params.target)?;
         // There are never more filled buffers than there are buffers, so handing one over never finds the channel full.
         // The two more are for a wake-up and the stop.
         let (filled, received) = sync_channel(cores.max(1) * BUFFERS_PER_CORE + 2);
-        let shared = Arc::new(Shared::new(target.clone()));
+        let shared = Arc::new(Shared::new(params.clone()));
         writer::spawn(sink, received, Arc::clone(&shared)).map_err(AccessLogError::Thread)?;
         Ok(Self { shared, filled })
     }
@@ -109,13 +116,13 @@ impl AccessLog {
             home,
             current: None,
             buffers: 0,
-            format: LineFormat::default(),
+            lines: LineWriter::default(),
         }
     }
 
     /// Whether lines are wanted at all.
     pub fn is_on(&self) -> bool {
-        self.shared.is_on()
+        self.shared.format().is_some()
     }
 
     /// Opens the same file again, after someone has moved it away.
@@ -123,16 +130,16 @@ impl AccessLog {
     /// # Errors
     /// [`AccessLogError::Open`]; the log then goes on as before.
     pub fn reopen(&self) -> Result<(), AccessLogError> {
-        self.set_target(&self.shared.target())
+        self.change(&self.shared.params())
     }
 
-    /// Sends the lines to another target from now on; lines under way may still reach the old one.
+    /// Sends the lines elsewhere, or in another format, from now on; lines under way may still reach the old place.
     ///
     /// # Errors
     /// [`AccessLogError::Open`]; the log then goes on as before.
-    pub fn set_target(&self, target: &AccessLogTarget) -> Result<(), AccessLogError> {
-        let sink = Sink::open(target)?;
-        self.shared.replace(target.clone(), sink);
+    pub fn change(&self, params: &AccessLogParams) -> Result<(), AccessLogError> {
+        let sink = Sink::open(&params.target)?;
+        self.shared.replace(params.clone(), sink);
         // A full channel means that the writer is at work and will find the new sink before its next buffer.
         let _ = self.filled.try_send(Message::Wake);
         Ok(())
@@ -154,14 +161,12 @@ impl CoreAccessLog {
     /// Whether lines are wanted at all.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.shared.is_on()
+        self.shared.format().is_some()
     }
 
     /// Appends a line. Never waits; drops the line and counts it when the writer is behind.
     pub fn record(&mut self, entry: &AccessEntry<'_>) {
-        if !self.shared.is_on() {
-            return;
-        }
+        let Some(format) = self.shared.format() else { return };
         let room = entry.bytes_max();
         if self.current.as_ref().is_some_and(|buffer| buffer.bytes.len() + room > BUFFER_BYTES) {
             self.flush();
@@ -171,7 +176,7 @@ impl CoreAccessLog {
         }
         match &mut self.current {
             Some(buffer) => {
-                self.format.write(entry, &mut buffer.bytes);
+                self.lines.write(format, entry, &mut buffer.bytes);
                 buffer.lines += 1;
             }
             None => self.dropped.increment(),

@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use vocab::ErrorCode;
 
 use crate::family::{self, Family};
-use crate::histogram::HistogramTotals;
+use crate::histogram::{HistogramTotals, LatencyBuckets};
 use crate::label::{
     CLASSES, ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason, slot_status,
 };
@@ -25,11 +25,15 @@ pub struct EndpointLabels<'a> {
     pub instance: &'a str,
 }
 
-/// Writes `http_requests_total` and `http_request_duration_seconds`. Each row is a route's name and its counts.
+/// Writes the `http_*` families. Each row is a route's name and its counts.
 ///
 /// # Errors
 /// Those of the encoder.
-pub fn routes(rows: &[(&str, &RouteMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn routes(
+    rows: &[(&str, &RouteMetrics)],
+    buckets: &LatencyBuckets,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let mut family = family::HTTP_REQUESTS.start(encoder)?;
     for (route, metrics) in rows {
         for method in Method::ALL {
@@ -43,10 +47,22 @@ pub fn routes(rows: &[(&str, &RouteMetrics)], encoder: &mut DescriptorEncoder<'_
     let mut family = family::HTTP_REQUEST_DURATION.start(encoder)?;
     for (route, metrics) in rows {
         for method in Method::ALL {
-            histogram(&mut family, &[("method", method.as_str()), ("endpoint", route)], &metrics.durations(method))?;
+            let labels = [("method", method.as_str()), ("endpoint", *route)];
+            histogram(&mut family, &labels, &metrics.durations(method), buckets)?;
         }
     }
-    Ok(())
+    let mut bytes = |family: &Family, value: fn((u64, u64)) -> u64| {
+        let mut family = family.start(encoder)?;
+        for (route, metrics) in rows {
+            for method in Method::ALL {
+                let labels = [("method", method.as_str()), ("endpoint", *route)];
+                counter(&mut family, &labels, value(metrics.body_bytes(method)))?;
+            }
+        }
+        Ok(())
+    };
+    bytes(&family::HTTP_REQUEST_BODY, |(received, _)| received)?;
+    bytes(&family::HTTP_RESPONSE_BODY, |(_, sent)| sent)
 }
 
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
@@ -90,7 +106,11 @@ pub fn listeners(rows: &[(&str, &ListenerMetrics)], encoder: &mut DescriptorEnco
 ///
 /// # Errors
 /// Those of the encoder.
-pub fn endpoints(rows: &[(EndpointLabels<'_>, &EndpointMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn endpoints(
+    rows: &[(EndpointLabels<'_>, &EndpointMetrics)],
+    buckets: &LatencyBuckets,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let mut family = family::UPSTREAM_RESPONSES.start(encoder)?;
     for (at, metrics) in rows {
         for (class, label) in CLASSES.into_iter().enumerate() {
@@ -105,7 +125,7 @@ pub fn endpoints(rows: &[(EndpointLabels<'_>, &EndpointMetrics)], encoder: &mut 
     }
     let mut family = family::UPSTREAM_LATENCY.start(encoder)?;
     for (at, metrics) in rows {
-        histogram(&mut family, &at.pairs(), &metrics.latency())?;
+        histogram(&mut family, &at.pairs(), &metrics.latency(), buckets)?;
     }
     let mut family = family::UPSTREAM_CONNECTS.start(encoder)?;
     for (at, metrics) in rows {
@@ -211,10 +231,15 @@ pub(crate) fn counter(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelS
 }
 
 /// One histogram, unless it is empty.
-fn histogram(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, totals: &HistogramTotals) -> fmt::Result {
+fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    totals: &HistogramTotals,
+    buckets: &LatencyBuckets,
+) -> fmt::Result {
     if totals.count() == 0 {
         return Ok(());
     }
-    let buckets = totals.buckets();
+    let buckets = totals.buckets(buckets);
     family.encode_family(labels)?.encode_histogram::<NoLabelSet>(totals.sum_seconds(), totals.count(), &buckets, None)
 }

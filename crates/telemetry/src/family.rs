@@ -105,6 +105,10 @@ families! {
         "Time from the end of a request's head to the end of the exchange.";
     HTTP_IN_FLIGHT = Gauge "http_requests_in_flight" NONE, ["endpoint"],
         "Requests under way. The endpoint is the route's name.";
+    HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
+        "Bytes of request bodies, by route, as they came.";
+    HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],
+        "Bytes of response bodies that went to clients, by route.";
     ACTIVE_CONNECTIONS = Gauge "active_connections" NONE, ["service", "type"],
         "Open connections: of clients (the service is then the listener's name), and to upstreams, active or idle.";
     LISTENER_ACCEPTED = Counter "listener_connections_accepted" NONE, ["listener"],
@@ -153,6 +157,12 @@ families! {
         "Lines of the access log that were not written, because the log was behind or failed.";
     ACCESS_WRITE_ERRORS = Counter "access_log_write_errors" NONE, [],
         "Writes to the access log that failed.";
+    TRACE_SPANS = Counter "trace_spans" NONE, [],
+        "Spans that the collector took.";
+    TRACE_DROPPED = Counter "trace_spans_dropped" NONE, ["reason"],
+        "Spans that no collector has: the queue was full, the export failed, or the collector rejected them.";
+    TRACE_EXPORT_ERRORS = Counter "trace_export_errors" NONE, [],
+        "Tries of an export that failed.";
     LOG_DROPPED = Counter "log_dropped" NONE, [],
         "Lines of the program's own log that were not written, because standard error was behind.";
     PROCESS_CPU = Counter "process_cpu" SECONDS, [],

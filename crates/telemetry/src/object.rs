@@ -22,6 +22,23 @@ pub struct RouteMetrics(Sharded<[OnceLock<Box<MethodCells>>; Method::ALL.len()]>
 pub(crate) struct MethodCells {
     statuses: [Counter; STATUS_SLOTS],
     duration: Histogram,
+    body_received: Counter,
+    body_sent: Counter,
+}
+
+/// What a route counts of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct FinishedRequest {
+    /// Its method.
+    pub method: Method,
+    /// The status that the client got.
+    pub status: u16,
+    /// Microseconds from the end of its head to the end of the exchange.
+    pub micros: u64,
+    /// Bytes of its body.
+    pub body_received: u64,
+    /// Bytes of the response's body.
+    pub body_sent: u64,
 }
 
 impl RouteMetrics {
@@ -30,13 +47,14 @@ impl RouteMetrics {
         Self(Sharded::new(cores, || std::array::from_fn(|_| OnceLock::new())))
     }
 
-    /// Counts a finished request: the status that the client got, and the time in microseconds from the end of the
-    /// request's head to the end of the exchange.
+    /// Counts a finished request.
     #[inline]
-    pub fn record(&self, core: usize, method: Method, status: u16, micros: u64) {
-        let cells = self.0.core(core)[method as usize].get_or_init(MethodCells::boxed);
-        cells.statuses[status_slot(status)].increment();
-        cells.duration.record_micros(micros);
+    pub fn record(&self, core: usize, request: &FinishedRequest) {
+        let cells = self.0.core(core)[request.method as usize].get_or_init(MethodCells::boxed);
+        cells.statuses[status_slot(request.status)].increment();
+        cells.duration.record_micros(request.micros);
+        cells.body_received.add(request.body_received);
+        cells.body_sent.add(request.body_sent);
     }
 
     /// Requests counted so far.
@@ -60,6 +78,13 @@ impl RouteMetrics {
         totals
     }
 
+    /// Bytes of request bodies and of response bodies of a method, all cores together.
+    pub(crate) fn body_bytes(&self, method: Method) -> (u64, u64) {
+        self.seen(method).fold((0, 0), |(received, sent), cells| {
+            (received + cells.body_received.value(), sent + cells.body_sent.value())
+        })
+    }
+
     fn seen(&self, method: Method) -> impl Iterator<Item = &MethodCells> {
         self.0.iter().filter_map(move |methods| methods[method as usize].get()).map(Box::as_ref)
     }
@@ -68,7 +93,8 @@ impl RouteMetrics {
 impl MethodCells {
     fn boxed() -> Box<Self> {
         let statuses = std::array::from_fn(|_| Counter::default());
-        Box::new(Self { statuses, duration: Histogram::default() })
+        let (body_received, body_sent) = (Counter::default(), Counter::default());
+        Box::new(Self { statuses, duration: Histogram::default(), body_received, body_sent })
     }
 }
 

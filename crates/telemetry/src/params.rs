@@ -20,7 +20,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Where the access log goes: one JSON line per request.
+/// Where the access log goes: one line per request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogTarget {
     /// No access log.
@@ -31,6 +31,27 @@ pub enum AccessLogTarget {
     File(PathBuf),
 }
 
+/// How the lines of the access log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// `key=value` pairs.
+    Logfmt,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogParams {
+    /// Where it goes.
+    pub target: AccessLogTarget,
+    /// How its lines look.
+    pub format: AccessLogFormat,
+}
+
 /// What `[log]` says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogParams {
@@ -39,11 +60,17 @@ pub struct LogParams {
     /// Least severe level that is written.
     pub level: LogLevel,
     /// The access log.
-    pub access: AccessLogTarget,
+    pub access: AccessLogParams,
+}
+
+impl Default for AccessLogParams {
+    fn default() -> Self {
+        Self { target: AccessLogTarget::Off, format: AccessLogFormat::default() }
+    }
 }
 
 impl Default for LogParams {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: LogLevel::Info, access: AccessLogTarget::Off }
+        Self { format: LogFormat::Text, level: LogLevel::Info, access: AccessLogParams::default() }
     }
 }

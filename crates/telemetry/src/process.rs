@@ -1,4 +1,5 @@
-//! What is measured about the process as a whole: itself, its build, its configuration's reloads, its access log.
+//! What is measured about the process as a whole: itself, its build, its configuration's reloads, its
+//! access log, its traces.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use crate::access::AccessLog;
 use crate::cell::Counter;
 use crate::encode::counter;
 use crate::family;
+use crate::trace::Tracer;
 
 /// CPU time, memory, descriptors and start of this process, and the version that runs, read from `/proc` at each scrape.
 /// A family that `/proc` does not tell (some containers hide it) is left out.
@@ -121,6 +123,24 @@ impl Collector for AccessLog {
             (&family::ACCESS_WRITE_ERRORS, totals.write_errors),
         ] {
             family.start(&mut encoder)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Tracer {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.totals();
+        for (family, count) in
+            [(&family::TRACE_SPANS, totals.exported), (&family::TRACE_EXPORT_ERRORS, totals.export_errors)]
+        {
+            family.start(&mut encoder)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut family = family::TRACE_DROPPED.start(&mut encoder)?;
+        for (reason, count) in
+            [("queue_full", totals.queue_full), ("export_failed", totals.export_failed), ("rejected", totals.rejected)]
+        {
+            counter(&mut family, &[("reason", reason)], count)?;
         }
         Ok(())
     }

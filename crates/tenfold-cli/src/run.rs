@@ -21,13 +21,15 @@ use clap::Args;
 use config::Loaded;
 use gateway::Gateway;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use admin_listener::AdminListener;
 use reload::Reloader;
-use state::{ReloadRequest, State};
+use state::{Logs, ReloadRequest, State};
 use watch::FileWatch;
 
 const EXAMPLES: &str = "\
@@ -35,6 +37,7 @@ Examples:
   tenfold run                        Run what ./tenfold.toml says
   tenfold run site.toml              Another file
   kill -HUP PID                      Apply a changed file at once; a change is also noticed by itself
+  kill -USR1 PID                     Open the access log's file again, after it was rotated
   kill -TERM PID                     Stop: finish the requests under way, then exit
 
 Exit codes:
@@ -109,6 +112,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 impl Signals {
@@ -117,6 +121,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 }
@@ -125,9 +130,13 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
     let signals = Signals::new().context("signals cannot be received")?;
     let mut admin = AdminListener::default();
     let prepared = admin.prepare(loaded.admin.as_ref()).await?;
-    let gateway = Gateway::start(loaded.gateway.clone(), access).await?;
+    let (tracer, exporter) = Tracer::new(loaded.trace.as_ref(), loaded.gateway.workers().get())?;
+    let exporter = tokio::spawn(exporter.run());
+    let gateway = Gateway::start(loaded.gateway.clone(), access, &tracer).await?;
     let (requests, reload_requests) = mpsc::channel(RELOAD_REQUESTS_MAX);
-    let state = State::new(&gateway, log.clone(), access.clone(), loaded.effective.clone(), requests);
+    let view = gateway.view().with_buckets(loaded.buckets.clone());
+    let logs = Logs { log: log.clone(), access: access.clone(), tracer: tracer.clone() };
+    let state = State::new((view, gateway.control()), logs, loaded.effective.clone(), requests);
     let state = Arc::new(state);
     admin.commit(prepared, &state);
     tracing::info!(
@@ -138,14 +147,25 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         "running"
     );
     let watch = FileWatch::new(&loaded.files, &loaded.named);
-    let mut reloader = Reloader { file, gateway, state: &state, admin, log, access, running: loaded, watch };
+    let mut reloader =
+        Reloader { file, gateway, state: &state, admin, log, access, tracer: &tracer, running: loaded, watch };
     let drain_timeout = run_until_told(&mut reloader, signals, reload_requests).await;
     state.set_draining();
     let (gateway, admin) = reloader.into_parts();
     let stopped = gateway.stop(drain_timeout).await;
     tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
+    finish(&tracer, exporter).await;
     admin.end().await;
     Ok(())
+}
+
+/// Exports the spans that are left, for as long as the logs have as well.
+async fn finish(tracer: &Tracer, mut exporter: JoinHandle<()>) {
+    tracer.stop();
+    if tokio::time::timeout(FLUSH_TIMEOUT, &mut exporter).await.is_err() {
+        exporter.abort();
+        tracing::warn!("the last spans could not be exported in time: {}", tracer.totals());
+    }
 }
 
 /// Applies changes until a signal ends it; tells how long requests under way may still take.
@@ -160,6 +180,10 @@ async fn run_until_told(
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => reloader.reload("SIGHUP").await,
+            _ = signals.user_1.recv() => {
+                reloader.reopen_logs();
+                Ok(())
+            }
             () = reloader.changed() => reloader.reload("a file changed").await,
             Some(done) = reload_requests.recv() => {
                 let result = reloader.reload("asked for").await;

@@ -4,6 +4,7 @@
 //! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`] and [`haproxy`] run the peers.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
+//! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
@@ -31,6 +32,7 @@
 //! ```
 
 mod certs;
+mod collector;
 mod curl;
 mod load;
 pub mod message;
@@ -46,6 +48,7 @@ mod tenfold;
 mod upstream;
 
 pub use certs::{Authority, Issued};
+pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};

@@ -6,7 +6,8 @@ use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
 use gateway::params::{CheckKind, HashKey, Host, PathMatch, RetryOn};
-use telemetry::{AccessLogTarget, LogFormat, LogLevel};
+use telemetry::trace::{Follow, Sampling};
+use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
 
 use super::env;
 
@@ -54,6 +55,7 @@ fn minimal_file_has_safe_defaults() {
     let loaded = loaded(MINIMAL);
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     assert_eq!(loaded.log, telemetry::LogParams::default());
+    assert_eq!((loaded.trace, loaded.buckets), (None, telemetry::LatencyBuckets::default()));
     let admin = loaded.admin.unwrap();
     assert_eq!((admin.listen().to_string().as_str(), admin.token().is_none()), ("127.0.0.1:9900", true));
     assert!(loaded.named.is_empty());
@@ -82,8 +84,18 @@ fn minimal_file_has_safe_defaults() {
 fn the_full_file_arrives_in_the_parameters() {
     let loaded = loaded(FULL);
     assert_eq!((loaded.log.format, loaded.log.level), (LogFormat::Json, LogLevel::Debug));
-    assert_eq!(loaded.log.access, AccessLogTarget::File("./access.log".into()));
+    let access = &loaded.log.access;
+    assert_eq!(access.target, AccessLogTarget::File("./access.log".into()));
+    assert_eq!(access.format, AccessLogFormat::Combined);
+    let buckets = [5, 300, 2_000].map(Duration::from_millis);
+    assert_eq!(loaded.buckets, telemetry::LatencyBuckets::new(buckets).unwrap());
     assert_eq!(loaded.admin.unwrap().token().unwrap().expose(), "0123456789abcdef-from-env");
+    let trace = loaded.trace.unwrap();
+    assert_eq!(trace.endpoint.to_string(), "http://collector.example.com:4318/otlp/v1/traces");
+    let sampling = Sampling { ratio: 0.25, follow: Follow::Trusted, client_address: false };
+    assert_eq!((trace.sampling, trace.timeout), (sampling, Duration::from_secs(2)));
+    let headers: Vec<_> = trace.headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
+    assert_eq!(headers, [("Authorization", "Bearer 0123456789abcdef-from-env"), ("X-Tenant", "7")]);
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
     let web = &gateway.listeners()[0];
@@ -129,10 +141,15 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(token, "***");
             *token = "0123456789abcdef-from-env".into();
         }
+        if let Some(headers) = effective.pointer_mut("/trace/headers") {
+            assert_eq!(headers["Authorization"], "***");
+            *headers = serde_json::json!({ "Authorization": "Bearer 0123456789abcdef-from-env", "X-Tenant": "7" });
+        }
         let written = toml::to_string(&effective).unwrap();
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
         assert_eq!((first.log, first.admin), (second.log, second.admin));
+        assert_eq!((first.trace, first.buckets), (second.trace, second.buckets));
         assert_eq!(first.effective, second.effective);
     }
 }
@@ -160,6 +177,13 @@ fn secrets_are_not_shown() {
         "[admin]\ntokn = \"hunter2\"\n",
         "[admin]\npassword = \"hunter2\"\n",
         "[admin]\ntoken = \"a\"\ntoken = \"hunter2\"\n",
+        "[trace.headers]\nAuthorization = \"hunter2\"\nHost = \"hunter2\"\n",
+        "[trace.headers]\nAuthorization = [\"hunter2\"]\n",
+        "[trace]\nheaders = { Authorization = \" hunter2\", \"a b\" = \"hunter2\" }\n",
+        "[trace]\nheaders = \"Authorization=hunter2\"\n",
+        "[trace]\nheaders = [\"Authorization=hunter2\"]\n",
+        "[trace]\nheaders = { Authorization = hunter2 }\n",
+        "[trace.headers]\nAuthorization = \"hunter2\n",
     ];
     for text in files {
         let found = load_str(text, &env).unwrap_err();

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use telemetry::{AccessEntry, Method};
+use http1::{Request, Version};
+use telemetry::trace::RequestTrace;
+use telemetry::{AccessEntry, FinishedRequest, Method};
 use vocab::ErrorCode;
 
 use super::core::Core;
 use super::grpc;
+use super::spans;
 use crate::router::Route;
 use crate::state::ListenerState;
 
@@ -32,6 +35,8 @@ pub(crate) struct Account {
     pub(crate) body_sent: u64,
     /// Bytes of heads and own answers that went to the client.
     pub(crate) head_sent: u64,
+    /// Where it stands in its trace, if the gateway tells its part of that.
+    pub(crate) trace: Option<RequestTrace>,
 }
 
 /// What the account belongs to.
@@ -43,8 +48,34 @@ pub(crate) struct Subject<'a> {
     pub(crate) method: &'a http1::Method,
     pub(crate) host: &'a [u8],
     pub(crate) path: &'a [u8],
+    /// The request and the bytes of its head, unless it could not be read.
+    pub(crate) request: Option<(&'a Request, &'a [u8])>,
+    /// Whether it came on a stream of HTTP/2.
+    pub(crate) on_stream: bool,
+    /// Whether it came under TLS.
+    pub(crate) tls: bool,
     pub(crate) request_id: &'a [u8],
     pub(crate) head_len: usize,
+}
+
+impl Subject<'_> {
+    /// The protocol's name and version, empty if the request could not be read.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self.request {
+            None => "",
+            Some(_) if self.on_stream => "HTTP/2.0",
+            Some((request, _)) => match request.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+        }
+    }
+
+    /// The first field of a name, empty if there is none.
+    pub(crate) fn field(&self, name: &'static [u8]) -> &[u8] {
+        let found = self.request.and_then(|(request, head)| request.fields.named(head, name).next());
+        found.unwrap_or_default()
+    }
 }
 
 impl Account {
@@ -60,6 +91,7 @@ impl Account {
             body_received: 0,
             body_sent: 0,
             head_sent: 0,
+            trace: None,
         }
     }
 
@@ -78,7 +110,17 @@ impl Account {
                 (Some(200), Some(status)) => grpc::as_http(status),
                 (status, _) => status.unwrap_or(499),
             };
-            route.state.metrics.record(core.id, method_label(subject.method), status, micros);
+            let finished = FinishedRequest {
+                method: method_label(subject.method),
+                status,
+                micros,
+                body_received: self.body_received,
+                body_sent: self.body_sent,
+            };
+            route.state.metrics.record(core.id, &finished);
+        }
+        if self.trace.is_some() {
+            spans::end(core, self, subject);
         }
         let mut access = core.access.borrow_mut();
         if access.is_on() {
@@ -89,6 +131,7 @@ impl Account {
                 method: subject.method.as_str().as_bytes(),
                 host: subject.host,
                 path: subject.path,
+                protocol: subject.protocol(),
                 status: self.status,
                 bytes_in: self.body_received,
                 bytes_out: self.body_sent,
@@ -99,6 +142,8 @@ impl Account {
                 upstream: self.upstream,
                 tries: self.tries,
                 request_id: subject.request_id,
+                user_agent: subject.field(b"user-agent"),
+                referer: subject.field(b"referer"),
                 error: self.error,
             });
         }

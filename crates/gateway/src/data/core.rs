@@ -9,6 +9,7 @@ use std::time::Duration;
 use net::workers::{Cores, Inbox, Load};
 use net::{Buffers, Deadline, Deadlines, Pipes};
 use slab::Slab;
+use telemetry::trace::CoreTracer;
 use telemetry::{CoreAccessLog, RefusedReason};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -59,6 +60,15 @@ pub(crate) enum Message {
     Stop,
 }
 
+/// Where a core records what requests did.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// The access log's end.
+    pub(crate) access: CoreAccessLog,
+    /// The traces' end.
+    pub(crate) traces: CoreTracer,
+}
+
 /// A connection on its way to the core that serves it.
 #[derive(Debug)]
 pub(crate) struct Accepted<S> {
@@ -94,6 +104,8 @@ pub(crate) struct Core {
     pub(crate) random: RefCell<fastrand::Rng>,
     /// The access log's end.
     pub(crate) access: RefCell<CoreAccessLog>,
+    /// The traces' end.
+    pub(crate) traces: RefCell<CoreTracer>,
     local: RefCell<Rc<Local>>,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
     #[allow(clippy::vec_box, reason = "it moves in and out of here for every request")]
@@ -120,8 +132,8 @@ pub(crate) struct ConnectionState {
 }
 
 /// Runs a core until it is told to stop.
-pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: Cores<Message>, access: CoreAccessLog) {
-    let core = Rc::new(Core::new(inbox.core, shared, cores, access));
+pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: Cores<Message>, records: Records) {
+    let core = Rc::new(Core::new(inbox.core, shared, cores, records));
     tokio::task::spawn_local(core.deadlines.clone().scan());
     tokio::task::spawn_local(housekeep(Rc::clone(&core)));
     while let Some(message) = inbox.messages.recv().await {
@@ -139,6 +151,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
         }
     }
     core.access.borrow_mut().flush();
+    core.traces.borrow_mut().flush();
 }
 
 async fn housekeep(core: Rc<Core>) {
@@ -148,11 +161,12 @@ async fn housekeep(core: Rc<Core>) {
         interval.tick().await;
         core.local().sweep(core.id);
         core.access.borrow_mut().flush();
+        core.traces.borrow_mut().flush();
     }
 }
 
 impl Core {
-    fn new(id: usize, shared: Arc<Shared>, cores: Cores<Message>, access: CoreAccessLog) -> Self {
+    fn new(id: usize, shared: Arc<Shared>, cores: Cores<Message>, records: Records) -> Self {
         Self {
             id,
             shared,
@@ -163,7 +177,8 @@ impl Core {
             deadlines: Deadlines::default(),
             stream_workers: Workers::default(),
             random: RefCell::default(),
-            access: RefCell::new(access),
+            access: RefCell::new(records.access),
+            traces: RefCell::new(records.traces),
             local: RefCell::default(),
             connections: RefCell::default(),
             scratch: RefCell::default(),

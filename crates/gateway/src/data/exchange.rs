@@ -20,6 +20,7 @@ use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
 use super::reply::{self, Reply};
+use super::spans;
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::HashKey;
@@ -175,6 +176,9 @@ async fn refuse(
         method: &Method::Other("-".into()),
         host: b"",
         path: b"",
+        request: None,
+        on_stream: matches!(link.source, ClientSource::Stream(_)),
+        tls: link.peer.tls,
         request_id: scratch.id.as_bytes(),
         head_len: link.buffer.filled().len(),
     };
@@ -226,6 +230,7 @@ async fn serve(
     let random = core.random.borrow_mut().u128(..);
     scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
+    account.trace = spans::begin(core, request, head, origin.trusted, random, account.started);
     let routed = route(listener, request, head);
     let _under_way = routed.as_ref().ok().map(|route| route.state.begin(core.id));
     let body_max = listener.params.body_bytes_max;
@@ -260,6 +265,9 @@ async fn serve(
         method: &scratch.request.method,
         host: scratch.request.host.of_buf(head),
         path: scratch.request.target.as_origin_form(head, &scratch.request.method),
+        request: Some((&scratch.request, head)),
+        on_stream,
+        tls: link.peer.tls,
         request_id: scratch.id.as_bytes(),
         head_len,
     };

@@ -25,6 +25,7 @@ use super::http2::pool::{self, SendError};
 use super::io::Wait;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
+use super::spans;
 use super::tunnel;
 use super::upstream::{How, NoConnection, Upstream};
 use crate::forwarded::Hop;
@@ -91,8 +92,12 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         };
         parts.account.tries += 1;
         parts.account.upstream = Some(attempt.endpoint().state.address);
-        let one = Try { core: &core, call, fresh, begun, overall, whole };
+        let span = spans::begin_try(&core, parts.account);
+        let one = Try { core: &core, call, fresh, begun, overall, whole, span };
         let tried = one.run(&mut parts, &mut attempt, &mut retries).await;
+        if let Some(span) = span {
+            spans::end_try(&core, call, &parts, &attempt, (span, begun), &tried);
+        }
         let pause = match tried {
             Tried::Done(outcome) => return outcome,
             Tried::Held(pause) => pause,
@@ -134,6 +139,8 @@ pub(crate) struct Try<'t> {
     overall: Option<Instant>,
     /// When it is out of time even in the middle of its answer.
     pub(crate) whole: Option<Instant>,
+    /// Its span, if the request tells its part of a trace.
+    span: Option<u64>,
 }
 
 impl Try<'_> {
@@ -278,7 +285,7 @@ impl Try<'_> {
     }
 
     fn write_head(&self, parts: &mut Parts<'_, '_>, index: u16) {
-        let Parts { link, scratch, .. } = parts;
+        let Parts { link, scratch, account, .. } = parts;
         let request = &scratch.request;
         let head = &link.buffer.filled()[..self.call.head_len];
         let asked = request.host.of_buf(head);
@@ -289,6 +296,7 @@ impl Try<'_> {
             host: if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() },
             id: &scratch.id,
             trace: (self.call.trace, self.core.random.borrow_mut().u64(..)),
+            traceparent: account.trace.zip(self.span).map(|(trace, span)| trace.traceparent(span)),
             upgrade: may_upgrade(request, head),
         };
         head::write_request(&mut scratch.to_upstream, request, head, &with);

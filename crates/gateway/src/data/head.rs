@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 
+use telemetry::trace::Traceparent;
+
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
 use crate::params::StickyParams;
@@ -20,6 +22,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) id: &'a RequestId,
     /// A trace to begin if the request has none: trace and span.
     pub(crate) trace: (u128, u64),
+    /// What takes the place of the request's own `traceparent`, where the gateway tells its part of the trace.
+    pub(crate) traceparent: Option<Traceparent>,
     /// Whether the request may change protocols.
     pub(crate) upgrade: bool,
 }
@@ -43,7 +47,8 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             | FieldId::XForwardedHost
             | FieldId::XForwardedPort
             | FieldId::XForwardedProto => true,
-            FieldId::Traceparent | FieldId::Tracestate => traceparent.is_none(),
+            FieldId::Traceparent => traceparent.is_none() || with.traceparent.is_some(),
+            FieldId::Tracestate => traceparent.is_none(),
             _ => false,
         };
         !replaced
@@ -69,7 +74,9 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
     }
     forwarded::write_fields(out, with.hop, request, head);
     write::field(out, b"X-Request-Id", with.id.as_bytes());
-    if traceparent.is_none() {
+    if let Some(own) = &with.traceparent {
+        write::field(out, b"traceparent", own);
+    } else if traceparent.is_none() {
         identity::begin_trace(out, with.trace.0, with.trace.1);
     }
     out.extend_from_slice(b"\r\n");

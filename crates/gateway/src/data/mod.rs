@@ -27,8 +27,9 @@ mod reply;
 mod retry;
 mod secure;
 mod side;
+mod spans;
 mod tunnel;
 mod upstream;
 
 pub(crate) use self::connection::Peer;
-pub(crate) use self::core::{Message, main};
+pub(crate) use self::core::{Message, Records, main};

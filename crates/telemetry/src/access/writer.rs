@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::line::LineFormat;
+use super::line::LineWriter;
 use super::{AccessLogError, AccessLogTotals, Buffer};
 use crate::cell::Counter;
-use crate::params::AccessLogTarget;
+use crate::params::{AccessLogFormat, AccessLogParams, AccessLogTarget};
 
 /// A disk that stays full is worth one line a minute, not one per buffer.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,13 +33,25 @@ pub(super) enum Message {
 
 /// Where lines go; nowhere when the log is off.
 #[derive(Debug)]
-pub(super) struct Sink(Option<File>);
+pub(super) struct Sink {
+    file: Option<File>,
+    place: Option<Place>,
+}
+
+/// Where a file was when it was opened, and which one it is.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
 
 /// What the cores, the writer and the control plane share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    on: AtomicBool,
-    target: Mutex<AccessLogTarget>,
+    /// The format, as [`code`] packs it, or [`OFF`].
+    format: AtomicU8,
+    params: Mutex<AccessLogParams>,
     replacement: Mutex<Option<Sink>>,
     dropped_by_core: Mutex<Vec<Arc<Counter>>>,
     dropped_by_writer: Counter,
@@ -56,18 +69,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Sink {
     pub(super) fn open(target: &AccessLogTarget) -> Result<Self, AccessLogError> {
         match target {
-            AccessLogTarget::Off => Ok(Self(None)),
+            AccessLogTarget::Off => Ok(Self { file: None, place: None }),
             AccessLogTarget::Stdout => {
                 // A descriptor of its own, because the standard library's would buffer lines once more.
                 let stdout = rustix::io::dup(io::stdout())
                     .map_err(|e| AccessLogError::Open { path: "/dev/stdout".into(), source: e.into() })?;
-                Ok(Self(Some(File::from(stdout))))
+                Ok(Self { file: Some(File::from(stdout)), place: None })
             }
             AccessLogTarget::File(path) => {
-                let file = open_append(path).map_err(|source| AccessLogError::Open { path: path.clone(), source })?;
-                Ok(Self(Some(file)))
+                let open = || {
+                    let file = open_append(path)?;
+                    let found = file.metadata()?;
+                    let place = Place { path: path.clone(), device: found.dev(), inode: found.ino() };
+                    Ok(Self { file: Some(file), place: Some(place) })
+                };
+                open().map_err(|source| AccessLogError::Open { path: path.clone(), source })
             }
         }
+    }
+
+    /// A new file at the old place, if the one that was opened there has been moved away or deleted.
+    fn successor(&self) -> Option<Result<Self, AccessLogError>> {
+        let place = self.place.as_ref()?;
+        let moved = match std::fs::metadata(&place.path) {
+            Ok(found) => (found.dev(), found.ino()) != (place.device, place.inode),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        moved.then(|| Self::open(&AccessLogTarget::File(place.path.clone())))
     }
 }
 
@@ -84,11 +112,24 @@ fn open_append(path: &std::path::Path) -> io::Result<File> {
     Ok(file)
 }
 
+const OFF: u8 = u8::MAX;
+const FORMATS: [AccessLogFormat; 3] = [AccessLogFormat::Json, AccessLogFormat::Combined, AccessLogFormat::Logfmt];
+
+/// The format's position in [`FORMATS`], which is one word for all cores to look at.
+fn code(params: &AccessLogParams) -> u8 {
+    match (&params.target, params.format) {
+        (AccessLogTarget::Off, _) => OFF,
+        (_, AccessLogFormat::Json) => 0,
+        (_, AccessLogFormat::Combined) => 1,
+        (_, AccessLogFormat::Logfmt) => 2,
+    }
+}
+
 impl Shared {
-    pub(super) fn new(target: AccessLogTarget) -> Self {
+    pub(super) fn new(params: AccessLogParams) -> Self {
         Self {
-            on: AtomicBool::new(target != AccessLogTarget::Off),
-            target: Mutex::new(target),
+            format: AtomicU8::new(code(&params)),
+            params: Mutex::new(params),
             replacement: Mutex::new(None),
             dropped_by_core: Mutex::new(Vec::new()),
             dropped_by_writer: Counter::default(),
@@ -99,12 +140,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_on(&self) -> bool {
-        self.on.load(Relaxed)
+    /// How lines are to look; `None` when the log is off.
+    pub(super) fn format(&self) -> Option<AccessLogFormat> {
+        FORMATS.get(usize::from(self.format.load(Relaxed))).copied()
     }
 
-    pub(super) fn target(&self) -> AccessLogTarget {
-        lock(&self.target).clone()
+    pub(super) fn params(&self) -> AccessLogParams {
+        lock(&self.params).clone()
     }
 
     pub(super) fn register_core(&self) -> Arc<Counter> {
@@ -113,10 +155,10 @@ impl Shared {
         dropped
     }
 
-    pub(super) fn replace(&self, target: AccessLogTarget, sink: Sink) {
+    pub(super) fn replace(&self, params: AccessLogParams, sink: Sink) {
         *lock(&self.replacement) = Some(sink);
-        self.on.store(target != AccessLogTarget::Off, Relaxed);
-        *lock(&self.target) = target;
+        self.format.store(code(&params), Relaxed);
+        *lock(&self.params) = params;
     }
 
     pub(super) fn totals(&self) -> AccessLogTotals {
@@ -155,7 +197,7 @@ struct Writer {
     rest_is_line: bool,
     announced: u64,
     last_report: Option<Instant>,
-    format: LineFormat,
+    notices: LineWriter,
 }
 
 /// Starts the writer thread.
@@ -167,7 +209,7 @@ pub(super) fn spawn(sink: Sink, received: Receiver<Message>, shared: Arc<Shared>
         rest_is_line: false,
         announced: 0,
         last_report: None,
-        format: LineFormat::default(),
+        notices: LineWriter::default(),
     };
     std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(received)).map(drop)
 }
@@ -205,7 +247,14 @@ impl Writer {
     }
 
     fn change_sink(&mut self) {
-        let Some(sink) = lock(&self.shared.replacement).take() else { return };
+        // A file that was asked for is newer than one that would be found at the old place.
+        let asked = lock(&self.shared.replacement).take();
+        let sink = match asked.map(Ok).or_else(|| self.sink.successor()) {
+            None => return,
+            Some(Ok(sink)) => sink,
+            // The old file takes the lines until there is a place for a new one.
+            Some(Err(error)) => return self.failed(&error),
+        };
         let _ = self.write_rest();
         self.give_up_rest();
         self.sink = sink;
@@ -242,13 +291,13 @@ impl Writer {
     /// Says how many lines are missing, if that is new.
     fn announce(&mut self) {
         let dropped = self.shared.totals().dropped;
-        if dropped == self.announced || self.sink.0.is_none() || self.write_rest().is_err() {
+        if dropped == self.announced || self.sink.file.is_none() || self.write_rest().is_err() {
             return;
         }
-        let mut notice = b"{\"time\":\"".to_vec();
-        self.format.write_time(SystemTime::now(), &mut notice);
         let missing = dropped - self.announced;
-        notice.extend_from_slice(format!("\",\"event\":\"access_log_dropped\",\"lines\":{missing}}}\n").as_bytes());
+        let mut notice = Vec::new();
+        let format = self.shared.format().unwrap_or_default();
+        self.notices.write_dropped(format, missing, SystemTime::now(), &mut notice);
         let (taken, result) = self.push(&notice);
         if result.is_ok() || self.keep_rest(&notice[..taken], &notice[taken..], false) {
             self.announced = dropped;
@@ -289,7 +338,7 @@ impl Writer {
 
     /// Writes as much as the sink takes, and says how much that was.
     fn push(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
-        let Some(mut file) = self.sink.0.as_ref() else {
+        let Some(mut file) = self.sink.file.as_ref() else {
             return (0, Err(io::Error::new(ErrorKind::NotConnected, "the log was switched off")));
         };
         let mut taken = 0;
@@ -311,8 +360,8 @@ impl Writer {
         (taken, Ok(()))
     }
 
-    fn failed(&mut self, error: &io::Error) {
-        if self.sink.0.is_none() {
+    fn failed(&mut self, error: &dyn std::error::Error) {
+        if self.sink.file.is_none() {
             return;
         }
         self.shared.write_errors.increment();
@@ -320,7 +369,8 @@ impl Writer {
         if due {
             self.last_report = Some(Instant::now());
             let errors = self.shared.write_errors.value();
-            tracing::error!(target = ?self.shared.target(), %error, errors, "access log: write failed, lines are lost");
+            let target = self.shared.params().target;
+            tracing::error!(file = ?target, %error, errors, "access log: it cannot be written as it should");
         }
     }
 }

@@ -2,3 +2,5 @@
 
 mod access;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -8,9 +8,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use telemetry::encode::{self, EndpointLabels};
 use telemetry::{
-    AccessLog, AccessLogTarget, ConnectionType, EndpointMetrics, Exposition, FailureKind, HealthChange,
-    ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics,
-    family,
+    AccessLog, AccessLogParams, ConnectionType, EndpointMetrics, Exposition, FailureKind, FinishedRequest,
+    HealthChange, LatencyBuckets, ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason,
+    RouteMetrics, ServiceMetrics, family,
 };
 use vocab::ErrorCode;
 
@@ -37,10 +37,11 @@ impl Objects {
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let labels = EndpointLabels { service: "backend", instance: "10.0.0.1:80" };
-        encode::routes(&[("api", &self.route)], &mut encoder)?;
+        let buckets = LatencyBuckets::default();
+        encode::routes(&[("api", &self.route)], &buckets, &mut encoder)?;
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
-        encode::endpoints(&[(labels, &self.endpoint)], &mut encoder)?;
+        encode::endpoints(&[(labels, &self.endpoint)], &buckets, &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
         encode::overrides(&[("backend", 1)], &mut encoder)?;
         let connections = [("web", ConnectionType::Client, self.listener.open())];
@@ -63,9 +64,10 @@ fn rows(page: &str) -> Vec<&str> {
 #[test]
 fn what_was_counted_on_any_core_is_in_the_rows() {
     let objects = Objects::new();
-    objects.route.record(0, Method::Get, 200, 400);
-    objects.route.record(1, Method::Get, 200, 3_000);
-    objects.route.record(1, Method::Post, 599, 20_000_000);
+    let request = |method, status, micros| FinishedRequest { method, status, micros, body_received: 7, body_sent: 50 };
+    objects.route.record(0, &request(Method::Get, 200, 400));
+    objects.route.record(1, &request(Method::Get, 200, 3_000));
+    objects.route.record(1, &request(Method::Post, 599, 20_000_000));
     objects.listener.opened(0);
     objects.listener.opened(1);
     objects.listener.closed(0);
@@ -94,7 +96,11 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_request_duration_seconds_bucket{le=\"0.0005\",method=\"GET\",endpoint=\"api\"} 1",
         "http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\",endpoint=\"api\"} 2",
         "http_request_duration_seconds_bucket{le=\"10.0\",method=\"POST\",endpoint=\"api\"} 0",
-        "http_request_duration_seconds_bucket{le=\"+Inf\",method=\"POST\",endpoint=\"api\"} 1",
+        "http_request_duration_seconds_bucket{le=\"30.0\",method=\"POST\",endpoint=\"api\"} 1",
+        "http_request_body_bytes_total{method=\"GET\",endpoint=\"api\"} 14",
+        "http_request_body_bytes_total{method=\"POST\",endpoint=\"api\"} 7",
+        "http_response_body_bytes_total{method=\"GET\",endpoint=\"api\"} 100",
+        "http_response_body_bytes_total{method=\"POST\",endpoint=\"api\"} 50",
         "http_requests_in_flight{endpoint=\"api\"} 2",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
@@ -119,8 +125,8 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
     for row in expected {
         assert!(rows.contains(&row), "{row} is not in\n{page}");
     }
-    // Beside these: three histograms with two plain rows and 15 buckets each, seven of whose rows are expected above.
-    assert_eq!(rows.len(), expected.len() + 3 * (2 + 15) - 7, "{page}");
+    // Beside these: three histograms with two plain rows and 17 buckets each, seven of whose rows are expected above.
+    assert_eq!(rows.len(), expected.len() + 3 * (2 + 17) - 7, "{page}");
 }
 
 #[test]
@@ -143,13 +149,15 @@ fn every_family_of_the_table_is_scraped_under_its_name() {
     let reloads = ReloadMetrics::default();
     reloads.started(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     reloads.failed();
-    let log = AccessLog::start(&AccessLogTarget::Off, 1).expect("the log starts");
+    let log = AccessLog::start(&AccessLogParams::default(), 1).expect("the log starts");
     let program_log = telemetry::init_logs(&telemetry::LogParams::default()).expect("the only log of this process");
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Objects::new()));
     registry.register_collector(Box::new(reloads));
     registry.register_collector(Box::new(log));
     registry.register_collector(Box::new(program_log));
+    let (tracer, _exporter) = telemetry::trace::Tracer::new(None, 1).expect("no traces");
+    registry.register_collector(Box::new(tracer));
     registry.register_collector(Box::new(ProcessMetrics::new("1.2.3")));
     let page = Exposition::Classic.page(&registry).expect("a page");
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::Loaded;
 use gateway::Gateway;
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 
 use super::admin_listener::AdminListener;
@@ -20,6 +21,7 @@ pub(super) struct Reloader<'r> {
     pub(super) admin: AdminListener,
     pub(super) log: &'r LogHandle,
     pub(super) access: &'r AccessLog,
+    pub(super) tracer: &'r Tracer,
     /// What everything runs as.
     pub(super) running: Loaded,
     pub(super) watch: FileWatch,
@@ -61,25 +63,39 @@ impl Reloader<'_> {
         result
     }
 
+    /// Opens the access log's file again, which someone has moved away.
+    pub(super) fn reopen_logs(&self) {
+        match self.access.reopen() {
+            Ok(()) => tracing::info!("the access log was opened again"),
+            Err(error) => tracing::error!("the access log goes on as before: {error}"),
+        }
+    }
+
     async fn try_reload(&mut self) -> Result<(), String> {
         let loaded = super::load(self.file).map_err(|found| found.render(false))?;
         super::warn_of(&loaded);
         let admin = self.admin.prepare(loaded.admin.as_ref()).await.map_err(|error| error.to_string())?;
         if loaded.log.access != self.running.log.access {
-            self.access.set_target(&loaded.log.access).map_err(|error| error.to_string())?;
+            self.access.change(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {
-            // Whoever rotates logs moves the file away and sends SIGHUP.
+            // Whoever rotates logs may send SIGHUP afterwards.
             self.access.reopen().map_err(|error| error.to_string())?;
         }
         if let Err(error) = self.gateway.apply(loaded.gateway.clone()).await {
-            let kept = self.access.set_target(&self.running.log.access);
+            let kept = self.access.change(&self.running.log.access);
             return Err(kept.map_or_else(|also| format!("{error}; and {also}"), |()| error.to_string()));
         }
         self.log.set_level(loaded.log.level);
+        if let Err(error) = self.tracer.change(loaded.trace.as_ref()) {
+            tracing::error!("{error}");
+        }
         if loaded.log.format != self.running.log.format {
             tracing::warn!("log.format changes at the next start");
         }
         self.admin.commit(admin, self.state);
+        if loaded.buckets != self.running.buckets {
+            tracing::warn!("metrics.buckets changes at the next start");
+        }
         self.watch.follow(&loaded.files, &loaded.named);
         self.running = loaded;
         Ok(())

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use admin::{AdminState, Command, Outcome, Reason, Refused, Unready};
-use gateway::{Gateway, GatewayControl, GatewayView};
+use gateway::{GatewayControl, GatewayView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle, ProcessMetrics, ReloadMetrics};
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +34,13 @@ pub(super) struct State {
     config: Mutex<Config>,
 }
 
+/// What tells of the process, each with counts of its own.
+pub(super) struct Logs {
+    pub(super) log: LogHandle,
+    pub(super) access: AccessLog,
+    pub(super) tracer: Tracer,
+}
+
 /// The configuration in effect, and how the last reload went.
 #[derive(Debug)]
 struct Config {
@@ -53,13 +61,12 @@ impl Collector for SharedCollector {
 impl State {
     /// Everything runs by the configuration `effective`. Reloads that are asked for go to `reload_requests`.
     pub(super) fn new(
-        gateway: &Gateway,
-        log: LogHandle,
-        access: AccessLog,
+        (view, control): (GatewayView, GatewayControl),
+        Logs { log, access, tracer }: Logs,
         effective: Value,
         reload_requests: mpsc::Sender<ReloadRequest>,
     ) -> Self {
-        let (view, control, started) = (gateway.view(), gateway.control(), SystemTime::now());
+        let started = SystemTime::now();
         let reloads = Arc::new(ReloadMetrics::default());
         reloads.started(started);
         let mut registry = Registry::default();
@@ -67,6 +74,7 @@ impl State {
         registry.register_collector(Box::new(ProcessMetrics::new(env!("CARGO_PKG_VERSION"))));
         registry.register_collector(Box::new(SharedCollector(Arc::clone(&reloads))));
         registry.register_collector(Box::new(access));
+        registry.register_collector(Box::new(tracer));
         registry.register_collector(Box::new(log));
         let config = Mutex::new(Config { effective, last_reload: Value::Null });
         let draining = AtomicBool::new(false);

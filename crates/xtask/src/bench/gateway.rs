@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::report::{Report, Row, Spread, rounded};
-use super::subject::{Certificate, Form, SUBJECTS, Subject};
+use super::subject::{Certificate, Form, SUBJECTS, Subject, is_tenfold};
 use super::wrk::{self, Round};
 use super::{h2load, idle};
 use crate::proof::{self, ProofArgs};
@@ -31,7 +31,7 @@ pub struct GatewayArgs {
     #[arg(long, value_delimiter = ',')]
     case: Vec<String>,
 
-    /// Subjects: tenfold, nginx, haproxy, haproxy_splice
+    /// Subjects: tenfold, nginx, haproxy, haproxy_splice; tenfold_trace_0, _1 and _100 trace that many percent
     #[arg(long, value_delimiter = ',', default_values_t = SUBJECTS.iter().map(|&name| name.to_owned()))]
     subject: Vec<String>,
 
@@ -109,7 +109,7 @@ fn plan(args: &GatewayArgs) -> Result<Plan> {
     let rounds = args.rounds.unwrap_or(if quick { 3 } else { 15 });
     let seconds = args.seconds.unwrap_or(if quick { 1 } else { 2 });
     let rounds_unpinned = if quick { 1 } else { rounds.div_ceil(3) };
-    let binary = args.subject.iter().any(|name| name == "tenfold").then(proof::release_binary).transpose()?;
+    let binary = args.subject.iter().any(|name| is_tenfold(name)).then(proof::release_binary).transpose()?;
     Ok(Plan { cases, rounds, rounds_unpinned, seconds, binary })
 }
 
@@ -126,6 +126,12 @@ fn measure(subjects: &[&Subject], case: &str, count: usize, seconds: u64, form: 
             let (cpu, rate) = (round.cpu_us_per_op, round.requests as f64 / round.seconds);
             println!("{case} {}/{count} {:<18} {cpu:8.2} us/op {rate:9.0} ops/s", number + 1, subjects[at].name);
             rounds[at].1.push(round);
+        }
+    }
+    for subject in subjects {
+        // Spans that are dropped are cheap.
+        if let Some((exported, dropped)) = subject.spans()? {
+            println!("{case} {:<18} {exported} spans exported, {dropped} dropped", subject.name);
         }
     }
     Ok(rounds)

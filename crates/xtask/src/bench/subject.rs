@@ -10,6 +10,9 @@ use crate::repository;
 
 /// Proxies that are measured.
 pub(super) const SUBJECTS: &[&str] = &["tenfold", "nginx", "haproxy", "haproxy_splice"];
+/// Tenfold with traces, and the share of requests that are sampled; measured when asked for.
+pub(super) const TRACED: &[(&str, &str)] =
+    &[("tenfold_trace_0", "0%"), ("tenfold_trace_1", "1%"), ("tenfold_trace_100", "100%")];
 /// The core of the proxy in the judged form; the origin and the client share the other.
 pub(super) const PROXY_CORE: usize = 0;
 /// The core of everything else.
@@ -99,9 +102,15 @@ impl Subject {
         ];
         let core = (form == Form::Pinned).then_some(PROXY_CORE);
         let server = on_core(core, || match name {
-            "tenfold" => {
+            name if is_tenfold(name) => {
                 let binary = binary.context("no tenfold program was built")?;
-                let started = Tenfold::start_with(Command::new(binary), &template("tenfold.toml", &values)?)?;
+                let mut config = template("tenfold.toml", &values)?;
+                if let Some((_, share)) = TRACED.iter().find(|(traced, _)| *traced == name) {
+                    // The origin takes the spans as well; it reads them, and answers 200.
+                    let collector = origin.port;
+                    config += &format!("[trace]\nendpoint = \"http://127.0.0.1:{collector}\"\nsample = \"{share}\"\n");
+                }
+                let started = Tenfold::start_with(Command::new(binary), &config)?;
                 Ok(Server::Tenfold(Box::new(started)))
             }
             "nginx" => nginx(&template("nginx.conf", &values)?, port).map(|(process, dir)| Server::Peer(process, dir)),
@@ -109,7 +118,10 @@ impl Subject {
                 let conf = template(&format!("{name}.cfg"), &values)?;
                 haproxy(&conf, port).map(|(process, dir)| Server::Peer(process, dir))
             }
-            other => bail!("no subject {other}; there are {}", SUBJECTS.join(", ")),
+            other => {
+                let traced: Vec<_> = TRACED.iter().map(|(name, _)| *name).collect();
+                bail!("no subject {other}; there are {}, {}", SUBJECTS.join(", "), traced.join(", "))
+            }
         })
         .with_context(|| format!("subject {name}"))?;
         let suffix = if form == Form::Unpinned { "_2w" } else { "" };
@@ -129,6 +141,16 @@ impl Subject {
         procfs::cpu_time(&self.pids()).with_context(|| format!("{}: {}", self.name, self.output()))
     }
 
+    /// Spans that were exported and that were not, if it is Tenfold with traces.
+    pub(super) fn spans(&self) -> Result<Option<(u64, u64)>> {
+        let Server::Tenfold(tenfold) = &self.server else { return Ok(None) };
+        if !TRACED.iter().any(|(name, _)| self.name.starts_with(name)) {
+            return Ok(None);
+        }
+        let count = |name| Ok::<_, anyhow::Error>(tenfold.metric(name, &[])? as u64);
+        Ok(Some((count("trace_spans_total")?, count("trace_spans_dropped_total")?)))
+    }
+
     /// What it printed.
     pub(super) fn output(&self) -> String {
         match &self.server {
@@ -136,6 +158,11 @@ impl Subject {
             Server::Tenfold(tenfold) => tenfold.output(),
         }
     }
+}
+
+/// Whether a subject is Tenfold, in whichever form.
+pub(super) fn is_tenfold(name: &str) -> bool {
+    name == "tenfold" || TRACED.iter().any(|(traced, _)| *traced == name)
 }
 
 /// A file of `bench/gateway` with its placeholders filled in.
