@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use admin::AdminParams;
-use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
+use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError};
 use telemetry::{LogFormat, LogLevel, LogParams};
 use vocab::Name;
 
@@ -12,7 +12,8 @@ use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::quantity::Int;
-use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog, RawRoute};
+use crate::raw::{LogFormatWord, LogLevelWord, RawAdmin, RawConfig, RawListener, RawLog};
+use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
@@ -46,7 +47,8 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         .iter()
         .filter_map(|(name, raw)| service::params(&name.value, raw, files, sink))
         .collect();
-    let routes: Vec<_> = raw.route.value.0.iter().filter_map(|field| route(&field.value)).collect();
+    let routes: Vec<_> =
+        raw.route.value.0.iter().enumerate().filter_map(|(at, field)| route::params(at, &field.value, sink)).collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
@@ -98,6 +100,7 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
     let mut taken: Vec<(Name, Place)> = Vec::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
+        route::resolve(route);
         if route.listener.is_none() && !route.failed.contains(&"listener") {
             match &only_listener {
                 Some(name) => route.listener = Some(derived(name.clone(), route.place)),
@@ -252,35 +255,11 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
     })
 }
 
-fn route(raw: &RawRoute) -> Option<RouteParams> {
-    Some(RouteParams {
-        name: raw.name.as_ref()?.value.0.clone(),
-        listener: raw.listener.as_ref()?.value.0.clone(),
-        host: raw.host.as_ref().map(|host| host.value.0.clone()),
-        path: raw.path.value.0.clone(),
-        service: raw.service.as_ref()?.value.0.clone(),
-        timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
-    })
-}
-
 /// A contradiction at its place in the file. `None` when it only follows from an error that was reported before.
 fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
     match error {
         ParamsError::Unknown { route, kind, name } => unknown(raw, route, kind, name),
-        ParamsError::Shadowed { first, second } => {
-            let ((_, first_route), (index, route)) = (find_route(raw, first)?, find_route(raw, second)?);
-            // Where the paths could not be read, both have the default.
-            if route.failed.iter().chain(&first_route.failed).any(|key| matches!(*key, "path" | "host")) {
-                return None;
-            }
-            let message = format!("route {second} matches the same requests as route {first}");
-            let place = |route: &RawRoute| if route.path.set { route.path.place } else { route.place };
-            let diagnostic = Diagnostic::error(place(route), format!("route[{index}]"), message)
-                .label("never used")
-                .related(place(first_route), "this one wins")
-                .fix("give it another path, host or listener, or remove it".to_owned());
-            Some(diagnostic)
-        }
+        ParamsError::Shadowed { first, second } => route::shadowed(raw, first, second),
         ParamsError::AddressTaken { address, first, second } => {
             let places = |name: &Name| {
                 let (_, listener) = raw.listener.value.tables.iter().find(|(field, _)| field.value == *name)?;
@@ -303,7 +282,7 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
 }
 
 fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Diagnostic> {
-    let (index, raw_route) = find_route(raw, route)?;
+    let (index, raw_route) = route::find(raw, route)?;
     let (field, written, nameless) = if kind == "listener" {
         let listeners = &raw.listener.value;
         (raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
@@ -321,9 +300,4 @@ fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Dia
         .allowed(if written.is_empty() { format!("there is no {kind} yet") } else { written.join(", ") })
         .fix(fix);
     Some(diagnostic)
-}
-
-fn find_route<'a>(raw: &'a RawConfig, name: &Name) -> Option<(usize, &'a RawRoute)> {
-    let named = |route: &RawRoute| route.name.as_ref().is_some_and(|field| field.value.0 == *name);
-    raw.route.value.0.iter().map(|field| &field.value).enumerate().find(|(_, route)| named(route))
 }

@@ -25,6 +25,8 @@ const FOREIGN: &[(&[&str], &str)] = &[
 /// The same within a table, by the beginning of the table's label.
 const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ("`[[route]]`", &["proxy_pass", "backend", "upstream", "use_backend", "to", "target"], "write service = \"NAME\""),
+    ("`[[route]]`", &["regex", "regexp", "path_regexp", "expression"], "write path_regex = \"/users/[0-9]+\""),
+    ("`[[route]]`", &["query_params", "queries", "params", "args"], "write query = { NAME = \"VALUE\" }"),
     (
         "`[[route]]`",
         &["location", "prefix", "uri", "url", "match", "rule", "path_prefix"],

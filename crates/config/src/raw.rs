@@ -4,6 +4,8 @@ use crate::address::{HostPort, Listen, Network};
 use crate::entry::{AccessTarget, Endpoint, HashBy, Named};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
+use crate::map::{AskedCookie, AskedField, AskedParameter, Map};
+use crate::matching::{Expression, MethodName, PathExpression, ValueTest};
 use crate::quantity::{Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
@@ -144,15 +146,37 @@ table! {
         name: crate::entry::NameValue = optional;
         /// The listener's name. By default the only listener.
         listener: crate::entry::NameValue = optional;
-        /// The host that it serves, without port. By default any.
+        /// The host that it serves, without port; `*.example.com` is every host under `example.com`. By default any.
         host: RouteHost = optional;
-        /// The path that it serves: `/x` is that path alone, `/x/*` is `/x` and everything under it.
-        path: RoutePath = "/*";
+        /// The path that it serves: `/x` is that path alone, `/x/*` is `/x` and everything under it. By
+        /// default `/*`, every path.
+        path: RoutePath = optional;
+        /// Instead of `path`: an expression that the whole path must match.
+        path_regex: PathExpression = optional;
+        /// Methods that it serves. By default all. `GET` is not `HEAD`.
+        method: OneOrMany<MethodName> = optional;
+        /// Header fields that requests must have, by name. Of several fields of one name, one has to fit.
+        headers: Map<AskedField, ValueTest> = {};
+        /// Cookies that requests must have, by name.
+        cookies: Map<AskedCookie, ValueTest> = {};
+        /// Parameters that the request's query must have, by name, compared after reading escapes.
+        query: Map<AskedParameter, ValueTest> = {};
         /// The service's name.
         service: crate::entry::NameValue = required;
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;
+    }
+}
+
+table! {
+    /// What the value of a field, cookie or parameter must be: one of the two.
+    "`headers`, `cookies` and `query` of `[[route]]`"
+    struct RawValueTest {
+        /// How it begins.
+        prefix: Text = optional;
+        /// An expression that the whole value must match.
+        regex: Expression = optional;
     }
 }
 

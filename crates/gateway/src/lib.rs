@@ -5,16 +5,20 @@
 //! snapshot that the control plane published last (`state`, `control`); and a connection to that endpoint, of the
 //! core's own pool. Cores share nothing per request but named atomics.
 
+#[doc(hidden)]
+pub mod bench;
 mod control;
 mod data;
 mod forwarded;
 mod gateway;
 mod identity;
 pub mod params;
+mod pattern;
 mod router;
 mod state;
 mod view;
 
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};
+pub use pattern::{Pattern, PatternError};
 pub use router::normal_path;
 pub use view::{GatewayView, NotReady};

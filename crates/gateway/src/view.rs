@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use telemetry::ConnectionType;
 use telemetry::encode::{self, EndpointLabels};
 
-use crate::params::PathMatch;
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 
 /// A view of a running gateway. Cheap to clone; every call answers from memory.
@@ -76,15 +75,11 @@ impl GatewayView {
             let name = listener.state.name.clone();
             let services = &snapshot.services;
             let routes = listener.router.routes().iter().map(|route| {
-                let path = match &route.path {
-                    PathMatch::Exact(path) => path.clone(),
-                    PathMatch::Prefix(prefix) => format!("{prefix}*"),
-                };
                 json!({
                     "name": route.state.name.as_str(),
                     "listener": name.as_str(),
-                    "host": route.host,
-                    "path": path,
+                    "host": route.host.text(),
+                    "path": route.path.text(),
                     "service": services[route.service].state.name.as_str(),
                     "requests": route.state.metrics.requests(),
                 })

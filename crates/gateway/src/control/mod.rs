@@ -282,9 +282,9 @@ impl Control {
                 Arc::new(RouteState { name: route.name.clone(), metrics })
             });
             self.routes.insert(route.name.clone(), Arc::clone(&state));
-            Some(Route { state, service, timeout: route.timeout, host: route.host.clone(), path: route.path.clone() })
+            Some(Route::new(route, state, service, self.shared.cores))
         });
-        let router = Router::new(routes.collect());
+        let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {
             bytes_max: params.head_bytes_max.get() as usize,
             fields_max: params.head_fields_max.get() as usize,

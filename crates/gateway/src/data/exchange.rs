@@ -23,7 +23,7 @@ use super::reply::{self, Reply};
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::HashKey;
-use crate::router::{self, Route};
+use crate::router::{self, Asked, Route};
 use crate::state::ListenerView;
 
 /// Largest vector that is kept between exchanges.
@@ -226,7 +226,7 @@ async fn serve(
     let random = core.random.borrow_mut().u128(..);
     scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
-    let routed = route(listener, request, head);
+    let routed = route(core.id, listener, request, head);
     let body_max = listener.params.body_bytes_max;
     let too_large =
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
@@ -269,6 +269,7 @@ async fn serve(
 
 /// The route of a request, or what its client is told.
 fn route<'v>(
+    core: usize,
     listener: &'v ListenerView,
     request: &Request,
     head: &[u8],
@@ -280,7 +281,7 @@ fn route<'v>(
     };
     let path = router::normal_path(target)
         .ok_or((ErrorCode::BadRequest, "the path has a broken escape or climbs above the root"))?;
-    let found = listener.router.find(request.host.of_buf(head), &path);
+    let found = listener.router.find(&Asked { core, request, head, path: &path });
     let index = found.ok_or((ErrorCode::NoRoute, reply::message(ErrorCode::NoRoute)))?;
     Ok(&listener.router.routes()[index])
 }

@@ -11,6 +11,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod retries;
+mod routing;
 mod sample;
 mod site;
 mod tls;
