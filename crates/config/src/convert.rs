@@ -134,7 +134,7 @@ fn name_routes(raw: &mut RawConfig, taken: Vec<(Name, Place)>, sink: &mut Sink) 
     let mut counts = std::collections::HashMap::<Name, u32>::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
-        let (None, Some(service)) = (&route.name, &route.service) else { continue };
+        let (None, Some((_, service))) = (&route.name, route::services(route).next()) else { continue };
         let base = &service.value.0;
         let count = counts.entry(base.clone()).or_default();
         let free = loop {
@@ -283,19 +283,20 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
 
 fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Diagnostic> {
     let (index, raw_route) = route::find(raw, route)?;
-    let (field, written, nameless) = if kind == "listener" {
+    let (field_key, field, written, nameless) = if kind == "listener" {
         let listeners = &raw.listener.value;
-        (raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
+        (kind.to_owned(), raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
     } else {
         let services = &raw.service.value;
-        (raw_route.service.as_ref()?, &services.written, services.nameless)
+        let (key, field) = route::services(raw_route).find(|(_, field)| field.value.0 == *name)?;
+        (key, field, &services.written, services.nameless)
     };
     if nameless || raw.failed.contains(&kind) || written.iter().any(|written| written == name.as_str()) {
         return None;
     }
     let near = nearest(name.as_str(), written.iter().map(String::as_str));
     let fix = near.map_or_else(|| format!("add [{kind}.{name}]"), |near| format!("did you mean \"{near}\"?"));
-    let key = format!("route[{index}].{kind}");
+    let key = format!("route[{index}].{field_key}");
     let diagnostic = Diagnostic::error(field.place, key, format!("no {kind} is named {name:?}"))
         .allowed(if written.is_empty() { format!("there is no {kind} yet") } else { written.join(", ") })
         .fix(fix);

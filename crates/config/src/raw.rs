@@ -161,8 +161,13 @@ table! {
         cookies: Map<AskedCookie, ValueTest> = {};
         /// Parameters that the request's query must have, by name, compared after reading escapes.
         query: Map<AskedParameter, ValueTest> = {};
-        /// The service's name.
-        service: crate::entry::NameValue = required;
+        /// The service that requests go to, by name. This or `split` is needed.
+        service: crate::entry::NameValue = optional;
+        /// Services that share the requests by their weights.
+        split: List<RawShare> = optional;
+        /// What of a request decides which of them it goes to: `client_ip`, `path`, `{ header = "NAME" }` or
+        /// `{ cookie = "NAME" }`, so that a client stays with a service. By default each request is drawn at random.
+        split_by: HashBy = optional;
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;
@@ -177,6 +182,17 @@ table! {
         prefix: Text = optional;
         /// An expression that the whole value must match.
         regex: Expression = optional;
+    }
+}
+
+table! {
+    /// A service's share of a route's requests.
+    "`split` of `[[route]]`"
+    struct RawShare {
+        /// The service's name.
+        service: crate::entry::NameValue = required;
+        /// Its share relative to the others. 0 gets nothing.
+        weight: Int<0, 1_000_000> = required;
     }
 }
 

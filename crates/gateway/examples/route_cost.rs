@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gateway::bench::RouterBench;
-use gateway::params::{Conditions, HostMatch, PathMatch, RouteParams};
+use gateway::params::{Conditions, HostMatch, PathMatch, RouteParams, RouteTarget};
 use http1::{Limits, Request};
 
 /// A name, the routes (a host or any, and a path), and the path that is asked for.
@@ -22,7 +22,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
             None => PathMatch::Exact(path.to_owned()),
         },
         conditions: Conditions::default(),
-        service: "api".parse().expect("a name"),
+        target: RouteTarget::Service("api".parse().expect("a name")),
         timeout: None,
     }
 }

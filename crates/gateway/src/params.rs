@@ -16,7 +16,9 @@ use vocab::Name;
 
 mod route;
 
-pub use route::{Conditions, HostMatch, PathMatch, RouteParams, ValueMatch, ValueSource};
+pub use route::{
+    Conditions, HostMatch, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+};
 
 /// Everything the gateway serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -309,8 +311,8 @@ impl GatewayParams {
             if !listeners.iter().any(|l| l.name == route.listener) {
                 unknown("listener", &route.listener);
             }
-            if !services.iter().any(|s| s.name == route.service) {
-                unknown("service", &route.service);
+            for service in route.target.services().filter(|name| !services.iter().any(|s| s.name == **name)) {
+                unknown("service", service);
             }
             let first = *served.entry(route.served()).or_insert(route);
             if !std::ptr::eq(first, route) {

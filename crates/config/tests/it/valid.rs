@@ -5,7 +5,7 @@ use std::time::Duration;
 use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
-use gateway::params::{CheckKind, HashKey, Host, HostMatch, PathMatch, RetryOn, ValueMatch, ValueSource};
+use gateway::params::{CheckKind, HashKey, Host, HostMatch, PathMatch, RetryOn, RouteTarget, ValueMatch, ValueSource};
 use telemetry::{AccessLogTarget, LogFormat, LogLevel};
 
 use super::env;
@@ -98,6 +98,10 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(routes[3], ("shop.v2", None, &prefix("/")));
     let PathMatch::Regex(pattern) = &routes[4].2 else { panic!("{:?}", routes[4]) };
     assert_eq!((routes[4].1.as_deref(), pattern.as_str()), (Some("*.example.com"), "/users/[0-9]+"));
+    let RouteTarget::Split(split) = &gateway.routes()[4].target else { panic!("{:?}", gateway.routes()[4]) };
+    assert_eq!(split.by, Some(HashKey::Cookie("session".to_owned())));
+    let shares: Vec<_> = split.shares.iter().map(|share| (share.service.as_str(), share.weight)).collect();
+    assert_eq!(shares, [("api", 95), ("shop.v2", 5)]);
     let conditions = &gateway.routes()[4].conditions;
     assert_eq!((conditions.methods(), conditions.count()), (&["GET".to_owned(), "POST".to_owned()][..], 7));
     let one_of = |texts: &[&str]| ValueMatch::OneOf(texts.iter().map(|&text| text.to_owned()).collect());

@@ -13,6 +13,7 @@ use vocab::ErrorCode;
 use super::account::{Account, Subject};
 use super::body::RequestBody;
 use super::connection::{Link, Next};
+use super::core::Core;
 use super::ends::ClientSource;
 use super::forward::{self, Outcome, Parts};
 use super::grpc;
@@ -23,7 +24,7 @@ use super::reply::{self, Reply};
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::HashKey;
-use crate::router::{self, Asked, Route};
+use crate::router::{self, Asked, Route, Target};
 use crate::state::ListenerView;
 
 /// Largest vector that is kept between exchanges.
@@ -238,9 +239,10 @@ async fn serve(
             (Some(route), Outcome::Own(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge)))
         }
         Ok(route) => {
-            let service = local.service(route.service);
-            let path = request.target.as_origin_form(head, &request.method);
-            let key = hash_key(service, request, head, path, origin);
+            let chosen = choose(core, route, request, head, origin);
+            account.service = Some(chosen);
+            let service = local.service(chosen);
+            let key = hash_key(service, request, head, origin);
             let sticky = service.view.params.sticky.as_ref();
             let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
             let call = Call { listener, route, service, origin, head_len, key, sticky, trace: random };
@@ -254,7 +256,7 @@ async fn serve(
     let subject = Subject {
         listener: &listener.state,
         route,
-        service: route.map(|route| local.service(route.service).view.state.name.as_str()),
+        service: account.service.map(|index| local.service(index).view.state.name.as_str()),
         client: origin.client,
         method: &scratch.request.method,
         host: scratch.request.host.of_buf(head),
@@ -286,14 +288,30 @@ fn route<'v>(
     Ok(&listener.router.routes()[index])
 }
 
+/// The service that a request goes to, by its position.
+fn choose(core: &Core, route: &Route, request: &Request, head: &[u8], origin: Origin) -> usize {
+    match &route.target {
+        Target::Service(index) => *index,
+        Target::Split(split) => match split.by() {
+            Some(by) => split.of_key(hash_of(by, request, head, origin)),
+            None => split.at_random(core.random.borrow_mut().u64(..)),
+        },
+    }
+}
+
 /// The hash of what the service hashes by; 0 for algorithms that do not hash.
-fn hash_key(service: &LocalService, request: &Request, head: &[u8], path: &[u8], origin: Origin) -> u64 {
+fn hash_key(service: &LocalService, request: &Request, head: &[u8], origin: Origin) -> u64 {
     if !matches!(service.view.params.balance, balance::Algorithm::Ring | balance::Algorithm::Maglev) {
         return 0;
     }
-    let value = match &service.view.params.hash_key {
+    hash_of(&service.view.params.hash_key, request, head, origin)
+}
+
+/// The hash of a part of a request, or of its client's address where it lacks that part.
+fn hash_of(key: &HashKey, request: &Request, head: &[u8], origin: Origin) -> u64 {
+    let value = match key {
         HashKey::ClientIp => None,
-        HashKey::Path => path.split(|&b| b == b'?').next(),
+        HashKey::Path => request.target.as_origin_form(head, &request.method).split(|&b| b == b'?').next(),
         HashKey::Header(name) => request.fields.named(head, name.as_bytes()).next(),
         HashKey::Cookie(name) => head::cookie(request, head, name),
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vocab::Name;
 
+use super::HashKey;
 use crate::pattern::Pattern;
 
 /// One `[[route]]`.
@@ -20,10 +21,37 @@ pub struct RouteParams {
     /// What else a request must have.
     pub conditions: Conditions,
     /// Where requests go.
-    pub service: Name,
+    pub target: RouteTarget,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,
+}
+
+/// Where the requests of a route go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteTarget {
+    /// To one service.
+    Service(Name),
+    /// To one of several services.
+    Split(SplitParams),
+}
+
+/// Shares of a route's requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitParams {
+    /// The services, each once, and at least one with a weight.
+    pub shares: Vec<ShareParams>,
+    /// What of a request decides, so that a client stays with a service; `None` leaves each request to chance.
+    pub by: Option<HashKey>,
+}
+
+/// One service's share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareParams {
+    /// The service.
+    pub service: Name,
+    /// Its share relative to the others; 0 gets nothing.
+    pub weight: u32,
 }
 
 /// Which hosts a route serves. Texts are lower case and have no port.
@@ -85,6 +113,17 @@ impl RouteParams {
     /// Which requests it serves. Of two routes that serve the same, one is never used.
     pub(super) fn served(&self) -> (&Name, &HostMatch, &PathMatch, &Conditions) {
         (&self.listener, &self.host, &self.path, &self.conditions)
+    }
+}
+
+impl RouteTarget {
+    /// The services that it names.
+    pub fn services(&self) -> impl Iterator<Item = &Name> {
+        let (one, several) = match self {
+            Self::Service(name) => (Some(name), &[][..]),
+            Self::Split(split) => (None, split.shares.as_slice()),
+        };
+        one.into_iter().chain(several.iter().map(|share| &share.service))
     }
 }
 

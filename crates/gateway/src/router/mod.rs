@@ -10,7 +10,9 @@
 
 mod conditions;
 mod normal;
+mod split;
 mod table;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use http1::Request;
 pub(crate) use conditions::Conditions;
 pub use normal::normal_path;
 use table::Table;
+pub(crate) use target::Target;
 
 use crate::params::{HostMatch, PathMatch, RouteParams};
 use crate::pattern::Search;
@@ -49,8 +52,8 @@ pub(crate) struct Router {
 pub(crate) struct Route {
     /// What outlives configurations.
     pub(crate) state: Arc<RouteState>,
-    /// Position of its service in the snapshot.
-    pub(crate) service: usize,
+    /// Where requests go.
+    pub(crate) target: Target,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
     /// The host as configured.
@@ -98,11 +101,11 @@ struct Bucket {
 }
 
 impl Route {
-    /// The route with these settings, to a service by its position.
-    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, service: usize, cores: usize) -> Self {
+    /// The route with these settings.
+    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, target: Target, cores: usize) -> Self {
         Self {
             state,
-            service,
+            target,
             timeout: params.timeout,
             host: params.host.clone(),
             path: params.path.clone(),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use telemetry::RouteMetrics;
 
 use super::*;
-use crate::params::{Conditions as Asks, ValueMatch, ValueSource};
+use crate::params::{Conditions as Asks, RouteTarget, ValueMatch, ValueSource};
 use crate::pattern::Pattern;
 
 /// A route as tests write it: host and path as in the file, an expression after `~`.
@@ -25,7 +25,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
             _ => PathMatch::Exact(path.to_owned()),
         },
         conditions,
-        service: "api".parse().unwrap(),
+        target: RouteTarget::Service("api".parse().unwrap()),
         timeout: None,
     }
 }
@@ -33,7 +33,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
 fn router(routes: &[RouteParams]) -> Router {
     let route = |params: &RouteParams| {
         let state = RouteState { name: params.name.clone(), metrics: RouteMetrics::new(1) };
-        Route::new(params, Arc::new(state), 0, 1)
+        Route::new(params, Arc::new(state), Target::Service(0), 1)
     };
     Router::new(routes.iter().map(route).collect(), 1)
 }
