@@ -47,8 +47,14 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         .iter()
         .filter_map(|(name, raw)| service::params(&name.value, raw, files, sink))
         .collect();
-    let routes: Vec<_> =
-        raw.route.value.0.iter().enumerate().filter_map(|(at, field)| route::params(at, &field.value, sink)).collect();
+    let routes: Vec<_> = raw
+        .route
+        .value
+        .0
+        .iter()
+        .enumerate()
+        .filter_map(|(at, field)| route::params(at, &field.value, files, sink))
+        .collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
@@ -134,8 +140,7 @@ fn name_routes(raw: &mut RawConfig, taken: Vec<(Name, Place)>, sink: &mut Sink) 
     let mut counts = std::collections::HashMap::<Name, u32>::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
-        let (None, Some((_, service))) = (&route.name, route::services(route).next()) else { continue };
-        let base = &service.value.0;
+        let (None, Some(base)) = (&route.name, route::base_name(route)) else { continue };
         let count = counts.entry(base.clone()).or_default();
         let free = loop {
             *count += 1;

@@ -19,6 +19,10 @@ pub(crate) struct RouteHost(pub(crate) HostMatch);
 #[derive(Clone, Debug)]
 pub(crate) struct RoutePath(pub(crate) PathMatch);
 
+/// A prefix of paths in the place of another: ends with `/`.
+#[derive(Clone, Debug)]
+pub(crate) struct NewPrefix(pub(crate) String);
+
 /// A path to ask for, with or without a query.
 #[derive(Clone, Debug)]
 pub(crate) struct Target(pub(crate) String);
@@ -104,6 +108,7 @@ text_value!(
     |host| { host.0.text().unwrap_or_default() }
 );
 text_value!(RoutePath, "a path such as \"/health\" or \"/api/*\"", route_path, |path| path.0.text());
+text_value!(NewPrefix, "the beginning of a path, such as \"/\" or \"/v2/\"", new_prefix, |prefix| prefix.0.clone());
 text_value!(Target, "a path such as \"/health\" or \"/health?deep=1\"", target, |target| target.0.clone());
 text_value!(HostField, "a host name, with a port if needed", host_field, |host| host.0.clone());
 text_value!(FieldName, "the name of a header field, such as \"X-User\"", field_name, |name| name.0.clone());
@@ -170,6 +175,20 @@ fn route_path(text: &str) -> Result<RoutePath, Wrong> {
         (false, _) => Ok(RoutePath(PathMatch::Exact(prefix.to_owned()))),
         (true, true) => Ok(RoutePath(PathMatch::Prefix(prefix.to_owned()))),
         (true, false) => Err(("has a '*' that is not a segment of its own", Some(format!("{prefix}/*")))),
+    }
+}
+
+fn new_prefix(text: &str) -> Result<NewPrefix, Wrong> {
+    let bare = text.trim_end_matches('*');
+    if bare != text || !text.ends_with('/') || !text.starts_with('/') {
+        let fix = format!("/{}/", bare.trim_matches('/')).replace("//", "/");
+        let good = new_prefix(&fix).is_ok();
+        return Err(("does not begin and end with '/'", good.then_some(fix)));
+    }
+    match route_path(text) {
+        Ok(_) if text.starts_with("//") => Err(("begins with two slashes, which a reader may take for a host", None)),
+        Ok(_) => Ok(NewPrefix(text.to_owned())),
+        Err(wrong) => Err(wrong),
     }
 }
 

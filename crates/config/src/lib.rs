@@ -18,11 +18,13 @@
 //! assert_eq!(loaded.gateway.routes()[0].name.as_str(), "api");
 //! ```
 
+mod action;
 mod address;
 mod convert;
 mod diagnostic;
 mod entry;
 mod expand;
+mod field;
 mod grammar;
 mod habits;
 mod http;

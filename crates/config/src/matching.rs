@@ -24,6 +24,10 @@ pub(crate) struct Expression(pub(crate) Pattern);
 #[derive(Clone, Debug)]
 pub(crate) struct PathExpression(pub(crate) Pattern);
 
+/// A status of a redirection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RedirectStatus(pub(crate) u16);
+
 /// What a value must be.
 #[derive(Clone, Debug)]
 pub(crate) struct ValueTest(pub(crate) ValueMatch);
@@ -97,6 +101,39 @@ impl Value for PathExpression {
 
     fn effective(&self) -> Json {
         self.0.as_str().into()
+    }
+}
+
+impl Value for RedirectStatus {
+    fn expected() -> String {
+        "301, 302, 303, 307 or 308".to_owned()
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        match &node.value {
+            NodeValue::Integer(_, Some(status @ (301 | 302 | 303 | 307 | 308))) => Some(Self(*status as u16)),
+            NodeValue::Integer(..) => {
+                sink.push(invalid(node, key, "is no status of a redirection").allowed(Self::expected()));
+                None
+            }
+            _ => {
+                let fix = match node.text() {
+                    Some("permanent") => Some("write 308".to_owned()),
+                    Some("temporary") => Some("write 307".to_owned()),
+                    _ => None,
+                };
+                wrong_kind(node, key, &Self::expected(), fix, sink);
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "enum": [301, 302, 303, 307, 308], "minimum": 301, "maximum": 308 })
+    }
+
+    fn effective(&self) -> Json {
+        self.0.into()
     }
 }
 

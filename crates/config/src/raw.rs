@@ -10,6 +10,13 @@ use crate::quantity::{Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
+mod action;
+
+pub(crate) use action::{
+    RawBasicAuth, RawCors, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields, RawRewrite,
+    SchemeWord,
+};
+
 /// A time limit: from a millisecond to an hour.
 type Limit = Time<1, 3_600_000>;
 
@@ -161,13 +168,31 @@ table! {
         cookies: Map<AskedCookie, ValueTest> = {};
         /// Parameters that the request's query must have, by name, compared after reading escapes.
         query: Map<AskedParameter, ValueTest> = {};
-        /// The service that requests go to, by name. This or `split` is needed.
+        /// The service that requests go to, by name. This, `split`, `redirect` or `respond` is
+        /// needed.
         service: crate::entry::NameValue = optional;
         /// Services that share the requests by their weights.
         split: List<RawShare> = optional;
         /// What of a request decides which of them it goes to: `client_ip`, `path`, `{ header = "NAME" }` or
         /// `{ cookie = "NAME" }`, so that a client stays with a service. By default each request is drawn at random.
         split_by: HashBy = optional;
+        /// Sends clients elsewhere, instead of requests to a service.
+        redirect: RawRedirect = optional;
+        /// Answers always the same, instead of sending requests to a service.
+        respond: RawRespond = optional;
+        /// Sends requests that came by plain HTTP to the same place by HTTPS, with 308. Requests that a trusted proxy says
+        /// came by HTTPS pass.
+        https_only: Switch = false;
+        /// Who may ask, by name and password.
+        basic_auth: RawBasicAuth = optional;
+        /// Which pages of other origins may read the responses.
+        cors: RawCors = optional;
+        /// What the service is asked for instead of what the client asked for.
+        rewrite: RawRewrite = optional;
+        /// Changes of requests' fields.
+        request_headers: RawRequestFields = optional;
+        /// Changes of responses' fields.
+        response_headers: RawResponseFields = optional;
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;

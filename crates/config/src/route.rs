@@ -5,6 +5,7 @@ use gateway::params::{
 };
 use vocab::Name;
 
+use crate::action;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::NameValue;
 use crate::grammar::Field;
@@ -14,6 +15,7 @@ use crate::matching::ValueTest;
 use crate::raw::{RawConfig, RawRoute, RawShare};
 use crate::service;
 use crate::source::Place;
+use crate::tls::Files;
 use crate::value::List;
 
 /// Fills in what a route has by default, so that the effective configuration shows it.
@@ -25,10 +27,12 @@ pub(crate) fn resolve(raw: &mut RawRoute) {
 }
 
 /// Converts a route; `None` when something it cannot do without is missing, which has been reported.
-pub(crate) fn params(index: usize, raw: &RawRoute, sink: &mut Sink) -> Option<RouteParams> {
+pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: &mut Sink) -> Option<RouteParams> {
     let key = format!("route[{index}]");
-    // Both first, so that one mistake does not hide the other.
-    let (path, target) = (path(&key, raw, sink), target(&key, raw, sink));
+    // All of it first, so that one mistake does not hide another.
+    let path = path(&key, raw, sink);
+    let target = target(&key, raw, path.as_ref(), sink);
+    let actions = action::params(&key, raw, path.as_ref(), files, sink);
     Some(RouteParams {
         path: path?,
         name: raw.name.as_ref()?.value.0.clone(),
@@ -36,6 +40,7 @@ pub(crate) fn params(index: usize, raw: &RawRoute, sink: &mut Sink) -> Option<Ro
         host: raw.host.as_ref().map_or(gateway::params::HostMatch::Any, |host| host.value.0.clone()),
         conditions: conditions(raw),
         target: target?,
+        actions: actions?,
         timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
     })
 }
@@ -54,33 +59,71 @@ fn path(key: &str, raw: &RawRoute, sink: &mut Sink) -> Option<PathMatch> {
 }
 
 /// Where requests go. The place of each service is in [`services`].
-fn target(key: &str, raw: &RawRoute, sink: &mut Sink) -> Option<RouteTarget> {
+fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) -> Option<RouteTarget> {
+    const GOALS: [&str; 4] = ["service", "split", "redirect", "respond"];
     if let (Some(by), None) = (&raw.split_by, &raw.split)
         && !raw.failed.contains(&"split")
     {
         let diagnostic = Diagnostic::error(by.place, format!("{key}.split_by"), "there is no split to decide about");
         sink.push(diagnostic.fix("add split = [{ service = \"NAME\", weight = 95 }, ...], or remove it".to_owned()));
     }
-    match (&raw.service, &raw.split) {
-        (Some(service), None) => Some(RouteTarget::Service(service.value.0.clone())),
-        (None, Some(split)) => splitting(key, raw, split, sink),
-        (Some(service), Some(split)) => {
-            let message = "a route has a service or a split among several, not both";
-            let diagnostic = Diagnostic::error(split.place, format!("{key}.split"), message)
-                .related(service.place, "the service")
-                .fix("remove one of them".to_owned());
-            sink.push(diagnostic);
-            None
+    let mut goals = goals(raw);
+    let Some((_, first)) = goals.next() else {
+        if !raw.failed.iter().any(|key| GOALS.contains(key)) {
+            let diagnostic = Diagnostic::error(raw.place, key, "the key `service` is missing");
+            let diagnostic = diagnostic.allowed("one of `service`, `split`, `redirect` and `respond`");
+            sink.push(diagnostic.fix("add service = \"NAME\"".to_owned()));
         }
-        (None, None) => {
-            if !raw.failed.iter().any(|key| matches!(*key, "service" | "split")) {
-                let diagnostic = Diagnostic::error(raw.place, key, "the key `service` is missing");
-                let diagnostic = diagnostic.allowed("a service's name, or `split` among several");
-                sink.push(diagnostic.fix("add service = \"NAME\"".to_owned()));
-            }
-            None
-        }
+        return None;
+    };
+    if let Some((name, second)) = goals.next() {
+        let message = "a route has one of `service`, `split`, `redirect` and `respond`";
+        let diagnostic = Diagnostic::error(second, format!("{key}.{name}"), message)
+            .related(first, "this is one")
+            .fix("remove one of them".to_owned());
+        sink.push(diagnostic);
+        return None;
     }
+    let answers = raw.redirect.is_some() || raw.respond.is_some();
+    let to_service = [
+        ("rewrite", raw.rewrite.as_ref().map(|field| field.place)),
+        ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
+    ];
+    for (name, place) in to_service.into_iter().filter(|_| answers) {
+        let Some(place) = place else { continue };
+        let diagnostic = Diagnostic::error(place, format!("{key}.{name}"), "the route sends nothing to a service");
+        sink.push(diagnostic.related(first, "it answers by itself").fix(format!("remove {name}")));
+    }
+    if let Some(split) = &raw.split {
+        return splitting(key, raw, split, sink);
+    }
+    if let Some(field) = &raw.redirect {
+        return action::redirect(key, field, path, sink).map(RouteTarget::Redirect);
+    }
+    if let Some(field) = &raw.respond {
+        return action::respond(key, &field.value, sink).map(RouteTarget::Fixed);
+    }
+    raw.service.as_ref().map(|service| RouteTarget::Service(service.value.0.clone()))
+}
+
+/// What a route says of where requests go, with places.
+fn goals(raw: &RawRoute) -> impl Iterator<Item = (&'static str, Place)> {
+    let all = [
+        ("service", raw.service.as_ref().map(|field| field.place)),
+        ("split", raw.split.as_ref().map(|field| field.place)),
+        ("redirect", raw.redirect.as_ref().map(|field| field.place)),
+        ("respond", raw.respond.as_ref().map(|field| field.place)),
+    ];
+    all.into_iter().filter_map(|(name, place)| Some((name, place?)))
+}
+
+/// What a route without a name is called after: its service, or what it does instead.
+pub(crate) fn base_name(raw: &RawRoute) -> Option<Name> {
+    if let Some((_, service)) = services(raw).next() {
+        return Some(service.value.0.clone());
+    }
+    let (goal, _) = goals(raw).find(|(goal, _)| matches!(*goal, "redirect" | "respond"))?;
+    goal.parse().ok()
 }
 
 fn splitting(key: &str, raw: &RawRoute, split: &Field<List<RawShare>>, sink: &mut Sink) -> Option<RouteTarget> {

@@ -105,7 +105,7 @@ impl<'s> Files<'s> {
     }
 
     /// The file that a value names, relative to the file where the value stands.
-    fn path(&mut self, field: &Field<Text>) -> PathBuf {
+    pub(crate) fn path(&mut self, field: &Field<Text>) -> PathBuf {
         let base = self.sources.path(field.place.file).parent();
         let path = base.map_or_else(|| PathBuf::from(&field.value.0), |base| base.join(&field.value.0));
         self.read.push(path.clone());

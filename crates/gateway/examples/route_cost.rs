@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gateway::bench::RouterBench;
-use gateway::params::{Conditions, HostMatch, PathMatch, RouteParams, RouteTarget};
+use gateway::params::{ActionParams, Conditions, HostMatch, PathMatch, RouteParams, RouteTarget};
 use http1::{Limits, Request};
 
 /// A name, the routes (a host or any, and a path), and the path that is asked for.
@@ -23,6 +23,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         },
         conditions: Conditions::default(),
         target: RouteTarget::Service("api".parse().expect("a name")),
+        actions: ActionParams::default(),
         timeout: None,
     }
 }

@@ -6,7 +6,7 @@ use http1::Request;
 use telemetry::RouteMetrics;
 
 use crate::params::RouteParams;
-use crate::router::{Asked, Route, Router, Target, normal_path};
+use crate::router::{Asked, Goal, Route, Router, Target, normal_path};
 use crate::state::RouteState;
 
 /// The router of a core that has the first listener to itself.
@@ -18,7 +18,7 @@ impl RouterBench {
     pub fn new(routes: &[RouteParams]) -> Self {
         let route = |params: &RouteParams| {
             let state = RouteState { name: params.name.clone(), metrics: RouteMetrics::new(1) };
-            Route::new(params, Arc::new(state), Target::Service(0), 1)
+            Route::new(params, Arc::new(state), Goal::Forward(Target::Service(0)), 1)
         };
         Self(Router::new(routes.iter().map(route).collect(), 1))
     }

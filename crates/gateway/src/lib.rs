@@ -5,6 +5,7 @@
 //! snapshot that the control plane published last (`state`, `control`); and a connection to that endpoint, of the
 //! core's own pool. Cores share nothing per request but named atomics.
 
+mod action;
 #[doc(hidden)]
 pub mod bench;
 mod control;

@@ -14,8 +14,14 @@ use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
 use vocab::Name;
 
+mod action;
 mod route;
 
+pub use action::{
+    ActionParams, BasicAuthParams, CorsOrigins, CorsParams, Credential, CredentialError, FieldEdits, FieldError,
+    FieldLine, FieldName, FixedParams, Message, OriginMatch, PathChange, PathTemplate, RedirectParams, Scheme,
+    TemplateError,
+};
 pub use route::{
     Conditions, HostMatch, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
 };

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 
 /// Longest text of an expression. What is longer is written by a program, and belongs into several.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -50,6 +50,14 @@ impl Pattern {
     /// The expression as written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The number of a group, given by number or name.
+    pub(crate) fn group(&self, name: &str) -> Option<usize> {
+        match name.parse::<usize>() {
+            Ok(number) => Some(number).filter(|&number| number < self.regex.captures_len()),
+            Err(_) => self.regex.capture_names().position(|known| known == Some(name)),
+        }
     }
 }
 
@@ -100,6 +108,11 @@ impl Search {
     /// Whether it matches the whole of a text.
     pub(crate) fn matches(&self, core: usize, text: &[u8]) -> bool {
         self.0[core].is_match(text)
+    }
+
+    /// What its groups match if it matches the whole of a text.
+    pub(crate) fn captures<'t>(&self, core: usize, text: &'t [u8]) -> Option<Captures<'t>> {
+        self.0[core].captures(text)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use telemetry::ConnectionType;
 use telemetry::encode::{self, EndpointLabels};
 
-use crate::router::Target;
+use crate::router::{Goal, Target};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 
 /// A view of a running gateway. Cheap to clone; every call answers from memory.
@@ -42,7 +42,7 @@ impl GatewayView {
         }
         let routed = |index: usize| {
             let mut routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
-            routes.any(|route| route.target.leads_to(index))
+            routes.any(|route| route.goal.leads_to(index))
         };
         let services = snapshot.services.iter().enumerate().filter(|(index, _)| routed(*index));
         services
@@ -78,9 +78,10 @@ impl GatewayView {
             let name_of = |at: usize| services[at].state.name.as_str();
             let share_json = |(at, weight): (usize, u32)| json!({ "service": name_of(at), "weight": weight });
             let routes = listener.router.routes().iter().map(|route| {
-                let (service, split) = match &route.target {
-                    Target::Service(at) => (name_of(*at).into(), Value::Null),
-                    Target::Split(split) => (Value::Null, split.shares().map(share_json).collect()),
+                let (service, split) = match &route.goal {
+                    Goal::Forward(Target::Service(at)) => (name_of(*at).into(), Value::Null),
+                    Goal::Forward(Target::Split(split)) => (Value::Null, split.shares().map(share_json).collect()),
+                    Goal::Answer(_) => (Value::Null, Value::Null),
                 };
                 json!({
                     "name": route.state.name.as_str(),

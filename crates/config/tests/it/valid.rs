@@ -5,7 +5,9 @@ use std::time::Duration;
 use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
-use gateway::params::{CheckKind, HashKey, Host, HostMatch, PathMatch, RetryOn, RouteTarget, ValueMatch, ValueSource};
+use gateway::params::{
+    CheckKind, HashKey, Host, HostMatch, PathChange, PathMatch, RetryOn, RouteTarget, Scheme, ValueMatch, ValueSource,
+};
 use telemetry::{AccessLogTarget, LogFormat, LogLevel};
 
 use super::env;
@@ -107,6 +109,18 @@ fn the_full_file_arrives_in_the_parameters() {
     let one_of = |texts: &[&str]| ValueMatch::OneOf(texts.iter().map(|&text| text.to_owned()).collect());
     let (source, test) = &conditions.values()[2];
     assert_eq!((source, test), (&ValueSource::Header("x-version".to_owned()), &one_of(&["2", "3"])));
+    let edited = &gateway.routes()[5].actions;
+    let auth = edited.basic_auth.as_ref().unwrap();
+    let names: Vec<_> = auth.users.iter().map(|user| user.name()).collect();
+    assert_eq!((auth.realm.as_str(), names), ("The shop", vec!["ann", "bob"]));
+    assert_eq!(edited.path, Some(PathChange::Prefix("/v2/".to_owned())));
+    assert_eq!((edited.host.as_deref(), edited.https_only), (Some("inside.example.com"), true));
+    let added: Vec<_> = edited.request_fields.add.iter().map(|line| (line.name().as_str(), line.value())).collect();
+    assert_eq!(added, [("X-Via", "a"), ("X-Via", "b")]);
+    let RouteTarget::Redirect(moved) = &gateway.routes()[7].target else { panic!("{:?}", gateway.routes()[7]) };
+    assert_eq!((moved.status, moved.scheme, moved.keep_query), (308, Some(Scheme::Https), false));
+    let RouteTarget::Fixed(gone) = &gateway.routes()[9].target else { panic!("{:?}", gateway.routes()[9]) };
+    assert_eq!((gone.status, gone.body.as_str(), gone.fields[0].value()), (410, "gone\n", "text/html"));
     let api = &gateway.services()[0];
     assert_eq!((api.balance, &api.hash_key), (Algorithm::Ring, &HashKey::Header("x-user".to_owned())));
     let endpoint = &api.endpoints[1];
@@ -140,6 +154,10 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(token, "***");
             *token = "0123456789abcdef-from-env".into();
         }
+        if let Some(user) = effective.pointer_mut("/route/5/basic_auth/users/0") {
+            assert_eq!(user, "ann:***");
+            *user = "ann:$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2".into();
+        }
         let written = toml::to_string(&effective).unwrap();
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
@@ -153,6 +171,7 @@ fn secrets_are_not_shown() {
     let loaded = loaded(FULL);
     for shown in [format!("{loaded:?}"), loaded.effective.to_string(), loaded.warnings.to_string()] {
         assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        assert!(!shown.contains("HNbAKRhp") && !shown.contains("myjXcpMp"), "{shown}");
     }
     // In errors of every kind around the token, in text, JSON and Debug alike.
     let files = [
@@ -160,6 +179,10 @@ fn secrets_are_not_shown() {
         "[admin]\ntoken = \"hunter2\"\n",
         "admin = { token = \"hunter2\", x = 1 }\n",
         "admin = { token = [\"hunter2\"] }\n",
+        "route = [{ basic_auth = { users = \"ann:hunter2\" } }]\n",
+        "route = [{ basic_auth = { users = [\"ann:hunter2\", 1] } }]\n",
+        "route = [{ basic_auth = { users = { ann = \"hunter2\" } } }]\n",
+        "route = [{ basic_auth = { user = \"ann:hunter2\" } }]\n",
         "admin = { token = { hunter = 1, text = \"hunter2\" } }\n",
         "admin = { x = 1, token = \"\"\"\nhunter2\"\"\" }\n",
         "admin = { token = \"\"\"\nhunter2-hunter2-hunter2\"\"\", x = 1 }\n",

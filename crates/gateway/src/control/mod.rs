@@ -23,7 +23,7 @@ use vocab::Name;
 use crate::data::Message;
 use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
-use crate::router::{Route, Router, Target};
+use crate::router::{Goal, Route, Router};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use listeners::Sockets;
 use service::Service;
@@ -277,13 +277,13 @@ impl Control {
         state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
         let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
             let position = |name: &Name| self.services.iter().position(|service| service.name() == name);
-            let target = Target::new(&route.target, position)?;
+            let goal = Goal::new(&route.target, &route.path, self.shared.cores, position)?;
             let state = known_routes.get(&route.name).cloned().unwrap_or_else(|| {
                 let metrics = RouteMetrics::new(self.shared.cores);
                 Arc::new(RouteState { name: route.name.clone(), metrics })
             });
             self.routes.insert(route.name.clone(), Arc::clone(&state));
-            Some(Route::new(route, state, target, self.shared.cores))
+            Some(Route::new(route, state, goal, self.shared.cores))
         });
         let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {

@@ -17,6 +17,7 @@ use super::accept::{self, Acceptor};
 use super::connection;
 use super::exchange::Scratch;
 use super::local::Local;
+use crate::action::Checks;
 use crate::state::{ListenerState, Place, Shared};
 
 /// Size of the buffers that heads are read into: most heads, and the responses of most APIs, fit with room to spare.
@@ -89,6 +90,8 @@ pub(crate) struct Core {
     pub(crate) deadlines: Deadlines,
     /// Random numbers.
     pub(crate) random: RefCell<fastrand::Rng>,
+    /// Passwords that were checked.
+    pub(crate) checks: Checks,
     /// The access log's end.
     pub(crate) access: RefCell<CoreAccessLog>,
     local: RefCell<Rc<Local>>,
@@ -159,6 +162,7 @@ impl Core {
             pipes: Pipes::default(),
             deadlines: Deadlines::default(),
             random: RefCell::default(),
+            checks: Checks::default(),
             access: RefCell::new(access),
             local: RefCell::default(),
             connections: RefCell::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use vocab::Name;
 
 use super::HashKey;
+use super::action::{ActionParams, FixedParams, RedirectParams};
 use crate::pattern::Pattern;
 
 /// One `[[route]]`.
@@ -22,6 +23,8 @@ pub struct RouteParams {
     pub conditions: Conditions,
     /// Where requests go.
     pub target: RouteTarget,
+    /// What is done with them, and with their responses.
+    pub actions: ActionParams,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,
@@ -34,6 +37,10 @@ pub enum RouteTarget {
     Service(Name),
     /// To one of several services.
     Split(SplitParams),
+    /// Nowhere: the client is sent elsewhere.
+    Redirect(RedirectParams),
+    /// Nowhere: the answer is always the same.
+    Fixed(FixedParams),
 }
 
 /// Shares of a route's requests.
@@ -122,6 +129,7 @@ impl RouteTarget {
         let (one, several) = match self {
             Self::Service(name) => (Some(name), &[][..]),
             Self::Split(split) => (None, split.shares.as_slice()),
+            Self::Redirect(_) | Self::Fixed(_) => (None, &[][..]),
         };
         one.into_iter().chain(several.iter().map(|share| &share.service))
     }

@@ -12,6 +12,8 @@ use crate::pattern::Search;
 #[derive(Debug)]
 pub(crate) struct Conditions {
     methods: Box<[Box<str>]>,
+    /// Whether a preflight goes by the method that it asks leave for: it is always an `OPTIONS`.
+    preflights: bool,
     values: Box<[(Source, Test)]>,
 }
 
@@ -33,7 +35,7 @@ enum Test {
 
 impl Conditions {
     /// `None` when anything will do.
-    pub(crate) fn new(params: &params::Conditions, cores: usize) -> Option<Self> {
+    pub(crate) fn new(params: &params::Conditions, preflights: bool, cores: usize) -> Option<Self> {
         if params.count() == 0 {
             return None;
         }
@@ -52,15 +54,23 @@ impl Conditions {
         };
         Some(Self {
             methods: params.methods().iter().map(|method| method.as_str().into()).collect(),
+            preflights,
             values: params.values().iter().map(|(s, v)| (source(s), test(v))).collect(),
         })
     }
 
     /// Whether a request has all of it.
     pub(crate) fn hold(&self, asked: &Asked<'_>) -> bool {
-        let method = asked.request.method.as_str();
-        (self.methods.is_empty() || self.methods.iter().any(|known| &**known == method))
+        (self.methods.is_empty() || self.has_method(asked))
             && self.values.iter().all(|(source, test)| source.any(asked, test))
+    }
+}
+
+impl Conditions {
+    fn has_method(&self, asked: &Asked<'_>) -> bool {
+        let has = |method: &[u8]| self.methods.iter().any(|known| known.as_bytes() == method);
+        has(asked.request.method.as_str().as_bytes())
+            || (self.preflights && crate::action::preflight_method(asked).is_some_and(has))
     }
 }
 

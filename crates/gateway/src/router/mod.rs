@@ -24,10 +24,12 @@ use std::time::Duration;
 use http1::Request;
 
 pub(crate) use conditions::Conditions;
+pub(crate) use normal::has_dot_segment;
 pub use normal::normal_path;
 use table::Table;
-pub(crate) use target::Target;
+pub(crate) use target::{Goal, Target};
 
+use crate::action::Actions;
 use crate::params::{HostMatch, PathMatch, RouteParams};
 use crate::pattern::Search;
 use crate::state::RouteState;
@@ -53,7 +55,9 @@ pub(crate) struct Route {
     /// What outlives configurations.
     pub(crate) state: Arc<RouteState>,
     /// Where requests go.
-    pub(crate) target: Target,
+    pub(crate) goal: Goal,
+    /// What is done on the way, if anything.
+    pub(crate) actions: Option<Box<Actions>>,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
     /// The host as configured.
@@ -102,14 +106,15 @@ struct Bucket {
 
 impl Route {
     /// The route with these settings.
-    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, target: Target, cores: usize) -> Self {
+    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, goal: Goal, cores: usize) -> Self {
         Self {
             state,
-            target,
+            goal,
+            actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),
             timeout: params.timeout,
             host: params.host.clone(),
             path: params.path.clone(),
-            conditions: Conditions::new(&params.conditions, cores),
+            conditions: Conditions::new(&params.conditions, params.actions.cors.is_some(), cores),
             conditions_count: params.conditions.count(),
         }
     }

@@ -64,6 +64,26 @@ fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Whether a path has a segment `.` or `..`, as it is or in escapes, which whoever reads the path next may resolve.
+pub(crate) fn has_dot_segment(path: &[u8]) -> bool {
+    path.split(|&b| b == b'/').any(is_dots)
+}
+
+/// Whether a segment is one or two dots, in any spelling.
+fn is_dots(mut segment: &[u8]) -> bool {
+    let mut dots = 0;
+    while !segment.is_empty() && dots < 3 {
+        let escaped = segment.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"%2e"));
+        segment = match (escaped, segment[0]) {
+            (true, _) => &segment[3..],
+            (false, b'.') => &segment[1..],
+            _ => return false,
+        };
+        dots += 1;
+    }
+    segment.is_empty() && (1..=2).contains(&dots)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +110,20 @@ mod tests {
         check("/%", None);
         check("/%2", None);
         check("/%zz", None);
+    }
+
+    #[test]
+    fn dot_segments_are_seen_in_any_spelling() {
+        let check = |path: &str, expected: bool| assert_eq!(has_dot_segment(path.as_bytes()), expected, "{path}");
+        check("/", false);
+        check("/a/b.c/.d/..e/...", false);
+        check("/a/.", true);
+        check("/a/../b", true);
+        check("/a/%2e%2E/b", true);
+        check("/a/.%2e", true);
+        check("/a/%2e", true);
+        check("/a/%2f../b", false);
+        check("/a/%2e%2e%2e", false);
+        check("/a/%2", false);
     }
 }

@@ -3,7 +3,17 @@
 use vocab::Name;
 
 use super::split::Split;
-use crate::params::RouteTarget;
+use crate::action::Answer;
+use crate::params::{PathMatch, RouteTarget};
+
+/// What a route is for.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    /// Requests go on.
+    Forward(Target),
+    /// They are answered here.
+    Answer(Answer),
+}
 
 /// Where requests go; services by position in the snapshot.
 #[derive(Debug)]
@@ -14,20 +24,28 @@ pub(crate) enum Target {
     Split(Split),
 }
 
-impl Target {
-    /// The target with these settings. `None` when a service is not there.
-    pub(crate) fn new(params: &RouteTarget, position: impl Fn(&Name) -> Option<usize>) -> Option<Self> {
+impl Goal {
+    /// The goal of a route for these paths. `None` when a service is not there.
+    pub(crate) fn new(
+        params: &RouteTarget,
+        route: &PathMatch,
+        cores: usize,
+        position: impl Fn(&Name) -> Option<usize>,
+    ) -> Option<Self> {
         match params {
-            RouteTarget::Service(name) => position(name).map(Self::Service),
-            RouteTarget::Split(split) => Split::new(split, position).map(Self::Split),
+            RouteTarget::Service(name) => position(name).map(|at| Self::Forward(Target::Service(at))),
+            RouteTarget::Split(split) => Split::new(split, position).map(|split| Self::Forward(Target::Split(split))),
+            RouteTarget::Redirect(redirect) => Some(Self::Answer(Answer::redirect(redirect, route, cores))),
+            RouteTarget::Fixed(fixed) => Some(Self::Answer(Answer::fixed(fixed))),
         }
     }
 
     /// Whether requests can go to the service at a position.
     pub(crate) fn leads_to(&self, service: usize) -> bool {
         match self {
-            Self::Service(position) => *position == service,
-            Self::Split(split) => split.shares().any(|(position, _)| position == service),
+            Self::Forward(Target::Service(position)) => *position == service,
+            Self::Forward(Target::Split(split)) => split.shares().any(|(position, _)| position == service),
+            Self::Answer(_) => false,
         }
     }
 }

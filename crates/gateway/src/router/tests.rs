@@ -26,6 +26,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         },
         conditions,
         target: RouteTarget::Service("api".parse().unwrap()),
+        actions: crate::params::ActionParams::default(),
         timeout: None,
     }
 }
@@ -33,7 +34,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
 fn router(routes: &[RouteParams]) -> Router {
     let route = |params: &RouteParams| {
         let state = RouteState { name: params.name.clone(), metrics: RouteMetrics::new(1) };
-        Route::new(params, Arc::new(state), Target::Service(0), 1)
+        Route::new(params, Arc::new(state), Goal::Forward(Target::Service(0)), 1)
     };
     Router::new(routes.iter().map(route).collect(), 1)
 }

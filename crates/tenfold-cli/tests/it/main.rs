@@ -1,5 +1,6 @@
 //! The command as a user runs it.
 
+mod actions;
 mod balancing;
 mod bodies;
 mod browser;
