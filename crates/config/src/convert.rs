@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError, RouteParams};
+use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError};
 use telemetry::trace::TraceParams;
 use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
@@ -13,7 +13,8 @@ use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::quantity::Int;
-use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute};
+use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog};
+use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::tls::{self, Files};
@@ -52,7 +53,14 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         .collect();
     let zone = raw.runtime.value.zone.as_ref().and_then(|zone| zone.value.0.clone());
     services.iter_mut().for_each(|service| service.zone.clone_from(&zone));
-    let routes: Vec<_> = raw.route.value.0.iter().filter_map(|field| route(&field.value)).collect();
+    let routes: Vec<_> = raw
+        .route
+        .value
+        .0
+        .iter()
+        .enumerate()
+        .filter_map(|(at, field)| route::params(at, &field.value, files, sink))
+        .collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
@@ -108,6 +116,7 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
     let mut taken: Vec<(Name, Place)> = Vec::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
+        route::resolve(route);
         if route.listener.is_none() && !route.failed.contains(&"listener") {
             match &only_listener {
                 Some(name) => route.listener = Some(derived(name.clone(), route.place)),
@@ -141,8 +150,7 @@ fn name_routes(raw: &mut RawConfig, taken: Vec<(Name, Place)>, sink: &mut Sink) 
     let mut counts = std::collections::HashMap::<Name, u32>::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
-        let (None, Some(service)) = (&route.name, &route.service) else { continue };
-        let base = &service.value.0;
+        let (None, Some(base)) = (&route.name, route::base_name(route)) else { continue };
         let count = counts.entry(base.clone()).or_default();
         let free = loop {
             *count += 1;
@@ -237,35 +245,11 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
     })
 }
 
-fn route(raw: &RawRoute) -> Option<RouteParams> {
-    Some(RouteParams {
-        name: raw.name.as_ref()?.value.0.clone(),
-        listener: raw.listener.as_ref()?.value.0.clone(),
-        host: raw.host.as_ref().map(|host| host.value.0.clone()),
-        path: raw.path.value.0.clone(),
-        service: raw.service.as_ref()?.value.0.clone(),
-        timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
-    })
-}
-
 /// A contradiction at its place in the file. `None` when it only follows from an error that was reported before.
 fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
     match error {
         ParamsError::Unknown { route, kind, name } => unknown(raw, route, kind, name),
-        ParamsError::Shadowed { first, second } => {
-            let ((_, first_route), (index, route)) = (find_route(raw, first)?, find_route(raw, second)?);
-            // Where the paths could not be read, both have the default.
-            if route.failed.iter().chain(&first_route.failed).any(|key| matches!(*key, "path" | "host")) {
-                return None;
-            }
-            let message = format!("route {second} matches the same requests as route {first}");
-            let place = |route: &RawRoute| if route.path.set { route.path.place } else { route.place };
-            let diagnostic = Diagnostic::error(place(route), format!("route[{index}]"), message)
-                .label("never used")
-                .related(place(first_route), "this one wins")
-                .fix("give it another path, host or listener, or remove it".to_owned());
-            Some(diagnostic)
-        }
+        ParamsError::Shadowed { first, second } => route::shadowed(raw, first, second),
         ParamsError::AddressTaken { address, first, second } => {
             let places = |name: &Name| {
                 let (_, listener) = raw.listener.value.tables.iter().find(|(field, _)| field.value == *name)?;
@@ -288,27 +272,23 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
 }
 
 fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Diagnostic> {
-    let (index, raw_route) = find_route(raw, route)?;
-    let (field, written, nameless) = if kind == "listener" {
+    let (index, raw_route) = route::find(raw, route)?;
+    let (field_key, field, written, nameless) = if kind == "listener" {
         let listeners = &raw.listener.value;
-        (raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
+        (kind.to_owned(), raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
     } else {
         let services = &raw.service.value;
-        (raw_route.service.as_ref()?, &services.written, services.nameless)
+        let (key, field) = route::services(raw_route).find(|(_, field)| field.value.0 == *name)?;
+        (key, field, &services.written, services.nameless)
     };
     if nameless || raw.failed.contains(&kind) || written.iter().any(|written| written == name.as_str()) {
         return None;
     }
     let near = nearest(name.as_str(), written.iter().map(String::as_str));
     let fix = near.map_or_else(|| format!("add [{kind}.{name}]"), |near| format!("did you mean \"{near}\"?"));
-    let key = format!("route[{index}].{kind}");
+    let key = format!("route[{index}].{field_key}");
     let diagnostic = Diagnostic::error(field.place, key, format!("no {kind} is named {name:?}"))
         .allowed(if written.is_empty() { format!("there is no {kind} yet") } else { written.join(", ") })
         .fix(fix);
     Some(diagnostic)
-}
-
-fn find_route<'a>(raw: &'a RawConfig, name: &Name) -> Option<(usize, &'a RawRoute)> {
-    let named = |route: &RawRoute| route.name.as_ref().is_some_and(|field| field.value.0 == *name);
-    raw.route.value.0.iter().map(|field| &field.value).enumerate().find(|(_, route)| named(route))
 }

@@ -29,12 +29,20 @@ const FOREIGN: &[(&[&str], &str)] = &[
 /// The same within a table, by the beginning of the table's label.
 const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ("`[[route]]`", &["proxy_pass", "backend", "upstream", "use_backend", "to", "target"], "write service = \"NAME\""),
+    ("`[[route]]`", &["regex", "regexp", "path_regexp", "expression"], "write path_regex = \"/users/[0-9]+\""),
+    ("`[[route]]`", &["query_params", "queries", "params", "args"], "write query = { NAME = \"VALUE\" }"),
     (
         "`[[route]]`",
         &["location", "prefix", "uri", "url", "match", "rule", "path_prefix"],
         "write path = \"/prefix/*\"",
     ),
     ("`[[route]]`", &["server_name", "hosts", "domain", "hostname"], "write host = \"www.example.com\""),
+    ("`[[route]]`", &["strip_prefix", "stripPrefix", "strip_path"], "write rewrite = { prefix = \"/\" }"),
+    ("`[[route]]`", &["return", "direct_response", "response"], "write respond = { status = 404 }"),
+    ("`[[route]]`", &["add_header", "more_set_headers"], "write response_headers = { set = { NAME = \"VALUE\" } }"),
+    ("`[[route]]`", &["proxy_set_header"], "write request_headers = { set = { NAME = \"VALUE\" } }"),
+    ("`[[route]]`", &["auth_basic", "basicAuth"], "write basic_auth = { users = [\"NAME:HASH\"] }"),
+    ("`[[route]]`", &["force_ssl", "ssl_redirect", "redirect_https", "redirect_to_https"], "write https_only = true"),
     ("`[listener.NAME]`", &["bind", "address", "addr", "port", "addresses"], "write listen = \"0.0.0.0:8080\""),
     ("`[listener.NAME]`", &["client_max_body_size", "max_body_size"], "write body_bytes_max = \"10MiB\""),
     ("`[listener.NAME]`", &["keepalive_timeout", "keep_alive_timeout"], "write idle_timeout = \"75s\""),

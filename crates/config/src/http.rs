@@ -1,6 +1,6 @@
 //! Values that come from HTTP: hosts, paths, statuses, names of fields and cookies.
 
-use gateway::params::PathMatch;
+use gateway::params::{HostMatch, PathMatch};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
@@ -11,13 +11,17 @@ use crate::habits::nearest;
 use crate::node::{Node, Value as NodeValue};
 use crate::value::{invalid, text};
 
-/// A host that a route serves, lower case.
+/// Hosts that a route serves.
 #[derive(Clone, Debug)]
-pub(crate) struct RouteHost(pub(crate) String);
+pub(crate) struct RouteHost(pub(crate) HostMatch);
 
 /// Paths that a route serves.
 #[derive(Clone, Debug)]
 pub(crate) struct RoutePath(pub(crate) PathMatch);
+
+/// A prefix of paths in the place of another: ends with `/`.
+#[derive(Clone, Debug)]
+pub(crate) struct NewPrefix(pub(crate) String);
 
 /// A path to ask for, with or without a query.
 #[derive(Clone, Debug)]
@@ -92,16 +96,19 @@ macro_rules! text_value {
     };
 }
 
-/// What a text is not, and the text that was probably meant.
-type Wrong = (&'static str, Option<String>);
+pub(crate) use text_value;
 
-text_value!(RouteHost, "a host name or address without a port, such as \"api.example.com\"", route_host, |h| h
-    .0
-    .clone());
-text_value!(RoutePath, "a path such as \"/health\" or \"/api/*\"", route_path, |path| match &path.0 {
-    PathMatch::Exact(path) => path.clone(),
-    PathMatch::Prefix(prefix) => format!("{prefix}*"),
-});
+/// What a text is not, and the text that was probably meant.
+pub(crate) type Wrong = (&'static str, Option<String>);
+
+text_value!(
+    RouteHost,
+    "a host name or address without a port, such as \"api.example.com\" or \"*.example.com\"",
+    route_host,
+    |host| { host.0.text().unwrap_or_default() }
+);
+text_value!(RoutePath, "a path such as \"/health\" or \"/api/*\"", route_path, |path| path.0.text());
+text_value!(NewPrefix, "the beginning of a path, such as \"/\" or \"/v2/\"", new_prefix, |prefix| prefix.0.clone());
 text_value!(Target, "a path such as \"/health\" or \"/health?deep=1\"", target, |target| target.0.clone());
 text_value!(HostField, "a host name, with a port if needed", host_field, |host| host.0.clone());
 text_value!(FieldName, "the name of a header field, such as \"X-User\"", field_name, |name| name.0.clone());
@@ -113,8 +120,18 @@ fn route_host(text: &str) -> Result<RouteHost, Wrong> {
         let bare = bare.split(':').next().unwrap_or_default();
         return Err(("has more than a host name", is_host_name(bare).then(|| bare.to_owned())));
     }
+    if let Some(domain) = text.strip_prefix("*.").filter(|domain| is_host_name(domain)) {
+        return Ok(RouteHost(HostMatch::Under(domain.to_ascii_lowercase())));
+    }
+    if text == "*" {
+        return Err(("stands for all hosts, which a route without host serves", None));
+    }
     if text.contains('*') {
-        return Err(("has a '*', which hosts cannot have; a route without host serves all", None));
+        let domain = text.trim_start_matches(['*', '.']);
+        return Err((
+            "has a '*' that is not a first label of its own",
+            is_host_name(domain).then(|| format!("*.{domain}")),
+        ));
     }
     let brackets = text.starts_with('[') && text.ends_with(']');
     if let Some((host, _)) = text.rsplit_once(':').filter(|_| !brackets) {
@@ -122,7 +139,7 @@ fn route_host(text: &str) -> Result<RouteHost, Wrong> {
     }
     let address = brackets && text[1..text.len() - 1].parse::<std::net::Ipv6Addr>().is_ok();
     if address || is_host_name(text) {
-        Ok(RouteHost(text.to_ascii_lowercase()))
+        Ok(RouteHost(HostMatch::Exact(text.to_ascii_lowercase())))
     } else {
         Err(("is not a host name", None))
     }
@@ -130,7 +147,7 @@ fn route_host(text: &str) -> Result<RouteHost, Wrong> {
 
 fn route_path(text: &str) -> Result<RoutePath, Wrong> {
     if text.contains(['(', '^']) || text.starts_with('~') || text.ends_with('$') {
-        return Err(("looks like a regular expression, which paths cannot be", None));
+        return Err(("looks like a regular expression, which belongs into the key `path_regex`", None));
     }
     if !text.starts_with('/') {
         let fix = format!("/{text}");
@@ -161,6 +178,20 @@ fn route_path(text: &str) -> Result<RoutePath, Wrong> {
     }
 }
 
+fn new_prefix(text: &str) -> Result<NewPrefix, Wrong> {
+    let bare = text.trim_end_matches('*');
+    if bare != text || !text.ends_with('/') || !text.starts_with('/') {
+        let fix = format!("/{}/", bare.trim_matches('/')).replace("//", "/");
+        let good = new_prefix(&fix).is_ok();
+        return Err(("does not begin and end with '/'", good.then_some(fix)));
+    }
+    match route_path(text) {
+        Ok(_) if text.starts_with("//") => Err(("begins with two slashes, which a reader may take for a host", None)),
+        Ok(_) => Ok(NewPrefix(text.to_owned())),
+        Err(wrong) => Err(wrong),
+    }
+}
+
 fn target(text: &str) -> Result<Target, Wrong> {
     match text {
         _ if is_target(text) => Ok(Target(text.to_owned())),
@@ -177,7 +208,7 @@ fn host_field(text: &str) -> Result<HostField, Wrong> {
     if is_host_name(host) && port_is_fine { Ok(HostField(text.to_owned())) } else { Err(("is not a host", None)) }
 }
 
-fn field_name(text: &str) -> Result<FieldName, Wrong> {
+pub(crate) fn field_name(text: &str) -> Result<FieldName, Wrong> {
     match text.trim_end_matches(':') {
         bare if bare != text => Err(("has more than a name", is_token(bare).then(|| bare.to_owned()))),
         bare if is_token(bare) => Ok(FieldName(bare.to_ascii_lowercase())),
@@ -185,7 +216,7 @@ fn field_name(text: &str) -> Result<FieldName, Wrong> {
     }
 }
 
-fn cookie_name(text: &str) -> Result<CookieName, Wrong> {
+pub(crate) fn cookie_name(text: &str) -> Result<CookieName, Wrong> {
     if is_token(text) { Ok(CookieName(text.to_owned())) } else { Err(("is not the name of a cookie", None)) }
 }
 
@@ -319,14 +350,20 @@ mod tests {
 
     #[test]
     fn route_hosts() {
-        assert_eq!(route_host("API.example.com").unwrap().0, "api.example.com");
-        assert_eq!(route_host("[::1]").unwrap().0, "[::1]");
+        let good = |text: &str, expected: &str| assert_eq!(route_host(text).unwrap().0.text().unwrap(), expected);
+        good("API.example.com", "api.example.com");
+        good("[::1]", "[::1]");
+        good("*.Example.com", "*.example.com");
         let bad = |text: &str, fix: Option<&str>| {
             assert_eq!(route_host(text).unwrap_err().1.as_deref(), fix, "{text:?}");
         };
         bad("example.com:8080", Some("example.com"));
         bad("https://example.com/", Some("example.com"));
-        bad("*.example.com", None);
+        bad("*", None);
+        bad("*example.com", Some("*.example.com"));
+        bad("*.*.example.com", Some("*.example.com"));
+        bad("api.*.com", None);
+        bad("*.example.com:80", None);
         bad("", None);
     }
 

@@ -18,21 +18,26 @@
 //! assert_eq!(loaded.gateway.routes()[0].name.as_str(), "api");
 //! ```
 
+mod action;
 mod address;
 mod admin_table;
 mod convert;
 mod diagnostic;
 mod entry;
 mod expand;
+mod field;
 mod grammar;
 mod habits;
 mod http;
 mod include;
+mod map;
+mod matching;
 mod node;
 mod quantity;
 mod raw;
 mod reference;
 mod render;
+mod route;
 mod service;
 mod source;
 mod syntax;

@@ -4,10 +4,19 @@ use crate::address::{HostPort, Listen, Network};
 use crate::entry::{AccessTarget, Endpoint, HashBy, Named, SlowStart, Zone};
 use crate::grammar::{choice, table};
 use crate::http::{CookieName, FieldName, HostField, RetryCause, RouteHost, RoutePath, Statuses, Target};
+use crate::map::{AskedCookie, AskedField, AskedParameter, Map};
+use crate::matching::{Expression, MethodName, PathExpression, ValueTest};
 use crate::quantity::{Bound, Decimal, Int, Share, Size, Time};
 use crate::tls::{RawListenerTls, RawServiceTls};
 use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
+
+mod action;
+
+pub(crate) use action::{
+    RawBasicAuth, RawCors, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields, RawRewrite,
+    SchemeWord,
+};
 
 /// A time limit: from a millisecond to an hour.
 type Limit = Time<1, 3_600_000>;
@@ -207,15 +216,71 @@ table! {
         name: crate::entry::NameValue = optional;
         /// The listener's name. By default the only listener.
         listener: crate::entry::NameValue = optional;
-        /// The host that it serves, without port. By default any.
+        /// The host that it serves, without port; `*.example.com` is every host under `example.com`. By default any.
         host: RouteHost = optional;
-        /// The path that it serves: `/x` is that path alone, `/x/*` is `/x` and everything under it.
-        path: RoutePath = "/*";
-        /// The service's name.
-        service: crate::entry::NameValue = required;
+        /// The path that it serves: `/x` is that path alone, `/x/*` is `/x` and everything under it. By
+        /// default `/*`, every path.
+        path: RoutePath = optional;
+        /// Instead of `path`: an expression that the whole path must match.
+        path_regex: PathExpression = optional;
+        /// Methods that it serves. By default all. `GET` is not `HEAD`.
+        method: OneOrMany<MethodName> = optional;
+        /// Header fields that requests must have, by name. Of several fields of one name, one has to fit.
+        headers: Map<AskedField, ValueTest> = {};
+        /// Cookies that requests must have, by name.
+        cookies: Map<AskedCookie, ValueTest> = {};
+        /// Parameters that the request's query must have, by name, compared after reading escapes.
+        query: Map<AskedParameter, ValueTest> = {};
+        /// The service that requests go to, by name. This, `split`, `redirect` or `respond` is
+        /// needed.
+        service: crate::entry::NameValue = optional;
+        /// Services that share the requests by their weights.
+        split: List<RawShare> = optional;
+        /// What of a request decides which of them it goes to: `client_ip`, `path`, `{ header = "NAME" }` or
+        /// `{ cookie = "NAME" }`, so that a client stays with a service. By default each request is drawn at random.
+        split_by: HashBy = optional;
+        /// Sends clients elsewhere, instead of requests to a service.
+        redirect: RawRedirect = optional;
+        /// Answers always the same, instead of sending requests to a service.
+        respond: RawRespond = optional;
+        /// Sends requests that came by plain HTTP to the same place by HTTPS, with 308. Requests that a trusted proxy says
+        /// came by HTTPS pass.
+        https_only: Switch = false;
+        /// Who may ask, by name and password.
+        basic_auth: RawBasicAuth = optional;
+        /// Which pages of other origins may read the responses.
+        cors: RawCors = optional;
+        /// What the service is asked for instead of what the client asked for.
+        rewrite: RawRewrite = optional;
+        /// Changes of requests' fields.
+        request_headers: RawRequestFields = optional;
+        /// Changes of responses' fields.
+        response_headers: RawResponseFields = optional;
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;
+    }
+}
+
+table! {
+    /// What the value of a field, cookie or parameter must be: one of the two.
+    "`headers`, `cookies` and `query` of `[[route]]`"
+    struct RawValueTest {
+        /// How it begins.
+        prefix: Text = optional;
+        /// An expression that the whole value must match.
+        regex: Expression = optional;
+    }
+}
+
+table! {
+    /// A service's share of a route's requests.
+    "`split` of `[[route]]`"
+    struct RawShare {
+        /// The service's name.
+        service: crate::entry::NameValue = required;
+        /// Its share relative to the others. 0 gets nothing.
+        weight: Int<0, 1_000_000> = required;
     }
 }
 

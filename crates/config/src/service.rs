@@ -146,13 +146,17 @@ fn balancing(key: &str, raw: &RawService, sink: &mut Sink) -> (Algorithm, HashKe
             .fix("write balance = \"maglev\", or remove hash_key".to_owned());
         sink.push(diagnostic);
     }
-    let hash_key = match raw.hash_key.as_ref().map(|field| &field.value) {
-        None | Some(HashBy::ClientIp) => HashKey::ClientIp,
-        Some(HashBy::Path) => HashKey::Path,
-        Some(HashBy::Header(name)) => HashKey::Header(name.clone()),
-        Some(HashBy::Cookie(name)) => HashKey::Cookie(name.clone()),
-    };
-    (balance, hash_key)
+    (balance, raw.hash_key.as_ref().map_or(HashKey::ClientIp, |field| hash_key(&field.value)))
+}
+
+/// What of a request is hashed.
+pub(crate) fn hash_key(by: &HashBy) -> HashKey {
+    match by {
+        HashBy::ClientIp => HashKey::ClientIp,
+        HashBy::Path => HashKey::Path,
+        HashBy::Header(name) => HashKey::Header(name.clone()),
+        HashBy::Cookie(name) => HashKey::Cookie(name.clone()),
+    }
 }
 
 fn hash_load_factor(key: &str, raw: &RawService, sink: &mut Sink) -> Option<f64> {

@@ -16,6 +16,10 @@ pub(crate) struct Switch(pub(crate) bool);
 #[derive(Clone, Debug)]
 pub(crate) struct Text(pub(crate) String);
 
+/// Any text, even an empty one.
+#[derive(Clone, Debug)]
+pub(crate) struct AnyText(pub(crate) String);
+
 /// A text that is never shown.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) String);
@@ -47,6 +51,14 @@ pub(crate) struct Off;
 /// `"unlimited"`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unlimited;
+
+/// `"*"`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Star;
+
+impl Word for Star {
+    const TEXT: &str = "*";
+}
 
 impl Word for Off {
     const TEXT: &str = "off";
@@ -184,6 +196,24 @@ impl Value for Text {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
+    }
+
+    fn effective(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
+impl Value for AnyText {
+    fn expected() -> String {
+        "a text".to_owned()
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        text(node, key, &Self::expected(), None, sink).map(|text| Self(text.to_owned()))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
     }
 
     fn effective(&self) -> Json {

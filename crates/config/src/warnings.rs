@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use gateway::params::{GatewayParams, Host};
+use gateway::params::{GatewayParams, Host, PathMatch, RouteParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::Endpoint;
 use crate::grammar::Field;
 use crate::raw::{RawConfig, RawService};
+use crate::route;
 use crate::source::Place;
 use crate::trace;
 
@@ -20,7 +21,7 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }
     let listeners: HashSet<_> = gateway.routes().iter().map(|route| &route.listener).collect();
-    let services: HashSet<_> = gateway.routes().iter().map(|route| &route.service).collect();
+    let services: HashSet<_> = gateway.routes().iter().flat_map(|route| route.target.services()).collect();
     let mut unused = |kind: &str, name: &Field<Name>, message: &str| {
         let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
         sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));
@@ -31,6 +32,7 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
     for (name, _) in raw.service.value.tables.iter().filter(|(name, _)| !services.contains(&name.value)) {
         unused("service", name, "no route uses the service");
     }
+    expressions(raw, gateway, sink);
     trust(raw, sink);
     zones(raw, sink);
     if let Some(field) = &raw.trace {
@@ -59,6 +61,47 @@ fn zones(raw: &RawConfig, sink: &mut Sink) {
             return;
         }
     }
+}
+
+/// An expression whose paths are all under a prefix is never looked at: prefixes come first.
+fn expressions(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
+    let key = |route: &RouteParams, prefix: &str| (route.listener.clone(), route.host.clone(), prefix.to_owned());
+    let prefixes: HashMap<_, _> = gateway
+        .routes()
+        .iter()
+        .filter(|route| route.conditions.count() == 0)
+        .filter_map(|route| match &route.path {
+            PathMatch::Prefix(prefix) if prefix != "/" => Some((key(route, prefix), route)),
+            _ => None,
+        })
+        .collect();
+    for route in gateway.routes() {
+        let PathMatch::Regex(pattern) = &route.path else { continue };
+        let literal = beginning(pattern.as_str());
+        let mut within = literal.match_indices('/').map(|(at, _)| &literal[..=at]);
+        let Some(first) = within.find_map(|prefix| prefixes.get(&key(route, prefix))) else { continue };
+        let Some((index, raw)) = route::find(raw, &route.name) else { continue };
+        let message = format!(
+            "route {} is never used: the prefix {} of route {} comes before expressions",
+            route.name,
+            first.path.text(),
+            first.name
+        );
+        let diagnostic = Diagnostic::warning(route::place(raw), format!("route[{index}].path_regex"), message);
+        sink.push(diagnostic.fix("give it a path of its own, or the other one conditions".to_owned()));
+    }
+}
+
+/// The characters that every match of an expression begins with, as far as that is plain to see.
+fn beginning(expression: &str) -> &str {
+    let text = expression.strip_prefix('^').unwrap_or(expression);
+    if text.contains('|') {
+        return "";
+    }
+    let plain = text.find(|c: char| !c.is_ascii_alphanumeric() && !"/-_~%".contains(c)).unwrap_or(text.len());
+    // What follows may make the last character optional.
+    let repeated = text[plain..].starts_with(['?', '*', '{']);
+    &text[..plain - usize::from(repeated && plain > 0)]
 }
 
 /// The addresses of all listeners, by port.

@@ -45,6 +45,13 @@ impl Origin {
     }
 }
 
+/// Whether a proxy says that its client came by HTTPS. Only those that are trusted may be asked.
+pub(crate) fn says_https(request: &Request, head: &[u8]) -> bool {
+    let field = request.fields.all(FieldId::XForwardedProto).next();
+    let first = field.and_then(|field| field.value.of_buf(head).split(|&b| b == b',').next());
+    first.is_some_and(|scheme| scheme.trim_ascii().eq_ignore_ascii_case(b"https"))
+}
+
 /// An address as proxies write it: bare, in brackets, or with a port.
 fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop.trim_ascii()).ok()?;

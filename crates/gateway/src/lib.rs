@@ -5,6 +5,9 @@
 //! snapshot that the control plane published last (`state`, `control`); and a connection to that endpoint, of the
 //! core's own pool. Cores share nothing per request but named atomics.
 
+mod action;
+#[doc(hidden)]
+pub mod bench;
 pub mod change;
 mod control;
 mod data;
@@ -12,11 +15,13 @@ mod forwarded;
 mod gateway;
 mod identity;
 pub mod params;
+mod pattern;
 mod router;
 mod state;
 mod view;
 
 pub use change::GatewayControl;
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};
+pub use pattern::{Pattern, PatternError};
 pub use router::normal_path;
 pub use view::{GatewayView, NotReady};

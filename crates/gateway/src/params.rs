@@ -3,6 +3,7 @@
 //! The parts are plain data of types that hold only valid values; [`GatewayParams::new`] checks what concerns several
 //! of them (names are unique, references resolve), and only it can make a [`GatewayParams`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -13,6 +14,18 @@ use breaker::{BackoffParams, BudgetParams};
 use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
 use vocab::Name;
+
+mod action;
+mod route;
+
+pub use action::{
+    ActionParams, BasicAuthParams, CorsOrigins, CorsParams, Credential, CredentialError, FieldEdits, FieldError,
+    FieldLine, FieldName, FixedParams, Message, OriginMatch, PathChange, PathTemplate, RedirectParams, Scheme,
+    TemplateError,
+};
+pub use route::{
+    Conditions, HostMatch, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+};
 
 /// Everything the gateway serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,33 +68,6 @@ pub struct ListenerParams {
     pub http2: Option<Http2Params>,
     /// Time for a TLS handshake, from the connection on.
     pub handshake_timeout: Duration,
-}
-
-/// One `[[route]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RouteParams {
-    /// The route's name: metric label, log field, and identity across reloads.
-    pub name: Name,
-    /// The listener it belongs to.
-    pub listener: Name,
-    /// Host that it serves, lower case, without port; `None` for any.
-    pub host: Option<String>,
-    /// Paths that it serves.
-    pub path: PathMatch,
-    /// Where requests go.
-    pub service: Name,
-    /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
-    /// `None` leaves it to the service's per-try timeout.
-    pub timeout: Option<Duration>,
-}
-
-/// Which request paths a route serves. Texts start with `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PathMatch {
-    /// This path and no other. Written `/health`.
-    Exact(String),
-    /// Paths under this prefix, which ends with `/`; the prefix without its last `/` matches as well. Written `/api/*`.
-    Prefix(String),
 }
 
 /// One `[service.NAME]`.
@@ -339,18 +325,20 @@ impl GatewayParams {
         duplicates("route", routes.iter().map(|r| &r.name), &mut errors);
         duplicates("service", services.iter().map(|s| &s.name), &mut errors);
         taken_addresses(&listeners, &mut errors);
-        for (at, route) in routes.iter().enumerate() {
+        #[allow(clippy::mutable_key_type, reason = "patterns are compared and hashed by their texts")]
+        let mut served = HashMap::new();
+        for route in &routes {
             let mut unknown = |kind, name: &Name| {
                 errors.push(ParamsError::Unknown { route: route.name.clone(), kind, name: name.clone() });
             };
             if !listeners.iter().any(|l| l.name == route.listener) {
                 unknown("listener", &route.listener);
             }
-            if !services.iter().any(|s| s.name == route.service) {
-                unknown("service", &route.service);
+            for service in route.target.services().filter(|name| !services.iter().any(|s| s.name == **name)) {
+                unknown("service", service);
             }
-            let same = |r: &&RouteParams| r.listener == route.listener && r.host == route.host && r.path == route.path;
-            if let Some(first) = routes[..at].iter().find(same) {
+            let first = *served.entry(route.served()).or_insert(route);
+            if !std::ptr::eq(first, route) {
                 errors.push(ParamsError::Shadowed { first: first.name.clone(), second: route.name.clone() });
             }
         }

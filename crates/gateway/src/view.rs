@@ -15,7 +15,8 @@ use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
 use crate::control::overrides::{Setting, Shown};
-use crate::params::{EndpointParams, Host, PathMatch};
+use crate::params::{EndpointParams, Host};
+use crate::router::{self, Goal};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 
 /// A view of a running gateway. Cheap to clone; every call answers from memory.
@@ -53,7 +54,7 @@ impl GatewayView {
         }
         let routed = |index: usize| {
             let mut routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
-            routes.any(|route| route.service == index)
+            routes.any(|route| route.goal.leads_to(index))
         };
         let services = snapshot.services.iter().enumerate().filter(|(index, _)| routed(*index));
         services
@@ -101,17 +102,24 @@ impl GatewayView {
         let of_listener = |listener: &Arc<ListenerView>| {
             let name = listener.state.name.clone();
             let services = &snapshot.services;
+            let name_of = |at: usize| services[at].state.name.as_str();
+            let share_json = |(at, weight): (usize, u32)| json!({ "service": name_of(at), "weight": weight });
             let routes = listener.router.routes().iter().map(|route| {
-                let path = match &route.path {
-                    PathMatch::Exact(path) => path.clone(),
-                    PathMatch::Prefix(prefix) => format!("{prefix}*"),
+                let (service, split) = match &route.goal {
+                    Goal::Forward(router::Target::Service(at)) => (name_of(*at).into(), Value::Null),
+                    Goal::Forward(router::Target::Split(split)) => {
+                        (Value::Null, split.shares().map(share_json).collect())
+                    }
+                    Goal::Answer(_) => (Value::Null, Value::Null),
                 };
                 json!({
                     "name": route.state.name.as_str(),
                     "listener": name.as_str(),
-                    "host": route.host,
-                    "path": path,
-                    "service": services[route.service].state.name.as_str(),
+                    "host": route.host.text(),
+                    "path": route.path.text(),
+                    "conditions": route.conditions_count,
+                    "service": service,
+                    "split": split,
                     "requests": route.state.metrics.requests(),
                     "in_flight": route.state.in_flight_total(),
                 })

@@ -31,6 +31,8 @@ pub enum ErrorCode {
     NotImplemented,
     /// The `Expect` field asks for something other than `100-continue`.
     ExpectationFailed,
+    /// The route asks for a name and password.
+    Unauthorized,
     /// No route matches the request.
     NoRoute,
     /// The service has no endpoint that may take the request.
@@ -53,7 +55,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -62,6 +64,7 @@ impl ErrorCode {
         Self::TargetTooLong,
         Self::NotImplemented,
         Self::ExpectationFailed,
+        Self::Unauthorized,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Overloaded,
@@ -84,6 +87,7 @@ impl ErrorCode {
             Self::TargetTooLong => "target_too_long",
             Self::NotImplemented => "not_implemented",
             Self::ExpectationFailed => "expectation_failed",
+            Self::Unauthorized => "unauthorized",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
@@ -106,6 +110,7 @@ impl ErrorCode {
             Self::HeadTooLarge => 431,
             Self::NotImplemented => 501,
             Self::ExpectationFailed => 417,
+            Self::Unauthorized => 401,
             Self::NoRoute => 404,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
             Self::NoEndpoint | Self::Overloaded | Self::Draining => 503,

@@ -147,7 +147,7 @@ fn the_schema_agrees_with_the_reader() {
     bad("/service/api/keep_host", "yes".into());
     bad("/service/api/endpoints", "10.0.0.1:80".into());
     bad("/service/api/health", serde_json::json!({ "paht": "/" }));
-    bad("/route/0", serde_json::json!({ "path": "/" }));
+    bad("/listener/web", serde_json::json!({ "idle_timeout": "1s" }));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
-use gateway::params::{CheckKind, HashKey, Host, PathMatch, RetryOn};
+use gateway::params::{
+    CheckKind, HashKey, Host, HostMatch, PathChange, PathMatch, RetryOn, RouteTarget, Scheme, ValueMatch, ValueSource,
+};
 use telemetry::trace::{Follow, Sampling};
 use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
 
@@ -67,7 +69,7 @@ fn minimal_file_has_safe_defaults() {
     assert_eq!((listener.head_bytes_max.get(), listener.head_fields_max.get()), (32 << 10, 100));
     let route = &gateway.routes()[0];
     assert_eq!((route.name.as_str(), route.listener.as_str()), ("api", "web"));
-    assert_eq!((&route.host, &route.path, route.timeout), (&None, &PathMatch::Prefix("/".to_owned()), None));
+    assert_eq!((&route.host, &route.path, route.timeout), (&HostMatch::Any, &PathMatch::Prefix("/".to_owned()), None));
     let service = &gateway.services()[0];
     assert_eq!((service.balance, &service.hash_key), (Algorithm::LeastConnections, &HashKey::ClientIp));
     assert_eq!(service.health.passive, Some(PassiveParams { max_fails: 1, fail_timeout: Duration::from_secs(10) }));
@@ -102,12 +104,35 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(web.addresses, ["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()]);
     assert_eq!((web.body_bytes_max, web.idle_timeout), (None, Duration::from_secs(75)));
     assert_eq!(web.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
-    let routes: Vec<_> = gateway.routes().iter().map(|r| (r.name.as_str(), r.host.as_deref(), &r.path)).collect();
+    let routes: Vec<_> = gateway.routes().iter().map(|r| (r.name.as_str(), r.host.text(), &r.path)).collect();
     let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
-    assert_eq!(routes[0], ("main", Some("api.example.com"), &prefix("/api/")));
+    assert_eq!(routes[0], ("main", Some("api.example.com".to_owned()), &prefix("/api/")));
     assert_eq!(routes[1], ("api", None, &PathMatch::Exact("/health".to_owned())));
     assert_eq!(routes[2], ("api-2", None, &prefix("/")));
     assert_eq!(routes[3], ("shop.v2", None, &prefix("/")));
+    let PathMatch::Regex(pattern) = &routes[4].2 else { panic!("{:?}", routes[4]) };
+    assert_eq!((routes[4].1.as_deref(), pattern.as_str()), (Some("*.example.com"), "/users/[0-9]+"));
+    let RouteTarget::Split(split) = &gateway.routes()[4].target else { panic!("{:?}", gateway.routes()[4]) };
+    assert_eq!(split.by, Some(HashKey::Cookie("session".to_owned())));
+    let shares: Vec<_> = split.shares.iter().map(|share| (share.service.as_str(), share.weight)).collect();
+    assert_eq!(shares, [("api", 95), ("shop.v2", 5)]);
+    let conditions = &gateway.routes()[4].conditions;
+    assert_eq!((conditions.methods(), conditions.count()), (&["GET".to_owned(), "POST".to_owned()][..], 7));
+    let one_of = |texts: &[&str]| ValueMatch::OneOf(texts.iter().map(|&text| text.to_owned()).collect());
+    let (source, test) = &conditions.values()[2];
+    assert_eq!((source, test), (&ValueSource::Header("x-version".to_owned()), &one_of(&["2", "3"])));
+    let edited = &gateway.routes()[5].actions;
+    let auth = edited.basic_auth.as_ref().unwrap();
+    let names: Vec<_> = auth.users.iter().map(|user| user.name()).collect();
+    assert_eq!((auth.realm.as_str(), names), ("The shop", vec!["ann", "bob"]));
+    assert_eq!(edited.path, Some(PathChange::Prefix("/v2/".to_owned())));
+    assert_eq!((edited.host.as_deref(), edited.https_only), (Some("inside.example.com"), true));
+    let added: Vec<_> = edited.request_fields.add.iter().map(|line| (line.name().as_str(), line.value())).collect();
+    assert_eq!(added, [("X-Via", "a"), ("X-Via", "b")]);
+    let RouteTarget::Redirect(moved) = &gateway.routes()[7].target else { panic!("{:?}", gateway.routes()[7]) };
+    assert_eq!((moved.status, moved.scheme, moved.keep_query), (308, Some(Scheme::Https), false));
+    let RouteTarget::Fixed(gone) = &gateway.routes()[9].target else { panic!("{:?}", gateway.routes()[9]) };
+    assert_eq!((gone.status, gone.body.as_str(), gone.fields[0].value()), (410, "gone\n", "text/html"));
     let api = &gateway.services()[0];
     assert_eq!((api.balance, &api.hash_key), (Algorithm::Ring, &HashKey::Header("x-user".to_owned())));
     let endpoint = &api.endpoints[1];
@@ -145,6 +170,10 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(headers["Authorization"], "***");
             *headers = serde_json::json!({ "Authorization": "Bearer 0123456789abcdef-from-env", "X-Tenant": "7" });
         }
+        if let Some(user) = effective.pointer_mut("/route/5/basic_auth/users/0") {
+            assert_eq!(user, "ann:***");
+            *user = "ann:$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2".into();
+        }
         let written = toml::to_string(&effective).unwrap();
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
@@ -159,6 +188,7 @@ fn secrets_are_not_shown() {
     let loaded = loaded(FULL);
     for shown in [format!("{loaded:?}"), loaded.effective.to_string(), loaded.warnings.to_string()] {
         assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        assert!(!shown.contains("HNbAKRhp") && !shown.contains("myjXcpMp"), "{shown}");
     }
     // In errors of every kind around the token, in text, JSON and Debug alike.
     let files = [
@@ -166,6 +196,10 @@ fn secrets_are_not_shown() {
         "[admin]\ntoken = \"hunter2\"\n",
         "admin = { token = \"hunter2\", x = 1 }\n",
         "admin = { token = [\"hunter2\"] }\n",
+        "route = [{ basic_auth = { users = \"ann:hunter2\" } }]\n",
+        "route = [{ basic_auth = { users = [\"ann:hunter2\", 1] } }]\n",
+        "route = [{ basic_auth = { users = { ann = \"hunter2\" } } }]\n",
+        "route = [{ basic_auth = { user = \"ann:hunter2\" } }]\n",
         "admin = { token = { hunter = 1, text = \"hunter2\" } }\n",
         "admin = { x = 1, token = \"\"\"\nhunter2\"\"\" }\n",
         "admin = { token = \"\"\"\nhunter2-hunter2-hunter2\"\"\", x = 1 }\n",

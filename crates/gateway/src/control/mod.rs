@@ -26,7 +26,7 @@ use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
-use crate::router::{Route, Router};
+use crate::router::{Goal, Route, Router};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use listeners::Sockets;
 use overrides::{Overrides, Shown};
@@ -296,15 +296,16 @@ impl Control {
         };
         state.connections_max.store(params.connections_max.get(), Ordering::Relaxed);
         let routes = routes.iter().filter(|route| route.listener == params.name).filter_map(|route| {
-            let service = self.services.iter().position(|service| *service.name() == route.service)?;
+            let position = |name: &Name| self.services.iter().position(|service| service.name() == name);
+            let goal = Goal::new(&route.target, &route.path, self.shared.cores, position)?;
             let state = known_routes
                 .get(&route.name)
                 .cloned()
                 .unwrap_or_else(|| Arc::new(RouteState::new(route.name.clone(), self.shared.cores)));
             self.routes.insert(route.name.clone(), Arc::clone(&state));
-            Some(Route { state, service, timeout: route.timeout, host: route.host.clone(), path: route.path.clone() })
+            Some(Route::new(route, state, goal, self.shared.cores))
         });
-        let router = Router::new(routes.collect());
+        let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {
             bytes_max: params.head_bytes_max.get() as usize,
             fields_max: params.head_fields_max.get() as usize,

@@ -25,6 +25,8 @@ pub(crate) struct Account {
     pub(crate) grpc_status: Option<u16>,
     /// Why the gateway answered by itself or broke off.
     pub(crate) error: Option<ErrorCode>,
+    /// Position of the service that it was for.
+    pub(crate) service: Option<usize>,
     /// How often it was sent to an endpoint.
     pub(crate) tries: u32,
     /// The endpoint tried last.
@@ -86,6 +88,7 @@ impl Account {
             status: None,
             grpc_status: None,
             error: None,
+            service: None,
             tries: 0,
             upstream: None,
             body_received: 0,

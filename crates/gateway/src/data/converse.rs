@@ -73,6 +73,8 @@ struct Conversation<'c, 'u, 's> {
     request: &'c Request,
     response: &'c mut Response,
     out: &'c mut Vec<u8>,
+    /// Lines of fields that the route adds to the response.
+    added: &'c [u8],
     deadline: &'c Deadline,
     source: &'c mut EndpointSource<'u>,
     buffer: &'c mut Buffer,
@@ -115,6 +117,7 @@ pub(crate) async fn run(
         request: &scratch.request,
         response: &mut scratch.response,
         out: &mut scratch.to_client,
+        added: &scratch.added,
         deadline: &scratch.deadline,
         source,
         buffer,
@@ -261,7 +264,8 @@ impl Conversation<'_, '_, '_> {
         let id = attempt.endpoint().state.id;
         let sticky = self.with.call.service.view.params.sticky.as_ref();
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id));
-        let with = Inbound { version: self.request.version, keep_alive, sticky };
+        let edits = self.with.call.route.actions.as_deref().map(|actions| &actions.response);
+        let with = Inbound { version: self.request.version, keep_alive, sticky, edits, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);
         self.account.status = Some(self.response.status);

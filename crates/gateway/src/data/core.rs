@@ -19,6 +19,7 @@ use super::connection;
 use super::exchange::Scratch;
 use super::http2::worker::Workers;
 use super::local::Local;
+use crate::action::Checks;
 use crate::state::{ListenerState, Place, Shared};
 
 /// Size of the buffers that heads are read into: most heads, and the responses of most APIs, fit with room to spare.
@@ -102,6 +103,8 @@ pub(crate) struct Core {
     pub(crate) stream_workers: Workers,
     /// Random numbers.
     pub(crate) random: RefCell<fastrand::Rng>,
+    /// Passwords that were checked.
+    pub(crate) checks: Checks,
     /// The access log's end.
     pub(crate) access: RefCell<CoreAccessLog>,
     /// The traces' end.
@@ -177,6 +180,7 @@ impl Core {
             deadlines: Deadlines::default(),
             stream_workers: Workers::default(),
             random: RefCell::default(),
+            checks: Checks::default(),
             access: RefCell::new(records.access),
             traces: RefCell::new(records.traces),
             local: RefCell::default(),

@@ -3,6 +3,7 @@
 //! An exchange is a head, a stream of body in each direction, trailers, and an outcome. Nothing of that depends on how
 //! the head came but [`read_head`] and the writers of [`super::head`].
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use vocab::ErrorCode;
 use super::account::{Account, Subject};
 use super::body::RequestBody;
 use super::connection::{Link, Next};
+use super::core::Core;
 use super::ends::ClientSource;
 use super::forward::{self, Outcome, Parts};
 use super::grpc;
@@ -21,10 +23,11 @@ use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
 use super::reply::{self, Reply};
 use super::spans;
-use crate::forwarded::Origin;
+use crate::action::{self, Prepared};
+use crate::forwarded::{self, Origin};
 use crate::identity::RequestId;
 use crate::params::HashKey;
-use crate::router::{self, Route};
+use crate::router::{self, Asked, Route, Target};
 use crate::state::ListenerView;
 
 /// Largest vector that is kept between exchanges.
@@ -38,6 +41,10 @@ pub(crate) struct Scratch {
     pub(crate) to_upstream: Vec<u8>,
     /// What goes to the client.
     pub(crate) to_client: Vec<u8>,
+    /// Path and query that the endpoint is asked for, if they are not the request's.
+    pub(crate) target: Vec<u8>,
+    /// Lines of fields that the route adds to the response.
+    pub(crate) added: Vec<u8>,
     /// Endpoints tried.
     pub(crate) tried: Vec<u16>,
     pub(crate) id: RequestId,
@@ -53,6 +60,8 @@ impl Scratch {
             response: Response::default(),
             to_upstream: Vec::new(),
             to_client: Vec::new(),
+            target: Vec::new(),
+            added: Vec::new(),
             tried: Vec::new(),
             id: RequestId::default(),
             deadline: deadlines.register(),
@@ -61,7 +70,8 @@ impl Scratch {
 
     /// Whether an unusual exchange has made it too large to be kept.
     pub(crate) fn is_large(&self) -> bool {
-        self.to_upstream.capacity() + self.to_client.capacity() > KEPT_BYTES_MAX
+        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added];
+        kept.iter().map(|bytes| bytes.capacity()).sum::<usize>() > KEPT_BYTES_MAX
     }
 }
 
@@ -107,7 +117,7 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
 }
 
 /// Refuses a request on a stream whose head could not be written in the form that is read here.
-pub(crate) async fn refuse_malformed(link: &mut Link<'_>, scratch: &mut Scratch, message: &str) -> Next {
+pub(crate) async fn refuse_malformed(link: &mut Link<'_>, scratch: &mut Scratch, message: &'static str) -> Next {
     refuse(link, scratch, &mut Account::new(Instant::now()), ErrorCode::BadRequest, Some(message)).await
 }
 
@@ -161,13 +171,13 @@ async fn refuse(
     scratch: &mut Scratch,
     account: &mut Account,
     code: ErrorCode,
-    message: Option<&str>,
+    message: Option<&'static str>,
 ) -> Next {
     scratch.id.make(link.core.random.borrow_mut().u128(..));
-    let message = message.unwrap_or_else(|| reply::message(code));
-    let reply = Reply { code, message, route: None, id: &scratch.id, keep_alive: false };
+    let refusal = Prepared::error(code, message.unwrap_or_else(|| reply::message(code)));
+    let reply = Reply { answer: &refusal, added: &[], route: None, id: &scratch.id, keep_alive: false };
     reply::write_reply(&mut scratch.to_client, &Method::Get, Version::Http11, &reply);
-    answer(link, scratch, account, code).await;
+    answer(link, scratch, account, &refusal).await;
     let subject = Subject {
         listener: &link.state.listener,
         route: None,
@@ -188,13 +198,13 @@ async fn refuse(
 }
 
 /// Sends an answer of the gateway's own.
-async fn answer(link: &mut Link<'_>, scratch: &Scratch, account: &mut Account, code: ErrorCode) {
+async fn answer(link: &mut Link<'_>, scratch: &Scratch, account: &mut Account, answer: &Prepared) {
     let local = link.core.local();
     let write_timeout = local.listener(&link.state.listener).map(|view| view.params.write_timeout);
     let wait = Wait::after(link.deadline, write_timeout.unwrap_or(super::connection::LINGER_TIME));
-    account.error = Some(code);
+    account.error = answer.error.map(|(code, _)| code);
     if link.sink.whole(&scratch.to_client, wait).await.is_ok() {
-        account.status = Some(code.status());
+        account.status = Some(answer.status);
         account.head_sent += scratch.to_client.len() as u64;
     }
 }
@@ -206,6 +216,8 @@ pub(crate) struct Call<'a> {
     pub(crate) service: &'a Rc<LocalService>,
     pub(crate) origin: Origin,
     pub(crate) head_len: usize,
+    /// Whether the endpoint is asked for another target than the request's, which stands in the scratch.
+    pub(crate) rewritten: bool,
     /// What consistent hashing goes by.
     pub(crate) key: u64,
     /// Id of the endpoint that the client's cookie names.
@@ -231,25 +243,33 @@ async fn serve(
     scratch.id.assign(request, head, random);
     let origin = Origin::of(link.peer.address.ip(), &listener.params.trusted_proxies, request, head);
     account.trace = spans::begin(core, request, head, origin.trusted, random, account.started);
-    let routed = route(listener, request, head);
-    let _under_way = routed.as_ref().ok().map(|route| route.state.begin(core.id));
+    let routed = route(core.id, listener, request, head);
+    let _under_way = routed.as_ref().ok().map(|(route, _)| route.state.begin(core.id));
+    scratch.added.clear();
     let body_max = listener.params.body_bytes_max;
     let too_large =
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
     let on_stream = matches!(link.source, ClientSource::Stream(_));
     let mut body = RequestBody::new(request, head_len, body_max, on_stream);
-    let (route, outcome) = match routed {
-        Err((code, message)) => (None, Outcome::Own(code, message)),
-        Ok(route) if too_large => {
-            (Some(route), Outcome::Own(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge)))
+    let acted = match routed {
+        Err((code, message)) => Err((None, Outcome::Own(code, message))),
+        Ok((route, path)) => {
+            let Scratch { request, added, target, .. } = &mut *scratch;
+            let asked = Asked { core: core.id, request, head, path: &path };
+            let acted = act(core, listener, route, &asked, (origin, link.peer.tls), (too_large, added, target)).await;
+            acted.map(|(chosen, rewritten)| (route, chosen, rewritten)).map_err(|p| (Some(route), Outcome::Prepared(p)))
         }
-        Ok(route) => {
-            let service = local.service(route.service);
-            let path = request.target.as_origin_form(head, &request.method);
-            let key = hash_key(service, request, head, path, origin);
+    };
+    let (route, outcome) = match acted {
+        Err((route, outcome)) => (route, outcome),
+        Ok((route, chosen, rewritten)) => {
+            let request = &scratch.request;
+            account.service = Some(chosen);
+            let service = local.service(chosen);
+            let key = hash_key(service, request, head, origin);
             let sticky = service.view.params.sticky.as_ref();
             let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
-            let call = Call { listener, route, service, origin, head_len, key, sticky, trace: random };
+            let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky, trace: random };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
             (Some(route), forward::run(parts, &call).await)
         }
@@ -260,7 +280,7 @@ async fn serve(
     let subject = Subject {
         listener: &listener.state,
         route,
-        service: route.map(|route| local.service(route.service).view.state.name.as_str()),
+        service: account.service.map(|index| local.service(index).view.state.name.as_str()),
         client: origin.client,
         method: &scratch.request.method,
         host: scratch.request.host.of_buf(head),
@@ -276,12 +296,16 @@ async fn serve(
     next
 }
 
-/// The route of a request, or what its client is told.
-fn route<'v>(
+/// What the client is told of a request that cannot be routed.
+type Unrouted = (ErrorCode, &'static str);
+
+/// The route of a request and its path in normal form, or what its client is told.
+fn route<'v, 'h>(
+    core: usize,
     listener: &'v ListenerView,
     request: &Request,
-    head: &[u8],
-) -> Result<&'v Route, (ErrorCode, &'static str)> {
+    head: &'h [u8],
+) -> Result<(&'v Route, Cow<'h, [u8]>), Unrouted> {
     // `OPTIONS *` asks about the server as a whole, which the route for everything stands for.
     let target = match request.target.as_origin_form(head, &request.method) {
         b"*" => b"/",
@@ -289,19 +313,61 @@ fn route<'v>(
     };
     let path = router::normal_path(target)
         .ok_or((ErrorCode::BadRequest, "the path has a broken escape or climbs above the root"))?;
-    let found = listener.router.find(request.host.of_buf(head), &path);
+    let found = listener.router.find(&Asked { core, request, head, path: &path });
     let index = found.ok_or((ErrorCode::NoRoute, reply::message(ErrorCode::NoRoute)))?;
-    Ok(&listener.router.routes()[index])
+    Ok((&listener.router.routes()[index], path))
+}
+
+/// What a route does before its service hears of a request: the position of that service, and whether it is asked for
+/// another target. Fills in that target, and what the route adds to the response.
+async fn act(
+    core: &Core,
+    listener: &ListenerView,
+    route: &Route,
+    asked: &Asked<'_>,
+    (origin, tls): (Origin, bool),
+    (too_large, added, target): (bool, &mut Vec<u8>, &mut Vec<u8>),
+) -> Result<(usize, bool), Box<Prepared>> {
+    let actions = route.actions.as_deref();
+    if let Some(actions) = actions {
+        actions.push_response(added, asked);
+    }
+    if too_large {
+        return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
+    }
+    let secure = tls || origin.trusted && forwarded::says_https(asked.request, asked.head);
+    let chosen = action::decide(route, &core.checks, asked, secure).await?;
+    let rewritten = match actions {
+        Some(actions) => actions.rewrite(target, asked, listener.limits.bytes_max)?,
+        None => false,
+    };
+    Ok((choose(core, chosen, asked.request, asked.head, origin), rewritten))
+}
+
+/// The service that a request goes to, by its position.
+fn choose(core: &Core, target: &Target, request: &Request, head: &[u8], origin: Origin) -> usize {
+    match target {
+        Target::Service(index) => *index,
+        Target::Split(split) => match split.by() {
+            Some(by) => split.of_key(hash_of(by, request, head, origin)),
+            None => split.at_random(core.random.borrow_mut().u64(..)),
+        },
+    }
 }
 
 /// The hash of what the service hashes by; 0 for algorithms that do not hash.
-fn hash_key(service: &LocalService, request: &Request, head: &[u8], path: &[u8], origin: Origin) -> u64 {
+fn hash_key(service: &LocalService, request: &Request, head: &[u8], origin: Origin) -> u64 {
     if !matches!(service.view.params.balance, balance::Algorithm::Ring | balance::Algorithm::Maglev) {
         return 0;
     }
-    let value = match &service.view.params.hash_key {
+    hash_of(&service.view.params.hash_key, request, head, origin)
+}
+
+/// The hash of a part of a request, or of its client's address where it lacks that part.
+fn hash_of(key: &HashKey, request: &Request, head: &[u8], origin: Origin) -> u64 {
+    let value = match key {
         HashKey::ClientIp => None,
-        HashKey::Path => path.split(|&b| b == b'?').next(),
+        HashKey::Path => request.target.as_origin_form(head, &request.method).split(|&b| b == b'?').next(),
         HashKey::Header(name) => request.fields.named(head, name.as_bytes()).next(),
         HashKey::Cookie(name) => head::cookie(request, head, name),
     };
@@ -317,33 +383,36 @@ async fn conclude(
     route: Option<&Route>,
     outcome: Outcome,
 ) -> Next {
-    match outcome {
-        Outcome::Answered { keep_alive } => match (keep_alive, body.is_complete()) {
-            (true, true) => Next::KeepAlive,
-            (false, true) => Next::Close,
-            (_, false) => Next::Linger,
-        },
-        Outcome::Broken => Next::Cut,
-        Outcome::Own(code, message) => {
-            // A client whose request broke the grammar is not trusted with where the next one begins.
-            let sound = code != ErrorCode::BadRequest;
-            let keep_alive = sound && scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
-            let route = route.map(|route| route.state.name.as_str());
-            let reply = Reply { code, message, route, id: &scratch.id, keep_alive };
-            let head = &link.buffer.filled()[..head_len];
-            let on_stream = matches!(link.source, ClientSource::Stream(_));
-            if on_stream && grpc::is_call(&scratch.request, head) {
-                grpc::write_reply(&mut scratch.to_client, &reply);
-            } else {
-                reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
-            }
-            answer(link, scratch, account, code).await;
-            match (account.status, keep_alive) {
-                (None, _) => Next::Cut,
-                (Some(_), true) => Next::KeepAlive,
-                (Some(_), false) if body.is_complete() => Next::Close,
-                (Some(_), false) => Next::Linger,
-            }
+    let prepared = match outcome {
+        Outcome::Answered { keep_alive } => {
+            return match (keep_alive, body.is_complete()) {
+                (true, true) => Next::KeepAlive,
+                (false, true) => Next::Close,
+                (_, false) => Next::Linger,
+            };
         }
+        Outcome::Broken => return Next::Cut,
+        Outcome::Own(code, message) => Box::new(Prepared::error(code, message)),
+        Outcome::Prepared(prepared) => prepared,
+    };
+    // A client whose request broke the grammar is not trusted with where the next one begins.
+    let sound = prepared.error.is_none_or(|(code, _)| code != ErrorCode::BadRequest);
+    let keep_alive = sound && scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
+    let route = route.map(|route| route.state.name.as_str());
+    let head = &link.buffer.filled()[..head_len];
+    let on_stream = matches!(link.source, ClientSource::Stream(_));
+    match prepared.error.filter(|_| on_stream && grpc::is_call(&scratch.request, head)) {
+        Some((code, message)) => grpc::write_reply(&mut scratch.to_client, code, message, &scratch.id),
+        None => {
+            let reply = Reply { answer: &prepared, added: &scratch.added, route, id: &scratch.id, keep_alive };
+            reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);
+        }
+    }
+    answer(link, scratch, account, &prepared).await;
+    match (account.status, keep_alive) {
+        (None, _) => Next::Cut,
+        (Some(_), true) => Next::KeepAlive,
+        (Some(_), false) if body.is_complete() => Next::Close,
+        (Some(_), false) => Next::Linger,
     }
 }

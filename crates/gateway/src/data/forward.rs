@@ -28,6 +28,7 @@ use super::retry::{Failure, Retries, Verdict};
 use super::spans;
 use super::tunnel;
 use super::upstream::{How, NoConnection, Upstream};
+use crate::action::Prepared;
 use crate::forwarded::Hop;
 use crate::params::Protocol;
 
@@ -43,6 +44,8 @@ pub(crate) enum Outcome {
     Broken,
     /// The gateway is to answer by itself.
     Own(ErrorCode, &'static str),
+    /// The route answers by itself.
+    Prepared(Box<Prepared>),
 }
 
 /// How one try ended.
@@ -291,9 +294,13 @@ impl Try<'_> {
         let asked = request.host.of_buf(head);
         let view = &self.call.service.view;
         let keeps_host = view.params.keep_host && !asked.is_empty();
+        let actions = self.call.route.actions.as_deref();
+        let own = if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() };
         let with = Outbound {
+            target: self.call.rewritten.then_some(&scratch.target),
+            edits: actions.map(|actions| &actions.request),
             hop: Hop { peer: link.peer, origin: self.call.origin, host: asked },
-            host: if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() },
+            host: actions.and_then(|actions| actions.host.as_deref()).unwrap_or(own),
             id: &scratch.id,
             trace: (self.call.trace, self.core.random.borrow_mut().u64(..)),
             traceparent: account.trace.zip(self.span).map(|(trace, span)| trace.traceparent(span)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http1::{Request, write};
 use vocab::ErrorCode;
 
-use super::reply::Reply;
+use crate::identity::RequestId;
 
 /// The status of a call whose time is over.
 pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
@@ -89,6 +89,7 @@ fn status_of(code: ErrorCode) -> u8 {
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
+    const UNAUTHENTICATED: u8 = 16;
     match code {
         ErrorCode::NoRoute | ErrorCode::NotImplemented => UNIMPLEMENTED,
         ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED as u8,
@@ -96,6 +97,7 @@ fn status_of(code: ErrorCode) -> u8 {
         ErrorCode::BodyTooLarge | ErrorCode::HeadTooLarge | ErrorCode::TargetTooLong => RESOURCE_EXHAUSTED,
         ErrorCode::BadRequest | ErrorCode::ExpectationFailed => INVALID_ARGUMENT,
         ErrorCode::UpstreamInvalid => INTERNAL,
+        ErrorCode::Unauthorized => UNAUTHENTICATED,
         ErrorCode::NoEndpoint
         | ErrorCode::Overloaded
         | ErrorCode::UpstreamConnect
@@ -105,16 +107,16 @@ fn status_of(code: ErrorCode) -> u8 {
 }
 
 /// Writes an answer of the gateway's own to a call: a head alone, which ends the stream.
-pub(crate) fn write_reply(out: &mut Vec<u8>, reply: &Reply<'_>) {
+pub(crate) fn write_reply(out: &mut Vec<u8>, code: ErrorCode, message: &str, id: &RequestId) {
     out.clear();
     write::status_line(out, 200, b"OK");
     out.extend_from_slice(b"Content-Type: application/grpc\r\ngrpc-status: ");
-    write::number(out, u64::from(status_of(reply.code)));
+    write::number(out, u64::from(status_of(code)));
     // Messages are plain text of the gateway's own, without anything to be escaped.
     out.extend_from_slice(b"\r\ngrpc-message: ");
-    out.extend_from_slice(reply.message.as_bytes());
+    out.extend_from_slice(message.as_bytes());
     out.extend_from_slice(b"\r\n");
-    write::field(out, b"X-Request-Id", reply.id.as_bytes());
+    write::field(out, b"X-Request-Id", id.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -7,6 +7,7 @@ use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 
 use telemetry::trace::Traceparent;
 
+use crate::action::Edits;
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
 use crate::params::StickyParams;
@@ -14,6 +15,10 @@ use crate::params::StickyParams;
 /// What a request to an endpoint is written from, besides the client's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outbound<'a> {
+    /// Path and query to ask for instead of the request's.
+    pub(crate) target: Option<&'a [u8]>,
+    /// Fields that the route changes.
+    pub(crate) edits: Option<&'a Edits>,
     /// Who asks, by which way.
     pub(crate) hop: Hop<'a>,
     /// `Host` to send.
@@ -31,7 +36,7 @@ pub(crate) struct Outbound<'a> {
 /// Writes the head of the request to an endpoint.
 pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], with: &Outbound<'_>) {
     out.clear();
-    let target = request.target.as_origin_form(head, &request.method);
+    let target = with.target.unwrap_or_else(|| request.target.as_origin_form(head, &request.method));
     write::request_line(out, request.method.as_str(), target);
     write::field(out, b"Host", with.host);
     let traceparent = identity::traceparent(request, head);
@@ -52,6 +57,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             _ => false,
         };
         !replaced
+            && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
             && passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
     });
     match request.framing {
@@ -79,6 +85,9 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
     } else if traceparent.is_none() {
         identity::begin_trace(out, with.trace.0, with.trace.1);
     }
+    if let Some(edits) = with.edits {
+        out.extend_from_slice(edits.lines());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -91,6 +100,10 @@ pub(crate) struct Inbound<'a> {
     pub(crate) keep_alive: bool,
     /// A sticky cookie to set, and the endpoint's id.
     pub(crate) sticky: Option<(&'a StickyParams, u64)>,
+    /// Fields that the route changes.
+    pub(crate) edits: Option<&'a Edits>,
+    /// Lines of fields that the route adds.
+    pub(crate) added: &'a [u8],
 }
 
 /// Writes the head of a final response to the client, without the fields' end when `101` is answered.
@@ -102,6 +115,7 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
     let drops_length = framed || response.status == 204 || response.status == 101;
     write::kept_fields(out, head, &response.fields, |field| {
         !(drops_length && field.id == FieldId::ContentLength)
+            && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
     if framed && with.version == Version::Http11 {
@@ -120,6 +134,7 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
     if let Some((sticky, id)) = with.sticky {
         write_sticky(out, sticky, id);
     }
+    out.extend_from_slice(with.added);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -4,15 +4,16 @@
 use http1::{Method, Version, write};
 use vocab::ErrorCode;
 
+use crate::action::{Prepared, push_absent};
 use crate::identity::RequestId;
 
 /// An answer of the gateway's own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
-    /// Why.
-    pub(crate) code: ErrorCode,
-    /// For people: what was wrong.
-    pub(crate) message: &'a str,
+    /// What is answered.
+    pub(crate) answer: &'a Prepared,
+    /// Lines of fields that the route gives to its responses.
+    pub(crate) added: &'a [u8],
     /// The route's name, if one matched.
     pub(crate) route: Option<&'a str>,
     /// The request's id.
@@ -24,14 +25,29 @@ pub(crate) struct Reply<'a> {
 /// Writes the answer, head and body, to a request of this method and version.
 pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, reply: &Reply<'_>) {
     out.clear();
-    let body = body(reply);
-    let status = reply.code.status();
+    let status = reply.answer.status;
     write::status_line(out, status, reason(status).as_bytes());
-    out.extend_from_slice(b"Content-Type: application/json\r\nCache-Control: no-store\r\n");
-    write::content_length(out, body.len() as u64);
-    write::field(out, b"X-Request-Id", reply.id.as_bytes());
-    if status == 503 {
-        out.extend_from_slice(b"Retry-After: 1\r\n");
+    let error_body;
+    let body = match reply.answer.error {
+        Some((code, message)) => {
+            error_body = body(reply, code, message);
+            out.extend_from_slice(b"Content-Type: application/json\r\nCache-Control: no-store\r\n");
+            write::field(out, b"X-Request-Id", reply.id.as_bytes());
+            if status == 503 {
+                out.extend_from_slice(b"Retry-After: 1\r\n");
+            }
+            error_body.as_bytes()
+        }
+        // RFC 9110 section 6.4.1: these have none, and RFC 9112 lets nothing tell otherwise.
+        None if matches!(status, 204 | 205 | 304) => b"",
+        None => &reply.answer.body,
+    };
+    if !matches!(status, 204 | 304) {
+        write::content_length(out, body.len() as u64);
+    }
+    out.extend_from_slice(&reply.answer.fields);
+    if !reply.answer.complete {
+        push_absent(out, reply.added);
     }
     if !reply.keep_alive {
         out.extend_from_slice(b"Connection: close\r\n");
@@ -40,16 +56,16 @@ pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, 
     }
     out.extend_from_slice(b"\r\n");
     if *method != Method::Head {
-        out.extend_from_slice(body.as_bytes());
+        out.extend_from_slice(body);
     }
 }
 
-fn body(reply: &Reply<'_>) -> String {
+fn body(reply: &Reply<'_>, code: ErrorCode, message: &str) -> String {
     // Ids are visible ASCII, names are checked, but neither is worth a broken document.
     let id = String::from_utf8_lossy(reply.id.as_bytes());
     let mut fields = serde_json::Map::new();
-    fields.insert("error".into(), reply.code.as_str().into());
-    fields.insert("message".into(), reply.message.into());
+    fields.insert("error".into(), code.as_str().into());
+    fields.insert("message".into(), message.into());
     if let Some(route) = reply.route {
         fields.insert("route".into(), route.into());
     }
@@ -62,6 +78,7 @@ fn body(reply: &Reply<'_>) -> String {
 /// What a client is told of a failure behind the gateway.
 pub(crate) fn message(code: ErrorCode) -> &'static str {
     match code {
+        ErrorCode::Unauthorized => "a name and password are needed",
         ErrorCode::NoRoute => "no route matches this host and path",
         ErrorCode::NoEndpoint => "no instance of the service is available",
         ErrorCode::Overloaded => "the gateway has no capacity left for this service",
@@ -93,11 +110,29 @@ pub(crate) fn code_of(error: &http1::Error) -> ErrorCode {
     }
 }
 
-/// The reason phrase of the statuses that [`ErrorCode::status`] gives.
+/// The reason phrase of the statuses that [`ErrorCode::status`] gives and of those that people answer with. It may be
+/// empty: nobody reads it but people.
 fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
+        410 => "Gone",
+        429 => "Too Many Requests",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
@@ -126,17 +161,37 @@ mod tests {
     fn replies_name_route_and_request() {
         let mut id = RequestId::default();
         id.make(7);
-        let reply =
-            Reply { code: ErrorCode::UpstreamConnect, message: "m", route: Some("api"), id: &id, keep_alive: true };
+        let answer = Prepared::error(ErrorCode::UpstreamConnect, "m");
+        let added = b"Cache-Control: public\r\nX-Frame-Options: DENY\r\n";
+        let reply = Reply { answer: &answer, added, route: Some("api"), id: &id, keep_alive: true };
         let mut out = Vec::new();
         write_reply(&mut out, &Method::Get, Version::Http11, &reply);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(head.contains("Cache-Control: no-store\r\n") && !head.contains("public"), "{head}");
+        assert!(head.contains("X-Frame-Options: DENY"), "{head}");
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["error"], "upstream_connect");
         assert_eq!(body["route"], "api");
         assert_eq!(body["request_id"], "00000000000000000000000000000007");
+    }
+    #[test]
+    fn statuses_without_a_body_send_none() {
+        let check = |status: u16, method: &Method, expected: &str| {
+            let answer = Prepared { body: b"text".to_vec(), ..Prepared::new(status, b"X-A: 1\r\n".to_vec()) };
+            let id = RequestId::default();
+            let reply = Reply { answer: &answer, added: b"X-B: 2\r\n", route: None, id: &id, keep_alive: true };
+            let mut out = Vec::new();
+            write_reply(&mut out, method, Version::Http11, &reply);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let lines = "X-A: 1\r\nX-B: 2\r\n\r\n";
+        check(200, &Method::Get, &format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{lines}text"));
+        check(200, &Method::Head, &format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{lines}"));
+        check(204, &Method::Get, &format!("HTTP/1.1 204 No Content\r\n{lines}"));
+        check(205, &Method::Get, &format!("HTTP/1.1 205 \r\nContent-Length: 0\r\n{lines}"));
+        check(304, &Method::Get, &format!("HTTP/1.1 304 Not Modified\r\n{lines}"));
     }
 }

@@ -48,7 +48,8 @@ pub(crate) fn end_try(
     let Parts { link, scratch, account, .. } = parts;
     let Some(trace) = account.trace.filter(RequestTrace::is_sampled) else { return };
     let (status, error) = match tried {
-        Tried::Done(Outcome::Answered { .. } | Outcome::Broken) => (account.status, account.error),
+        // Prepared answers belong to routes and never come of a try.
+        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_)) => (account.status, account.error),
         Tried::Done(Outcome::Own(code, _)) => (None, Some(*code)),
         Tried::Failed(failure) => (None, Some(failure.code)),
         Tried::Held(_) => (Some(scratch.response.status), None),
@@ -111,6 +112,7 @@ fn pattern(route: &Route) -> (&str, &str) {
     match &route.path {
         PathMatch::Exact(path) => (path, ""),
         PathMatch::Prefix(prefix) => (prefix, "*"),
+        PathMatch::Regex(pattern) => (pattern.as_str(), ""),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command as a user runs it.
 
+mod actions;
 mod balancing;
 mod bodies;
 mod browser;
@@ -16,6 +17,7 @@ mod metrics;
 mod openapi;
 mod overrides;
 mod retries;
+mod routing;
 mod sample;
 mod schema;
 mod site;

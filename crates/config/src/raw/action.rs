@@ -1,0 +1,139 @@
+//! The tables of what a route does besides sending requests on.
+
+use crate::field::{FieldText, Origin, RequestField, RequestName, ResponseField, ResponseName, Users};
+use crate::grammar::{choice, table};
+use crate::http::{HostField, NewPrefix};
+use crate::map::Map;
+use crate::matching::{MethodName, PathExpression, RedirectStatus};
+use crate::quantity::{Int, Time};
+use crate::value::{AnyText, List, OneOrMany, Or, Star, Switch, Text};
+
+table! {
+    /// What a service is asked for instead of what the client asked for. The query stays.
+    "`rewrite` of `[[route]]`"
+    struct RawRewrite {
+        /// What stands in the place of the route's own prefix: with `path = "/api/*"`, the prefix `/` makes `/users` of
+        /// `/api/users`.
+        prefix: NewPrefix = optional;
+        /// The whole path, with `$1` or `$name` for what the groups of `regex`, or of the route's `path_regex`, matched;
+        /// `$$` is a dollar sign.
+        path: Text = optional;
+        /// An expression that the whole path must match for `path` to take its place. Other paths stay.
+        regex: PathExpression = optional;
+        /// `Host` to send.
+        host: HostField = optional;
+    }
+}
+
+table! {
+    /// Sends clients elsewhere. What is not said stays as it is in the request.
+    "`redirect` of `[[route]]`"
+    struct RawRedirect {
+        /// 307 and 308 keep the method. Browsers remember 301 and 308, even when they were a mistake.
+        status: RedirectStatus = 302;
+        /// `https` or `http`. The request's port goes then.
+        scheme: SchemeWord = optional;
+        /// The host, with a port if needed.
+        host: HostField = optional;
+        /// As in `rewrite`.
+        prefix: NewPrefix = optional;
+        /// As in `rewrite`.
+        path: Text = optional;
+        /// As in `rewrite`.
+        regex: PathExpression = optional;
+        /// Whether the query goes along.
+        keep_query: Switch = true;
+    }
+}
+
+choice! {
+    /// Schemes of URLs.
+    enum SchemeWord {
+        Http = "http";
+        Https = "https" also "ssl", "tls";
+    }
+}
+
+table! {
+    /// An answer that is always the same.
+    "`respond` of `[[route]]`"
+    struct RawRespond {
+        /// The status.
+        status: Int<200, 599> = 200;
+        /// The body.
+        body: AnyText = "";
+        /// `Content-Type`, if there is a body.
+        content_type: FieldText = "text/plain; charset=utf-8";
+        /// Further fields, by name.
+        headers: Map<ResponseField, FieldText> = {};
+    }
+}
+
+table! {
+    /// Changes of requests' fields. Those that belong to the connection, to framing, and to what the gateway says of the
+    /// client cannot be changed.
+    "`request_headers` of `[[route]]`"
+    struct RawRequestFields {
+        /// Fields to leave out.
+        remove: List<RequestName> = [];
+        /// Fields, by name, to have instead of those that came.
+        set: Map<RequestField, FieldText> = {};
+        /// Fields, by name, to have beside those that came.
+        add: Map<RequestField, OneOrMany<FieldText>> = {};
+    }
+}
+
+table! {
+    /// Changes of responses' fields, those of the gateway's own answers among them.
+    "`response_headers` of `[[route]]`"
+    struct RawResponseFields {
+        /// Fields to leave out.
+        remove: List<ResponseName> = [];
+        /// Fields, by name, to have instead of those that came.
+        set: Map<ResponseField, FieldText> = {};
+        /// Fields, by name, to have beside those that came.
+        add: Map<ResponseField, OneOrMany<FieldText>> = {};
+    }
+}
+
+table! {
+    /// Which pages of other origins may read responses. The gateway answers preflights, and what services say is left out.
+    "`cors` of `[[route]]`"
+    struct RawCors {
+        /// Origins, as `"https://app.example.com"`, `"https://*.example.com"` or `{ regex = "..." }`; `"*"` for all.
+        origins: OneOrMany<Origin> = required;
+        /// Methods that they may use.
+        methods: List<MethodName> = ["GET", "HEAD", "POST"];
+        /// Fields that they may send beside the ordinary ones; `"*"` for all that they ask for.
+        headers: Or<Star, List<ResponseName>> = [];
+        /// Fields of responses that they may read beside the ordinary ones.
+        expose: List<ResponseName> = [];
+        /// Whether cookies and passwords go along. Not with all origins.
+        credentials: Switch = false;
+        /// How long browsers may remember what they were told.
+        max_age: Time<0, 86_400_000> = "10m";
+    }
+}
+
+table! {
+    /// An origin by an expression.
+    "`origins` of `cors`"
+    struct RawOrigin {
+        /// An expression that the whole origin must match.
+        regex: crate::matching::Expression = required;
+    }
+}
+
+table! {
+    /// Who may ask, by name and password.
+    "`basic_auth` of `[[route]]`"
+    struct RawBasicAuth {
+        /// What browsers show.
+        realm: crate::field::Realm = "restricted";
+        /// Names with hashed passwords, as `NAME:HASH`. Hashes are those of bcrypt (`htpasswd -nbB NAME PASSWORD`) or
+        /// SHA-crypt (`openssl passwd -6`).
+        users: Users = [];
+        /// A file of such lines, relative to this one. It is read anew when it changes.
+        users_file: Text = optional;
+    }
+}
