@@ -49,7 +49,8 @@ pub(crate) fn resolve(raw: &mut RawService) {
     }
 }
 
-/// Converts a service; `None` when it has no usable endpoint, which has been reported.
+/// Converts a service, but for its zone, which is the process's; `None` when it has no usable endpoint, which has been
+/// reported.
 pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink: &mut Sink) -> Option<ServiceParams> {
     let key = format!("service.{name}");
     let (balance, hash_key) = balancing(&key, raw, sink);
@@ -94,7 +95,6 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         hash_load_factor,
         sticky,
         endpoints,
-        // Of the process, and filled in by whoever knows it.
         zone: None,
         resolve_interval: raw.resolve_interval.value.0,
         health: HealthParams {
