@@ -49,7 +49,9 @@ pub(crate) fn end_try(
     let Some(trace) = account.trace.filter(RequestTrace::is_sampled) else { return };
     let (status, error) = match tried {
         // Prepared answers belong to routes and never come of a try.
-        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_)) => (account.status, account.error),
+        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_)) => {
+            (account.status, account.error)
+        }
         Tried::Done(Outcome::Own(code, _)) => (None, Some(*code)),
         Tried::Failed(failure) => (None, Some(failure.code)),
         Tried::Held(_) => (Some(scratch.response.status), None),
