@@ -15,8 +15,8 @@ mod action;
 mod service;
 
 pub(crate) use action::{
-    RawBasicAuth, RawCors, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields, RawRewrite,
-    SchemeWord,
+    RawBasicAuth, RawCors, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields,
+    RawRewrite, SchemeWord,
 };
 
 pub(crate) use service::{
@@ -245,6 +245,8 @@ table! {
         /// What of a request decides which of them it goes to: `client_ip`, `path`, `{ header = "NAME" }` or
         /// `{ cookie = "NAME" }`, so that a client stays with a service. By default each request is drawn at random.
         split_by: HashBy = optional;
+        /// A service that a share of the requests is copied to. Nobody waits for what it answers.
+        mirror: RawMirror = optional;
         /// Sends clients elsewhere, instead of requests to a service.
         redirect: RawRedirect = optional;
         /// Answers always the same, instead of sending requests to a service.

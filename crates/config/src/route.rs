@@ -1,7 +1,7 @@
 //! `[[route]]` to the parameters of a route.
 
 use gateway::params::{
-    Conditions, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+    Conditions, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
 };
 use vocab::Name;
 
@@ -41,6 +41,14 @@ pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: 
         conditions: conditions(raw),
         target: target?,
         actions: actions?,
+        mirror: raw.mirror.as_ref().and_then(|field| {
+            let mirror = &field.value;
+            Some(MirrorParams {
+                service: mirror.service.as_ref()?.value.0.clone(),
+                share: mirror.share.value.0,
+                body_bytes_max: mirror.body_bytes_max.value.0 as u32,
+            })
+        }),
         timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
     })
 }
@@ -88,6 +96,7 @@ fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) 
     let to_service = [
         ("rewrite", raw.rewrite.as_ref().map(|field| field.place)),
         ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
+        ("mirror", raw.mirror.as_ref().map(|field| field.place)),
     ];
     for (name, place) in to_service.into_iter().filter(|_| answers) {
         let Some(place) = place else { continue };
@@ -156,7 +165,9 @@ fn splitting(key: &str, raw: &RawRoute, split: &Field<List<RawShare>>, sink: &mu
 pub(crate) fn services(raw: &RawRoute) -> impl Iterator<Item = (String, &Field<NameValue>)> {
     let one = raw.service.iter().map(|field| ("service".to_owned(), field));
     let shares = raw.split.iter().flat_map(|split| &split.value.0).enumerate();
+    let mirror = raw.mirror.iter().filter_map(|mirror| mirror.value.service.as_ref());
     one.chain(shares.filter_map(|(at, share)| Some((format!("split[{at}].service"), share.value.service.as_ref()?))))
+        .chain(mirror.map(|field| ("mirror.service".to_owned(), field)))
 }
 
 fn conditions(raw: &RawRoute) -> Conditions {

@@ -17,7 +17,7 @@ impl RouterBench {
     pub fn new(routes: &[RouteParams]) -> Self {
         let route = |params: &RouteParams| {
             let state = RouteState::new(params.name.clone(), 1);
-            Route::new(params, Arc::new(state), Goal::Forward(Target::Service(0)), 1)
+            Route::new(params, Arc::new(state), (Goal::Forward(Target::Service(0)), None), 1)
         };
         Self(Router::new(routes.iter().map(route).collect(), 1))
     }

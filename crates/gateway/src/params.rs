@@ -24,7 +24,8 @@ pub use action::{
     TemplateError,
 };
 pub use route::{
-    Conditions, HostMatch, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+    Conditions, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch,
+    ValueSource,
 };
 
 /// Everything the gateway serves.
@@ -334,7 +335,10 @@ impl GatewayParams {
             if !listeners.iter().any(|l| l.name == route.listener) {
                 unknown("listener", &route.listener);
             }
-            for service in route.target.services().filter(|name| !services.iter().any(|s| s.name == **name)) {
+            let mirror = route.mirror.iter().map(|mirror| &mirror.service);
+            for service in
+                route.target.services().chain(mirror).filter(|name| !services.iter().any(|s| s.name == **name))
+            {
                 unknown("service", service);
             }
             let first = *served.entry(route.served()).or_insert(route);

@@ -88,6 +88,8 @@ pub(crate) struct RouteState {
     pub(crate) metrics: RouteMetrics,
     /// Requests under way, by core.
     in_flight: Sharded<Gauge>,
+    /// Requests that were mirrored, and those that should have been.
+    mirrored: Sharded<[Counter; 2]>,
 }
 
 /// A request under way on a route, until this is dropped, however the request ends.
@@ -251,7 +253,8 @@ impl Drop for Place {
 impl RouteState {
     /// A route that has seen no request.
     pub(crate) fn new(name: Name, cores: usize) -> Self {
-        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default) }
+        let mirrored = Sharded::new(cores, <[Counter; 2]>::default);
+        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default), mirrored }
     }
 
     /// Counts a request of a core as under way.
@@ -259,6 +262,16 @@ impl RouteState {
         let gauge = self.in_flight.core(core);
         gauge.add(1);
         UnderWay(gauge)
+    }
+
+    /// Counts a request of a core that was mirrored, or should have been.
+    pub(crate) fn mirrored(&self, core: usize, sent: bool) {
+        self.mirrored.core(core)[usize::from(!sent)].increment();
+    }
+
+    /// Requests that were mirrored, and those that should have been, all cores together.
+    pub(crate) fn mirrored_total(&self) -> [u64; 2] {
+        [0, 1].map(|at| self.mirrored.iter().map(|counts| counts[at].value()).sum())
     }
 
     /// Requests under way, all cores together.

@@ -278,7 +278,11 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     encode::routes(&routes, buckets, encoder)?;
     let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
     let rows: Vec<_> = routes.map(|route| (route.state.name.as_str(), route.state.in_flight_total())).collect();
-    encode::routes_in_flight(&rows, encoder)
+    encode::routes_in_flight(&rows, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let mirrors = routes.filter(|route| route.mirror.is_some());
+    let rows: Vec<_> = mirrors.map(|route| (route.state.name.as_str(), route.state.mirrored_total())).collect();
+    encode::routes_mirrored(&rows, encoder)
 }
 
 fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

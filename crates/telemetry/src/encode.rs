@@ -65,6 +65,21 @@ pub fn routes(
     bytes(&family::HTTP_RESPONSE_BODY, |(_, sent)| sent)
 }
 
+/// Writes `http_requests_mirrored`. Each row is a route's name, how many of its requests were mirrored, and how many should
+/// have been.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes_mirrored(rows: &[(&str, [u64; 2])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_MIRRORED.start(encoder)?;
+    for (route, counts) in rows {
+        for (result, count) in ["sent", "dropped"].into_iter().zip(counts) {
+            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
 ///
 /// # Errors

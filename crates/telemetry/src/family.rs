@@ -105,6 +105,8 @@ families! {
         "Time from the end of a request's head to the end of the exchange.";
     HTTP_IN_FLIGHT = Gauge "http_requests_in_flight" NONE, ["endpoint"],
         "Requests under way. The endpoint is the route's name.";
+    HTTP_MIRRORED = Counter "http_requests_mirrored" NONE, ["endpoint", "result"],
+        "Requests of routes with a mirror that were copied to it (`sent`), or should have been (`dropped`).";
     HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
         "Bytes of request bodies, by route, as they came.";
     HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],

@@ -5,7 +5,7 @@ use crate::grammar::{choice, table};
 use crate::http::{HostField, NewPrefix};
 use crate::map::Map;
 use crate::matching::{MethodName, PathExpression, RedirectStatus};
-use crate::quantity::{Int, Time};
+use crate::quantity::{Int, Share, Size, Time};
 use crate::value::{AnyText, List, OneOrMany, Or, Star, Switch, Text};
 
 table! {
@@ -22,6 +22,19 @@ table! {
         regex: PathExpression = optional;
         /// `Host` to send.
         host: HostField = optional;
+    }
+}
+
+table! {
+    /// Where a share of a route's requests is copied to, when they have their answers.
+    "`mirror` of `[[route]]`"
+    struct RawMirror {
+        /// The service's name.
+        service: crate::entry::NameValue = required;
+        /// The share.
+        share: Share = "100%";
+        /// Largest body that is copied. Requests with larger ones are not, and are counted.
+        body_bytes_max: Size<0, 1_048_576> = "64KiB";
     }
 }
 

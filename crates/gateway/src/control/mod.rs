@@ -26,7 +26,7 @@ use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
-use crate::router::{Goal, Route, Router};
+use crate::router::{Goal, Mirror, Route, Router};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use listeners::Sockets;
 use overrides::{Overrides, Shown};
@@ -303,7 +303,8 @@ impl Control {
                 .cloned()
                 .unwrap_or_else(|| Arc::new(RouteState::new(route.name.clone(), self.shared.cores)));
             self.routes.insert(route.name.clone(), Arc::clone(&state));
-            Some(Route::new(route, state, goal, self.shared.cores))
+            let mirror = route.mirror.as_ref().and_then(|mirror| Some(Mirror::new(mirror, position(&mirror.service)?)));
+            Some(Route::new(route, state, (goal, mirror), self.shared.cores))
         });
         let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {

@@ -24,6 +24,7 @@ use super::relay::SPLICE_BYTES_MIN;
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     decoder: Decoder,
+    head_len: usize,
     /// Bytes of the connection's buffer, head included, that are done with.
     at: usize,
     /// What was read beyond that buffer, and how much of it is done with.
@@ -103,6 +104,7 @@ impl RequestBody {
             chunked: request.framing == Framing::Chunked,
             absent: request.framing == Framing::Empty,
             decoder: Decoder::new(request.framing, on_stream),
+            head_len,
             at: head_len,
             extra: None,
             extra_used: 0,
@@ -129,6 +131,12 @@ impl RequestBody {
     /// Whether it can be sent from the beginning again.
     pub(crate) fn is_replayable(&self) -> bool {
         matches!(self.replay, Replay::Kept(..))
+    }
+
+    /// The head and all of the body, if all of it has come and was kept. `early` is the connection's buffer.
+    pub(crate) fn whole(&self, early: &[u8]) -> Option<Vec<u8>> {
+        let Replay::Kept(kept, _) = &self.replay else { return None };
+        self.is_complete().then(|| [&early[..self.head_len], kept].concat())
     }
 
     /// Removes what was used from the connection's buffer, which then holds the next request's beginning.
@@ -298,6 +306,7 @@ impl RequestBody {
         let came = match source {
             ClientSource::Wire(reader) => io::fill(extra, reader, limit, wait).await.map(Came::Data),
             ClientSource::Stream(flow) => flow.fill(extra, wait).await,
+            ClientSource::Whole => return Err(PumpError::Gone),
         };
         match came {
             Ok(Came::Data(0)) | Err(Stalled::Broken(_)) => Err(PumpError::Gone),

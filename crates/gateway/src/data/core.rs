@@ -99,6 +99,8 @@ pub(crate) struct Core {
     pub(crate) pipes: Pipes,
     /// Deadlines.
     pub(crate) deadlines: Deadlines,
+    /// Mirrored requests under way.
+    pub(crate) copies: Cell<usize>,
     /// Tasks for streams of HTTP/2.
     pub(crate) stream_workers: Workers,
     /// Random numbers.
@@ -168,6 +170,20 @@ async fn housekeep(core: Rc<Core>) {
     }
 }
 
+impl ConnectionState {
+    /// A connection of a listener that nothing has happened on.
+    pub(crate) fn new(deadline: Deadline, listener: &Arc<ListenerState>, closing: bool) -> Self {
+        Self {
+            listener: Arc::clone(listener),
+            deadline,
+            idle: Cell::new(false),
+            closing: Cell::new(closing),
+            multiplexed: Cell::new(false),
+            abort: RefCell::default(),
+        }
+    }
+}
+
 impl Core {
     fn new(id: usize, shared: Arc<Shared>, cores: Cores<Message>, records: Records) -> Self {
         Self {
@@ -178,6 +194,7 @@ impl Core {
             bodies: Buffers::new(BODY_BUFFER_BYTES),
             pipes: Pipes::default(),
             deadlines: Deadlines::default(),
+            copies: Cell::new(0),
             stream_workers: Workers::default(),
             random: RefCell::default(),
             checks: Checks::default(),
@@ -219,14 +236,7 @@ impl Core {
     pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted<TcpStream>) {
         let listener = Arc::clone(&accepted.place.0);
         let closing = self.draining.get() || self.local().listener(&listener).is_none();
-        let state = Rc::new(ConnectionState {
-            listener,
-            deadline: self.deadlines.register(),
-            idle: Cell::new(false),
-            closing: Cell::new(closing),
-            multiplexed: Cell::new(false),
-            abort: RefCell::default(),
-        });
+        let state = Rc::new(ConnectionState::new(self.deadlines.register(), &listener, closing));
         let key = self.connections.borrow_mut().insert(Rc::clone(&state));
         let entry = Entry { core: Rc::clone(self), key };
         let task = tokio::task::spawn_local(connection::serve(entry, Rc::clone(&state), accepted));

@@ -12,6 +12,8 @@ pub(crate) enum ClientSource<'s> {
     Wire(Reader<'s>),
     /// HTTP/2: the body; the head has come.
     Stream(Inflow),
+    /// The gateway itself: all of the request is there.
+    Whole,
 }
 
 /// What goes to a client.
@@ -21,6 +23,8 @@ pub(crate) enum ClientSink<'s> {
     Wire(Writer<'s>),
     /// HTTP/2: one answer.
     Stream(Responder),
+    /// Nobody: what is said is lost.
+    Nobody,
 }
 
 /// What an endpoint sends.
@@ -47,6 +51,7 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.whole(bytes, wait).await,
+            Self::Nobody => Ok(()),
         }
     }
 
@@ -55,13 +60,14 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.interim(bytes),
+            Self::Nobody => Ok(()),
         }
     }
 
     /// Whether the client has said that it does not want the answer any more. On a wire nobody can say that.
     pub(crate) fn is_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         match self {
-            Self::Wire(_) => false,
+            Self::Wire(_) | Self::Nobody => false,
             Self::Stream(responder) => responder.poll_gone(cx).is_ready(),
         }
     }
@@ -71,7 +77,7 @@ impl ClientSink<'_> {
     pub(crate) fn cut(&mut self, bare: bool) {
         match self {
             Self::Wire(writer) if bare => writer.end_abruptly(),
-            Self::Wire(_) => {}
+            Self::Wire(_) | Self::Nobody => {}
             Self::Stream(responder) => responder.cut(),
         }
     }

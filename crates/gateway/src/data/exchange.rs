@@ -21,6 +21,7 @@ use super::grpc;
 use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
+use super::mirror::{self, Copy};
 use super::reply::{self, Reply};
 use super::spans;
 use crate::action::{self, Prepared};
@@ -224,13 +225,15 @@ pub(crate) struct Call<'a> {
     pub(crate) sticky: Option<u64>,
     /// The trace to begin if the request belongs to none.
     pub(crate) trace: u128,
+    /// Bytes of the body to keep for a mirror.
+    pub(crate) keep: usize,
 }
 
 /// Routes a request and forwards it.
 async fn serve(
     link: &mut Link<'_>,
     scratch: &mut Scratch,
-    local: &Local,
+    local: &Rc<Local>,
     listener: &ListenerView,
     mut account: Account,
     head_len: usize,
@@ -251,6 +254,7 @@ async fn serve(
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
     let on_stream = matches!(link.source, ClientSource::Stream(_));
     let mut body = RequestBody::new(request, head_len, body_max, on_stream);
+    let mut mirrored = None;
     let acted = match routed {
         Err((code, message)) => Err((None, Outcome::Own(code, message))),
         Ok((route, path)) => {
@@ -265,35 +269,82 @@ async fn serve(
         Ok((route, chosen, rewritten)) => {
             let request = &scratch.request;
             account.service = Some(chosen);
+            // An upgrade is no request that could be sent twice.
+            let mirror = route.mirror.as_ref().filter(|mirror| !request.upgrade && mirror.takes(random as u64));
+            let keep = mirror.map_or(0, |mirror| mirror.body_bytes_max);
+            mirrored = mirror.is_some().then_some(Mirrored { rewritten, bytes_max: keep, origin, head_len, random });
             let service = local.service(chosen);
             let key = hash_key(service, request, head, origin);
             let sticky = service.view.params.sticky.as_ref();
             let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
-            let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky, trace: random };
+            let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky, trace: random, keep };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
             (Some(route), forward::run(parts, &call).await)
         }
     };
     let next = conclude(link, scratch, &mut account, (&body, head_len), route, outcome).await;
     account.body_received = body.received;
+    let service = account.service.map(|index| local.service(index).view.state.name.as_str());
+    close(&account, link, scratch, (listener, route, service), (origin, head_len));
+    if let (Some(mirrored), Some(route)) = (mirrored, route) {
+        copy(link, scratch, local, (route, listener.router.position(route)), &body, &mirrored);
+    }
+    body.finish(&mut link.buffer);
+    next
+}
+
+/// Counts and logs a request that has ended.
+fn close(
+    account: &Account,
+    link: &Link<'_>,
+    scratch: &Scratch,
+    (listener, route, service): (&ListenerView, Option<&Route>, Option<&str>),
+    (origin, head_len): (Origin, usize),
+) {
     let head = &link.buffer.filled()[..head_len];
     let subject = Subject {
         listener: &listener.state,
         route,
-        service: account.service.map(|index| local.service(index).view.state.name.as_str()),
+        service,
         client: origin.client,
         method: &scratch.request.method,
         host: scratch.request.host.of_buf(head),
         path: scratch.request.target.as_origin_form(head, &scratch.request.method),
         request: Some((&scratch.request, head)),
-        on_stream,
+        on_stream: matches!(link.source, ClientSource::Stream(_)),
         tls: link.peer.tls,
         request_id: scratch.id.as_bytes(),
         head_len,
     };
-    account.close(core, &subject);
-    body.finish(&mut link.buffer);
-    next
+    account.close(link.core, &subject);
+}
+
+/// A request that a mirror is to get as well.
+struct Mirrored {
+    rewritten: bool,
+    /// Largest body that is copied.
+    bytes_max: usize,
+    origin: Origin,
+    head_len: usize,
+    random: u128,
+}
+
+/// Sends a copy of a request, which has its answer, to the route's mirror.
+fn copy(
+    link: &Link<'_>,
+    scratch: &Scratch,
+    local: &Rc<Local>,
+    (route, position): (&Route, usize),
+    body: &RequestBody,
+    with: &Mirrored,
+) {
+    let &Mirrored { rewritten, bytes_max, origin, head_len, random } = with;
+    let whole = body.whole(link.buffer.filled()).filter(|bytes| bytes.len() - head_len <= bytes_max);
+    let Some(bytes) = whole else { return route.state.mirrored(link.core.id, false) };
+    let target = rewritten.then(|| scratch.target.clone());
+    let (local, id, peer) = (Rc::clone(local), scratch.id, link.peer);
+    let copy = Copy { local, route: position, bytes, head_len, peer, origin, id, target, trace: random };
+    mirror::send(link.core, link.state, route, copy);
 }
 
 /// What the client is told of a request that cannot be routed.
@@ -356,7 +407,7 @@ fn choose(core: &Core, target: &Target, request: &Request, head: &[u8], origin: 
 }
 
 /// The hash of what the service hashes by; 0 for algorithms that do not hash.
-fn hash_key(service: &LocalService, request: &Request, head: &[u8], origin: Origin) -> u64 {
+pub(crate) fn hash_key(service: &LocalService, request: &Request, head: &[u8], origin: Origin) -> u64 {
     if !matches!(service.view.params.balance, balance::Algorithm::Ring | balance::Algorithm::Maglev) {
         return 0;
     }

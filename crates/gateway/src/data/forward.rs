@@ -70,10 +70,10 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
     let service = call.service;
     service.view.state.requests.core(core.id).increment();
     let mut retries = Retries::new(&core, service, parts.scratch.request.method.is_idempotent());
-    parts.body.keep_up_to(retries.body_bytes_max());
+    parts.body.keep_up_to(retries.body_bytes_max().max(call.keep));
     let asked = match &parts.link.source {
         ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
-        ClientSource::Wire(_) => None,
+        ClientSource::Wire(_) | ClientSource::Whole => None,
     };
     let at = |timeout| parts.account.started + timeout;
     let (overall, whole) = (call.route.timeout.into_iter().chain(asked).min().map(at), asked.map(at));

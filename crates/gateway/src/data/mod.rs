@@ -22,6 +22,7 @@ mod head;
 mod http2;
 mod io;
 mod local;
+mod mirror;
 mod relay;
 mod reply;
 mod retry;

@@ -36,6 +36,7 @@ pub(crate) async fn run(
     let from_client = match client.0 {
         ClientSource::Wire(reader) => From::Wire(reader),
         ClientSource::Stream(flow) => From::Stream(flow),
+        ClientSource::Whole => return (0, 0),
     };
     let to_client = match client.1 {
         ClientSink::Wire(writer) => To::Wire(writer),
@@ -43,6 +44,7 @@ pub(crate) async fn run(
             Ok(flow) => To::Stream(flow),
             Err(_) => return (0, 0),
         },
+        ClientSink::Nobody => return (0, 0),
     };
     {
         let up = pin!(direction(buffers, from_client, To::Wire(upstream.1), early.0, |n| moved(&up, n)));

@@ -25,9 +25,22 @@ pub struct RouteParams {
     pub target: RouteTarget,
     /// What is done with them, and with their responses.
     pub actions: ActionParams,
+    /// Another service that a share of the requests is copied to.
+    pub mirror: Option<MirrorParams>,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,
+}
+
+/// Where a share of a route's requests is copied to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MirrorParams {
+    /// The service.
+    pub service: Name,
+    /// The share, from 0 to 1.
+    pub share: f64,
+    /// Largest body that is copied; requests with larger ones are not.
+    pub body_bytes_max: u32,
 }
 
 /// Where the requests of a route go.

@@ -30,7 +30,7 @@ use table::Table;
 pub(crate) use target::{Goal, Target};
 
 use crate::action::Actions;
-use crate::params::{HostMatch, PathMatch, RouteParams};
+use crate::params::{HostMatch, MirrorParams, PathMatch, RouteParams};
 use crate::pattern::Search;
 use crate::state::RouteState;
 
@@ -58,6 +58,8 @@ pub(crate) struct Route {
     pub(crate) goal: Goal,
     /// What is done on the way, if anything.
     pub(crate) actions: Option<Box<Actions>>,
+    /// Where a share of the requests goes as well.
+    pub(crate) mirror: Option<Mirror>,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
     /// The host as configured.
@@ -68,6 +70,31 @@ pub(crate) struct Route {
     pub(crate) conditions: Option<Conditions>,
     /// How many conditions these are.
     pub(crate) conditions_count: usize,
+}
+
+/// Where a share of a route's requests goes as well.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    /// Position of the service in the snapshot.
+    pub(crate) service: usize,
+    /// Largest body that is copied.
+    pub(crate) body_bytes_max: usize,
+    /// Random numbers up to this one are mirrored.
+    bound: u64,
+}
+
+impl Mirror {
+    /// A mirror with these settings to the service at a position.
+    pub(crate) fn new(params: &MirrorParams, service: usize) -> Self {
+        // As a whole number, since a float has not all digits of the largest one.
+        let bound = if params.share >= 1.0 { u64::MAX } else { (params.share * u64::MAX as f64) as u64 };
+        Self { service, body_bytes_max: params.body_bytes_max as usize, bound }
+    }
+
+    /// Whether the request with this random number is mirrored.
+    pub(crate) fn takes(&self, random: u64) -> bool {
+        random <= self.bound && self.bound > 0
+    }
 }
 
 /// A request, as far as routing looks at it.
@@ -106,10 +133,16 @@ struct Bucket {
 
 impl Route {
     /// The route with these settings.
-    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, goal: Goal, cores: usize) -> Self {
+    pub(crate) fn new(
+        params: &RouteParams,
+        state: Arc<RouteState>,
+        (goal, mirror): (Goal, Option<Mirror>),
+        cores: usize,
+    ) -> Self {
         Self {
             state,
             goal,
+            mirror,
             actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),
             timeout: params.timeout,
             host: params.host.clone(),
@@ -155,6 +188,11 @@ impl Router {
         router.domain_bytes_max = router.domains.keys().map(|domain| domain.len()).max().unwrap_or(0);
         router.routes = routes;
         router
+    }
+
+    /// Where one of the routes stands among them.
+    pub(crate) fn position(&self, route: &Route) -> usize {
+        self.routes.iter().position(|other| std::ptr::eq(other, route)).unwrap_or(usize::MAX)
     }
 
     /// The routes, in the file's order.

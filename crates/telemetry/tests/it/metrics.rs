@@ -40,6 +40,7 @@ impl Collector for Objects {
         let buckets = LatencyBuckets::default();
         encode::routes(&[("api", &self.route)], &buckets, &mut encoder)?;
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
+        encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
         encode::endpoints(&[(labels, &self.endpoint)], &buckets, &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
@@ -102,6 +103,7 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_response_body_bytes_total{method=\"GET\",endpoint=\"api\"} 100",
         "http_response_body_bytes_total{method=\"POST\",endpoint=\"api\"} 50",
         "http_requests_in_flight{endpoint=\"api\"} 2",
+        "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",

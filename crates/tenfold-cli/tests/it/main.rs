@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod metrics;
+mod mirror;
 mod openapi;
 mod overrides;
 mod retries;

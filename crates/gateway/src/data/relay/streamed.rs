@@ -26,7 +26,9 @@ impl Relay<'_, '_, '_> {
     ) -> Result<(), Broken> {
         let on_stream = matches!(self.source, EndpointSource::Stream(_));
         let mut decoder = Decoder::new(framing, on_stream);
-        let in_chunks = chunked && matches!(framing, Framing::Chunked | Framing::UntilClose);
+        let in_chunks = chunked
+            && matches!(framing, Framing::Chunked | Framing::UntilClose)
+            && matches!(self.sink, ClientSink::Wire(_));
         if let ClientSink::Stream(responder) = self.sink {
             responder.begin(out, decoder.is_complete() && !switched).map_err(client)?;
             out.clear();
@@ -79,11 +81,13 @@ impl Relay<'_, '_, '_> {
 
     /// Sends what has gathered for a wire.
     async fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
-        if let ClientSink::Wire(writer) = self.sink {
-            let wait = Wait::after(self.deadline, self.write_pause);
-            crate::data::io::write_all(writer, out, &[], wait).await.map_err(client)?;
-            out.clear();
+        let wait = Wait::after(self.deadline, self.write_pause);
+        match self.sink {
+            ClientSink::Wire(writer) => crate::data::io::write_all(writer, out, &[], wait).await.map_err(client)?,
+            ClientSink::Nobody => {}
+            ClientSink::Stream(_) => return Ok(()),
         }
+        out.clear();
         Ok(())
     }
 
@@ -96,7 +100,7 @@ impl Relay<'_, '_, '_> {
         trailers: &[u8],
     ) -> Result<(), Broken> {
         match self.sink {
-            ClientSink::Wire(_) => {
+            ClientSink::Wire(_) | ClientSink::Nobody => {
                 if in_chunks {
                     out.extend_from_slice(b"0\r\n");
                     out.extend_from_slice(trailers);
@@ -184,6 +188,10 @@ async fn put(
                 out.extend_from_slice(b"\r\n");
             }
             sent.map_err(client)
+        }
+        ClientSink::Nobody => {
+            out.clear();
+            Ok(())
         }
         ClientSink::Stream(responder) => {
             let body = responder.body().map_err(client)?;

@@ -1,0 +1,99 @@
+//! Mirroring: a share of a route's requests goes to another service as well, and nobody waits for the answers.
+//!
+//! The copy leaves when the original has its answer, as a task of its own, so that it cannot delay it; what the mirror
+//! answers, or that it does not, changes nothing. A core has a bounded number of copies under way, and a copy has a
+//! bounded body: what is beyond is not mirrored, and counted.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http1::{Framing, Version};
+
+use super::account::Account;
+use super::body::RequestBody;
+use super::connection::{Link, Peer};
+use super::core::{ConnectionState, Core};
+use super::ends::{ClientSink, ClientSource};
+use super::exchange::{self, Call};
+use super::forward::{self, Parts};
+use super::local::Local;
+use crate::forwarded::Origin;
+use crate::identity::RequestId;
+use crate::router::Route;
+
+/// Copies under way on a core at most. With the largest bodies that a route may mirror they hold 128 MiB.
+const COPIES_MAX: usize = 128;
+
+/// A request that is to be sent once more.
+pub(crate) struct Copy {
+    pub(crate) local: Rc<Local>,
+    /// The route's position.
+    pub(crate) route: usize,
+    /// The head as it came, and the body behind it.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) head_len: usize,
+    pub(crate) peer: Peer,
+    pub(crate) origin: Origin,
+    pub(crate) id: RequestId,
+    /// The target that the original was sent with, if it was rewritten.
+    pub(crate) target: Option<Vec<u8>>,
+    pub(crate) trace: u128,
+}
+
+/// Sends a copy, unless too many are under way.
+pub(crate) fn send(core: &Rc<Core>, from: &ConnectionState, route: &Route, copy: Copy) {
+    if core.copies.get() >= COPIES_MAX {
+        return route.state.mirrored(core.id, false);
+    }
+    route.state.mirrored(core.id, true);
+    core.copies.set(core.copies.get() + 1);
+    let state = ConnectionState::new(Rc::clone(core).deadlines.register(), &from.listener, false);
+    tokio::task::spawn_local(run(UnderWay(Rc::clone(core)), state, copy));
+}
+
+/// A copy that counts among those under way.
+struct UnderWay(Rc<Core>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.copies.set(self.0.copies.get() - 1);
+    }
+}
+
+async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
+    let core = &under_way.0;
+    let Some(listener) = copy.local.listener(&state.listener) else { return };
+    let Some(route) = listener.router.routes().get(copy.route) else { return };
+    let Some(mirror) = &route.mirror else { return };
+    let mut scratch = core.take_scratch();
+    let (head_len, body_len) = (copy.head_len, copy.bytes.len() - copy.head_len);
+    // The same head was read before, with the same limits.
+    if scratch.request.parse(&copy.bytes[..head_len], &listener.limits).is_err() {
+        return;
+    }
+    // Whatever it came in, the body is whole now. An answer for HTTP/1.0 is one without framing.
+    scratch.request.framing = if body_len > 0 { Framing::Length(body_len as u64) } else { Framing::Empty };
+    scratch.request.version = Version::Http10;
+    scratch.request.expect = http1::Expect::Nothing;
+    scratch.id = copy.id;
+    scratch.added.clear();
+    let rewritten = copy.target.is_some();
+    if let Some(target) = copy.target {
+        scratch.target = target;
+    }
+    let mut buffer = core.heads.take();
+    buffer.extend(&copy.bytes);
+    let (source, sink) = (ClientSource::Whole, ClientSink::Nobody);
+    let deadline = &state.deadline;
+    let mut link = Link { core, state: &state, source, sink, deadline, buffer, peer: copy.peer, fresh: false };
+    let mut body = RequestBody::new(&scratch.request, head_len, None, false);
+    let mut account = Account::new(Instant::now());
+    let service = copy.local.service(mirror.service);
+    let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
+    let (origin, trace) = (copy.origin, copy.trace);
+    let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0 };
+    let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
+    let _nobody_waits = forward::run(parts, &call).await;
+    drop(link);
+    core.keep_scratch(scratch);
+}
