@@ -104,6 +104,7 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_response_body_bytes_total{method=\"POST\",endpoint=\"api\"} 50",
         "http_requests_in_flight{endpoint=\"api\"} 2",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
+        "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
@@ -138,6 +139,8 @@ fn what_never_happened_has_no_row() {
         rows(&page),
         [
             "http_requests_in_flight{endpoint=\"api\"} 2",
+            "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
+            "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
             "service_overrides{service=\"backend\"} 1",
             "active_connections{service=\"web\",type=\"client\"} 0",
             "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
