@@ -32,8 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const DECISION: Duration = Duration::from_millis(1500);
 /// How long surplus octets are waited for.
 const QUIET: Duration = Duration::from_millis(60);
-/// Between two rows of a lane.
-const SETTLE: Duration = Duration::from_millis(5);
+/// Between two rows of a lane, twice.
+const SETTLE: Duration = Duration::from_millis(15);
 /// The ping that asks whether a connection lives.
 const ARE_YOU_THERE: [u8; 8] = *b"tenfold?";
 /// Name in the certificate.
@@ -131,19 +131,23 @@ enum Passed {
 
 fn outcome(row: &Row, tls: Option<&Path>, address: SocketAddr, upstream: &RawUpstream) -> Result<Passed, String> {
     upstream.set_script(row.script.clone());
-    let result = connect(row, tls, address).and_then(|conn| {
-        let mut conn = Http2Conn::new(conn);
-        let acted = act(row, &mut conn);
-        let lives = conclude(row, &mut conn)?;
-        Ok((conn, acted, lives))
-    });
-    let received = upstream.received();
-    // Connections that the subject keeps for later are closed, and it gets a moment to see that.
+    let result = played(row, tls, address, upstream);
+    // The client is gone by now. What it has left behind gets a moment to arrive, and is forgotten; so are connections
+    // that the subject keeps for later, whose end it gets a moment to see.
+    std::thread::sleep(SETTLE);
     upstream.clear();
     std::thread::sleep(SETTLE);
-    let (conn, acted, lives) = result.map_err(|error| format!("{error:#}"))?;
+    result
+}
+
+fn played(row: &Row, tls: Option<&Path>, address: SocketAddr, upstream: &RawUpstream) -> Result<Passed, String> {
+    let failed = |error: anyhow::Error| format!("{error:#}");
+    let mut conn = connect(row, tls, address).map(Http2Conn::new).map_err(failed)?;
+    let acted = act(row, &mut conn);
+    let lives = conclude(row, &mut conn).map_err(failed)?;
     let (heard, ended) = (conn.heard(), conn.has_ended());
-    let seen = Seen { heard, wrong: conn.wrong(), ended, lives, unread: conn.unread(), upstream: received };
+    let upstream = upstream.received();
+    let seen = Seen { heard, wrong: conn.wrong(), ended, lives, unread: conn.unread(), upstream };
     let told = |problem: String| format!("{problem} [{}]", shown(heard, ended));
     if row.tests_frame_size && heard.setting(frame::setting::MAX_FRAME_SIZE).is_some_and(|size| size > 1 << 14) {
         return Ok(Passed::NotApplicable);

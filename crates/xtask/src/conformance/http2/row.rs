@@ -137,6 +137,11 @@ impl Row {
         self
     }
 
+    /// Waits for the ends of streams 1, 3 and so on.
+    pub(super) fn ends_of(self, streams: u32) -> Self {
+        (0..streams).fold(self, |row, at| row.act(Act::End(2 * at + 1)))
+    }
+
     pub(super) fn send(self, bytes: impl Into<Vec<u8>>) -> Self {
         self.act(Act::Send(bytes.into()))
     }

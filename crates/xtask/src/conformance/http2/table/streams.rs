@@ -108,8 +108,7 @@ fn concurrency() -> Vec<Row> {
         row("one stream too many").both().silent().send(many(0, STREAMS_MAX + 1)).resets(2 * STREAMS_MAX + 1, refused),
         row("streams that are over do not count")
             .send(many(0, STREAMS_MAX - 1))
-            .act(Act::End(1))
-            .act(Act::End(2 * STREAMS_MAX - 3))
+            .ends_of(STREAMS_MAX - 1)
             .send(many(STREAMS_MAX - 1, STREAMS_MAX - 1))
             .act(Act::End(4 * STREAMS_MAX - 5))
             .ok(STREAMS_MAX - 1),

@@ -12,6 +12,7 @@ const WINDOW_MAX: u32 = (1 << 31) - 1;
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = increments();
     rows.extend(answers());
+    rows.extend(independence());
     rows.extend(bodies());
     rows
 }
@@ -104,6 +105,14 @@ fn answers() -> Vec<Row> {
             .act(Act::Exactly(1, 65_535))
             .send(window(0, 100_000))
             .answered(1, 200, 70_000),
+    ]
+}
+
+/// The same, where windows of several streams and of none are at play.
+fn independence() -> Vec<Row> {
+    let row = |rule, name| Row::new("windows", rule, name);
+    let none = [(setting::INITIAL_WINDOW_SIZE, 0)];
+    vec![
         row("9113 6.9.1", "a stream's window opened before its answer")
             .answers_with(100)
             .settings(&none)
