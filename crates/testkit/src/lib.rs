@@ -5,6 +5,7 @@
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
+//! - [`http2`] writes and reads frames of HTTP/2 by hand; [`http2::Http2Conn`] is a client of them.
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
@@ -34,6 +35,7 @@
 mod certs;
 mod collector;
 mod curl;
+pub mod http2;
 mod load;
 pub mod message;
 mod origin;
@@ -46,6 +48,7 @@ mod script;
 mod temp;
 mod tenfold;
 mod upstream;
+mod wire;
 
 pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};

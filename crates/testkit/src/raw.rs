@@ -1,11 +1,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::message::{self, Response};
+use crate::wire::Wire;
 
 /// Time for one step of a test; a machine that also compiles is slow, a proxy that hangs is endless.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -14,11 +16,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// [`timeout`](Self::timeout) says otherwise.
 #[derive(Debug)]
 pub struct RawConn {
-    stream: TcpStream,
+    stream: Wire,
     timeout: Duration,
     /// What arrived and was not read as part of a response.
     received: Vec<u8>,
     ended: bool,
+    /// Whether the end was none that the peer has said: a reset, or under TLS the end of the connection below.
+    broken: bool,
 }
 
 impl RawConn {
@@ -52,10 +56,32 @@ impl RawConn {
         Self::over(socket.into(), TIMEOUT)
     }
 
+    /// Connects and speaks TLS: the server has to show a certificate for `name` from `authority`, a file in PEM. What
+    /// it picks of the protocols is told by [`alpn`](Self::alpn).
+    ///
+    /// # Errors
+    /// When no connection is made in time, or the handshake fails.
+    pub fn connect_tls(
+        address: impl Into<SocketAddr>,
+        authority: &Path,
+        name: &str,
+        protocols: &[&str],
+    ) -> Result<Self> {
+        let mut conn = Self::connect(address)?;
+        conn.stream.tcp().set_read_timeout(Some(TIMEOUT))?;
+        conn.stream = Wire::tls(conn.stream.tcp().try_clone()?, authority, name, protocols)?;
+        Ok(conn)
+    }
+
+    /// The protocol that was agreed on in a handshake.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.alpn()
+    }
+
     fn over(stream: TcpStream, timeout: Duration) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Self { stream, timeout, received: Vec::new(), ended: false })
+        Ok(Self { stream: Wire::Tcp(stream), timeout, received: Vec::new(), ended: false, broken: false })
     }
 
     /// Changes the time for each further step.
@@ -70,7 +96,7 @@ impl RawConn {
     /// # Errors
     /// When the connection is gone.
     pub fn local_address(&self) -> Result<SocketAddr> {
-        Ok(self.stream.local_addr()?)
+        Ok(self.stream.local_address()?)
     }
 
     /// Sends bytes as they are.
@@ -78,8 +104,8 @@ impl RawConn {
     /// # Errors
     /// When the peer has closed the connection or reads nothing in time.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        self.stream.set_write_timeout(Some(self.timeout))?;
-        self.stream.write_all(bytes.as_ref()).context("send")
+        self.stream.tcp().set_write_timeout(Some(self.timeout))?;
+        self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).context("send")
     }
 
     /// Says that nothing more will be sent, and goes on receiving.
@@ -87,12 +113,12 @@ impl RawConn {
     /// # Errors
     /// When the connection is gone.
     pub fn finish(&mut self) -> Result<()> {
-        Ok(self.stream.shutdown(std::net::Shutdown::Write)?)
+        Ok(self.stream.finish()?)
     }
 
     /// Ends the connection with a reset instead of an orderly close.
     pub fn reset(self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// Reads the final response to a request of this method, with the interim ones before it.
@@ -148,13 +174,32 @@ impl RawConn {
         &self.received
     }
 
+    /// Whether the peer has ended the connection, as far as was received.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the end was abrupt: a reset, or under TLS one that was not said within TLS.
+    pub fn ended_abruptly(&self) -> bool {
+        self.broken
+    }
+
+    /// Drops the first bytes of what is unread.
+    pub(crate) fn drop_unread(&mut self, count: usize) {
+        self.received.drain(..count);
+    }
+
     /// Receives once; false when the deadline passed first.
+    pub(crate) fn receive_by(&mut self, deadline: Instant) -> Result<bool> {
+        self.receive(deadline)
+    }
+
     fn receive(&mut self, deadline: Instant) -> Result<bool> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
         }
-        self.stream.set_read_timeout(Some(left))?;
+        self.stream.tcp().set_read_timeout(Some(left))?;
         let mut buffer = [0; 64 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(0) => self.ended = true,
@@ -162,7 +207,13 @@ impl RawConn {
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(false),
                 ErrorKind::Interrupted => {}
-                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => self.ended = true,
+                // Under TLS an end that was not announced is an unexpected one, and receiving may have to send first.
+                ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof => {
+                    (self.ended, self.broken) = (true, true);
+                }
                 _ => return Err(error).context("receive"),
             },
         }

@@ -40,6 +40,8 @@ struct Connection {
     /// A second handle, by which the connection can be ended from outside; its own thread takes it to reset.
     stream: Option<TcpStream>,
     received: Vec<u8>,
+    /// Whether the peer has ended it, one way or another.
+    ended: bool,
 }
 
 impl Shared {
@@ -87,6 +89,12 @@ impl RawUpstream {
         self.shared.state().connections.iter().map(|connection| connection.received.clone()).collect()
     }
 
+    /// Whether there were connections and their peers have ended them all, as far as the script has received.
+    pub fn all_ended(&self) -> bool {
+        let state = self.shared.state();
+        !state.connections.is_empty() && state.connections.iter().all(|connection| connection.ended)
+    }
+
     /// The requests received, read strictly, in order of connection and arrival. A request that has not fully arrived
     /// is left out.
     ///
@@ -128,7 +136,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         let Ok(own) = stream.try_clone() else { continue };
-        shared.state().connections.push(Connection { id, stream: Some(stream), received: Vec::new() });
+        shared.state().connections.push(Connection { id, stream: Some(stream), received: Vec::new(), ended: false });
         let shared = Arc::clone(shared);
         threads.retain(|thread| !thread.is_finished());
         threads.push(std::thread::spawn(move || {
@@ -241,14 +249,20 @@ impl Player {
                 return false;
             }
             match self.stream.read(&mut buffer) {
-                Ok(0) => return false,
+                Ok(0) => {
+                    self.with_own(|connection| connection.ended = true);
+                    return false;
+                }
                 Ok(count) => {
                     self.pending.extend_from_slice(&buffer[..count]);
                     self.record(&buffer[..count]);
                     return true;
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(_) => return false,
+                Err(_) => {
+                    self.with_own(|connection| connection.ended = true);
+                    return false;
+                }
             }
         }
     }

@@ -35,6 +35,8 @@ const STEPS: &[(&str, Action)] = &[
     ("tests", Action::Tests(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])),
     ("doc tests", Action::Tests(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("conformance", Action::Proof(&["conformance", "http1", "--quick"])),
+    ("conformance of HTTP/2", Action::Proof(&["conformance", "http2", "--quick"])),
+    ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("documentation", Action::Cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])),
 ];

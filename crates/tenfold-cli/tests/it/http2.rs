@@ -229,6 +229,9 @@ fn nothing_can_be_smuggled_into_a_head_of_http1() {
         vec![("connection", "close")],
         vec![("content-length", "5"), ("content-length", "6")],
         vec![("te", "gzip")],
+        vec![("x-a", " 1")],
+        vec![("x-a", "1\t")],
+        vec![(":method", "GET"), (":scheme", ""), (":path", "/"), (":authority", "a")],
         all("/ HTTP/1.1\r\nX-Evil: 1\r\n\r\n"),
         all("/\u{0}"),
         all(""),
@@ -246,6 +249,27 @@ fn nothing_can_be_smuggled_into_a_head_of_http1() {
     let answer = prior(&site, "/", Curl::default());
     assert_eq!(answer.status, 200);
     assert!(!String::from_utf8(server.received().concat()).unwrap().to_lowercase().contains("x-evil"));
+}
+
+#[test]
+fn a_client_begins_with_settings_or_is_left() {
+    let server = RawUpstream::start(Script::ok("ok")).unwrap();
+    let site = site(&[server.address()], "");
+    let preface = &PREFACE[..24];
+    let request = frame(1, 5, 1, &head(&[]));
+    for first in [request.clone(), frame(6, 0, 0, &[7; 8]), frame(4, 1, 0, &[])] {
+        let mut conn = RawConn::connect(site.address()).unwrap();
+        conn.send([preface, &first, &frame(4, 0, 0, &[]), &request].concat()).unwrap();
+        assert!(conn.ends_within(Duration::from_secs(2)).unwrap(), "{first:?}");
+    }
+    assert_eq!(server.requests().unwrap().len(), 0);
+    // Octet by octet it is the same beginning.
+    let mut conn = RawConn::connect(site.address()).unwrap();
+    for octet in [PREFACE, &request].concat() {
+        conn.send([octet]).unwrap();
+    }
+    assert!(!conn.ends_within(Duration::from_millis(300)).unwrap());
+    assert_eq!(server.requests().unwrap().len(), 1);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Inflow {
     body: RecvStream,
     /// Bytes handed out and not yet given back to the window.
     unreleased: usize,
+    /// Whether something came that no request may hold.
+    malformed: bool,
     /// Where the client's connection is metered.
     meter: Option<Rc<Meter>>,
 }
@@ -40,7 +42,12 @@ pub(crate) enum Came {
 impl Inflow {
     /// The body of a request on a connection that is metered, or of a response.
     pub(crate) fn new(body: RecvStream, meter: Option<Rc<Meter>>) -> Self {
-        Self { body, unreleased: 0, meter }
+        Self { body, unreleased: 0, malformed: false, meter }
+    }
+
+    /// Whether something came that no request may hold, and that only this module looks at.
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.malformed
     }
 
     /// Takes the next piece; `None` at the end, whose trailers [`Self::poll_fill`] would tell.
@@ -73,6 +80,10 @@ impl Inflow {
             return Poll::Ready(Ok(Came::Data(bytes.len())));
         }
         let trailers = ready!(self.body.poll_trailers(cx)).map_err(io::Error::other)?;
+        if trailers.as_ref().is_some_and(head::has_outer_space) {
+            self.malformed = true;
+            return Poll::Ready(Err(io::Error::other("space around a trailer's value")));
+        }
         let lines = trailers.map_or_else(Vec::new, |fields| head::trailer_lines(&fields));
         Poll::Ready(Ok(Came::End(lines)))
     }
@@ -195,9 +206,14 @@ impl Responder {
 
     /// Has the client know that the answer broke off.
     pub(crate) fn cut(&mut self) {
+        self.reset_for(Reason::INTERNAL_ERROR);
+    }
+
+    /// Resets the stream.
+    pub(crate) fn reset_for(&mut self, reason: Reason) {
         match &mut self.body {
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-            Some(body) => body.body.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(reason),
+            Some(body) => body.body.send_reset(reason),
         }
     }
 }

@@ -34,6 +34,13 @@ pub(crate) fn write_request(
         (_, None) => "/",
     };
     write::request_line(out, if websocket { "GET" } else { parts.method.as_str() }, target.as_bytes());
+    // The codec checks that a scheme is there, not that it says anything.
+    if parts.uri.authority().is_some() && parts.uri.scheme_str() == Some("") {
+        return Err("an empty scheme");
+    }
+    if has_outer_space(&parts.headers) {
+        return Err("space around a field's value");
+    }
     write_host(out, parts)?;
     write_fields(out, &parts.headers, |id| id == FieldId::Host || id == FieldId::Cookie);
     write_cookies(out, &parts.headers);
@@ -129,6 +136,12 @@ pub(crate) fn write_response(out: &mut Vec<u8>, parts: &response::Parts, ended: 
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a value begins or ends with white space. RFC 9113 section 8.2.1 forbids it, for HTTP/1.1 would drop it.
+pub(crate) fn has_outer_space(fields: &HeaderMap) -> bool {
+    let is_space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    fields.values().any(|value| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()))
 }
 
 /// Writes trailers as lines. Fields that concern framing, routing or the connection are left out.

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use net::Stream;
@@ -64,36 +64,62 @@ impl Meter {
     }
 }
 
+/// Octets of the preface, and where the first frame's type and flags are behind it.
+const PREFACE_LEN: usize = 24;
+const FIRST_TYPE: usize = PREFACE_LEN + 3;
+const FIRST_FLAGS: usize = PREFACE_LEN + 4;
+
 /// A connection that is read from its beginning, and metered.
 #[derive(Debug)]
 pub(crate) struct Metered {
     early: Vec<u8>,
     stream: Stream,
     meter: Rc<Meter>,
+    /// How many octets were read, until the first frame is known to be what it has to be.
+    begun: usize,
 }
 
 impl Metered {
     /// A connection whose first bytes are `early`.
     pub(crate) fn new(early: Vec<u8>, stream: Stream, meter: Rc<Meter>) -> Self {
-        Self { early, stream, meter }
+        Self { early, stream, meter, begun: 0 }
+    }
+
+    fn checked(&mut self, read: &[u8]) -> io::Result<()> {
+        let is_known = self.begun > FIRST_FLAGS;
+        if is_known || self.begins_well(read) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the first frame is no SETTINGS"))
+        }
+    }
+
+    /// Whether the first frame is SETTINGS and no acknowledgement, as far as `read` says. The codec takes any frame for
+    /// the first, but a client that begins otherwise speaks something else (RFC 9113 section 3.4).
+    fn begins_well(&mut self, read: &[u8]) -> bool {
+        let octet = |at: usize| at.checked_sub(self.begun).and_then(|at| read.get(at)).copied();
+        let fits =
+            octet(FIRST_TYPE).is_none_or(|kind| kind == 4) && octet(FIRST_FLAGS).is_none_or(|flags| flags & 1 == 0);
+        self.begun += read.len();
+        fits
     }
 }
 
 impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
         if !self.early.is_empty() {
             let count = self.early.len().min(room.remaining());
             room.put_slice(&self.early[..count]);
             self.early.drain(..count);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(self.checked(&room.filled()[before..]));
         }
         if self.meter.is_spent() {
             return Poll::Ready(Err(io::Error::other("too many frames that bring nothing")));
         }
-        let before = room.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, room))?;
         self.meter.charge(room.filled().len() - before);
-        read
+        Poll::Ready(self.checked(&room.filled()[before..]))
     }
 }
 

@@ -270,10 +270,13 @@ impl Job {
             Ok(()) => exchange::run(&mut link, &mut scratch).await,
             Err(message) => exchange::refuse_malformed(&mut link, &mut scratch, message).await,
         };
-        if let ClientSink::Stream(responder) = &mut link.sink
-            && responder.was_reset()
-        {
-            open.0.note_reset();
+        if let (ClientSource::Stream(flow), ClientSink::Stream(responder)) = (&link.source, &mut link.sink) {
+            if responder.was_reset() {
+                open.0.note_reset();
+            }
+            if flow.is_malformed() {
+                responder.reset_for(Reason::PROTOCOL_ERROR);
+            }
         }
         drop(link);
         core.keep_scratch(scratch);

@@ -48,17 +48,17 @@ pub(super) enum Expect {
 
 /// What a request that reaches the upstream has to mean.
 #[derive(Clone, Debug)]
-pub(super) struct Meaning {
-    pub(super) method: &'static str,
-    pub(super) target: &'static str,
-    pub(super) host: Option<&'static str>,
-    pub(super) body: Vec<u8>,
+pub(in crate::conformance) struct Meaning {
+    pub(in crate::conformance) method: &'static str,
+    pub(in crate::conformance) target: &'static str,
+    pub(in crate::conformance) host: Option<&'static str>,
+    pub(in crate::conformance) body: Vec<u8>,
     /// Fields and trailer fields that must not be there.
-    pub(super) lacks: &'static [&'static str],
+    pub(in crate::conformance) lacks: &'static [&'static str],
     /// Fields that must be there once with this value; an empty value stands for any.
-    pub(super) has: &'static [(&'static str, &'static str)],
+    pub(in crate::conformance) has: &'static [(&'static str, &'static str)],
     /// Texts that no field's value may hold.
-    pub(super) lacks_text: &'static [&'static str],
+    pub(in crate::conformance) lacks_text: &'static [&'static str],
 }
 
 /// What an answer has to be.
@@ -74,7 +74,7 @@ pub(super) struct Answer {
 }
 
 /// A well-formed request's answer by the upstream where a row does not say otherwise.
-pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(in crate::conformance) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 impl Row {
     fn new(class: &'static str, name: &'static str, expect: Expect) -> Self {
@@ -168,40 +168,40 @@ impl Row {
 
 impl Meaning {
     /// A request without body to `a.test`.
-    pub(super) fn of(method: &'static str, target: &'static str) -> Self {
+    pub(in crate::conformance) fn of(method: &'static str, target: &'static str) -> Self {
         let host = Some("a.test");
         Self { method, target, host, body: Vec::new(), lacks: &[], has: &[], lacks_text: &[] }
     }
 
-    pub(super) fn get() -> Self {
+    pub(in crate::conformance) fn get() -> Self {
         Self::of("GET", "/x")
     }
 
-    pub(super) fn post(body: impl AsRef<[u8]>) -> Self {
+    pub(in crate::conformance) fn post(body: impl AsRef<[u8]>) -> Self {
         Self::of("POST", "/x").body(body)
     }
 
-    pub(super) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+    pub(in crate::conformance) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self
     }
 
-    pub(super) fn host(mut self, host: Option<&'static str>) -> Self {
+    pub(in crate::conformance) fn host(mut self, host: Option<&'static str>) -> Self {
         self.host = host;
         self
     }
 
-    pub(super) fn lacks(mut self, names: &'static [&'static str]) -> Self {
+    pub(in crate::conformance) fn lacks(mut self, names: &'static [&'static str]) -> Self {
         self.lacks = names;
         self
     }
 
-    pub(super) fn has(mut self, fields: &'static [(&'static str, &'static str)]) -> Self {
+    pub(in crate::conformance) fn has(mut self, fields: &'static [(&'static str, &'static str)]) -> Self {
         self.has = fields;
         self
     }
 
-    pub(super) fn lacks_text(mut self, texts: &'static [&'static str]) -> Self {
+    pub(in crate::conformance) fn lacks_text(mut self, texts: &'static [&'static str]) -> Self {
         self.lacks_text = texts;
         self
     }

@@ -151,7 +151,8 @@ fn broken(reading: &Reading) -> Result<(), String> {
     ensure(torn || nothing || found == [502], || format!("passed as whole: {found:?}"))
 }
 
-fn same(requests: &[Request], meanings: &[Meaning]) -> Result<(), String> {
+/// Whether requests that reached the upstream mean these and nothing else.
+pub(in crate::conformance) fn same(requests: &[Request], meanings: &[Meaning]) -> Result<(), String> {
     let lines = || requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect::<Vec<_>>();
     ensure(requests.len() == meanings.len(), || {
         format!("{} requests reached the upstream: {:?}", requests.len(), lines())
