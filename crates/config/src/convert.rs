@@ -216,9 +216,12 @@ fn log(raw: &RawLog) -> LogParams {
 fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Sink) -> Option<ListenerParams> {
     let http2 = raw.http2.value.value();
     let http2 = http2.map(|http2| Http2Params { streams_max: positive(http2.streams_max.value.0) });
-    let tls = match &raw.tls {
-        None => None,
-        Some(field) => Some(tls::server(name.as_str(), (&field.value, http2.is_some()), files, sink)?),
+    let (tls, acme) = match &raw.tls {
+        None => (None, None),
+        Some(field) => {
+            let (tls, acme) = tls::server(name.as_str(), (&field.value, http2.is_some()), files, sink)?;
+            (Some(tls), acme)
+        }
     };
     let addresses: Vec<_> = raw.listen.as_ref()?.value.0.iter().map(|field| field.value.0).collect();
     if addresses.is_empty() {
@@ -239,6 +242,7 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
         write_timeout: raw.write_timeout.value.0,
         idle_timeout: raw.idle_timeout.value.0,
         tls,
+        acme,
         http2,
         handshake_timeout: raw.handshake_timeout.value.0,
         trusted_proxies: raw.trusted_proxies.value.0.iter().map(|field| field.value.0).collect(),

@@ -18,6 +18,7 @@
 //! assert_eq!(loaded.gateway.routes()[0].name.as_str(), "api");
 //! ```
 
+mod acme;
 mod action;
 mod address;
 mod admin_table;

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use ::acme::AcmeParams;
 use gateway::params::Protocol;
 use net::tls::{
     Authorities, Certificate, CertificateError, ClientAuth, ClientTls, ClientTlsParams, HTTP2, HTTP11, MinVersion,
     Problem, ServerName, ServerTls, ServerTlsParams, Trust,
 };
 
+use crate::acme::{self, RawAcme};
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::{Field, choice, table};
 use crate::source::{Place, Sources};
@@ -26,6 +28,8 @@ table! {
         /// Several certificates. Which one is presented follows from the host that a client names; the first one is for
         /// all other clients.
         certificates: List<RawCertificate> = [];
+        /// Certificates that an authority issues by itself. By default none.
+        acme: RawAcme = optional;
         /// Oldest version of TLS that is spoken.
         min_version: MinVersionWord = "1.2";
         /// File with the certificates of authorities, in PEM: clients are asked for a certificate that one of them has
@@ -106,10 +110,15 @@ impl<'s> Files<'s> {
 
     /// The file that a value names, relative to the file where the value stands.
     pub(crate) fn path(&mut self, field: &Field<Text>) -> PathBuf {
-        let base = self.sources.path(field.place.file).parent();
-        let path = base.map_or_else(|| PathBuf::from(&field.value.0), |base| base.join(&field.value.0));
+        let path = self.folder(field);
         self.read.push(path.clone());
         path
+    }
+
+    /// As a path, what a value names whose changes are not the configuration's.
+    pub(crate) fn folder(&self, field: &Field<Text>) -> PathBuf {
+        let base = self.sources.path(field.place.file).parent();
+        base.map_or_else(|| PathBuf::from(&field.value.0), |base| base.join(&field.value.0))
     }
 
     fn certificate(
@@ -130,7 +139,7 @@ impl<'s> Files<'s> {
         }
     }
 
-    fn authorities(&mut self, key: &str, field: &Field<Text>, sink: &mut Sink) -> Option<Authorities> {
+    pub(crate) fn authorities(&mut self, key: &str, field: &Field<Text>, sink: &mut Sink) -> Option<Authorities> {
         let file = self.path(field);
         let loaded = Authorities::load(&file);
         loaded.map_err(|error| sink.push(unusable(field.place, key, &error))).ok()
@@ -151,13 +160,14 @@ fn unusable(place: Place, key: &str, error: &CertificateError) -> Diagnostic {
     Diagnostic::error(place, key, error.to_string()).fix(fix)
 }
 
-/// A listener's TLS; `None` when something is wrong with it, which has been reported.
+/// A listener's TLS, and whose certificates are kept for it; `None` when something is wrong with it, which has been
+/// reported.
 pub(crate) fn server(
     name: &str,
     (raw, http2): (&RawListenerTls, bool),
     files: &mut Files<'_>,
     sink: &mut Sink,
-) -> Option<ServerTls> {
+) -> Option<(ServerTls, Option<AcmeParams>)> {
     let key = format!("listener.{name}.tls");
     let mut certificates = Vec::new();
     let mut failed = false;
@@ -172,9 +182,18 @@ pub(crate) fn server(
         let (Some(chain), Some(private)) = (&field.value.certificate, &field.value.key) else { continue };
         add(files.certificate(&format!("{key}.certificates[{index}]"), (chain, private), sink));
     }
-    if certificates.is_empty() && !failed && raw.failed.is_empty() && raw.certificates.value.1 == 0 {
+    let acme = match &raw.acme {
+        None => None,
+        Some(field) => {
+            let acme = acme::params(&format!("{key}.acme"), &field.value, files, sink);
+            failed |= acme.is_none();
+            acme
+        }
+    };
+    let nothing = certificates.is_empty() && acme.is_none();
+    if nothing && !failed && raw.failed.is_empty() && raw.certificates.value.1 == 0 {
         let diagnostic = Diagnostic::error(raw.place, &key, "there is no certificate");
-        sink.push(diagnostic.fix("add certificate = \"FILE\" and key = \"FILE\"".to_owned()));
+        sink.push(diagnostic.fix("add certificate = \"FILE\" and key = \"FILE\", or acme = { ... }".to_owned()));
     }
     let client_auth = match &raw.client_ca {
         None => {
@@ -191,12 +210,13 @@ pub(crate) fn server(
             required: raw.client_certificate.value == ClientCertificateWord::Required,
         }),
     };
-    if failed || certificates.is_empty() {
+    if failed || nothing {
         return None;
     }
     let min_version = raw.min_version.value.into();
-    let made = ServerTls::new(ServerTlsParams { certificates, min_version, client_auth, http2 });
-    made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()
+    let managed = acme.as_ref().map_or_else(Vec::new, |acme| acme.hosts.clone());
+    let made = ServerTls::new(ServerTlsParams { certificates, managed, min_version, client_auth, http2 });
+    Some((made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()?, acme))
 }
 
 /// TLS to a service's endpoints; `None` when something is wrong with it, which has been reported.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use acme::Challenge;
 use gateway::params::{GatewayParams, Host, PathMatch, RouteParams};
 use vocab::Name;
 
@@ -40,6 +41,7 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
     if let Some(field) = &raw.trace {
         trace::warnings(&field.value, sink);
     }
+    unanswered(raw, gateway, sink);
     let listens = listens(raw);
     for (name, service) in &raw.service.value.tables {
         capacity(&format!("service.{}", name.value), service, sink);
@@ -123,6 +125,24 @@ fn trust(raw: &RawConfig, sink: &mut Sink) {
             let message = "every client is trusted to say what its address is";
             let diagnostic = Diagnostic::warning(network.place, key, message);
             sink.push(diagnostic.fix("name the networks of your own proxies".to_owned()));
+        }
+    }
+}
+
+/// An authority asks for `http-01` without TLS, on port 80.
+fn unanswered(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
+    if gateway.listeners().iter().any(|listener| listener.tls.is_none()) {
+        return;
+    }
+    for listener in gateway.listeners() {
+        let by_http = listener.acme.as_ref().is_some_and(|acme| acme.issuer.challenge == Challenge::Http01);
+        let found = raw.listener.value.tables.iter().find(|(name, _)| name.value == listener.name);
+        if let (true, Some((name, table))) = (by_http, found) {
+            let place = table.tls.as_ref().and_then(|tls| Some(tls.value.acme.as_ref()?.place)).unwrap_or(name.place);
+            let key = format!("listener.{}.tls.acme", name.value);
+            let message = "the authority asks on port 80, and there is no listener without TLS";
+            let fix = "add [listener.plain] with listen = \":80\", or set challenge = \"tls-alpn-01\"";
+            sink.push(Diagnostic::warning(place, key, message).fix(fix.to_owned()));
         }
     }
 }

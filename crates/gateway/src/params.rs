@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use acme::AcmeParams;
 use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
 use breaker::{BackoffParams, BudgetParams};
@@ -65,6 +66,8 @@ pub struct ListenerParams {
     pub trusted_proxies: Vec<IpNet>,
     /// TLS, if connections are under it.
     pub tls: Option<ServerTls>,
+    /// Hosts whose certificates are ordered and renewed; they are those that `tls` has managed.
+    pub acme: Option<AcmeParams>,
     /// HTTP/2, if it is spoken: by agreement under TLS, and else with clients that begin with it.
     pub http2: Option<Http2Params>,
     /// Time for a TLS handshake, from the connection on.

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// Where cores report how requests went.
     pub(crate) reports: mpsc::Sender<Report>,
+    /// Answers to authorities that ask who holds a host.
+    pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
     generation: Padded<AtomicU64>,
 }
@@ -64,6 +66,8 @@ pub(crate) struct ListenerView {
     pub(crate) limits: http1::Limits,
     /// Which route a request takes.
     pub(crate) router: Router,
+    /// Certificates that are ordered and renewed.
+    pub(crate) kept: Vec<Arc<acme::Kept>>,
 }
 
 /// What outlives a listener's configurations.
@@ -195,7 +199,14 @@ pub(crate) struct Padded<T>(pub(crate) T);
 impl Shared {
     /// Nothing served yet.
     pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>) -> Self {
-        Self { cores, epoch: Instant::now(), reports, snapshot: ArcSwap::default(), generation: Padded::default() }
+        Self {
+            cores,
+            epoch: Instant::now(),
+            reports,
+            tokens: acme::Tokens::default(),
+            snapshot: ArcSwap::default(),
+            generation: Padded::default(),
+        }
     }
 
     /// Replaces the snapshot, whose generation is filled in here. Only the control plane may call this.

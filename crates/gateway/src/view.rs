@@ -1,5 +1,6 @@
 //! The gateway seen from outside: its metrics, and what it serves as JSON.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use balance::health::State;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use telemetry::encode::{self, EndpointLabels};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels};
 use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
@@ -249,7 +250,13 @@ fn listener_json(listener: &ListenerView) -> Value {
         "connections": listener.state.open.0.load(Ordering::Relaxed),
         "connections_max": listener.params.connections_max.get(),
         "accepted": listener.state.metrics.accepted(),
+        "certificates": listener.kept.iter().map(|kept| certificate_json(kept)).collect::<Vec<_>>(),
     })
+}
+
+fn certificate_json(kept: &acme::Kept) -> Value {
+    let not_after = kept.not_after().map(unix_seconds);
+    json!({ "host": kept.host(), "not_after": not_after, "error": kept.error() })
 }
 
 impl Collector for GatewayView {
@@ -259,6 +266,7 @@ impl Collector for GatewayView {
         let listeners: Vec<_> =
             snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();
         encode::listeners(&listeners, &mut encoder)?;
+        encode_certificates(&snapshot, &mut encoder)?;
         let services: Vec<_> =
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
         encode::services(&services, &mut encoder)?;
@@ -283,6 +291,37 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     let mirrors = routes.filter(|route| route.mirror.is_some());
     let rows: Vec<_> = mirrors.map(|route| (route.state.name.as_str(), route.state.mirrored_total())).collect();
     encode::routes_mirrored(&rows, encoder)
+}
+
+fn encode_certificates(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let (mut expiries, mut orders) = (Vec::new(), Vec::new());
+    for listener in &snapshot.listeners {
+        let name = listener.state.name.as_str();
+        let mut hosts = HashMap::new();
+        let files = listener.params.tls.iter().flat_map(|tls| &tls.params().certificates);
+        for certificate in files {
+            let not_after = unix_seconds(certificate.not_after());
+            for host in certificate.names() {
+                // Where several are for one host, what is said is when the first of them expires.
+                let known = hosts.entry(host.as_str()).or_insert(not_after);
+                *known = not_after.min(*known);
+            }
+        }
+        for kept in &listener.kept {
+            let (host, counts) = (kept.host(), kept.orders());
+            orders.push((CertificateLabels { listener: name, host }, counts.succeeded, counts.failed));
+            match kept.not_after() {
+                Some(not_after) => hosts.insert(host, unix_seconds(not_after)),
+                None => Some(*hosts.entry(host).or_insert(0)),
+            };
+        }
+        let mut hosts: Vec<_> = hosts.into_iter().collect();
+        hosts.sort_unstable();
+        let labels = |(host, at)| (CertificateLabels { listener: name, host }, at);
+        expiries.extend(hosts.into_iter().map(labels));
+    }
+    encode::certificates(&expiries, encoder)?;
+    encode::orders(&orders, encoder)
 }
 
 fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod client;
+mod managed;
 mod server;
 
 use std::path::PathBuf;
@@ -14,10 +15,11 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
-pub use rustls::pki_types::ServerName;
+pub use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem};
 
 pub use certificate::{Certificate, CertificateError, Problem};
 pub use client::{ClientTls, ClientTlsParams, Trust};
+pub use managed::Slot;
 pub use server::{ClientAuth, ServerTls, ServerTlsParams};
 
 /// ALPN's name of HTTP/2.
@@ -25,6 +27,9 @@ pub const HTTP2: &[u8] = b"h2";
 
 /// ALPN's name of HTTP/1.1.
 pub const HTTP11: &[u8] = b"http/1.1";
+
+/// ALPN's name of the challenge by which an authority asks who holds a host: RFC 8737.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// Oldest version of TLS that is spoken. Versions before 1.2 are broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -25,6 +25,15 @@ pub struct EndpointLabels<'a> {
     pub instance: &'a str,
 }
 
+/// The labels of a certificate: its listener's name, and a host that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateLabels<'a> {
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The host.
+    pub host: &'a str,
+}
+
 /// Writes the `http_*` families. Each row is a route's name and its counts.
 ///
 /// # Errors
@@ -113,6 +122,33 @@ pub fn listeners(rows: &[(&str, &ListenerMetrics)], encoder: &mut DescriptorEnco
         for code in ErrorCode::ALL {
             counter(&mut family, &[("listener", *name), ("code", code.as_str())], metrics.errors(code))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes `tls_certificate_not_after_timestamp_seconds`. Each row is a certificate's labels and when it expires, in
+/// seconds since 1970; zero is written too, for a host that has none yet.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn certificates(rows: &[(CertificateLabels<'_>, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::TLS_NOT_AFTER.start(encoder)?;
+    rows.iter().try_for_each(|(of, not_after)| {
+        let labels = [("listener", of.listener), ("host", of.host)];
+        family.encode_family(&labels)?.encode_gauge(not_after)
+    })
+}
+
+/// Writes `acme_orders_total`. Each row is a certificate's labels, and the orders that succeeded and failed.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn orders(rows: &[(CertificateLabels<'_>, u64, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::ACME_ORDERS.start(encoder)?;
+    for (of, succeeded, failed) in rows {
+        let labels = |result| [("listener", of.listener), ("host", of.host), ("result", result)];
+        counter(&mut family, &labels("success"), *succeeded)?;
+        counter(&mut family, &labels("failure"), *failed)?;
     }
     Ok(())
 }

@@ -123,6 +123,10 @@ families! {
         "Bytes read from clients, heads included.";
     LISTENER_SENT = Counter "listener_sent" BYTES, ["listener"],
         "Bytes written to clients, heads included.";
+    TLS_NOT_AFTER = Gauge "tls_certificate_not_after_timestamp" SECONDS, ["listener", "host"],
+        "When the certificate for a host expires, in seconds since 1970; 0 while there is none yet.";
+    ACME_ORDERS = Counter "acme_orders" NONE, ["listener", "host", "result"],
+        "Orders of certificates by their result: success or failure.";
     UPSTREAM_RESPONSES = Counter "upstream_responses" NONE, ["service", "instance", "class"],
         "Responses of an endpoint, by class of status.";
     UPSTREAM_FAILURES = Counter "upstream_failures" NONE, ["service", "instance", "kind"],

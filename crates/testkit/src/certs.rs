@@ -1,11 +1,13 @@
 //! Certificates for tests, each test's from an authority of its own.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 
 use crate::TempDir;
@@ -62,5 +64,25 @@ impl Authority {
             certificate: self.dir.write(&format!("{file}.pem"), certificate.pem())?,
             key: self.dir.write(&format!("{file}.key"), key.serialize_pem())?,
         })
+    }
+
+    /// Signs a request for a certificate, which must be for this host and for no other, to be valid for `lifetime` from
+    /// now on: the chain in PEM, and the public key.
+    ///
+    /// # Errors
+    /// When the request is not sound or is for anything else.
+    pub(crate) fn sign(&self, request: &[u8], host: &str, lifetime: Duration) -> Result<(String, Vec<u8>)> {
+        let mut request = CertificateSigningRequestParams::from_der(&request.into())?;
+        let wanted = [SanType::DnsName(Ia5String::try_from(host)?)];
+        ensure!(request.params.subject_alt_names == wanted, "it is for {:?}", request.params.subject_alt_names);
+        ensure!(request.params.distinguished_name.iter().next().is_none(), "it names a subject");
+        let now = SystemTime::now();
+        request.params.not_before = now.into();
+        request.params.not_after = (now + lifetime).into();
+        request.params.use_authority_key_identifier_extension = true;
+        request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = request.public_key.der_bytes().to_vec();
+        let chain = format!("{}{}", request.signed_by(&self.issuer)?.pem(), self.issuer.pem());
+        Ok((chain, key))
     }
 }

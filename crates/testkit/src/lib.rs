@@ -7,6 +7,7 @@
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
 //! - [`http2`] writes and reads frames of HTTP/2 by hand; [`http2::Http2Conn`] is a client of them.
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests.
+//! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
 //! Every guard cleans up when dropped: processes are killed by pid and reaped, folders removed, threads told to stop.
@@ -32,6 +33,7 @@
 //! assert_eq!(tenfold.metric("http_requests_total", &["status=\"200\""]).unwrap(), 1.0);
 //! ```
 
+mod acme;
 mod certs;
 mod collector;
 mod curl;
@@ -50,6 +52,7 @@ mod tenfold;
 mod upstream;
 mod wire;
 
+pub use acme::{AcmeMood, AcmeOptions, AcmeServer};
 pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};

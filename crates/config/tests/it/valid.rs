@@ -170,6 +170,10 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(headers["Authorization"], "***");
             *headers = serde_json::json!({ "Authorization": "Bearer 0123456789abcdef-from-env", "X-Tenant": "7" });
         }
+        if let Some(key) = effective.pointer_mut("/listener/web/tls/acme/external_account/hmac_key") {
+            assert_eq!(key, "***");
+            *key = "bm90LWEtc2VjcmV0LWF0LWFsbA".into();
+        }
         if let Some(user) = effective.pointer_mut("/route/5/basic_auth/users/0") {
             assert_eq!(user, "ann:***");
             *user = "ann:$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2".into();
@@ -189,6 +193,7 @@ fn secrets_are_not_shown() {
     for shown in [format!("{loaded:?}"), loaded.effective.to_string(), loaded.warnings.to_string()] {
         assert!(!shown.contains("0123456789abcdef"), "{shown}");
         assert!(!shown.contains("HNbAKRhp") && !shown.contains("myjXcpMp"), "{shown}");
+        assert!(!shown.contains("bm90LWEt") && !shown.contains("not-a-secret"), "{shown}");
     }
     // In errors of every kind around the token, in text, JSON and Debug alike.
     let files = [

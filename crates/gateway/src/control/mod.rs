@@ -3,6 +3,7 @@
 //! It takes new configurations, checks' and names' results, and the cores' reports of how requests went. Each may
 //! change what is served; then a new snapshot is published. Nothing here is on a request's path.
 
+mod certificates;
 mod change;
 mod check;
 mod listeners;
@@ -28,6 +29,7 @@ use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
 use crate::router::{Goal, Mirror, Route, Router};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
+use certificates::Certificates;
 use listeners::Sockets;
 use overrides::{Overrides, Shown};
 use service::Service;
@@ -77,6 +79,7 @@ pub(crate) struct Control {
     events: mpsc::Receiver<Event>,
     event_sender: mpsc::Sender<Event>,
     sockets: Sockets,
+    certificates: Certificates,
     listeners: Vec<Arc<ListenerView>>,
     routes: HashMap<Name, Arc<RouteState>>,
     services: Vec<Service>,
@@ -95,7 +98,9 @@ impl Control {
         reports: mpsc::Receiver<Report>,
     ) -> Self {
         let (event_sender, events) = mpsc::channel(1024);
+        let certificates = Certificates::new(shared.tokens.clone());
         Self {
+            certificates,
             shared,
             cores,
             commands,
@@ -202,12 +207,17 @@ impl Control {
         self.configure_services(&services, &resolved);
         let old = std::mem::take(&mut self.listeners);
         let routes = std::mem::take(&mut self.routes);
+        let mut keepers = self.certificates.begin();
         for listener in params.listeners() {
             let bound = self.sockets.bound(&opened, listener);
             let known = old.iter().find(|view| view.state.name == listener.name);
-            let view = self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), &routes);
+            let mut view = self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), &routes);
+            if let (Some(acme), Some(tls)) = (&view.params.acme, &view.params.tls) {
+                view.kept = self.certificates.keep(&listener.name, acme, tls, &mut keepers);
+            }
             self.listeners.push(Arc::new(view));
         }
+        drop(keepers);
         self.publish();
         let wanted: Vec<(Arc<ListenerState>, Vec<SocketAddr>)> =
             self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
@@ -311,6 +321,6 @@ impl Control {
             bytes_max: params.head_bytes_max.get() as usize,
             fields_max: params.head_fields_max.get() as usize,
         };
-        ListenerView { state, params, bound, limits, router }
+        ListenerView { state, params, bound, limits, router, kept: Vec::new() }
     }
 }

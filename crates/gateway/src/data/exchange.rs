@@ -13,6 +13,7 @@ use vocab::ErrorCode;
 
 use super::account::{Account, Subject};
 use super::body::RequestBody;
+use super::challenge;
 use super::connection::{Link, Next};
 use super::core::Core;
 use super::ends::ClientSource;
@@ -113,6 +114,9 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
             return Next::Http2;
         }
         return refuse(link, scratch, &mut account, reply::code_of(&error), Some(error.reason())).await;
+    }
+    if let Some(answer) = challenge::answer(link.core, &scratch.request, &link.buffer.filled()[..head_len]) {
+        return challenge::give(link, scratch, listener, &mut account, (&answer, head_len)).await;
     }
     serve(link, scratch, &local, listener, account, head_len).await
 }

@@ -10,6 +10,7 @@ mod accept;
 mod account;
 mod attempt;
 mod body;
+mod challenge;
 mod connection;
 mod converse;
 mod core;

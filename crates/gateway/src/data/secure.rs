@@ -24,7 +24,8 @@ const HANDSHAKE: u8 = 0x16;
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 24\r\n\
 Connection: close\r\n\r\nThis port speaks HTTPS.\n";
 
-/// Does the handshake with a client; `None` when there was none, which is counted.
+/// Does the handshake with a client; `None` when there is nothing to serve: there was none, which is counted, or it was
+/// an authority's challenge.
 pub(crate) async fn accept(
     core: &Rc<Core>,
     state: &ConnectionState,
@@ -52,7 +53,8 @@ pub(crate) async fn accept(
     }
     // Boxed, so that idle connections do not carry the memory of their handshakes.
     match state.deadline.guard(Box::pin(tls.accept(socket))).await {
-        Ok(Ok(stream)) => return Some(stream),
+        // No stream where it was an authority that asked who holds a host, and has its answer.
+        Ok(Ok(stream)) => return stream,
         Ok(Err(error)) => {
             tracing::debug!(listener = %state.listener.name, %error, "a TLS handshake failed");
             refuse(RefusedReason::TlsFailed);

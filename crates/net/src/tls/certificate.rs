@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
@@ -20,6 +20,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub struct Certificate {
     key: Arc<CertifiedKey>,
     names: Arc<[String]>,
+    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -81,22 +82,60 @@ impl Certificate {
         let in_chain = |problem| CertificateError { file: chain_file.to_owned(), problem };
         let in_key = |problem| CertificateError { file: key_file.to_owned(), problem };
         let chain = read_chain(chain_file)?;
-        let (names, not_after) = check_chain(&chain, now).map_err(in_chain)?;
+        let found = check_chain(&chain, now).map_err(in_chain)?;
         let key = read_key(key_file)?;
-        let provider = super::provider();
-        let signing = provider.key_provider.load_private_key(key);
-        let signing = signing.map_err(|error| in_key(Problem::Unusable(error.to_string())))?;
-        let key = CertifiedKey::new(chain, signing);
-        match key.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(_) => return Err(in_key(Problem::KeyMismatch(chain_file.to_owned()))),
-        }
-        Ok(Self { key: Arc::new(key), names: names.into(), not_after })
+        let mismatch = || Problem::KeyMismatch(chain_file.to_owned());
+        Ok(Self::with_key(found, join(chain, key, mismatch).map_err(in_key)?))
+    }
+
+    /// Takes a chain and its private key that are in memory, both in DER.
+    ///
+    /// # Errors
+    /// Whatever would fail at a handshake.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        now: SystemTime,
+    ) -> Result<Self, Problem> {
+        let found = check_chain(&chain, now)?;
+        let mismatch = || Problem::Unusable("the private key belongs to another certificate".to_owned());
+        Ok(Self::with_key(found, join(chain, key, mismatch)?))
+    }
+
+    /// Takes a certificate that was made here together with its key, both in DER. Whether they belong together is not
+    /// looked at: that reads the certificate as a client would, and the answer to a challenge has what clients refuse.
+    ///
+    /// # Errors
+    /// When it cannot be presented.
+    pub fn made_here(
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+        now: SystemTime,
+    ) -> Result<Self, Problem> {
+        let chain = vec![certificate];
+        let found = check_chain(&chain, now)?;
+        Ok(Self::with_key(found, CertifiedKey::new(chain, signing_key(key)?)))
+    }
+
+    fn with_key(found: Found, key: CertifiedKey) -> Self {
+        let Found { names, not_before, not_after } = found;
+        Self { key: Arc::new(key), names: names.into(), not_before, not_after }
     }
 
     /// The host names that it is for, lower case; those that begin with `*.` stand for one label.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The certificate itself, without its chain, in DER.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        // A chain is never empty: the checks that make a certificate begin with its first.
+        &self.key.cert[0]
+    }
+
+    /// When its validity began.
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
     }
 
     /// When the first certificate of its chain expires.
@@ -158,8 +197,37 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     Err(CertificateError { file: file.to_owned(), problem })
 }
 
-/// Checks each certificate's times and the chain's order: the leaf's names, and when the first of them expires.
-fn check_chain(chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(Vec<String>, SystemTime), Problem> {
+/// Joins a chain and its key. `mismatch` is the error when they do not belong together.
+fn join(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    mismatch: impl FnOnce() -> Problem,
+) -> Result<CertifiedKey, Problem> {
+    let key = CertifiedKey::new(chain, signing_key(key)?);
+    match key.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(key),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(mismatch()),
+        Err(error) => Err(Problem::Unusable(error.to_string())),
+    }
+}
+
+fn signing_key(key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Problem> {
+    let loaded = super::provider().key_provider.load_private_key(key);
+    loaded.map_err(|error| Problem::Unusable(error.to_string()))
+}
+
+/// What a chain says.
+struct Found {
+    /// The leaf's.
+    names: Vec<String>,
+    /// The leaf's.
+    not_before: SystemTime,
+    /// When the first of them expires.
+    not_after: SystemTime,
+}
+
+/// Checks each certificate's times and the chain's order.
+fn check_chain(chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Found, Problem> {
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).ok().and_then(|secs| ASN1Time::from_timestamp(secs).ok());
     let now = now.ok_or_else(|| Problem::Unusable("the machine's clock is out of bounds".to_owned()))?;
@@ -169,6 +237,7 @@ fn check_chain(chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(Vec<Str
             .map_err(|error| Problem::Unusable(format!("certificate {}: {error}", index + 1)))?;
         parsed.push(certificate);
     }
+    let Some(leaf) = parsed.first() else { return Err(Problem::NoCertificate) };
     let mut not_after = i64::MAX;
     for (index, certificate) in parsed.iter().enumerate() {
         let validity = certificate.validity();
@@ -185,8 +254,9 @@ fn check_chain(chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(Vec<Str
             return Err(Problem::BrokenChain(index + 1));
         }
     }
-    let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(not_after).unwrap_or(0));
-    Ok((names(&parsed[0]), not_after))
+    let since_1970 = |secs: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(secs).unwrap_or(0));
+    let not_before = since_1970(leaf.validity().not_before.timestamp());
+    Ok(Found { names: names(leaf), not_before, not_after: since_1970(not_after) })
 }
 
 /// Host names, of the extension for alternative names alone: the common name has not counted for years.

@@ -4,20 +4,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{Acceptor, ClientHello, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::stream::Stream;
 
+use super::managed::{Beside, Fixed, Managed, Slot};
 use super::{Authorities, Certificate, HTTP2, HTTP11, MinVersion};
 
 /// What a listener offers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerTlsParams {
-    /// Certificates; the first is for clients that name no host, or one that no certificate is for. At least one.
+    /// Certificates; the first is for clients that name no host, or one that no certificate is for.
     pub certificates: Vec<Certificate>,
+    /// Hosts, lower case, whose certificates are replaced while they are served. Without any, there must be a
+    /// certificate above. See [`ServerTls::manage`].
+    pub managed: Vec<String>,
     /// Oldest version spoken.
     pub min_version: MinVersion,
     /// Whether clients are asked for a certificate.
@@ -40,6 +45,7 @@ pub struct ClientAuth {
 pub struct ServerTls {
     params: Arc<ServerTlsParams>,
     config: Arc<ServerConfig>,
+    managed: Arc<Managed>,
 }
 
 impl PartialEq for ServerTls {
@@ -67,12 +73,14 @@ impl ServerTls {
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&params.certificates)));
+        let managed = Arc::new(Managed::default());
+        let files = ByName::new(&params.certificates);
+        let mut config = builder.with_cert_resolver(Arc::new(Beside { managed: Arc::clone(&managed), files }));
         // Tickets let any core resume a session, and cost no memory here.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         let http2: &[&[u8]] = if params.http2 { &[HTTP2, HTTP11] } else { &[HTTP11] };
         config.alpn_protocols = http2.iter().map(|name| name.to_vec()).collect();
-        Ok(Self { params: Arc::new(params), config: Arc::new(config) })
+        Ok(Self { params: Arc::new(params), config: Arc::new(config), managed })
     }
 
     /// What it was made from.
@@ -80,13 +88,34 @@ impl ServerTls {
         &self.params
     }
 
-    /// Does the handshake with a client. How long it may take is for the caller to say.
+    /// Has these slots present the certificates of the hosts that are managed. To be told once, before the first
+    /// handshake.
+    pub fn manage(&self, slots: Vec<(String, Arc<Slot>)>) {
+        self.managed.set(slots);
+    }
+
+    /// Does the handshake with a client. How long it may take is for the caller to say. `None` when it was an
+    /// authority's, which asked who holds a host, and has its answer.
     ///
     /// # Errors
     /// When the two do not agree, or the connection broke.
-    pub async fn accept(&self, socket: TcpStream) -> std::io::Result<Stream> {
+    pub async fn accept(&self, socket: TcpStream) -> std::io::Result<Option<Stream>> {
+        if self.managed.is_challenged() {
+            return Box::pin(self.accept_or_answer(socket)).await;
+        }
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await?;
-        Ok(Stream::tls(stream.into()))
+        Ok(Some(Stream::tls(stream.into())))
+    }
+
+    async fn accept_or_answer(&self, socket: TcpStream) -> std::io::Result<Option<Stream>> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let Some(answer) = self.managed.challenge(&start.client_hello()) else {
+            let stream = start.into_stream(Arc::clone(&self.config)).await?;
+            return Ok(Some(Stream::tls(tokio_rustls::TlsStream::Server(stream))));
+        };
+        let mut stream = start.into_stream(answer).await?;
+        stream.shutdown().await?;
+        Ok(None)
     }
 }
 
@@ -118,20 +147,24 @@ impl ByName {
         by_name
     }
 
-    fn of_host(&self, host: &str) -> &[Arc<CertifiedKey>] {
-        // Host names in a handshake are lower case after rustls has read them.
+    fn of_host(&self, host: &str) -> Option<&[Arc<CertifiedKey>]> {
         let parent = || host.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-        self.exact.get(host).or_else(parent).unwrap_or(&self.default)
+        self.exact.get(host).or_else(parent).map(Vec::as_slice)
     }
 }
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = match hello.server_name() {
-            Some(host) => self.of_host(&host.to_ascii_lowercase()),
-            None => &self.default,
-        };
-        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        keys.iter().find(fits).or_else(|| keys.first()).cloned()
+/// The first of some certificates that a client can verify.
+fn fitting(keys: &[Arc<CertifiedKey>], hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+    keys.iter().find(fits).or_else(|| keys.first()).cloned()
+}
+
+impl Fixed for ByName {
+    fn for_host(&self, host: &str, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        fitting(self.of_host(host)?, hello)
+    }
+
+    fn fallback(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        fitting(&self.default, hello)
     }
 }

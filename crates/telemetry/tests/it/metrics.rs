@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, EndpointLabels};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels};
 use telemetry::{
     AccessLog, AccessLogParams, ConnectionType, EndpointMetrics, Exposition, FailureKind, FinishedRequest,
     HealthChange, LatencyBuckets, ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason,
@@ -42,6 +42,11 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
+        let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
+        let api = CertificateLabels { host: "api.example.com", ..shop };
+        encode::certificates(&[(shop, 1_800_000_000), (api, 0)], &mut encoder)?;
+        let orders = self.listener.accepted();
+        encode::orders(&[(shop, orders, orders / 2), (api, 0, 0)], &mut encoder)?;
         encode::endpoints(&[(labels, &self.endpoint)], &buckets, &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
         encode::overrides(&[("backend", 1)], &mut encoder)?;
@@ -111,6 +116,10 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "listener_errors_total{listener=\"web\",code=\"no_route\"} 1",
         "listener_received_bytes_total{listener=\"web\"} 100",
         "listener_sent_bytes_total{listener=\"web\"} 250",
+        "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
+        "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
+        "acme_orders_total{listener=\"web\",host=\"shop.example.com\",result=\"success\"} 2",
+        "acme_orders_total{listener=\"web\",host=\"shop.example.com\",result=\"failure\"} 1",
         "upstream_responses_total{service=\"backend\",instance=\"10.0.0.1:80\",class=\"5xx\"} 1",
         "upstream_failures_total{service=\"backend\",instance=\"10.0.0.1:80\",kind=\"connect_timeout\"} 1",
         "upstream_response_duration_seconds_count{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
@@ -141,6 +150,8 @@ fn what_never_happened_has_no_row() {
             "http_requests_in_flight{endpoint=\"api\"} 2",
             "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
             "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
+            "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
+            "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
             "service_overrides{service=\"backend\"} 1",
             "active_connections{service=\"web\",type=\"client\"} 0",
             "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",

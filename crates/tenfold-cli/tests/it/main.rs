@@ -1,5 +1,6 @@
 //! The command as a user runs it.
 
+mod acme;
 mod actions;
 mod balancing;
 mod bodies;

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("breaker", Floor::Core),
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
+    ("acme", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -31,8 +32,14 @@ const FLOORS: &[(&str, Floor)] = &[
 ];
 
 /// Arrows between crates of one floor. Each left side comes after every crate that it may lead to, so there is no cycle.
-const BESIDE: &[(&str, &str)] =
-    &[("gateway", "net"), ("gateway", "telemetry"), ("admin", "telemetry"), ("xtask", "testkit")];
+const BESIDE: &[(&str, &str)] = &[
+    ("gateway", "acme"),
+    ("acme", "net"),
+    ("gateway", "net"),
+    ("gateway", "telemetry"),
+    ("admin", "telemetry"),
+    ("xtask", "testkit"),
+];
 
 pub(super) fn floor(name: &str) -> Option<Floor> {
     FLOORS.iter().find(|(known, _)| *known == name).map(|&(_, floor)| floor)

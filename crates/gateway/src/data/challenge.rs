@@ -1,0 +1,65 @@
+//! Answers to an authority that asks over HTTP who holds a host: RFC 8555 section 8.3.
+
+use std::sync::Arc;
+
+use http1::{Framing, Method, Request, write};
+
+use super::account::{Account, Subject};
+use super::connection::{Link, Next};
+use super::core::Core;
+use super::ends::ClientSource;
+use super::exchange::Scratch;
+use super::io::Wait;
+use crate::state::ListenerView;
+
+/// The answer to a request, if it is for a challenge that is under way. Whatever else is under the path of challenges
+/// goes to the routes.
+#[inline]
+pub(crate) fn answer(core: &Core, request: &Request, head: &[u8]) -> Option<Arc<str>> {
+    let tokens = &core.shared.tokens;
+    if tokens.is_empty() || request.method != Method::Get || request.framing != Framing::Empty {
+        return None;
+    }
+    tokens.answer(request.target.as_origin_form(head, &request.method))
+}
+
+/// Gives it. The authority has no second question, so the connection ends.
+pub(crate) async fn give(
+    link: &mut Link<'_>,
+    scratch: &mut Scratch,
+    listener: &ListenerView,
+    account: &mut Account,
+    (answer, head_len): (&str, usize),
+) -> Next {
+    scratch.id.make(link.core.random.borrow_mut().u128(..));
+    let out = &mut scratch.to_client;
+    out.clear();
+    write::status_line(out, 200, b"OK");
+    out.extend_from_slice(b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n");
+    write::content_length(out, answer.len() as u64);
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+    out.extend_from_slice(answer.as_bytes());
+    let wait = Wait::after(link.deadline, listener.params.write_timeout);
+    if link.sink.whole(&scratch.to_client, wait).await.is_ok() {
+        account.status = Some(200);
+        account.head_sent += scratch.to_client.len() as u64;
+    }
+    let head = &link.buffer.filled()[..head_len];
+    let subject = Subject {
+        listener: &listener.state,
+        route: None,
+        service: None,
+        client: link.peer.address.ip().to_canonical(),
+        method: &scratch.request.method,
+        host: scratch.request.host.of_buf(head),
+        path: scratch.request.target.as_origin_form(head, &scratch.request.method),
+        request: Some((&scratch.request, head)),
+        on_stream: matches!(link.source, ClientSource::Stream(_)),
+        tls: link.peer.tls,
+        request_id: scratch.id.as_bytes(),
+        head_len,
+    };
+    account.close(link.core, &subject);
+    link.buffer.clear();
+    if account.status.is_some() { Next::Close } else { Next::Cut }
+}
