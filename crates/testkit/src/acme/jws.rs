@@ -74,3 +74,42 @@ impl PublicKey {
         Ok(Self { point: [&[4], x.as_slice(), &y].concat(), thumbprint })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+    use super::*;
+
+    fn signed(key: &EcdsaKeyPair, alg: &str) -> Value {
+        let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let (protected, payload) = (encode(json!({ "alg": alg, "nonce": "1" })), encode(json!({ "a": 1 })));
+        let signature = key.sign(&SystemRandom::new(), format!("{protected}.{payload}").as_bytes()).unwrap();
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(signature);
+        json!({ "protected": protected, "payload": payload, "signature": signature })
+    }
+
+    fn pair() -> (EcdsaKeyPair, PublicKey) {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let public = PublicKey::read(&json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) })).unwrap();
+        (pair, public)
+    }
+
+    #[test]
+    fn what_was_changed_or_signed_by_another_is_noticed() {
+        let ((pair, public), (_, other)) = (pair(), pair());
+        let body = signed(&pair, "ES256");
+        let read = |body: &Value| Signed::read(body).unwrap();
+        read(&body).verify(&public).unwrap();
+        assert!(read(&body).verify(&other).is_err());
+        assert!(read(&signed(&pair, "none")).verify(&public).is_err());
+        let mut changed = body.clone();
+        changed["payload"] = BASE64_URL_SAFE_NO_PAD.encode("{\"a\":2}").into();
+        assert!(read(&changed).verify(&public).is_err());
+        changed["extra"] = 1.into();
+        assert!(Signed::read(&changed).is_err());
+    }
+}
