@@ -54,6 +54,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             | FieldId::XForwardedProto => true,
             FieldId::Traceparent => traceparent.is_none() || with.traceparent.is_some(),
             FieldId::Tracestate => traceparent.is_none(),
+            FieldId::Other => is_disguised(field.name.of_buf(head)),
             _ => false,
         };
         !replaced
@@ -89,6 +90,22 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
         out.extend_from_slice(edits.lines());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a name is that of a field with a meaning here but for underscores. Endpoints that read fields as variables,
+/// as CGI does, cannot tell the two apart, so a client could write what only the gateway may.
+fn is_disguised(name: &[u8]) -> bool {
+    // No name of such a field is longer.
+    const NAME_BYTES_MAX: usize = 24;
+    if name.len() > NAME_BYTES_MAX || memchr::memchr(b'_', name).is_none() {
+        return false;
+    }
+    let mut plain = [0; NAME_BYTES_MAX];
+    let plain = &mut plain[..name.len()];
+    for (to, &from) in plain.iter_mut().zip(name) {
+        *to = if from == b'_' { b'-' } else { from };
+    }
+    FieldId::of(plain) != FieldId::Other
 }
 
 /// How a response goes to a client.
