@@ -1,8 +1,8 @@
 //! Traces: spans of sampled requests, exported by OTLP, which never make a request wait.
 //!
 //! A sampled request is a server span, and each try at an endpoint a client span below it. Which requests are sampled is
-//! decided once, when a request begins ([`sampling`]), and travels on in `traceparent`. A core encodes its spans
-//! into a buffer of its own ([`span`], [`wire`]). Full buffers, and once a second those that are not, travel through a
+//! decided once, when a request begins (`sampling`), and travels on in `traceparent`. A core encodes its spans
+//! into a buffer of its own (`span`, `wire`). Full buffers, and once a second those that are not, travel through a
 //! bounded channel to one exporter on the control plane's runtime and come back empty, so that nothing is allocated
 //! per span. When every buffer of a core is under way, the collector is slower than the traffic: spans are then
 //! dropped and counted. Spans exported plus spans dropped are the spans recorded, always, but for those under way.
