@@ -99,13 +99,21 @@ mod tests {
     #[test]
     fn work_and_memory_of_this_process_are_seen() {
         let own = std::process::id();
-        let before = cpu_time(&[own]).unwrap();
-        let start = std::time::Instant::now();
-        while start.elapsed() < Duration::from_millis(50) {
-            std::hint::black_box(start);
+        // Other tests run in this process, and a thread that ends takes its time along; so a look may see less than was
+        // worked, but not every look.
+        let begun = std::time::Instant::now();
+        loop {
+            let before = cpu_time(&[own]).unwrap();
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_millis(50) {
+                std::hint::black_box(start);
+            }
+            let spent = cpu_time(&[own]).unwrap().saturating_sub(before);
+            if spent > Duration::from_millis(5) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "{spent:?}");
         }
-        let spent = cpu_time(&[own]).unwrap() - before;
-        assert!(spent > Duration::from_millis(5), "{spent:?}");
 
         // One byte in each page makes the memory resident.
         let before = pss_bytes(&[own]).unwrap();
