@@ -84,15 +84,7 @@ impl Stream {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Bare(socket) => socket.poll_read_ready(cx),
-            Self::Tls(session) => {
-                let session = session.borrow();
-                let (socket, connection) = session.get_ref();
-                // What was deciphered already is not announced by the socket again.
-                if !connection.wants_read() {
-                    return Poll::Ready(Ok(()));
-                }
-                socket.poll_read_ready(cx)
-            }
+            Self::Tls(session) => session_readable(session, cx),
         }
     }
 
@@ -119,6 +111,16 @@ impl Stream {
             }
         }
     }
+}
+
+fn session_readable(session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let session = session.borrow();
+    let (socket, connection) = session.get_ref();
+    // What was deciphered already is not announced by the socket again.
+    if !connection.wants_read() {
+        return Poll::Ready(Ok(()));
+    }
+    socket.poll_read_ready(cx)
 }
 
 impl AsyncRead for Stream {
@@ -181,14 +183,7 @@ impl Reader<'_> {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Bare(half) => half.as_ref().poll_read_ready(cx),
-            Self::Tls(session) => {
-                let session = session.borrow();
-                let (socket, connection) = session.get_ref();
-                if !connection.wants_read() {
-                    return Poll::Ready(Ok(()));
-                }
-                socket.poll_read_ready(cx)
-            }
+            Self::Tls(session) => session_readable(session, cx),
         }
     }
 }

@@ -273,8 +273,8 @@ async fn serve(
         Ok((route, chosen, rewritten)) => {
             let request = &scratch.request;
             account.service = Some(chosen);
-            // An upgrade is no request that could be sent twice.
-            let mirror = route.mirror.as_ref().filter(|mirror| !request.upgrade && mirror.takes(random as u64));
+            // An upgrade is no request that could be sent twice. Traces are sampled by the lower half of the number.
+            let mirror = route.mirror.as_ref().filter(|mirror| !request.upgrade && mirror.takes((random >> 64) as u64));
             let keep = mirror.map_or(0, |mirror| mirror.body_bytes_max);
             mirrored = mirror.is_some().then_some(Mirrored { rewritten, bytes_max: keep, origin, head_len, random });
             let service = local.service(chosen);

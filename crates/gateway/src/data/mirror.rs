@@ -47,7 +47,7 @@ pub(crate) fn send(core: &Rc<Core>, from: &ConnectionState, route: &Route, copy:
     }
     route.state.mirrored(core.id, true);
     core.copies.set(core.copies.get() + 1);
-    let state = ConnectionState::new(Rc::clone(core).deadlines.register(), &from.listener, false);
+    let state = ConnectionState::new(core.deadlines.register(), &from.listener, false);
     tokio::task::spawn_local(run(UnderWay(Rc::clone(core)), state, copy));
 }
 

@@ -290,10 +290,12 @@ fn top_gives_the_terminal_back() {
     let dir = TempDir::new().unwrap();
     let record = dir.path().join("record");
     let mut script = std::process::Command::new("script");
-    let words = format!("{} top --interval 100ms --config {}", env!("CARGO_BIN_EXE_tenfold"), site.config().display());
+    // Without `exec`, some shells stay between and die of the Ctrl-C themselves.
+    let words =
+        format!("exec {} top --interval 100ms --config {}", env!("CARGO_BIN_EXE_tenfold"), site.config().display());
     script.args(["--quiet", "--flush", "--return", "--command", &words]).arg(&record);
     script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-    let Ok(mut child) = script.spawn() else { return };
+    let mut child = script.spawn().unwrap();
     let shown = || std::fs::read_to_string(&record).unwrap_or_default();
     site.wait_until("a second picture", |_| Ok(shown().matches("\u{1b}[H").count() >= 2)).unwrap();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
