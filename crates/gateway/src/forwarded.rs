@@ -75,16 +75,18 @@ pub(crate) struct Hop<'a> {
 /// Adds `X-Real-IP`, `X-Forwarded-*` and `Forwarded`.
 pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, head: &[u8]) {
     let peer = hop.peer.address.ip().to_canonical();
+    let peer_text = AddressText::of(peer);
+    let client = if hop.origin.client == peer { peer_text } else { AddressText::of(hop.origin.client) };
     let scheme: &[u8] = if hop.peer.tls { b"https" } else { b"http" };
     let kept = |id: FieldId| request.fields.all(id).filter(move |_| hop.origin.trusted);
     out.extend_from_slice(b"X-Real-IP: ");
-    address(out, hop.origin.client);
+    out.extend_from_slice(client.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-For: ");
     for earlier in kept(FieldId::XForwardedFor) {
         out.extend_from_slice(earlier.value.of_buf(head));
         out.extend_from_slice(b", ");
     }
-    address(out, peer);
+    out.extend_from_slice(peer_text.as_bytes());
     out.extend_from_slice(b"\r\n");
     match kept(FieldId::XForwardedProto).next() {
         Some(earlier) => write::field(out, b"X-Forwarded-Proto", earlier.value.of_buf(head)),
@@ -108,24 +110,23 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
         out.extend_from_slice(earlier.value.of_buf(head));
         out.extend_from_slice(b", ");
     }
-    forwarded_element(out, peer, hop.host, scheme);
+    forwarded_element(out, peer.is_ipv6(), peer_text.as_bytes(), hop.host, scheme);
     out.extend_from_slice(b"\r\n");
 }
 
 /// An element of `Forwarded`: RFC 7239. An IPv6 address and a host with a port must be quoted.
-fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8], scheme: &[u8]) {
+fn forwarded_element(out: &mut Vec<u8>, is_ipv6: bool, peer: &[u8], host: &[u8], scheme: &[u8]) {
     out.extend_from_slice(b"for=");
-    if peer.is_ipv6() {
+    if is_ipv6 {
         out.extend_from_slice(b"\"[");
-        address(out, peer);
+        out.extend_from_slice(peer);
         out.extend_from_slice(b"]\"");
     } else {
-        address(out, peer);
+        out.extend_from_slice(peer);
     }
     if !host.is_empty() {
-        let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b));
         // A host holds no quote and no backslash: its grammar excludes both.
-        let quote: &[u8] = if is_token { b"" } else { b"\"" };
+        let quote: &[u8] = if http1::TOKEN.holds_all(host) { b"" } else { b"\"" };
         out.extend_from_slice(b";host=");
         out.extend_from_slice(quote);
         out.extend_from_slice(host);
@@ -135,21 +136,54 @@ fn forwarded_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8], scheme: &[u8]
     out.extend_from_slice(scheme);
 }
 
-/// Adds an address as text.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            // The general formatter costs more than the rest of the field.
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+/// An address as text, which stands in several fields.
+#[derive(Clone, Copy, Debug)]
+struct AddressText {
+    bytes: [u8; ADDRESS_BYTES_MAX],
+    len: u8,
+}
+
+/// The longest text of an address: an IPv6 address that ends in one of IPv4.
+const ADDRESS_BYTES_MAX: usize = 45;
+
+impl AddressText {
+    fn of(address: IpAddr) -> Self {
+        let mut text = Self { bytes: [0; ADDRESS_BYTES_MAX], len: 0 };
+        match address {
+            // The general formatter costs more than the rest of the fields.
+            IpAddr::V4(v4) => text.write_v4(v4.octets()),
+            IpAddr::V6(v6) => {
+                let mut rest = text.bytes.as_mut_slice();
+                let _infallible = write!(rest, "{v6}");
+                text.len = (ADDRESS_BYTES_MAX - rest.len()) as u8;
             }
         }
-        IpAddr::V6(v6) => {
-            let _infallible = write!(out, "{v6}");
+        text
+    }
+
+    fn write_v4(&mut self, octets: [u8; 4]) {
+        let mut len = 0;
+        let mut push = |byte| {
+            self.bytes[len] = byte;
+            len += 1;
+        };
+        for (index, octet) in octets.into_iter().enumerate() {
+            if index > 0 {
+                push(b'.');
+            }
+            if octet >= 100 {
+                push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                push(b'0' + octet / 10 % 10);
+            }
+            push(b'0' + octet % 10);
         }
+        self.len = len as u8;
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 }
 

@@ -60,16 +60,8 @@ macro_rules! field_ids {
         #[allow(missing_docs, reason = "the names are the meaning")]
         pub enum FieldId { $($id),+, Other }
 
-        impl FieldId {
-            /// The id of a name, compared without regard to case.
-            pub fn of(name: &[u8]) -> Self {
-                // Names of one length are few, so the length decides nearly everything.
-                $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
-                    return Self::$id;
-                })+
-                Self::Other
-            }
-        }
+        /// The ids and their names in lower case.
+        const KNOWN: &[(FieldId, &str)] = &[$((FieldId::$id, $text)),+];
     };
 }
 
@@ -103,7 +95,79 @@ field_ids! {
     ProxyAuthorization = "proxy-authorization",
 }
 
+/// Where each known name stands, so that a name is compared with one other at most: the multiplier that spreads the
+/// names over the slots without two in one, and the slots.
+static SLOTS: (u32, [FieldId; 256]) = {
+    let mut multiplier = 1_u32;
+    'search: loop {
+        // An odd number follows an odd one, in no order that matters.
+        multiplier = multiplier.wrapping_mul(747_796_405).wrapping_add(2_891_336_454);
+        let mut slots = [FieldId::Other; 256];
+        let mut index = 0;
+        while index < KNOWN.len() {
+            let (id, name) = KNOWN[index];
+            let slot = slot(name.as_bytes(), multiplier);
+            if !matches!(slots[slot], FieldId::Other) {
+                continue 'search;
+            }
+            slots[slot] = id;
+            index += 1;
+        }
+        break (multiplier, slots);
+    }
+};
+
+/// The slot of a name of two bytes and more. Its length and two of its letters tell the known names apart.
+const fn slot(name: &[u8], multiplier: u32) -> usize {
+    let (first, last_but_one) = (name[0] | 0x20, name[name.len() - 2] | 0x20);
+    let key = name.len() as u32 | (first as u32) << 8 | (last_but_one as u32) << 16;
+    (key.wrapping_mul(multiplier) >> 24) as usize
+}
+
+/// Whether `name` is `known` in any case. Words that may overlap cover both: a loop over their bytes costs several times
+/// as much, and every field of every head comes here.
+fn is_known(name: &[u8], known: &[u8]) -> bool {
+    // The bit that letters have and a dash has not; half of it is the bit that makes letters lower case.
+    const CASE: u64 = u64::from_ne_bytes([0x40; 8]);
+    let same = |name: u64, known: u64| name | (known & CASE) >> 1 == known;
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_ne_bytes(*bytes));
+    if name.len() != known.len() {
+        return false;
+    }
+    let ends = |bytes: &[u8]| Some((word(bytes.first_chunk()?), word(bytes.last_chunk()?)));
+    if let (Some(name_ends), Some(known_ends)) = (ends(name), ends(known)) {
+        let middle = || match (name.get(8..16), known.get(8..16)) {
+            (Some(name), Some(known)) => name.eq_ignore_ascii_case(known),
+            _ => true,
+        };
+        return same(name_ends.0, known_ends.0) && same(name_ends.1, known_ends.1) && (name.len() <= 16 || middle());
+    }
+    let ends = |bytes: &[u8]| Some((half(bytes.first_chunk()?), half(bytes.last_chunk()?)));
+    match (ends(name), ends(known)) {
+        (Some(name), Some(known)) => same(name.0, known.0) && same(name.1, known.1),
+        _ => name.eq_ignore_ascii_case(known),
+    }
+}
+
 impl FieldId {
+    /// The id of a name, compared without regard to case.
+    pub fn of(name: &[u8]) -> Self {
+        if name.len() < 2 {
+            return Self::Other;
+        }
+        let id = SLOTS.1[slot(name, SLOTS.0)];
+        match KNOWN.get(id as usize) {
+            Some((_, known)) if is_known(name, known.as_bytes()) => id,
+            _ => Self::Other,
+        }
+    }
+
+    fn bit(self) -> u32 {
+        const { assert!((Self::Other as u32) < u32::BITS) };
+        1 << self as u32
+    }
+
     /// Whether the field concerns one connection only and is never passed on.
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
@@ -129,6 +193,8 @@ impl FieldId {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     slots: Vec<Field>,
+    /// A bit for each id that is among them: most lookups find nothing, and need not look.
+    present: u32,
     /// Where the field block begins and the empty line that ends it begins.
     block: Span,
 }
@@ -155,7 +221,8 @@ impl Fields {
 
     /// Every field with this id.
     pub fn all(&self, id: FieldId) -> impl Iterator<Item = &Field> {
-        self.slots.iter().filter(move |field| field.id == id)
+        let slots = if self.present & id.bit() == 0 { &[] } else { self.slots.as_slice() };
+        slots.iter().filter(move |field| field.id == id)
     }
 
     /// The first field of this name, known or not. `name` is lower case.
@@ -175,11 +242,14 @@ impl Fields {
     /// Takes over what `httparse` found. `block_end` is where the empty line begins.
     fn fill(&mut self, parsed: &[httparse::Header<'_>], whole: &[u8], block_end: usize) {
         self.slots.clear();
-        self.slots.extend(parsed.iter().map(|header| Field {
-            name: Span::of(header.name.as_bytes(), whole),
-            value: Span::of(header.value.trim_ascii(), whole),
-            id: FieldId::of(header.name.as_bytes()),
+        let mut present = 0;
+        self.slots.extend(parsed.iter().map(|header| {
+            let id = FieldId::of(header.name.as_bytes());
+            present |= id.bit();
+            let value = Span::of(header.value.trim_ascii(), whole);
+            Field { name: Span::of(header.name.as_bytes(), whole), value, id }
         }));
+        self.present = present;
         let start = self.slots.first().map_or(block_end, |field| field.name.start());
         self.block = Span::new(start, block_end);
     }
@@ -244,7 +314,21 @@ mod tests {
         check("transfer-encoding", FieldId::TransferEncoding);
         check("transfer_encoding", FieldId::Other);
         check("hosts", FieldId::Other);
+        check("hxst", FieldId::Other);
+        check("t", FieldId::Other);
         check("", FieldId::Other);
+        for (id, name) in KNOWN {
+            check(name, *id);
+            check(&name.to_ascii_uppercase(), *id);
+            check(&format!("{name}x"), FieldId::Other);
+            for at in 0..name.len() {
+                for wrong in [b'_', b'-' & !0x20, b'@', b'z' + 1, name.as_bytes()[at] ^ 1] {
+                    let mut other = name.as_bytes().to_vec();
+                    other[at] = wrong;
+                    assert!(!is_known(&other, name.as_bytes()), "{name} at {at}");
+                }
+            }
+        }
     }
 
     #[test]

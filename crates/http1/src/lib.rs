@@ -14,6 +14,7 @@
 //!
 //! Sources: RFC 9110, RFC 9112; the head's tokens are read by `httparse`.
 
+mod byte_set;
 mod chunked;
 mod error;
 mod field;
@@ -24,6 +25,7 @@ mod scan;
 mod target;
 pub mod write;
 
+pub use byte_set::{ByteSet, TOKEN};
 pub use chunked::{Chunk, ChunkedDecoder};
 pub use error::{Error, ErrorKind};
 pub use field::{Field, FieldId, Fields, Span};

@@ -219,7 +219,13 @@ impl Connection {
     pub(crate) fn of(fields: &Fields, buf: &[u8]) -> Self {
         let mut said = Self::default();
         for field in fields.all(FieldId::Connection) {
-            for member in list_members(field.value.of_buf(buf)) {
+            let value = field.value.of_buf(buf);
+            // What nearly everyone says, if anything.
+            if value.eq_ignore_ascii_case(b"keep-alive") {
+                said.keep_alive = true;
+                continue;
+            }
+            for member in list_members(value) {
                 if member.eq_ignore_ascii_case(b"close") {
                     said.close = true;
                 } else if member.eq_ignore_ascii_case(b"keep-alive") {

@@ -1,6 +1,6 @@
 //! Request targets and hosts: RFC 9112 section 3.2.
 
-use crate::{Error, ErrorKind, Method, Span};
+use crate::{ByteSet, Error, ErrorKind, Method, Span};
 
 /// A request target, taken apart. Positions are in the head's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ impl Target {
     }
 }
 
+/// What the name of a host may hold. Underscores are not in RFC 3986's preferred names, but container networks are full
+/// of them.
+static NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=");
+
 /// Whether `text` may stand in `Host`: a name, an IPv4 address or a bracketed IPv6 address, with an optional port.
 /// An empty host is valid grammar but names nothing to route by, so it is refused.
 pub fn is_valid_host(text: &[u8]) -> bool {
@@ -72,8 +76,7 @@ pub fn is_valid_host(text: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             !inner.is_empty() && inner.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
         }
-        // Underscores are not in RFC 3986's preferred names, but container networks are full of them.
-        name => !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)),
+        name => !name.is_empty() && NAME.holds_all(name),
     };
     is_host && is_port
 }

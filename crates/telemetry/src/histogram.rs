@@ -74,6 +74,41 @@ fn position(bound: Duration) -> Result<usize, UnknownBound> {
     })
 }
 
+/// Most bounds between a power of two and the next.
+const BOUNDS_PER_OCTAVE: usize = 4;
+
+/// How many bounds are below each power of two.
+const BELOW_OCTAVE: [u8; 32] = {
+    let mut below = [0; 32];
+    let mut octave = 0;
+    while octave < below.len() {
+        let mut count = 0;
+        while count < LATENCY_BOUNDS_MICROS.len() && LATENCY_BOUNDS_MICROS[count] < 1 << octave {
+            count += 1;
+        }
+        below[octave] = count as u8;
+        assert!(octave == 0 || below[octave] - below[octave - 1] <= BOUNDS_PER_OCTAVE as u8);
+        octave += 1;
+    }
+    below
+};
+
+/// The bounds, and behind them some that nothing exceeds.
+const PADDED_BOUNDS: [u32; LATENCY_BOUNDS_MICROS.len() + BOUNDS_PER_OCTAVE] = {
+    let mut padded = [u32::MAX; LATENCY_BOUNDS_MICROS.len() + BOUNDS_PER_OCTAVE];
+    let (known, _) = padded.split_at_mut(LATENCY_BOUNDS_MICROS.len());
+    known.copy_from_slice(&LATENCY_BOUNDS_MICROS);
+    padded
+};
+
+/// The bucket of a duration: how many bounds are below it. The power of two below it tells nearly all of them, and the
+/// few that are left are compared without a branch to mispredict.
+fn bucket_of(micros: u32) -> usize {
+    let first = usize::from(BELOW_OCTAVE[(micros | 1).ilog2() as usize]);
+    let near = &PADDED_BOUNDS[first..first + BOUNDS_PER_OCTAVE];
+    first + near.iter().map(|&bound| usize::from(bound < micros)).sum::<usize>()
+}
+
 /// Counts of durations in buckets, with one writer.
 #[derive(Debug)]
 pub struct Histogram {
@@ -104,10 +139,7 @@ impl Histogram {
     /// Counts one duration, in microseconds. Only the owning core may call this.
     #[inline]
     pub fn record_micros(&self, micros: u64) {
-        // Counting the bounds below is a few vector comparisons and has no branch to mispredict.
-        let capped = u32::try_from(micros).unwrap_or(u32::MAX);
-        let bucket = LATENCY_BOUNDS_MICROS.iter().map(|&bound| u32::from(bound < capped)).sum::<u32>();
-        self.buckets[bucket as usize].increment();
+        self.buckets[bucket_of(u32::try_from(micros).unwrap_or(u32::MAX))].increment();
         self.sum_micros.add(micros);
     }
 
@@ -149,6 +181,22 @@ impl HistogramTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_falls_between_its_bounds() {
+        let check = |micros: u32| {
+            let expected = LATENCY_BOUNDS_MICROS.iter().filter(|&&bound| bound < micros).count();
+            assert_eq!(bucket_of(micros), expected, "{micros}");
+        };
+        (0..=100_000).for_each(check);
+        for bound in LATENCY_BOUNDS_MICROS {
+            (bound - 1..=bound + 1).for_each(check);
+        }
+        for octave in 0..32 {
+            (0..3).for_each(|by| check((1_u32 << octave).wrapping_add(by).wrapping_sub(1)));
+        }
+        check(u32::MAX);
+    }
     use proptest::prelude::*;
 
     fn totals(durations: &[u64]) -> HistogramTotals {

@@ -97,8 +97,10 @@ pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Ac
 async fn requests(core: &Rc<Core>, state: &Rc<ConnectionState>, mut stream: Stream, peer: Peer) {
     let (mut early, mut fresh) = (Vec::new(), true);
     while wait_for_request(core, state, &stream).await {
-        // The memory of a request lives as long as this future, so an idle connection does not have it.
-        match Box::pin(busy(core, state, &mut stream, peer, (&mut fresh, &mut early))).await {
+        // The memory of a request lives as long as this future, so an idle connection does not have it. It is large, and
+        // made where it stays: moved there, all of it would be copied for each request.
+        let request = Box::write(Box::new_uninit(), busy(core, state, &mut stream, peer, (&mut fresh, &mut early)));
+        match Box::into_pin(request).await {
             Next::KeepAlive => {}
             Next::Http2 => return Box::pin(http2::serve::run(core, state, stream, early, peer)).await,
             Next::Linger => {
