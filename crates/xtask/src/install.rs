@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
     ("openssl", "openssl"),
+    ("redis-server", "redis-server"),
     ("chromium", "chromium"),
     ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
     ("taskset", "util-linux"),

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("http1", Floor::Core),
     ("balance", Floor::Core),
     ("breaker", Floor::Core),
+    ("limit", Floor::Core),
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),

@@ -1,0 +1,146 @@
+//! The adaptive limit before a simulated server: slots, a queue, and clients that never let up.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use limit::Moment;
+use limit::gradient::{Class, Gradient, GradientParams};
+
+const MILLI: u64 = 1_000_000;
+
+/// A server whose slots work on one request each, for the time that holds when it begins.
+struct Server {
+    slots: usize,
+    service_nanos: u64,
+    /// When each running request ends, and when it came.
+    running: BinaryHeap<Reverse<(u64, u64)>>,
+    queue: VecDeque<u64>,
+    random: fastrand::Rng,
+}
+
+impl Server {
+    fn new(slots: usize, seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self { slots, service_nanos: 20 * MILLI, running: BinaryHeap::new(), queue: VecDeque::new(), random }
+    }
+
+    fn in_flight(&self) -> u32 {
+        (self.running.len() + self.queue.len()) as u32
+    }
+
+    fn begin(&mut self, now: u64) {
+        while self.running.len() < self.slots {
+            let Some(came) = self.queue.pop_front() else { return };
+            // A fifth up or down.
+            let spread = self.random.u64(800..1_200);
+            self.running.push(Reverse((now + self.service_nanos * spread / 1_000, came)));
+        }
+    }
+
+    /// Offers requests at `per_milli` for some time; gives answers per second and the longest time of one.
+    fn run(&mut self, limit: &Gradient, from_millis: u64, millis: u64, per_milli: u64) -> (f64, Duration) {
+        let (mut answers, mut longest) = (0_u64, 0);
+        for tick in from_millis * 10..(from_millis + millis) * 10 {
+            let now = tick * MILLI / 10;
+            while let Some(&Reverse((end, came))) = self.running.peek() {
+                if end > now {
+                    break;
+                }
+                let in_flight = self.in_flight();
+                self.running.pop();
+                limit.sample(Moment::from_nanos(end), Duration::from_nanos(end - came), in_flight, false);
+                (answers, longest) = (answers + 1, longest.max(end - came));
+                self.begin(end);
+            }
+            if self.random.u64(..10) < per_milli && limit.admit(Class::Critical, self.in_flight()) {
+                self.queue.push_back(now);
+                self.begin(now);
+            }
+        }
+        (answers as f64 * 1e3 / millis as f64, Duration::from_nanos(longest))
+    }
+}
+
+fn limit() -> Gradient {
+    Gradient::new(GradientParams::default(), Moment::default())
+}
+
+#[test]
+fn before_twenty_slots_it_stays_between_twenty_and_thirty() {
+    for seed in 0..5 {
+        let (limit, mut server) = (limit(), Server::new(20, seed));
+        server.run(&limit, 0, 5_000, 3);
+        // Three times what the server can do, for a minute: six measurements.
+        for second in 5..65 {
+            let (goodput, longest) = server.run(&limit, second * 1_000, 1_000, 3);
+            let found = limit.limit();
+            let measures = (10..=15).contains(&found);
+            assert!((20..=30).contains(&found) || measures, "seed {seed}, second {second}: limit {found}");
+            assert!(goodput > 850.0, "seed {seed}, second {second}: {goodput} answers");
+            assert!(longest < Duration::from_millis(60), "seed {seed}, second {second}: {longest:?}");
+        }
+    }
+}
+
+#[test]
+fn it_finds_its_way_after_steps() {
+    for seed in 0..5 {
+        let (limit, mut server) = (limit(), Server::new(20, seed));
+        server.run(&limit, 0, 5_000, 3);
+        // Three times slower: at first it looks like a queue, then it is measured.
+        server.service_nanos = 60 * MILLI;
+        server.run(&limit, 5_000, 10_000, 3);
+        let (goodput, _) = server.run(&limit, 15_000, 8_000, 3);
+        assert!(goodput > 0.9 * 20.0 / 0.06, "seed {seed}: {goodput} answers, limit {}", limit.limit());
+        assert!(limit.limit() <= 33, "seed {seed}: limit {}", limit.limit());
+        // Quick again.
+        server.service_nanos = 20 * MILLI;
+        server.run(&limit, 23_000, 5_000, 3);
+        let (goodput, longest) = server.run(&limit, 28_000, 8_000, 3);
+        assert!(goodput > 900.0, "seed {seed}: {goodput} answers, limit {}", limit.limit());
+        assert!(longest < Duration::from_millis(60), "seed {seed}: {longest:?}");
+        // Half of the slots are gone.
+        server.slots = 10;
+        server.run(&limit, 36_000, 15_000, 3);
+        let (goodput, longest) = server.run(&limit, 51_000, 8_000, 3);
+        assert!(goodput > 430.0, "seed {seed}: {goodput} answers, limit {}", limit.limit());
+        assert!(longest < Duration::from_millis(60), "seed {seed}: {longest:?}, limit {}", limit.limit());
+    }
+}
+
+#[test]
+fn who_is_not_at_the_limit_does_not_move_it() {
+    let limit = limit();
+    for tick in 0..2_000 {
+        let now = Moment::from_nanos(tick * 5 * MILLI);
+        limit.sample(now, Duration::from_millis(if tick < 1_000 { 20 } else { 90 }), 4, false);
+    }
+    assert_eq!(limit.limit(), 20);
+}
+
+#[test]
+fn drops_lower_it_to_its_minimum_and_never_below() {
+    let limit = limit();
+    for tick in 0..1_000 {
+        limit.sample(Moment::from_nanos(tick * 20 * MILLI), Duration::from_secs(1), 100, true);
+    }
+    assert_eq!(limit.limit(), 8);
+}
+
+#[test]
+fn the_least_important_are_refused_first() {
+    let limit = limit();
+    let check = |class: Class, most: u32| {
+        let admitted = (0..100).take_while(|&in_flight| limit.admit(class, in_flight)).count();
+        assert_eq!(admitted as u32, most, "{class:?}");
+    };
+    check(Class::Low, 14);
+    check(Class::Normal, 18);
+    check(Class::Critical, 20);
+    check(Class::Exempt, 100);
+    // However small a share is, one is let in.
+    let params = GradientParams { shares: [0.0, 0.0, 0.0], ..GradientParams::default() };
+    let limit = Gradient::new(params, Moment::default());
+    assert!(limit.admit(Class::Low, 0) && !limit.admit(Class::Low, 1));
+}
