@@ -1,9 +1,11 @@
 //! Measurements beside peers; see `docs/benchmarks.md`.
 
 mod balance;
+mod callgrind;
 mod gateway;
 mod h2load;
 mod idle;
+mod limit;
 mod report;
 mod subject;
 mod wrk;
@@ -14,6 +16,7 @@ use clap::Subcommand;
 pub use balance::BalanceArgs;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
+pub use limit::LimitArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,8 @@ pub enum BenchCommand {
     Gateway(GatewayArgs),
     /// Instructions per pick of an endpoint
     Balance(BalanceArgs),
+    /// Instructions per decision of a limit
+    Limit(LimitArgs),
 }
 
 /// Runs a bench.
@@ -32,5 +37,6 @@ pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Gateway(args) => gateway::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
+        BenchCommand::Limit(args) => limit::run(&args),
     }
 }

@@ -1,0 +1,64 @@
+//! Instructions of one operation, counted by callgrind at N and 2N of them, so that what is done once falls out.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{proof, repository};
+
+/// An example that does an operation as often as it is told, built as it is shipped.
+pub(super) struct Program {
+    path: PathBuf,
+    /// Its option for what is done, and its option for how often.
+    options: [&'static str; 2],
+}
+
+impl Program {
+    pub(super) fn build(package: &str, example: &str, options: [&'static str; 2]) -> Result<Self> {
+        let mut command = Command::new(repository::cargo());
+        command.args(["build", "--release", "--package", package, "--example", example]);
+        command.args(["--message-format", "json-render-diagnostics"]).current_dir(repository::root());
+        let output = command.stderr(std::process::Stdio::inherit()).output().context("cargo build")?;
+        ensure!(output.status.success(), "cargo build: {}", output.status);
+        let messages = String::from_utf8(output.stdout)?;
+        let mut programs = messages.lines().filter_map(|line| proof::executable_in(line, example));
+        let path = programs.next_back().context("cargo build named no executable")?;
+        Ok(Self { path, options })
+    }
+
+    /// Instructions of one operation: the difference of two runs over the difference of their operations.
+    pub(super) fn per_operation(&self, what: &str, operations: u64) -> Result<f64> {
+        let (once, twice) = (self.instructions(what, operations)?, self.instructions(what, 2 * operations)?);
+        Ok((twice as f64 - once as f64) / operations as f64)
+    }
+
+    fn instructions(&self, what: &str, operations: u64) -> Result<u64> {
+        let path: &Path = &self.path;
+        let [which, count] = self.options;
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(path);
+        command.args([which, what, count, &operations.to_string()]);
+        let output = command.output().context("valgrind; `cargo xtask install` installs it")?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} {which} {what}: {text}", path.display());
+        collected(&text).with_context(|| format!("{} {which} {what}: {text}", path.display()))
+    }
+}
+
+/// The number in callgrind's line `==123== Collected : 456`.
+fn collected(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.split_once("Collected :"));
+    line.and_then(|(_, number)| number.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_read_from_what_callgrind_prints() {
+        assert_eq!(collected("==1== Events    : Ir\n==1== Collected : 123456\n==1==\n"), Some(123_456));
+        assert_eq!(collected("==1== Events    : Ir\n"), None);
+    }
+}
