@@ -15,8 +15,8 @@ mod action;
 mod service;
 
 pub(crate) use action::{
-    RawBasicAuth, RawCors, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields,
-    RawRewrite, SchemeWord,
+    RawBasicAuth, RawCors, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond,
+    RawResponseFields, RawRewrite, SchemeWord,
 };
 
 pub(crate) use service::{
@@ -256,6 +256,8 @@ table! {
         https_only: Switch = false;
         /// Who may ask, by name and password.
         basic_auth: RawBasicAuth = optional;
+        /// A service that is asked before a request passes.
+        forward_auth: RawForwardAuth = optional;
         /// Which pages of other origins may read the responses.
         cors: RawCors = optional;
         /// What the service is asked for instead of what the client asked for.

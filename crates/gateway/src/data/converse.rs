@@ -264,7 +264,7 @@ impl Conversation<'_, '_, '_> {
         let id = attempt.endpoint().state.id;
         let sticky = self.with.call.service.view.params.sticky.as_ref();
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id));
-        let edits = self.with.call.route.actions.as_deref().map(|actions| &actions.response);
+        let edits = self.with.call.actions.map(|actions| &actions.response);
         let with = Inbound { version: self.request.version, keep_alive, sticky, edits, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);

@@ -7,7 +7,7 @@ use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 
 use telemetry::trace::Traceparent;
 
-use crate::action::Edits;
+use crate::action::{Edits, Names};
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
 use crate::params::StickyParams;
@@ -19,6 +19,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) target: Option<&'a [u8]>,
     /// Fields that the route changes.
     pub(crate) edits: Option<&'a Edits>,
+    /// Names of fields that are not the client's to write, and the lines of those that there are.
+    pub(crate) granted: Option<(&'a Names, &'a [u8])>,
     /// Who asks, by which way.
     pub(crate) hop: Hop<'a>,
     /// `Host` to send.
@@ -59,6 +61,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
         };
         !replaced
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
+            && with.granted.is_none_or(|(names, _)| !names.have_alike(field.name.of_buf(head)))
             && passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
     });
     match request.framing {
@@ -85,6 +88,9 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
         write::field(out, b"traceparent", own);
     } else if traceparent.is_none() {
         identity::begin_trace(out, with.trace.0, with.trace.1);
+    }
+    if let Some((_, lines)) = with.granted {
+        out.extend_from_slice(lines);
     }
     if let Some(edits) = with.edits {
         out.extend_from_slice(edits.lines());

@@ -37,6 +37,8 @@ pub(crate) struct Copy {
     pub(crate) id: RequestId,
     /// The target that the original was sent with, if it was rewritten.
     pub(crate) target: Option<Vec<u8>>,
+    /// The lines that the original got by leave of another service.
+    pub(crate) granted: Vec<u8>,
     pub(crate) trace: u128,
 }
 
@@ -77,6 +79,7 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     scratch.request.expect = http1::Expect::Nothing;
     scratch.id = copy.id;
     scratch.added.clear();
+    scratch.granted = copy.granted;
     let rewritten = copy.target.is_some();
     if let Some(target) = copy.target {
         scratch.target = target;
@@ -91,7 +94,21 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     let service = copy.local.service(mirror.service);
     let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
     let (origin, trace) = (copy.origin, copy.trace);
-    let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0 };
+    let call = Call {
+        listener,
+        service,
+        origin,
+        head_len,
+        rewritten,
+        key,
+        sticky: None,
+        trace,
+        keep: 0,
+        actions: route.actions.as_deref(),
+        granted: route.auth.as_deref().map(|auth| &auth.granted),
+        timeout: route.timeout,
+        whole: None,
+    };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let _nobody_waits = forward::run(parts, &call).await;
     drop(link);
