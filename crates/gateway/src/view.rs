@@ -224,7 +224,11 @@ fn override_json(shown: &Shown) -> Value {
     let below = shown.below.as_ref();
     let (value, file) = match &shown.over.setting {
         Setting::Add(endpoint) => {
-            let value = json!({ "weight": endpoint.weight, "backup": endpoint.backup, "drain": endpoint.drain });
+            let EndpointParams { weight, priority, backup, drain, .. } = *endpoint;
+            let mut value = json!({ "weight": weight, "priority": priority, "backup": backup, "drain": drain });
+            if let Some(zone) = &endpoint.zone {
+                value["zone"] = zone.as_str().into();
+            }
             (value, Value::Null)
         }
         Setting::Remove => (Value::Null, Value::Null),
