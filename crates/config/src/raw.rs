@@ -269,6 +269,9 @@ table! {
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;
+        /// Longest pause within the body of a request, and of a response: for streams that are silent for long, as of gRPC or of
+        /// events. By default the listener's and the service's own.
+        body_timeout: Limit = optional;
     }
 }
 

@@ -1,7 +1,8 @@
 //! `[[route]]` to the parameters of a route.
 
 use gateway::params::{
-    Conditions, ForwardAuthParams, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+    Conditions, ForwardAuthParams, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams,
+    ValueMatch, ValueSource,
 };
 use vocab::Name;
 
@@ -55,6 +56,7 @@ pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: 
             })
         }),
         timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
+        body_timeout: raw.body_timeout.as_ref().map(|timeout| timeout.value.0),
     })
 }
 

@@ -27,6 +27,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         forward_auth: None,
         mirror: None,
         timeout: None,
+        body_timeout: None,
     }
 }
 

@@ -25,8 +25,8 @@ pub use action::{
     TemplateError,
 };
 pub use route::{
-    Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch,
-    ValueSource,
+    Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
+    SplitParams, ValueMatch, ValueSource,
 };
 
 /// Everything the gateway serves.

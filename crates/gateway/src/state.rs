@@ -279,7 +279,13 @@ impl RouteState {
     pub(crate) fn new(name: Name, cores: usize) -> Self {
         let mirrored = Sharded::new(cores, <[Counter; 2]>::default);
         let asked = Sharded::new(cores, <[Counter; 3]>::default);
-        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default), mirrored, asked }
+        Self {
+            name,
+            metrics: RouteMetrics::new(cores),
+            in_flight: Sharded::new(cores, Gauge::default),
+            mirrored,
+            asked,
+        }
     }
 
     /// Counts a request of a core as under way.

@@ -118,9 +118,8 @@ impl ForwardAuth {
             });
         }
         let dropped = |name: &[u8]| edits.is_some_and(|(_, edits)| edits.drops(name));
-        let fields = lines(&|field, name| {
-            !field.id.is_hop_by_hop() && field.id != FieldId::ContentLength && !dropped(name)
-        });
+        let fields =
+            lines(&|field, name| !field.id.is_hop_by_hop() && field.id != FieldId::ContentLength && !dropped(name));
         let denied = Prepared { body: body.to_vec(), refusal: true, ..Prepared::new(response.status, fields) };
         Some(Verdict::Denied(Box::new(denied)))
     }

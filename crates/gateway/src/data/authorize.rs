@@ -64,10 +64,8 @@ async fn answer(with: &Act<'_, '_>, auth: &ForwardAuth) -> Option<Vec<u8>> {
     buffer.extend(&question);
     let head_len = question.len();
     let mut scratch = core.take_scratch();
-    let limits = Limits {
-        bytes_max: listener.limits.bytes_max + LONGER_BYTES_MAX,
-        fields_max: listener.limits.fields_max + 1,
-    };
+    let limits =
+        Limits { bytes_max: listener.limits.bytes_max + LONGER_BYTES_MAX, fields_max: listener.limits.fields_max + 1 };
     scratch.request.parse(&question, &limits).ok()?;
     scratch.id = *with.id;
     scratch.added.clear();
@@ -94,6 +92,7 @@ async fn answer(with: &Act<'_, '_>, auth: &ForwardAuth) -> Option<Vec<u8>> {
         actions: None,
         granted: Some(&auth.told),
         timeout: None,
+        body_timeout: None,
         whole: Some(time),
     };
     let parts = Parts { link: &mut inner, scratch: &mut scratch, body: &mut body, account: &mut account };

@@ -239,8 +239,17 @@ pub(crate) struct Call<'a> {
     pub(crate) granted: Option<&'a Names>,
     /// Overall time for the response's head, from the request's on.
     pub(crate) timeout: Option<Duration>,
-    /// The same for all of the response, of requests that are the gateway's own.
+    /// Longest pause within the bodies, instead of the listener's and the service's.
+    pub(crate) body_timeout: Option<Duration>,
+    /// As `timeout`, for all of the response: of requests that are the gateway's own.
     pub(crate) whole: Option<Duration>,
+}
+
+impl Call<'_> {
+    /// Longest pause within the response's body.
+    pub(crate) fn body_pause(&self) -> Duration {
+        self.body_timeout.unwrap_or(self.service.view.params.body_timeout)
+    }
 }
 
 /// Routes a request and forwards it.
@@ -305,6 +314,7 @@ async fn serve(
                 actions: route.actions.as_deref(),
                 granted: route.auth.as_deref().map(|auth| &auth.granted),
                 timeout: route.timeout,
+                body_timeout: route.body_timeout,
                 whole: None,
             };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };

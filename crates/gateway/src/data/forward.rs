@@ -279,7 +279,7 @@ impl Try<'_> {
         let Parts { link, scratch, body, account } = parts;
         let (EndpointSource::Wire(mut reader), EndpointSink::Wire(mut writer)) = upstream else { return };
         let early = (&link.buffer.filled()[self.call.head_len..], early);
-        let idle = self.call.listener.params.idle_timeout.max(self.call.service.view.params.body_timeout);
+        let idle = self.call.listener.params.idle_timeout.max(self.call.body_pause());
         let client = (&mut link.source, &mut link.sink);
         let upstream = (&mut reader, &mut writer);
         let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;

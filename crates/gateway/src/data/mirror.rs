@@ -107,6 +107,7 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
         actions: route.actions.as_deref(),
         granted: route.auth.as_deref().map(|auth| &auth.granted),
         timeout: route.timeout,
+        body_timeout: route.body_timeout,
         whole: None,
     };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };

@@ -32,6 +32,8 @@ pub struct RouteParams {
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,
+    /// Longest pause within the bodies of requests and responses; `None` leaves it to the listener and the service.
+    pub body_timeout: Option<Duration>,
 }
 
 /// A service that is asked before a request passes.

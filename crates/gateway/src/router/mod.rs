@@ -64,6 +64,8 @@ pub(crate) struct Route {
     pub(crate) mirror: Option<Mirror>,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
+    /// Longest pause within bodies, if it has its own.
+    pub(crate) body_timeout: Option<Duration>,
     /// The host as configured.
     pub(crate) host: HostMatch,
     /// The path as configured.
@@ -161,6 +163,7 @@ impl Route {
             mirror: services.mirror,
             actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),
             timeout: params.timeout,
+            body_timeout: params.body_timeout,
             host: params.host.clone(),
             path: params.path.clone(),
             conditions: Conditions::new(&params.conditions, params.actions.cors.is_some(), cores),

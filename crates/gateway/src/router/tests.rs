@@ -29,6 +29,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         forward_auth: None,
         mirror: None,
         timeout: None,
+        body_timeout: None,
     }
 }
 

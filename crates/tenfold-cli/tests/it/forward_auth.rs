@@ -8,7 +8,8 @@ use testkit::{Curl, RawConn, RawUpstream, Script, Step, Tenfold, free_port};
 
 use crate::site::{ask, check_own, dead_address, listeners, only_request, start};
 
-const ALLOWED: &str = "HTTP/1.1 200 OK\r\nX-User: ann\r\nX_Roles: forged\r\nSet-Cookie: seen=1\r\nContent-Length: 2\r\n\r\nok";
+const ALLOWED: &str =
+    "HTTP/1.1 200 OK\r\nX-User: ann\r\nX_Roles: forged\r\nSet-Cookie: seen=1\r\nContent-Length: 2\r\n\r\nok";
 
 /// A site whose requests `api` gets if this service allows, asked with these settings. The route has these keys too.
 fn guarded(auth: &[SocketAddr], settings: &str, route: &str) -> (Tenfold, RawUpstream) {
@@ -80,6 +81,13 @@ fn what_is_allowed_passes_with_what_the_service_says() {
     }
     assert_eq!(served.fields.get("x-request-id"), question.fields.get("x-request-id"));
     assert_eq!((counted(&site, "allowed"), counted(&site, "denied")), (1.0, 0.0));
+    api.clear();
+    // Nor are they the client's to write among trailers.
+    let chunked = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\
+                   X-Check: 1\r\nX-User: root\r\nx_roles: admin\r\n\r\n";
+    assert_eq!(ask(site.address(), chunked, "POST").status, 200);
+    let received = String::from_utf8(api.received().concat()).unwrap();
+    assert!(received.ends_with("\r\n1\r\na\r\n0\r\nX-Check: 1\r\n\r\n"), "{received}");
 }
 
 #[test]
@@ -109,7 +117,8 @@ fn what_is_denied_gets_the_services_answer() {
     let fields: [(&str, &[&str]); 2] =
         [("location", &["https://login.example.com/?rd=x"]), ("set-cookie", &["a=1", "b=2"])];
     check("GET", login, 302, "", &fields);
-    let chunked = "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n4\r\n way\r\n0\r\nX-T: 1\r\n\r\n";
+    let chunked =
+        "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n4\r\n way\r\n0\r\nX-T: 1\r\n\r\n";
     check("GET", chunked, 403, "no way", &[("transfer-encoding", &[]), ("content-length", &["6"])]);
     check("HEAD", chunked, 403, "", &[("content-length", &["6"])]);
     check("GET", "HTTP/1.1 304 Not Modified\r\n\r\n", 304, "", &[]);
@@ -133,7 +142,8 @@ fn without_an_answer_nothing_passes() {
         assert_eq!((counted(&site, "failed"), counted(&site, "allowed")), (1.0, 0.0), "{name}");
         assert_eq!(site.metric("listener_errors_total", &["code=\"auth_unavailable\""]).unwrap(), 1.0, "{name}");
         assert!(api.requests().unwrap().is_empty(), "{name}");
-        site.wait_until("nothing is left", |site| Ok(site.metric("upstream_in_flight", &["service=\"auth\""])? == 0.0)).unwrap();
+        site.wait_until("nothing is left", |site| Ok(site.metric("upstream_in_flight", &["service=\"auth\""])? == 0.0))
+            .unwrap();
     };
     let playing = |steps: Vec<Step>| RawUpstream::start(Script::new(steps)).unwrap();
     let sent = |text: &str| Step::Send(text.into());
@@ -146,7 +156,8 @@ fn without_an_answer_nothing_passes() {
     check("a body cut short", short.address(), "");
     let closing = playing(vec![Step::AwaitRequest, Step::Close]);
     check("closed", closing.address(), "");
-    let broken = playing(vec![Step::AwaitRequest, sent("HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"), Step::Drain]);
+    let broken =
+        playing(vec![Step::AwaitRequest, sent("HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"), Step::Drain]);
     check("no HTTP", broken.address(), "");
     let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
     let switching = playing(vec![Step::AwaitRequest, sent(switching), Step::Drain]);
@@ -290,10 +301,8 @@ fn the_service_may_speak_http2() {
 #[test]
 fn a_mirror_believes_no_client_either() {
     let (auth, shadow) = (answering(ALLOWED), RawUpstream::start(Script::ok("shadow")).unwrap());
-    let route = format!(
-        "mirror = {{ service = \"shadow\" }}\n[service.shadow]\nendpoints = [\"{}\"]",
-        shadow.address()
-    );
+    let route =
+        format!("mirror = {{ service = \"shadow\" }}\n[service.shadow]\nendpoints = [\"{}\"]", shadow.address());
     let (site, _api) = guarded(&[auth.address()], "", &route);
     assert_eq!(get(&site, "X-User: root\r\nX_User: root\r\n").status, 200);
     site.wait_until("the copy", |_| Ok(shadow.requests()?.len() == 1)).unwrap();

@@ -23,6 +23,7 @@ mod retries;
 mod routing;
 mod sample;
 mod schema;
+mod secure_actions;
 mod site;
 mod tls;
 mod traces;
