@@ -14,7 +14,7 @@ use super::act::Act;
 use super::body::RequestBody;
 use super::connection::Link;
 use super::ends::{ClientSink, ClientSource, Kept};
-use super::exchange::{self, Call};
+use super::exchange::{self, Call, Terms};
 use super::forward::{self, Outcome, Parts};
 use super::grpc;
 use super::reply;
@@ -89,11 +89,7 @@ async fn answer(with: &Act<'_, '_>, auth: &ForwardAuth) -> Option<Vec<u8>> {
         sticky,
         trace: with.trace.1,
         keep: 0,
-        actions: None,
-        granted: Some(&auth.told),
-        timeout: None,
-        body_timeout: None,
-        whole: Some(time),
+        terms: Terms { granted: Some(&auth.told), whole: Some(time), ..Terms::default() },
     };
     let parts = Parts { link: &mut inner, scratch: &mut scratch, body: &mut body, account: &mut account };
     let outcome = forward::run(parts, &call).await;

@@ -110,10 +110,10 @@ pub(crate) async fn run(
         early: link.buffer.filled(),
         replayable: &replayable,
         deadline: link.deadline,
-        read: with.call.body_timeout.unwrap_or(with.call.listener.params.body_timeout),
+        read: with.call.terms.body_timeout.unwrap_or(with.call.listener.params.body_timeout),
         write: params.write_timeout,
         permission: params.response_timeout,
-        granted: with.call.granted,
+        granted: with.call.terms.granted,
     };
     let pump = pin!(body.pump(pump, &mut link.source, sink, &mut scratch.to_upstream));
     let mut side = Side::new(pump);
@@ -271,7 +271,7 @@ impl Conversation<'_, '_, '_> {
         let id = attempt.endpoint().state.id;
         let sticky = self.with.call.service.view.params.sticky.as_ref();
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id, self.secure));
-        let edits = self.with.call.actions.map(|actions| &actions.response);
+        let edits = self.with.call.terms.actions.map(|actions| &actions.response);
         let with = Inbound { version: self.request.version, keep_alive, sticky, edits, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);

@@ -233,6 +233,13 @@ pub(crate) struct Call<'a> {
     pub(crate) trace: u128,
     /// Bytes of the body to keep for a mirror.
     pub(crate) keep: usize,
+    /// How the route, or whoever asks, wants it.
+    pub(crate) terms: Terms<'a>,
+}
+
+/// What is wanted of a request beyond what its service wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms<'a> {
     /// What is changed on the way.
     pub(crate) actions: Option<&'a Actions>,
     /// Names of fields that are not the client's to write; the lines of those that there are stand in the scratch.
@@ -245,10 +252,23 @@ pub(crate) struct Call<'a> {
     pub(crate) whole: Option<Duration>,
 }
 
+impl<'a> Terms<'a> {
+    /// Those of a route.
+    pub(crate) fn of(route: &'a Route) -> Self {
+        Self {
+            actions: route.actions.as_deref(),
+            granted: route.auth.as_deref().map(|auth| &auth.granted),
+            timeout: route.timeout,
+            body_timeout: route.body_timeout,
+            whole: None,
+        }
+    }
+}
+
 impl Call<'_> {
     /// Longest pause within the response's body.
     pub(crate) fn body_pause(&self) -> Duration {
-        self.body_timeout.unwrap_or(self.service.view.params.body_timeout)
+        self.terms.body_timeout.unwrap_or(self.service.view.params.body_timeout)
     }
 }
 
@@ -301,22 +321,8 @@ async fn serve(
             let service = local.service(chosen);
             let key = hash_key(service, request, head, origin);
             let sticky = sticky_id(service, request, head);
-            let call = Call {
-                listener,
-                service,
-                origin,
-                head_len,
-                rewritten,
-                key,
-                sticky,
-                trace: random,
-                keep,
-                actions: route.actions.as_deref(),
-                granted: route.auth.as_deref().map(|auth| &auth.granted),
-                timeout: route.timeout,
-                body_timeout: route.body_timeout,
-                whole: None,
-            };
+            let terms = Terms::of(route);
+            let call = Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
             (Some(route), forward::run(parts, &call).await)
         }

@@ -14,7 +14,7 @@ use super::body::RequestBody;
 use super::connection::{Link, Peer};
 use super::core::{ConnectionState, Core};
 use super::ends::{ClientSink, ClientSource};
-use super::exchange::{self, Call};
+use super::exchange::{self, Call, Terms};
 use super::forward::{self, Parts};
 use super::local::Local;
 use crate::forwarded::Origin;
@@ -94,22 +94,8 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     let service = copy.local.service(mirror.service);
     let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
     let (origin, trace) = (copy.origin, copy.trace);
-    let call = Call {
-        listener,
-        service,
-        origin,
-        head_len,
-        rewritten,
-        key,
-        sticky: None,
-        trace,
-        keep: 0,
-        actions: route.actions.as_deref(),
-        granted: route.auth.as_deref().map(|auth| &auth.granted),
-        timeout: route.timeout,
-        body_timeout: route.body_timeout,
-        whole: None,
-    };
+    let terms = Terms::of(route);
+    let call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let _nobody_waits = forward::run(parts, &call).await;
     drop(link);
