@@ -5,6 +5,9 @@ use serde::{Deserialize, Deserializer};
 /// Largest weight, as in the file.
 const WEIGHT_MAX: i64 = 1000;
 
+/// Largest priority, as in the file.
+const PRIORITY_MAX: i64 = 15;
+
 /// A change that was asked for. Names and addresses are as they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -53,6 +56,12 @@ pub struct NewEndpoint {
     /// Its share of the traffic.
     #[serde(default)]
     pub weight: Weight,
+    /// Lower ones come first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The zone that it is in; `None`, or empty, if that is not known.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Whether it is used only while no other is available.
     #[serde(default)]
     pub backup: bool,
@@ -91,6 +100,22 @@ impl TryFrom<i64> for Weight {
         match u16::try_from(weight) {
             Ok(small) if weight <= WEIGHT_MAX => Ok(Self(small)),
             _ => Err(format!("weight: {weight} is not from 0 to {WEIGHT_MAX}")),
+        }
+    }
+}
+
+/// A rank among endpoints, from 0 to 15.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Priority(pub u8);
+
+impl TryFrom<i64> for Priority {
+    type Error = String;
+
+    fn try_from(priority: i64) -> Result<Self, String> {
+        match u8::try_from(priority) {
+            Ok(small) if priority <= PRIORITY_MAX => Ok(Self(small)),
+            _ => Err(format!("priority: {priority} is not from 0 to {PRIORITY_MAX}")),
         }
     }
 }
@@ -158,6 +183,14 @@ mod tests {
         }
         let add = serde_json::from_str::<NewEndpoint>("{\"address\": \"10.0.0.1:80\"}").expect("an endpoint");
         assert_eq!((add.weight, add.backup, add.drain), (Weight(1), false, false));
+        assert_eq!((add.priority, add.zone), (Priority(0), None));
+        let text =
+            |priority: &str| format!("{{\"address\": \"10.0.0.1:80\", \"priority\": {priority}, \"zone\": \"a\"}}");
+        let add = |priority| serde_json::from_str::<NewEndpoint>(&text(priority)).map_err(|error| error.to_string());
+        assert_eq!(add("15").map(|add| (add.priority, add.zone)), Ok((Priority(15), Some("a".to_owned()))));
+        for wrong in ["16", "-1"] {
+            assert!(add(wrong).unwrap_err().contains(&format!("priority: {wrong} is not from 0 to 15")));
+        }
         assert!(serde_json::from_str::<NewEndpoint>("{\"weight\": 5}").unwrap_err().to_string().contains("address"));
     }
 }

@@ -15,8 +15,8 @@ mod action;
 mod service;
 
 pub(crate) use action::{
-    RawBasicAuth, RawCors, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond, RawResponseFields,
-    RawRewrite, SchemeWord,
+    RawBasicAuth, RawCors, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond,
+    RawResponseFields, RawRewrite, SchemeWord,
 };
 
 pub(crate) use service::{
@@ -256,6 +256,8 @@ table! {
         https_only: Switch = false;
         /// Who may ask, by name and password.
         basic_auth: RawBasicAuth = optional;
+        /// A service that is asked before a request passes.
+        forward_auth: RawForwardAuth = optional;
         /// Which pages of other origins may read the responses.
         cors: RawCors = optional;
         /// What the service is asked for instead of what the client asked for.
@@ -267,6 +269,9 @@ table! {
         /// Overall time from the end of the request's head to the end of the response's head, all tries included. By
         /// default only the service's own limits hold.
         timeout: Limit = optional;
+        /// Longest pause within the body of a request, and of a response: for streams that are silent for long, as of gRPC or of
+        /// events. By default the listener's and the service's own.
+        body_timeout: Limit = optional;
     }
 }
 

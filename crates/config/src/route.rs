@@ -1,7 +1,8 @@
 //! `[[route]]` to the parameters of a route.
 
 use gateway::params::{
-    Conditions, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch, ValueSource,
+    Conditions, ForwardAuthParams, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams,
+    ValueMatch, ValueSource,
 };
 use vocab::Name;
 
@@ -12,7 +13,7 @@ use crate::grammar::Field;
 use crate::http::RoutePath;
 use crate::map::Map;
 use crate::matching::ValueTest;
-use crate::raw::{RawConfig, RawRoute, RawShare};
+use crate::raw::{RawConfig, RawForwardAuth, RawRoute, RawShare};
 use crate::service;
 use crate::source::Place;
 use crate::tls::Files;
@@ -41,6 +42,11 @@ pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: 
         conditions: conditions(raw),
         target: target?,
         actions: actions?,
+        forward_auth: match &raw.forward_auth {
+            // Without a service nobody would be asked, which has been reported.
+            Some(field) => Some(forward_auth(&field.value)?),
+            None => None,
+        },
         mirror: raw.mirror.as_ref().and_then(|field| {
             let mirror = &field.value;
             Some(MirrorParams {
@@ -50,6 +56,20 @@ pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: 
             })
         }),
         timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
+        body_timeout: raw.body_timeout.as_ref().map(|timeout| timeout.value.0),
+    })
+}
+
+fn forward_auth(raw: &RawForwardAuth) -> Option<ForwardAuthParams> {
+    let asked = raw.request_headers.as_ref();
+    Some(ForwardAuthParams {
+        service: raw.service.as_ref()?.value.0.clone(),
+        target: raw.path.value.0.clone(),
+        asked: asked.map(|names| names.value.0.iter().map(|name| name.value.0.clone()).collect()),
+        granted: raw.response_headers.value.0.iter().map(|name| name.value.0.clone()).collect(),
+        shown: raw.client_headers.value.0.iter().map(|name| name.value.0.clone()).collect(),
+        timeout: raw.timeout.value.0,
+        body_bytes_max: raw.body_bytes_max.value.0 as u32,
     })
 }
 
@@ -128,7 +148,7 @@ fn goals(raw: &RawRoute) -> impl Iterator<Item = (&'static str, Place)> {
 
 /// What a route without a name is called after: its service, or what it does instead.
 pub(crate) fn base_name(raw: &RawRoute) -> Option<Name> {
-    if let Some((_, service)) = services(raw).next() {
+    if let Some((_, service)) = targets(raw).next() {
         return Some(service.value.0.clone());
     }
     let (goal, _) = goals(raw).find(|(goal, _)| matches!(*goal, "redirect" | "respond"))?;
@@ -161,12 +181,19 @@ fn splitting(key: &str, raw: &RawRoute, split: &Field<List<RawShare>>, sink: &mu
     complete.then_some(RouteTarget::Split(SplitParams { shares, by }))
 }
 
-/// The services that a route names, with their keys and places.
-pub(crate) fn services(raw: &RawRoute) -> impl Iterator<Item = (String, &Field<NameValue>)> {
+/// The services that a route's requests go to, with their keys and places.
+fn targets(raw: &RawRoute) -> impl Iterator<Item = (String, &Field<NameValue>)> {
     let one = raw.service.iter().map(|field| ("service".to_owned(), field));
     let shares = raw.split.iter().flat_map(|split| &split.value.0).enumerate();
-    let mirror = raw.mirror.iter().filter_map(|mirror| mirror.value.service.as_ref());
     one.chain(shares.filter_map(|(at, share)| Some((format!("split[{at}].service"), share.value.service.as_ref()?))))
+}
+
+/// The services that a route names, with their keys and places.
+pub(crate) fn services(raw: &RawRoute) -> impl Iterator<Item = (String, &Field<NameValue>)> {
+    let auth = raw.forward_auth.iter().filter_map(|auth| auth.value.service.as_ref());
+    let mirror = raw.mirror.iter().filter_map(|mirror| mirror.value.service.as_ref());
+    targets(raw)
+        .chain(auth.map(|field| ("forward_auth.service".to_owned(), field)))
         .chain(mirror.map(|field| ("mirror.service".to_owned(), field)))
 }
 

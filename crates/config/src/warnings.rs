@@ -22,9 +22,7 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }
     let listeners: HashSet<_> = gateway.routes().iter().map(|route| &route.listener).collect();
-    let mirrors = gateway.routes().iter().filter_map(|route| route.mirror.as_ref()).map(|mirror| &mirror.service);
-    let services: HashSet<_> =
-        gateway.routes().iter().flat_map(|route| route.target.services()).chain(mirrors).collect();
+    let services: HashSet<_> = gateway.routes().iter().flat_map(RouteParams::services).collect();
     let mut unused = |kind: &str, name: &Field<Name>, message: &str| {
         let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
         sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));

@@ -24,8 +24,10 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         conditions: Conditions::default(),
         target: RouteTarget::Service("api".parse().expect("a name")),
         actions: ActionParams::default(),
+        forward_auth: None,
         mirror: None,
         timeout: None,
+        body_timeout: None,
     }
 }
 

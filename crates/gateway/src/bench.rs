@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http1::Request;
 
 use crate::params::RouteParams;
-use crate::router::{Asked, Goal, Route, Router, Target, normal_path};
+use crate::router::{Asked, Route, Router, Services, normal_path};
 use crate::state::RouteState;
 
 /// The router of a core that has the first listener to itself.
@@ -17,7 +17,7 @@ impl RouterBench {
     pub fn new(routes: &[RouteParams]) -> Self {
         let route = |params: &RouteParams| {
             let state = RouteState::new(params.name.clone(), 1);
-            Route::new(params, Arc::new(state), (Goal::Forward(Target::Service(0)), None), 1)
+            Route::new(params, Arc::new(state), Services::only(0), 1)
         };
         Self(Router::new(routes.iter().map(route).collect(), 1))
     }

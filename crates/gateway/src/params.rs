@@ -25,8 +25,8 @@ pub use action::{
     TemplateError,
 };
 pub use route::{
-    Conditions, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams, ValueMatch,
-    ValueSource,
+    Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
+    SplitParams, ValueMatch, ValueSource,
 };
 
 /// Everything the gateway serves.
@@ -338,10 +338,7 @@ impl GatewayParams {
             if !listeners.iter().any(|l| l.name == route.listener) {
                 unknown("listener", &route.listener);
             }
-            let mirror = route.mirror.iter().map(|mirror| &mirror.service);
-            for service in
-                route.target.services().chain(mirror).filter(|name| !services.iter().any(|s| s.name == **name))
-            {
+            for service in route.services().filter(|name| !services.iter().any(|s| s.name == **name)) {
                 unknown("service", service);
             }
             let first = *served.entry(route.served()).or_insert(route);

@@ -94,6 +94,19 @@ pub(crate) struct RouteState {
     in_flight: Sharded<Gauge>,
     /// Requests that were mirrored, and those that should have been.
     mirrored: Sharded<[Counter; 2]>,
+    /// Requests that another service was asked about, by [`Permission`].
+    asked: Sharded<[Counter; 3]>,
+}
+
+/// What came of asking a service whether a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Denied,
+    /// There was no answer to go by.
+    Failed,
 }
 
 /// A request under way on a route, until this is dropped, however the request ends.
@@ -265,7 +278,14 @@ impl RouteState {
     /// A route that has seen no request.
     pub(crate) fn new(name: Name, cores: usize) -> Self {
         let mirrored = Sharded::new(cores, <[Counter; 2]>::default);
-        Self { name, metrics: RouteMetrics::new(cores), in_flight: Sharded::new(cores, Gauge::default), mirrored }
+        let asked = Sharded::new(cores, <[Counter; 3]>::default);
+        Self {
+            name,
+            metrics: RouteMetrics::new(cores),
+            in_flight: Sharded::new(cores, Gauge::default),
+            mirrored,
+            asked,
+        }
     }
 
     /// Counts a request of a core as under way.
@@ -283,6 +303,16 @@ impl RouteState {
     /// Requests that were mirrored, and those that should have been, all cores together.
     pub(crate) fn mirrored_total(&self) -> [u64; 2] {
         [0, 1].map(|at| self.mirrored.iter().map(|counts| counts[at].value()).sum())
+    }
+
+    /// Counts a request of a core that another service was asked about.
+    pub(crate) fn asked(&self, core: usize, permission: Permission) {
+        self.asked.core(core)[permission as usize].increment();
+    }
+
+    /// Requests that another service was asked about: allowed, denied and failed, all cores together.
+    pub(crate) fn asked_total(&self) -> [u64; 3] {
+        [0, 1, 2].map(|at| self.asked.iter().map(|counts| counts[at].value()).sum())
     }
 
     /// Requests under way, all cores together.

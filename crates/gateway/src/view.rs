@@ -55,7 +55,7 @@ impl GatewayView {
         }
         let routed = |index: usize| {
             let mut routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
-            routes.any(|route| route.goal.leads_to(index))
+            routes.any(|route| route.leads_to(index))
         };
         let services = snapshot.services.iter().enumerate().filter(|(index, _)| routed(*index));
         services
@@ -224,7 +224,11 @@ fn override_json(shown: &Shown) -> Value {
     let below = shown.below.as_ref();
     let (value, file) = match &shown.over.setting {
         Setting::Add(endpoint) => {
-            let value = json!({ "weight": endpoint.weight, "backup": endpoint.backup, "drain": endpoint.drain });
+            let EndpointParams { weight, priority, backup, drain, .. } = *endpoint;
+            let mut value = json!({ "weight": weight, "priority": priority, "backup": backup, "drain": drain });
+            if let Some(zone) = &endpoint.zone {
+                value["zone"] = zone.as_str().into();
+            }
             (value, Value::Null)
         }
         Setting::Remove => (Value::Null, Value::Null),
@@ -290,7 +294,11 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
     let mirrors = routes.filter(|route| route.mirror.is_some());
     let rows: Vec<_> = mirrors.map(|route| (route.state.name.as_str(), route.state.mirrored_total())).collect();
-    encode::routes_mirrored(&rows, encoder)
+    encode::routes_mirrored(&rows, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let asking = routes.filter(|route| route.auth.is_some());
+    let rows: Vec<_> = asking.map(|route| (route.state.name.as_str(), route.state.asked_total())).collect();
+    encode::routes_asked(&rows, encoder)
 }
 
 fn encode_certificates(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -89,6 +89,20 @@ pub fn routes_mirrored(rows: &[(&str, [u64; 2])], encoder: &mut DescriptorEncode
     Ok(())
 }
 
+/// Writes `http_forward_auth`. Each row is a route's name, and how many of its requests were allowed, denied, and neither.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes_asked(rows: &[(&str, [u64; 3])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_FORWARD_AUTH.start(encoder)?;
+    for (route, counts) in rows {
+        for (result, count) in ["allowed", "denied", "failed"].into_iter().zip(counts) {
+            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
 ///
 /// # Errors

@@ -107,6 +107,9 @@ families! {
         "Requests under way. The endpoint is the route's name.";
     HTTP_MIRRORED = Counter "http_requests_mirrored" NONE, ["endpoint", "result"],
         "Requests of routes with a mirror that were copied to it (`sent`), or should have been (`dropped`).";
+    HTTP_FORWARD_AUTH = Counter "http_forward_auth" NONE, ["endpoint", "result"],
+        "Requests of routes with `forward_auth`: `allowed` and `denied` by the service that was asked, or `failed`, because \
+         there was no answer to go by.";
     HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
         "Bytes of request bodies, by route, as they came.";
     HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],

@@ -49,13 +49,15 @@ pub enum ErrorCode {
     UpstreamTimeout,
     /// An upstream's response breaks HTTP's grammar or exceeds a limit.
     UpstreamInvalid,
+    /// The service that is asked whether requests may pass has not answered.
+    AuthUnavailable,
     /// The gateway is stopping.
     Draining,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -73,6 +75,7 @@ impl ErrorCode {
         Self::UpstreamClosed,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
+        Self::AuthUnavailable,
         Self::Draining,
     ];
 
@@ -96,6 +99,7 @@ impl ErrorCode {
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::Draining => "draining",
         }
     }
@@ -113,16 +117,16 @@ impl ErrorCode {
             Self::Unauthorized => 401,
             Self::NoRoute => 404,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
-            Self::NoEndpoint | Self::Overloaded | Self::Draining => 503,
+            Self::NoEndpoint | Self::Overloaded | Self::AuthUnavailable | Self::Draining => 503,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }
 
     /// Who has to act.
     pub const fn fault(self) -> Fault {
-        match self.status() {
-            502 | 504 => Fault::Upstream,
-            404 | 503 => Fault::Gateway,
+        match (self, self.status()) {
+            (Self::AuthUnavailable, _) | (_, 502 | 504) => Fault::Upstream,
+            (_, 404 | 503) => Fault::Gateway,
             _ => Fault::Client,
         }
     }
@@ -151,6 +155,7 @@ mod tests {
         let check = |code: ErrorCode, fault: Fault| assert_eq!(code.fault(), fault, "{code}");
         check(ErrorCode::BadRequest, Fault::Client);
         check(ErrorCode::UpstreamTimeout, Fault::Upstream);
+        check(ErrorCode::AuthUnavailable, Fault::Upstream);
         check(ErrorCode::NoRoute, Fault::Gateway);
         check(ErrorCode::Overloaded, Fault::Gateway);
     }

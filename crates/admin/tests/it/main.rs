@@ -265,7 +265,7 @@ async fn changes_arrive_as_they_were_asked_for() {
         "{\"address\":\"[::1]:80\",\"weight\":3}",
         201,
         "Add { service: \"api\", endpoint: \
-         NewEndpoint { address: \"[::1]:80\", weight: Weight(3), backup: false, drain: false } }",
+         NewEndpoint { address: \"[::1]:80\", weight: Weight(3), priority: Priority(0), zone: None, backup: false, drain: false } }",
     )
     .await;
     check(

@@ -2,7 +2,7 @@
 
 use crate::field::{FieldText, Origin, RequestField, RequestName, ResponseField, ResponseName, Users};
 use crate::grammar::{choice, table};
-use crate::http::{HostField, NewPrefix};
+use crate::http::{FieldName, HostField, NewPrefix, Target};
 use crate::map::Map;
 use crate::matching::{MethodName, PathExpression, RedirectStatus};
 use crate::quantity::{Int, Share, Size, Time};
@@ -22,6 +22,29 @@ table! {
         regex: PathExpression = optional;
         /// `Host` to send.
         host: HostField = optional;
+    }
+}
+
+table! {
+    /// A service that is asked before a request passes: by a GET without a body, with `X-Forwarded-Method` and
+    /// `X-Forwarded-Uri`. If it answers with 2xx, the request passes; any other answer is the client's.
+    "`forward_auth` of `[[route]]`"
+    struct RawForwardAuth {
+        /// The service's name.
+        service: crate::entry::NameValue = required;
+        /// The path that it is asked for, with or without a query.
+        path: Target = "/";
+        /// Names of the request's fields that it gets, beside those that the gateway writes. By default all, but for those of
+        /// the body.
+        request_headers: List<FieldName> = optional;
+        /// Fields of its answer that the request gets. What a client sends by these names is always left out.
+        response_headers: List<RequestName> = [];
+        /// Fields of its answer that the response gets as well when the request passes, such as `Set-Cookie`.
+        client_headers: List<ResponseName> = [];
+        /// Time for all of its answer, tries included.
+        timeout: Time<1, 3_600_000> = "5s";
+        /// Largest body of an answer. A larger one is none.
+        body_bytes_max: Size<0, 1_048_576> = "64KiB";
     }
 }
 

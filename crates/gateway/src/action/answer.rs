@@ -18,12 +18,14 @@ pub(crate) struct Prepared {
     pub(crate) body: Vec<u8>,
     /// Whether the route's fields for responses are left out, because those here are all there are.
     pub(crate) complete: bool,
+    /// Whether another service has refused the request by it.
+    pub(crate) refusal: bool,
 }
 
 impl Prepared {
     /// An answer without a body.
     pub(crate) fn new(status: u16, fields: Vec<u8>) -> Self {
-        Self { status, error: None, fields, body: Vec::new(), complete: false }
+        Self { status, error: None, fields, body: Vec::new(), complete: false, refusal: false }
     }
 
     /// An error.

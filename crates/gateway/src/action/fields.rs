@@ -4,6 +4,29 @@ use http1::write;
 
 use crate::params::{FieldEdits, FieldLine};
 
+/// Names of fields.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Box<[Box<[u8]>]>);
+
+impl Names {
+    /// These names.
+    pub(crate) fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
+        Self(names.into_iter().map(|name| name.as_bytes().into()).collect())
+    }
+
+    /// Whether a name is among them.
+    pub(crate) fn have(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a name is among them, or would be with dashes in the place of underscores. Endpoints that read fields as
+    /// variables, as CGI does, cannot tell the two apart.
+    pub(crate) fn have_alike(&self, name: &[u8]) -> bool {
+        let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        self.0.iter().any(|own| own.len() == name.len() && own.iter().map(plain).eq(name.iter().map(plain)))
+    }
+}
+
 /// Changes of fields, ready to be made.
 #[derive(Debug, Default)]
 pub(crate) struct Edits {
@@ -58,6 +81,20 @@ pub(crate) fn push_absent(head: &mut Vec<u8>, lines: &[u8]) {
 mod tests {
     use super::*;
     use crate::params::{FieldName, Message};
+
+    #[test]
+    fn names_are_alike_but_for_case_and_underscores() {
+        let names = Names::new(["X-User", "x_id"]);
+        let check = |name: &str, is: bool, alike: bool| {
+            assert_eq!((names.have(name.as_bytes()), names.have_alike(name.as_bytes())), (is, alike), "{name}");
+        };
+        check("x-user", true, true);
+        check("X_USER", false, true);
+        check("X-Id", false, true);
+        check("X-Use", false, false);
+        check("X-Users", false, false);
+        check("", false, false);
+    }
 
     #[test]
     fn names_go_and_lines_come() {

@@ -1,9 +1,9 @@
 //! What a route does with requests and responses, besides sending them on.
 //!
 //! In this order, and each before the service hears of the request: plain HTTP is sent to HTTPS; preflights of CORS are
-//! answered, which have no credentials; names and passwords are asked for; redirections and fixed responses are given.
-//! Whatever else is to be asked before a request passes joins [`decide`], after the passwords. Then the path and the
-//! fields of the request are changed, and at the end those of the response.
+//! answered, which have no credentials; names and passwords are asked for; another service is asked, which `data` does;
+//! redirections and fixed responses are given. Whatever else is to be asked before a request passes joins [`admit`], after
+//! the passwords. Then the path and the fields of the request are changed, and at the end those of the response.
 //!
 //! The modules are pure but for [`basic_auth`], which checks passwords beside the core. They see heads and write bytes
 //! into heads; connections belong to `data`.
@@ -13,6 +13,7 @@ mod basic_auth;
 mod cors;
 pub(crate) mod credential;
 mod fields;
+mod forward_auth;
 mod path;
 mod redirect;
 pub(crate) mod template;
@@ -22,7 +23,8 @@ mod tests;
 pub(crate) use answer::Prepared;
 pub(crate) use basic_auth::Checks;
 pub(crate) use cors::preflight_method;
-pub(crate) use fields::{Edits, push_absent};
+pub(crate) use fields::{Edits, Names, push_absent};
+pub(crate) use forward_auth::{ForwardAuth, Verdict};
 
 use basic_auth::BasicAuth;
 use cors::Cors;
@@ -111,29 +113,35 @@ impl Answer {
     }
 }
 
-/// What becomes of a request: it goes on to a service, or is answered here. `secure` tells whether it came by HTTPS.
+/// Whether a request may go on, as far as the route can tell by itself. `secure` tells whether it came by HTTPS.
 ///
 /// # Errors
-/// The answer.
-pub(crate) async fn decide<'r>(
-    route: &'r Route,
+/// The answer that it gets instead.
+pub(crate) async fn admit(
+    actions: &Actions,
     checks: &Checks,
     asked: &Asked<'_>,
     secure: bool,
-) -> Result<&'r Target, Box<Prepared>> {
-    if let Some(actions) = &route.actions {
-        if let Some(redirect) = actions.to_https.as_ref().filter(|_| !secure) {
-            return Err(Box::new(redirect.answer(asked)));
-        }
-        if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors.preflight(asked)) {
-            return Err(Box::new(answer));
-        }
-        if let Some(auth) = &actions.basic_auth
-            && let Some(answer) = auth.refuse(checks, asked).await
-        {
-            return Err(Box::new(answer));
-        }
+) -> Result<(), Box<Prepared>> {
+    if let Some(redirect) = actions.to_https.as_ref().filter(|_| !secure) {
+        return Err(Box::new(redirect.answer(asked)));
     }
+    if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors.preflight(asked)) {
+        return Err(Box::new(answer));
+    }
+    if let Some(auth) = &actions.basic_auth
+        && let Some(answer) = auth.refuse(checks, asked).await
+    {
+        return Err(Box::new(answer));
+    }
+    Ok(())
+}
+
+/// Where a request goes that may go on.
+///
+/// # Errors
+/// The answer, if the route gives one by itself.
+pub(crate) fn goal<'r>(route: &'r Route, asked: &Asked<'_>) -> Result<&'r Target, Box<Prepared>> {
     match &route.goal {
         Goal::Forward(target) => Ok(target),
         Goal::Answer(Answer::Redirect(redirect)) => Err(Box::new(redirect.answer(asked))),

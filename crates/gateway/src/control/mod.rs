@@ -23,11 +23,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use vocab::Name;
 
+use crate::action::ForwardAuth;
 use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::gateway::ApplyError;
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
-use crate::router::{Goal, Mirror, Route, Router};
+use crate::router::{Goal, Mirror, Route, Router, Services};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use certificates::Certificates;
 use listeners::Sockets;
@@ -314,7 +315,11 @@ impl Control {
                 .unwrap_or_else(|| Arc::new(RouteState::new(route.name.clone(), self.shared.cores)));
             self.routes.insert(route.name.clone(), Arc::clone(&state));
             let mirror = route.mirror.as_ref().and_then(|mirror| Some(Mirror::new(mirror, position(&mirror.service)?)));
-            Some(Route::new(route, state, (goal, mirror), self.shared.cores))
+            let auth = match &route.forward_auth {
+                Some(auth) => Some(ForwardAuth::new(auth, position(&auth.service)?)),
+                None => None,
+            };
+            Some(Route::new(route, state, Services { goal, auth, mirror }, self.shared.cores))
         });
         let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {

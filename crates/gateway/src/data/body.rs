@@ -4,6 +4,7 @@
 //! slow endpoint slows its client and nothing piles up. What is read is kept, up to a bound, as long as the request may
 //! have to be sent again; the rest of a large body is spliced.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::ends::{ClientSource, EndpointSink};
 use super::http2::flow::{Came, Outflow};
 use super::io::{self, Stalled, Wait};
 use super::relay::SPLICE_BYTES_MIN;
+use crate::action::Names;
 
 /// A request's body.
 #[derive(Debug)]
@@ -94,6 +96,18 @@ pub(crate) struct Pump<'d> {
     pub(crate) write: Duration,
     /// Time for the endpoint to permit a body that waits for it.
     pub(crate) permission: Duration,
+    /// Names of fields that are not the client's to write, among trailers neither.
+    pub(crate) granted: Option<&'d Names>,
+}
+
+impl Pump<'_> {
+    /// The lines of trailers that go on.
+    fn passing<'t>(&self, trailers: &'t [u8]) -> Cow<'t, [u8]> {
+        let Some(names) = self.granted.filter(|_| !trailers.is_empty()) else { return Cow::Borrowed(trailers) };
+        let lines = trailers.split_inclusive(|&b| b == b'\n');
+        let name = |line: &[u8]| memchr::memchr(b':', line).unwrap_or(line.len());
+        Cow::Owned(lines.filter(|line| !names.have_alike(&line[..name(line)])).collect::<Vec<_>>().concat())
+    }
 }
 
 impl RequestBody {
@@ -192,7 +206,7 @@ impl RequestBody {
                 return Ok(());
             }
         }
-        flow.finish(&self.trailers).await.map_err(upstream)
+        flow.finish(&with.passing(&self.trailers)).await.map_err(upstream)
     }
 
     async fn pump_wire(
@@ -228,7 +242,7 @@ impl RequestBody {
                 return self.splice(with, pipe, rest, (from, to)).await;
             }
             let Some(piece) = self.next(with, source).await? else {
-                framer.close(out, &self.trailers);
+                framer.close(out, &with.passing(&self.trailers));
                 return io::write_all(writer, out, &[], wait).await.map_err(upstream);
             };
             let data = piece.of(early, self.extra.as_ref());

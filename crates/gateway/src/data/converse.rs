@@ -16,6 +16,7 @@ use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
 use super::ends::{ClientSink, EndpointSink, EndpointSource};
+use super::exchange::Call;
 use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
 use super::grpc;
 use super::head::{self, Inbound};
@@ -25,6 +26,7 @@ use super::io::Wait;
 use super::relay::{Broken, Relay};
 use super::retry::{Retries, Verdict};
 use super::side::Side;
+use crate::forwarded;
 
 /// Most interim responses before the final one.
 const INTERIM_MAX: u32 = 16;
@@ -88,6 +90,8 @@ struct Conversation<'c, 'u, 's> {
     may_switch: bool,
     /// Whether the client's connection is to end with this exchange.
     closing: &'c Cell<bool>,
+    /// Whether a cookie that is set has come by HTTPS.
+    secure: bool,
 }
 
 /// Talks with an endpoint. The head of the request stands in the scratch.
@@ -106,12 +110,14 @@ pub(crate) async fn run(
         early: link.buffer.filled(),
         replayable: &replayable,
         deadline: link.deadline,
-        read: with.call.listener.params.body_timeout,
+        read: with.call.terms.body_timeout.unwrap_or(with.call.listener.params.body_timeout),
         write: params.write_timeout,
         permission: params.response_timeout,
+        granted: with.call.terms.granted,
     };
     let pump = pin!(body.pump(pump, &mut link.source, sink, &mut scratch.to_upstream));
     let mut side = Side::new(pump);
+    let head = &link.buffer.filled()[..with.call.head_len];
     let mut conversation = Conversation {
         with,
         request: &scratch.request,
@@ -125,8 +131,9 @@ pub(crate) async fn run(
         account,
         sent: with.begun,
         any: false,
-        may_switch: may_upgrade(&scratch.request, &link.buffer.filled()[..with.call.head_len]),
+        may_switch: may_upgrade(&scratch.request, head),
         closing: &link.state.closing,
+        secure: params.sticky.is_some() && came_by_https(link.peer.tls, with.call, &scratch.request, head),
     };
     let head_len = match conversation.final_head(&mut side).await {
         Ok(head_len) => head_len,
@@ -263,8 +270,8 @@ impl Conversation<'_, '_, '_> {
         let keep_alive = self.request.keep_alive && !self.closing.get() && side.is_done() && (chunked || !is_framed);
         let id = attempt.endpoint().state.id;
         let sticky = self.with.call.service.view.params.sticky.as_ref();
-        let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id));
-        let edits = self.with.call.route.actions.as_deref().map(|actions| &actions.response);
+        let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id, self.secure));
+        let edits = self.with.call.terms.actions.map(|actions| &actions.response);
         let with = Inbound { version: self.request.version, keep_alive, sticky, edits, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);
@@ -276,7 +283,7 @@ impl Conversation<'_, '_, '_> {
             buffer: self.buffer,
             sink: self.client,
             deadline: self.deadline,
-            read_pause: self.with.call.service.view.params.body_timeout,
+            read_pause: self.with.call.body_pause(),
             write_pause: self.with.call.listener.params.write_timeout,
             sent: 0,
             grpc_status: None,
@@ -306,6 +313,11 @@ impl Conversation<'_, '_, '_> {
         }
         Ended::Tried(Tried::Done(Outcome::Broken))
     }
+}
+
+/// Whether the client came by HTTPS, be it to a proxy that is trusted.
+fn came_by_https(tls: bool, call: &Call<'_>, request: &Request, head: &[u8]) -> bool {
+    tls || call.origin.trusted && forwarded::says_https(request, head)
 }
 
 /// Awaits the head of an answer on a stream, and puts it into the empty `buffer`. `out` is room to write it in.

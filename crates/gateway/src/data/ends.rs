@@ -25,6 +25,37 @@ pub(crate) enum ClientSink<'s> {
     Stream(Responder),
     /// Nobody: what is said is lost.
     Nobody,
+    /// The gateway itself, which looks at all of it.
+    Kept(Kept),
+}
+
+/// An answer that is kept: its head, and a body that is not longer than it may be.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    bytes: Vec<u8>,
+    /// How much of a body there is still room for.
+    room: usize,
+}
+
+impl Kept {
+    /// Nothing yet, and room for a body of so many bytes.
+    pub(crate) fn new(body_bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), room: body_bytes_max }
+    }
+
+    /// Keeps a head, or nothing, and then a piece of the body. False when that is too long.
+    pub(crate) fn push(&mut self, head: &[u8], piece: &[u8]) -> bool {
+        let Some(room) = self.room.checked_sub(piece.len()) else { return false };
+        self.room = room;
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(piece);
+        true
+    }
+
+    /// Head and body.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// What an endpoint sends.
@@ -51,7 +82,7 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.whole(bytes, wait).await,
-            Self::Nobody => Ok(()),
+            Self::Nobody | Self::Kept(_) => Ok(()),
         }
     }
 
@@ -60,14 +91,14 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.interim(bytes),
-            Self::Nobody => Ok(()),
+            Self::Nobody | Self::Kept(_) => Ok(()),
         }
     }
 
     /// Whether the client has said that it does not want the answer any more. On a wire nobody can say that.
     pub(crate) fn is_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         match self {
-            Self::Wire(_) | Self::Nobody => false,
+            Self::Wire(_) | Self::Nobody | Self::Kept(_) => false,
             Self::Stream(responder) => responder.poll_gone(cx).is_ready(),
         }
     }
@@ -77,7 +108,7 @@ impl ClientSink<'_> {
     pub(crate) fn cut(&mut self, bare: bool) {
         match self {
             Self::Wire(writer) if bare => writer.end_abruptly(),
-            Self::Wire(_) | Self::Nobody => {}
+            Self::Wire(_) | Self::Nobody | Self::Kept(_) => {}
             Self::Stream(responder) => responder.cut(),
         }
     }

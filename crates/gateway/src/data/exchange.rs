@@ -5,17 +5,17 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http1::{HeadScan, Method, Request, Response, Version};
 use net::{Deadline, Deadlines};
 use vocab::ErrorCode;
 
 use super::account::{Account, Subject};
+use super::act::{Act, Room};
 use super::body::RequestBody;
 use super::challenge;
 use super::connection::{Link, Next};
-use super::core::Core;
 use super::ends::ClientSource;
 use super::forward::{self, Outcome, Parts};
 use super::grpc;
@@ -25,11 +25,11 @@ use super::local::{Local, LocalService};
 use super::mirror::{self, Copy};
 use super::reply::{self, Reply};
 use super::spans;
-use crate::action::{self, Prepared};
-use crate::forwarded::{self, Origin};
+use crate::action::{Actions, Names, Prepared};
+use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::HashKey;
-use crate::router::{self, Asked, Route, Target};
+use crate::router::{self, Asked, Route};
 use crate::state::ListenerView;
 
 /// Largest vector that is kept between exchanges.
@@ -47,6 +47,8 @@ pub(crate) struct Scratch {
     pub(crate) target: Vec<u8>,
     /// Lines of fields that the route adds to the response.
     pub(crate) added: Vec<u8>,
+    /// Lines of fields that the request gets by leave of another service; of meaning only where one is asked.
+    pub(crate) granted: Vec<u8>,
     /// Endpoints tried.
     pub(crate) tried: Vec<u16>,
     pub(crate) id: RequestId,
@@ -64,6 +66,7 @@ impl Scratch {
             to_client: Vec::new(),
             target: Vec::new(),
             added: Vec::new(),
+            granted: Vec::new(),
             tried: Vec::new(),
             id: RequestId::default(),
             deadline: deadlines.register(),
@@ -72,7 +75,7 @@ impl Scratch {
 
     /// Whether an unusual exchange has made it too large to be kept.
     pub(crate) fn is_large(&self) -> bool {
-        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added];
+        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added, &self.granted];
         kept.iter().map(|bytes| bytes.capacity()).sum::<usize>() > KEPT_BYTES_MAX
     }
 }
@@ -217,7 +220,6 @@ async fn answer(link: &mut Link<'_>, scratch: &Scratch, account: &mut Account, a
 /// What is known of a request once its head was read.
 pub(crate) struct Call<'a> {
     pub(crate) listener: &'a ListenerView,
-    pub(crate) route: &'a Route,
     pub(crate) service: &'a Rc<LocalService>,
     pub(crate) origin: Origin,
     pub(crate) head_len: usize,
@@ -231,6 +233,43 @@ pub(crate) struct Call<'a> {
     pub(crate) trace: u128,
     /// Bytes of the body to keep for a mirror.
     pub(crate) keep: usize,
+    /// How the route, or whoever asks, wants it.
+    pub(crate) terms: Terms<'a>,
+}
+
+/// What is wanted of a request beyond what its service wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms<'a> {
+    /// What is changed on the way.
+    pub(crate) actions: Option<&'a Actions>,
+    /// Names of fields that are not the client's to write; the lines of those that there are stand in the scratch.
+    pub(crate) granted: Option<&'a Names>,
+    /// Overall time for the response's head, from the request's on.
+    pub(crate) timeout: Option<Duration>,
+    /// Longest pause within the bodies, instead of the listener's and the service's.
+    pub(crate) body_timeout: Option<Duration>,
+    /// As `timeout`, for all of the response: of requests that are the gateway's own.
+    pub(crate) whole: Option<Duration>,
+}
+
+impl<'a> Terms<'a> {
+    /// Those of a route.
+    pub(crate) fn of(route: &'a Route) -> Self {
+        Self {
+            actions: route.actions.as_deref(),
+            granted: route.auth.as_deref().map(|auth| &auth.granted),
+            timeout: route.timeout,
+            body_timeout: route.body_timeout,
+            whole: None,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Longest pause within the response's body.
+    pub(crate) fn body_pause(&self) -> Duration {
+        self.terms.body_timeout.unwrap_or(self.service.view.params.body_timeout)
+    }
 }
 
 /// Routes a request and forwards it.
@@ -262,9 +301,11 @@ async fn serve(
     let acted = match routed {
         Err((code, message)) => Err((None, Outcome::Own(code, message))),
         Ok((route, path)) => {
-            let Scratch { request, added, target, .. } = &mut *scratch;
-            let asked = Asked { core: core.id, request, head, path: &path };
-            let acted = act(core, listener, route, &asked, (origin, link.peer.tls), (too_large, added, target)).await;
+            let Scratch { request, added, granted, target, id, .. } = &mut *scratch;
+            let asked = &Asked { core: core.id, request, head, path: &path };
+            let (started, trace) = (account.started, (account.trace, random));
+            let act = Act { link, local, listener, route, asked, origin, id, started, trace, too_large };
+            let acted = act.run(Room { target, granted, added }).await;
             acted.map(|(chosen, rewritten)| (route, chosen, rewritten)).map_err(|p| (Some(route), Outcome::Prepared(p)))
         }
     };
@@ -279,9 +320,9 @@ async fn serve(
             mirrored = mirror.is_some().then_some(Mirrored { rewritten, bytes_max: keep, origin, head_len, random });
             let service = local.service(chosen);
             let key = hash_key(service, request, head, origin);
-            let sticky = service.view.params.sticky.as_ref();
-            let sticky = sticky.and_then(|sticky| head::sticky_id(head::cookie(request, head, &sticky.cookie)?));
-            let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky, trace: random, keep };
+            let sticky = sticky_id(service, request, head);
+            let terms = Terms::of(route);
+            let call = Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
             (Some(route), forward::run(parts, &call).await)
         }
@@ -346,8 +387,9 @@ fn copy(
     let whole = body.whole(link.buffer.filled()).filter(|bytes| bytes.len() - head_len <= bytes_max);
     let Some(bytes) = whole else { return route.state.mirrored(link.core.id, false) };
     let target = rewritten.then(|| scratch.target.clone());
+    let granted = route.auth.as_ref().map(|_| scratch.granted.clone()).unwrap_or_default();
     let (local, id, peer) = (Rc::clone(local), scratch.id, link.peer);
-    let copy = Copy { local, route: position, bytes, head_len, peer, origin, id, target, trace: random };
+    let copy = Copy { local, route: position, bytes, head_len, peer, origin, id, target, granted, trace: random };
     mirror::send(link.core, link.state, route, copy);
 }
 
@@ -373,43 +415,6 @@ fn route<'v, 'h>(
     Ok((&listener.router.routes()[index], path))
 }
 
-/// What a route does before its service hears of a request: the position of that service, and whether it is asked for
-/// another target. Fills in that target, and what the route adds to the response.
-async fn act(
-    core: &Core,
-    listener: &ListenerView,
-    route: &Route,
-    asked: &Asked<'_>,
-    (origin, tls): (Origin, bool),
-    (too_large, added, target): (bool, &mut Vec<u8>, &mut Vec<u8>),
-) -> Result<(usize, bool), Box<Prepared>> {
-    let actions = route.actions.as_deref();
-    if let Some(actions) = actions {
-        actions.push_response(added, asked);
-    }
-    if too_large {
-        return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
-    }
-    let secure = tls || origin.trusted && forwarded::says_https(asked.request, asked.head);
-    let chosen = action::decide(route, &core.checks, asked, secure).await?;
-    let rewritten = match actions {
-        Some(actions) => actions.rewrite(target, asked, listener.limits.bytes_max)?,
-        None => false,
-    };
-    Ok((choose(core, chosen, asked.request, asked.head, origin), rewritten))
-}
-
-/// The service that a request goes to, by its position.
-fn choose(core: &Core, target: &Target, request: &Request, head: &[u8], origin: Origin) -> usize {
-    match target {
-        Target::Service(index) => *index,
-        Target::Split(split) => match split.by() {
-            Some(by) => split.of_key(hash_of(by, request, head, origin)),
-            None => split.at_random(core.random.borrow_mut().u64(..)),
-        },
-    }
-}
-
 /// The hash of what the service hashes by; 0 for algorithms that do not hash.
 pub(crate) fn hash_key(service: &LocalService, request: &Request, head: &[u8], origin: Origin) -> u64 {
     if !matches!(service.view.params.balance, balance::Algorithm::Ring | balance::Algorithm::Maglev) {
@@ -418,8 +423,14 @@ pub(crate) fn hash_key(service: &LocalService, request: &Request, head: &[u8], o
     hash_of(&service.view.params.hash_key, request, head, origin)
 }
 
+/// Id of the endpoint that a client's cookie names, if the service has cookies for that.
+pub(crate) fn sticky_id(service: &LocalService, request: &Request, head: &[u8]) -> Option<u64> {
+    let sticky = service.view.params.sticky.as_ref()?;
+    head::sticky_id(head::cookie(request, head, &sticky.cookie)?)
+}
+
 /// The hash of a part of a request, or of its client's address where it lacks that part.
-fn hash_of(key: &HashKey, request: &Request, head: &[u8], origin: Origin) -> u64 {
+pub(crate) fn hash_of(key: &HashKey, request: &Request, head: &[u8], origin: Origin) -> u64 {
     let value = match key {
         HashKey::ClientIp => None,
         HashKey::Path => request.target.as_origin_form(head, &request.method).split(|&b| b == b'?').next(),
@@ -456,8 +467,12 @@ async fn conclude(
     let route = route.map(|route| route.state.name.as_str());
     let head = &link.buffer.filled()[..head_len];
     let on_stream = matches!(link.source, ClientSource::Stream(_));
-    match prepared.error.filter(|_| on_stream && grpc::is_call(&scratch.request, head)) {
-        Some((code, message)) => grpc::write_reply(&mut scratch.to_client, code, message, &scratch.id),
+    let in_grpc = match prepared.error {
+        Some((code, message)) => Some((grpc::status_of(code), message)),
+        None => prepared.refusal.then(|| (grpc::refusal_of(prepared.status), "access was refused")),
+    };
+    match in_grpc.filter(|_| on_stream && grpc::is_call(&scratch.request, head)) {
+        Some(status) => grpc::write_reply(&mut scratch.to_client, status, &scratch.added, &scratch.id),
         None => {
             let reply = Reply { answer: &prepared, added: &scratch.added, route, id: &scratch.id, keep_alive };
             reply::write_reply(&mut scratch.to_client, &scratch.request.method, scratch.request.version, &reply);

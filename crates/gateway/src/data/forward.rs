@@ -73,10 +73,10 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
     parts.body.keep_up_to(retries.body_bytes_max().max(call.keep));
     let asked = match &parts.link.source {
         ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
-        ClientSource::Wire(_) | ClientSource::Whole => None,
+        ClientSource::Wire(_) | ClientSource::Whole => call.terms.whole,
     };
     let at = |timeout| parts.account.started + timeout;
-    let (overall, whole) = (call.route.timeout.into_iter().chain(asked).min().map(at), asked.map(at));
+    let (overall, whole) = (call.terms.timeout.into_iter().chain(asked).min().map(at), asked.map(at));
     parts.scratch.tried.clear();
     let mut renewed = None;
     loop {
@@ -279,7 +279,7 @@ impl Try<'_> {
         let Parts { link, scratch, body, account } = parts;
         let (EndpointSource::Wire(mut reader), EndpointSink::Wire(mut writer)) = upstream else { return };
         let early = (&link.buffer.filled()[self.call.head_len..], early);
-        let idle = self.call.listener.params.idle_timeout.max(self.call.service.view.params.body_timeout);
+        let idle = self.call.listener.params.idle_timeout.max(self.call.body_pause());
         let client = (&mut link.source, &mut link.sink);
         let upstream = (&mut reader, &mut writer);
         let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;
@@ -294,11 +294,12 @@ impl Try<'_> {
         let asked = request.host.of_buf(head);
         let view = &self.call.service.view;
         let keeps_host = view.params.keep_host && !asked.is_empty();
-        let actions = self.call.route.actions.as_deref();
+        let actions = self.call.terms.actions;
         let own = if keeps_host { asked } else { view.endpoints[usize::from(index)].host.as_bytes() };
         let with = Outbound {
             target: self.call.rewritten.then_some(&scratch.target),
             edits: actions.map(|actions| &actions.request),
+            granted: self.call.terms.granted.map(|names| (names, scratch.granted.as_slice())),
             hop: Hop { peer: link.peer, origin: self.call.origin, host: asked },
             host: actions.and_then(|actions| actions.host.as_deref()).unwrap_or(own),
             id: &scratch.id,

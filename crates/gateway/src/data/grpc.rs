@@ -10,6 +10,7 @@ use std::time::Duration;
 use http1::{Request, write};
 use vocab::ErrorCode;
 
+use crate::action::push_absent;
 use crate::identity::RequestId;
 
 /// The status of a call whose time is over.
@@ -82,14 +83,29 @@ pub(crate) fn as_http(status: u16) -> u16 {
     }
 }
 
+const UNKNOWN: u8 = 2;
+const INVALID_ARGUMENT: u8 = 3;
+const PERMISSION_DENIED: u8 = 7;
+const RESOURCE_EXHAUSTED: u8 = 8;
+const UNIMPLEMENTED: u8 = 12;
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+const UNAUTHENTICATED: u8 = 16;
+
+/// A refusal by a service that speaks HTTP, in gRPC's terms. One that leads elsewhere leads to where people log in.
+pub(crate) fn refusal_of(status: u16) -> u8 {
+    match status {
+        300..=399 | 401 => UNAUTHENTICATED,
+        400 => INTERNAL,
+        403 => PERMISSION_DENIED,
+        404 => UNIMPLEMENTED,
+        429 | 502..=504 => UNAVAILABLE,
+        _ => UNKNOWN,
+    }
+}
+
 /// A failure in gRPC's terms.
-fn status_of(code: ErrorCode) -> u8 {
-    const INVALID_ARGUMENT: u8 = 3;
-    const RESOURCE_EXHAUSTED: u8 = 8;
-    const UNIMPLEMENTED: u8 = 12;
-    const INTERNAL: u8 = 13;
-    const UNAVAILABLE: u8 = 14;
-    const UNAUTHENTICATED: u8 = 16;
+pub(crate) fn status_of(code: ErrorCode) -> u8 {
     match code {
         ErrorCode::NoRoute | ErrorCode::NotImplemented => UNIMPLEMENTED,
         ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED as u8,
@@ -102,21 +118,24 @@ fn status_of(code: ErrorCode) -> u8 {
         | ErrorCode::Overloaded
         | ErrorCode::UpstreamConnect
         | ErrorCode::UpstreamClosed
+        | ErrorCode::AuthUnavailable
         | ErrorCode::Draining => UNAVAILABLE,
     }
 }
 
-/// Writes an answer of the gateway's own to a call: a head alone, which ends the stream.
-pub(crate) fn write_reply(out: &mut Vec<u8>, code: ErrorCode, message: &str, id: &RequestId) {
+/// Writes an answer of the gateway's own to a call: a head alone, which ends the stream. `added` are lines of fields that
+/// the route gives to its responses.
+pub(crate) fn write_reply(out: &mut Vec<u8>, (status, message): (u8, &str), added: &[u8], id: &RequestId) {
     out.clear();
     write::status_line(out, 200, b"OK");
     out.extend_from_slice(b"Content-Type: application/grpc\r\ngrpc-status: ");
-    write::number(out, u64::from(status_of(code)));
+    write::number(out, u64::from(status));
     // Messages are plain text of the gateway's own, without anything to be escaped.
     out.extend_from_slice(b"\r\ngrpc-message: ");
     out.extend_from_slice(message.as_bytes());
     out.extend_from_slice(b"\r\n");
     write::field(out, b"X-Request-Id", id.as_bytes());
+    push_absent(out, added);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -169,6 +188,7 @@ mod tests {
         assert_eq!(status_in(b"x-grpc-status: 14\r\n"), None);
         assert_eq!(status_in(b"grpc-status: x\r\n"), None);
         assert_eq!([0, 4, 14, 99].map(as_http), [200, 504, 503, 500]);
+        assert_eq!([302, 400, 401, 403, 404, 418, 429, 503].map(refusal_of), [16, 13, 16, 7, 12, 2, 14, 14]);
         for code in ErrorCode::ALL {
             assert!((1..=16).contains(&status_of(code)), "{code}");
         }

@@ -7,7 +7,7 @@ use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 
 use telemetry::trace::Traceparent;
 
-use crate::action::Edits;
+use crate::action::{Edits, Names};
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
 use crate::params::StickyParams;
@@ -19,6 +19,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) target: Option<&'a [u8]>,
     /// Fields that the route changes.
     pub(crate) edits: Option<&'a Edits>,
+    /// Names of fields that are not the client's to write, and the lines of those that there are.
+    pub(crate) granted: Option<(&'a Names, &'a [u8])>,
     /// Who asks, by which way.
     pub(crate) hop: Hop<'a>,
     /// `Host` to send.
@@ -54,11 +56,15 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             | FieldId::XForwardedProto => true,
             FieldId::Traceparent => traceparent.is_none() || with.traceparent.is_some(),
             FieldId::Tracestate => traceparent.is_none(),
-            FieldId::Other => is_disguised(field.name.of_buf(head)),
+            FieldId::Other => {
+                let name = field.name.of_buf(head);
+                is_disguised(name) || !with.hop.origin.trusted && is_forwarded(name)
+            }
             _ => false,
         };
         !replaced
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
+            && with.granted.is_none_or(|(names, _)| !names.have_alike(field.name.of_buf(head)))
             && passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
     });
     match request.framing {
@@ -86,18 +92,37 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
     } else if traceparent.is_none() {
         identity::begin_trace(out, with.trace.0, with.trace.1);
     }
+    if let Some((_, lines)) = with.granted {
+        out.extend_from_slice(lines);
+    }
     if let Some(edits) = with.edits {
         out.extend_from_slice(edits.lines());
     }
     out.extend_from_slice(b"\r\n");
 }
 
+/// What the names begin with by which proxies tell of a request's way.
+const FORWARDED: &[u8] = b"x-forwarded-";
+
+/// Whether a field tells of a request's way, as `X-Forwarded-Prefix` does. Each framework believes others of these, so only
+/// proxies that are trusted may write any.
+fn is_forwarded(name: &[u8]) -> bool {
+    name.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
+}
+
 /// Whether a name is that of a field with a meaning here but for underscores. Endpoints that read fields as variables,
 /// as CGI does, cannot tell the two apart, so a client could write what only the gateway may.
 fn is_disguised(name: &[u8]) -> bool {
-    // No name of such a field is longer.
+    // No name of another such field is longer.
     const NAME_BYTES_MAX: usize = 24;
-    if name.len() > NAME_BYTES_MAX || memchr::memchr(b'_', name).is_none() {
+    if memchr::memchr(b'_', name).is_none() {
+        return false;
+    }
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    if name.len() >= FORWARDED.len() && name.iter().map(plain).zip(FORWARDED).all(|(byte, of)| byte == *of) {
+        return true;
+    }
+    if name.len() > NAME_BYTES_MAX {
         return false;
     }
     let mut plain = [0; NAME_BYTES_MAX];
@@ -115,8 +140,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) version: Version,
     /// Whether the connection goes on afterwards.
     pub(crate) keep_alive: bool,
-    /// A sticky cookie to set, and the endpoint's id.
-    pub(crate) sticky: Option<(&'a StickyParams, u64)>,
+    /// A sticky cookie to set, the endpoint's id, and whether the client came by HTTPS.
+    pub(crate) sticky: Option<(&'a StickyParams, u64, bool)>,
     /// Fields that the route changes.
     pub(crate) edits: Option<&'a Edits>,
     /// Lines of fields that the route adds.
@@ -148,8 +173,8 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
     } else if with.version == Version::Http10 {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
-    if let Some((sticky, id)) = with.sticky {
-        write_sticky(out, sticky, id);
+    if let Some((sticky, id, secure)) = with.sticky {
+        write_sticky(out, sticky, id, secure);
     }
     out.extend_from_slice(with.added);
     out.extend_from_slice(b"\r\n");
@@ -172,7 +197,7 @@ fn passes(field: &Field, names_others: bool, is_named: impl Fn() -> bool) -> boo
     !stays
 }
 
-fn write_sticky(out: &mut Vec<u8>, sticky: &StickyParams, id: u64) {
+fn write_sticky(out: &mut Vec<u8>, sticky: &StickyParams, id: u64, secure: bool) {
     out.extend_from_slice(b"Set-Cookie: ");
     out.extend_from_slice(sticky.cookie.as_bytes());
     out.push(b'=');
@@ -181,7 +206,9 @@ fn write_sticky(out: &mut Vec<u8>, sticky: &StickyParams, id: u64) {
         out.extend_from_slice(b"; Max-Age=");
         write::number(out, ttl.max(Duration::from_secs(1)).as_secs());
     }
-    out.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax\r\n");
+    out.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
+    // A browser would not send it by plain HTTP, nor keep one that came that way.
+    out.extend_from_slice(if secure { b"; Secure\r\n" } else { b"\r\n" });
 }
 
 /// The value of a cookie, the first of its name.

@@ -14,7 +14,7 @@ use super::body::RequestBody;
 use super::connection::{Link, Peer};
 use super::core::{ConnectionState, Core};
 use super::ends::{ClientSink, ClientSource};
-use super::exchange::{self, Call};
+use super::exchange::{self, Call, Terms};
 use super::forward::{self, Parts};
 use super::local::Local;
 use crate::forwarded::Origin;
@@ -37,6 +37,8 @@ pub(crate) struct Copy {
     pub(crate) id: RequestId,
     /// The target that the original was sent with, if it was rewritten.
     pub(crate) target: Option<Vec<u8>>,
+    /// The lines that the original got by leave of another service.
+    pub(crate) granted: Vec<u8>,
     pub(crate) trace: u128,
 }
 
@@ -77,6 +79,7 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     scratch.request.expect = http1::Expect::Nothing;
     scratch.id = copy.id;
     scratch.added.clear();
+    scratch.granted = copy.granted;
     let rewritten = copy.target.is_some();
     if let Some(target) = copy.target {
         scratch.target = target;
@@ -91,7 +94,8 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     let service = copy.local.service(mirror.service);
     let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
     let (origin, trace) = (copy.origin, copy.trace);
-    let call = Call { listener, route, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0 };
+    let terms = Terms::of(route);
+    let call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let _nobody_waits = forward::run(parts, &call).await;
     drop(link);

@@ -8,7 +8,9 @@
 
 mod accept;
 mod account;
+mod act;
 mod attempt;
+mod authorize;
 mod body;
 mod challenge;
 mod connection;

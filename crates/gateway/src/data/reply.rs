@@ -87,6 +87,7 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::UpstreamClosed => "the service closed the connection before it answered",
         ErrorCode::UpstreamTimeout => "the service did not answer in time",
         ErrorCode::UpstreamInvalid => "the service's answer was not valid HTTP",
+        ErrorCode::AuthUnavailable => "whether the request may pass could not be found out",
         ErrorCode::Draining => "the gateway is stopping",
         ErrorCode::HeadTimeout => "the head did not arrive in time",
         ErrorCode::BodyTimeout => "the body did not arrive in time",

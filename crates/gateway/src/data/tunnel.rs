@@ -44,7 +44,7 @@ pub(crate) async fn run(
             Ok(flow) => To::Stream(flow),
             Err(_) => return (0, 0),
         },
-        ClientSink::Nobody => return (0, 0),
+        ClientSink::Nobody | ClientSink::Kept(_) => return (0, 0),
     };
     {
         let up = pin!(direction(buffers, from_client, To::Wire(upstream.1), early.0, |n| moved(&up, n)));

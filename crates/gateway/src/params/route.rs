@@ -5,7 +5,7 @@ use std::time::Duration;
 use vocab::Name;
 
 use super::HashKey;
-use super::action::{ActionParams, FixedParams, RedirectParams};
+use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
 use crate::pattern::Pattern;
 
 /// One `[[route]]`.
@@ -25,11 +25,34 @@ pub struct RouteParams {
     pub target: RouteTarget,
     /// What is done with them, and with their responses.
     pub actions: ActionParams,
+    /// A service that is asked before a request passes.
+    pub forward_auth: Option<ForwardAuthParams>,
     /// Another service that a share of the requests is copied to.
     pub mirror: Option<MirrorParams>,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,
+    /// Longest pause within the bodies of requests and responses; `None` leaves it to the listener and the service.
+    pub body_timeout: Option<Duration>,
+}
+
+/// A service that is asked before a request passes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardAuthParams {
+    /// The service.
+    pub service: Name,
+    /// Path and query that it is asked for, starting with `/`.
+    pub target: String,
+    /// Names of the request's fields that it is told, beside those that the gateway writes; `None` for all.
+    pub asked: Option<Vec<String>>,
+    /// Fields that the request gets from its answer, and from nobody else.
+    pub granted: Vec<FieldName>,
+    /// Fields that the response gets from its answer, beside its own.
+    pub shown: Vec<FieldName>,
+    /// Time for all of its answer.
+    pub timeout: Duration,
+    /// Largest body of an answer.
+    pub body_bytes_max: u32,
 }
 
 /// Where a share of a route's requests is copied to.
@@ -133,6 +156,15 @@ impl RouteParams {
     /// Which requests it serves. Of two routes that serve the same, one is never used.
     pub(super) fn served(&self) -> (&Name, &HostMatch, &PathMatch, &Conditions) {
         (&self.listener, &self.host, &self.path, &self.conditions)
+    }
+}
+
+impl RouteParams {
+    /// The services that it names.
+    pub fn services(&self) -> impl Iterator<Item = &Name> {
+        let auth = self.forward_auth.iter().map(|auth| &auth.service);
+        let mirror = self.mirror.iter().map(|mirror| &mirror.service);
+        self.target.services().chain(auth).chain(mirror)
     }
 }
 

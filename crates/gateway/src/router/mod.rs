@@ -29,7 +29,7 @@ pub use normal::normal_path;
 use table::Table;
 pub(crate) use target::{Goal, Target};
 
-use crate::action::Actions;
+use crate::action::{Actions, ForwardAuth};
 use crate::params::{HostMatch, MirrorParams, PathMatch, RouteParams};
 use crate::pattern::Search;
 use crate::state::RouteState;
@@ -58,10 +58,14 @@ pub(crate) struct Route {
     pub(crate) goal: Goal,
     /// What is done on the way, if anything.
     pub(crate) actions: Option<Box<Actions>>,
+    /// Who is asked before a request passes.
+    pub(crate) auth: Option<Box<ForwardAuth>>,
     /// Where a share of the requests goes as well.
     pub(crate) mirror: Option<Mirror>,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
+    /// Longest pause within bodies, if it has its own.
+    pub(crate) body_timeout: Option<Duration>,
     /// The host as configured.
     pub(crate) host: HostMatch,
     /// The path as configured.
@@ -70,6 +74,24 @@ pub(crate) struct Route {
     pub(crate) conditions: Option<Conditions>,
     /// How many conditions these are.
     pub(crate) conditions_count: usize,
+}
+
+/// The services that a route names, by their positions.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Where requests go.
+    pub(crate) goal: Goal,
+    /// Who is asked before they pass.
+    pub(crate) auth: Option<ForwardAuth>,
+    /// Where a share of them goes as well.
+    pub(crate) mirror: Option<Mirror>,
+}
+
+impl Services {
+    /// That requests go to the service at a position, and nothing else.
+    pub(crate) fn only(position: usize) -> Self {
+        Self { goal: Goal::Forward(Target::Service(position)), auth: None, mirror: None }
+    }
 }
 
 /// Where a share of a route's requests goes as well.
@@ -133,23 +155,27 @@ struct Bucket {
 
 impl Route {
     /// The route with these settings.
-    pub(crate) fn new(
-        params: &RouteParams,
-        state: Arc<RouteState>,
-        (goal, mirror): (Goal, Option<Mirror>),
-        cores: usize,
-    ) -> Self {
+    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, services: Services, cores: usize) -> Self {
         Self {
             state,
-            goal,
-            mirror,
+            goal: services.goal,
+            auth: services.auth.map(Box::new),
+            mirror: services.mirror,
             actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),
             timeout: params.timeout,
+            body_timeout: params.body_timeout,
             host: params.host.clone(),
             path: params.path.clone(),
             conditions: Conditions::new(&params.conditions, params.actions.cors.is_some(), cores),
             conditions_count: params.conditions.count(),
         }
+    }
+}
+
+impl Route {
+    /// Whether its requests need the service at a position.
+    pub(crate) fn leads_to(&self, service: usize) -> bool {
+        self.goal.leads_to(service) || self.auth.as_ref().is_some_and(|auth| auth.service == service)
     }
 }
 

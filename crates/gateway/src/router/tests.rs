@@ -26,15 +26,17 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         conditions,
         target: RouteTarget::Service("api".parse().unwrap()),
         actions: crate::params::ActionParams::default(),
+        forward_auth: None,
         mirror: None,
         timeout: None,
+        body_timeout: None,
     }
 }
 
 fn router(routes: &[RouteParams]) -> Router {
     let route = |params: &RouteParams| {
         let state = RouteState::new(params.name.clone(), 1);
-        Route::new(params, Arc::new(state), (Goal::Forward(Target::Service(0)), None), 1)
+        Route::new(params, Arc::new(state), Services::only(0), 1)
     };
     Router::new(routes.iter().map(route).collect(), 1)
 }

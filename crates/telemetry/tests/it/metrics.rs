@@ -41,6 +41,7 @@ impl Collector for Objects {
         encode::routes(&[("api", &self.route)], &buckets, &mut encoder)?;
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
+        encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
         let api = CertificateLabels { host: "api.example.com", ..shop };
@@ -110,6 +111,9 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_requests_in_flight{endpoint=\"api\"} 2",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
+        "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
+        "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
+        "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
@@ -150,6 +154,9 @@ fn what_never_happened_has_no_row() {
             "http_requests_in_flight{endpoint=\"api\"} 2",
             "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
             "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
+            "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
+            "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
+            "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
             "service_overrides{service=\"backend\"} 1",

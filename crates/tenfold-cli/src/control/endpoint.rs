@@ -45,6 +45,12 @@ enum EndpointCommand {
         /// Its share of the traffic, from 0 to 1000
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = weight())]
         weight: u16,
+        /// Lower ones come first, from 0 to 15
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=15))]
+        priority: u8,
+        /// The zone that it is in
+        #[arg(long, value_name = "NAME")]
+        zone: Option<String>,
         /// Use it only while no other endpoint is available
         #[arg(long)]
         backup: bool,
@@ -129,8 +135,10 @@ fn weight() -> clap::builder::RangedI64ValueParser<u16> {
 /// When nothing answers as the admin listener does, or the change was refused.
 pub(crate) fn run(args: &EndpointArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
-        EndpointCommand::Add { place, weight, backup, drain } => {
-            let body = json!({ "address": place.address, "weight": weight, "backup": backup, "drain": drain });
+        EndpointCommand::Add { place, weight, priority, zone, backup, drain } => {
+            let mut body = json!({ "address": place.address, "weight": weight, "backup": backup, "drain": drain });
+            body["priority"] = (*priority).into();
+            body["zone"] = zone.clone().into();
             let path = format!("/api/services/{}/endpoints", encoded(&place.service));
             place.output.show(|client| client.send("POST", &path, Some(&body)))
         }

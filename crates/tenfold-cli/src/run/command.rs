@@ -5,6 +5,7 @@ use gateway::change::{Change, ChangeError, Edit, Target};
 use gateway::params::EndpointParams;
 use gateway::{GatewayControl, GatewayView};
 use serde_json::{Value, json};
+use vocab::{Name, NameError};
 
 /// Makes a change, and gives what it concerns as it is afterwards.
 pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command: Command) -> Result<Value, Refused> {
@@ -13,6 +14,8 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             let Target { host, port } = target(&endpoint.address)?;
             let endpoint = EndpointParams {
                 weight: endpoint.weight.0,
+                priority: endpoint.priority.0,
+                zone: endpoint.zone.as_deref().map(zone).transpose()?.flatten(),
                 backup: endpoint.backup,
                 drain: endpoint.drain,
                 ..EndpointParams::new(host, port)
@@ -42,6 +45,12 @@ fn target(address: &str) -> Result<Target, Refused> {
     let (host, port) =
         config::endpoint_address(address).map_err(|error| Refused::new(Reason::Invalid, format!("address {error}")))?;
     Ok(Target { host, port })
+}
+
+/// A zone's name, or none when empty, as in the file.
+fn zone(text: &str) -> Result<Option<Name>, Refused> {
+    let invalid = |error: NameError| Refused::new(Reason::Invalid, format!("zone {text:?}: {error}"));
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(invalid) }
 }
 
 fn wanted<T>(edit: Option<Option<T>>) -> Edit<T> {

@@ -169,6 +169,7 @@ fn a_sticky_client_stays() {
     let response = crate::site::get(&site, "/", "");
     let set = response.fields.get("set-cookie").unwrap();
     assert!(set.starts_with("stick=") && set.contains("Max-Age=3600") && set.contains("HttpOnly"), "{set}");
+    assert!(!set.contains("Secure"), "it came by plain HTTP: {set}");
     let cookie = set.split(';').next().unwrap();
     let own = response.fields.get("x-instance").unwrap().to_owned();
     let again = crate::site::get(&site, "/", &format!("Cookie: other=1; {cookie}\r\n"));
@@ -177,6 +178,20 @@ fn a_sticky_client_stays() {
     // A cookie of an endpoint that is not there is replaced.
     let unknown = crate::site::get(&site, "/", "Cookie: stick=0123456789abcdef\r\n");
     assert!(unknown.fields.get("set-cookie").is_some());
+}
+
+#[test]
+fn a_sticky_cookie_is_for_https_alone_if_the_client_came_so() {
+    let origins = origins(&["a"]);
+    let text = crate::site::config(&addresses(&origins), "sticky = { cookie = \"stick\" }");
+    let trusting = text.replace("[[route]]", "trusted_proxies = [\"127.0.0.0/8\"]\n[[route]]");
+    for (text, proto, expected) in
+        [(&trusting, "https", true), (&trusting, "http", false), (&text, "https", false), (&text, "http", false)]
+    {
+        let response = crate::site::get(&start(text), "/", &format!("X-Forwarded-Proto: {proto}\r\n"));
+        let set = response.fields.get("set-cookie").unwrap();
+        assert_eq!(set.ends_with("; Secure"), expected, "{proto}: {set}");
+    }
 }
 
 #[test]

@@ -60,6 +60,10 @@ fn endpoints_are_changed_by_commands() {
     told(&site, &format!("endpoint reset api {first}"));
     told(&site, &format!("endpoint remove api {second}"));
     assert_eq!(instance(&site, ""), "a");
+    let service = told_json(&site, &format!("endpoint add api {second} --priority 3 --zone eu-1a --json"));
+    let endpoint = &service["endpoints"][1];
+    assert_eq!((&endpoint["priority"], &endpoint["zone"]), (&3.into(), &"eu-1a".into()), "{service}");
+    told(&site, &format!("endpoint remove api {second}"));
     told(&site, &format!("endpoint add api {second}"));
     told(&site, &format!("endpoint remove api {first}"));
     assert!(told(&site, "status").contains(" removed "));
@@ -79,6 +83,10 @@ fn mistakes_name_the_place() {
     check("endpoint drain api 10.0.0.9", "address \"10.0.0.9\" has no port; write \"10.0.0.9:80\"");
     check("endpoint drain a/b 10.0.0.9:80", "no service is named \"a/b\"; there are: api");
     let first = a.address();
+    check(
+        "endpoint add api 10.0.0.9:80 --zone a/b",
+        "zone \"a/b\": a name holds letters, digits, '_', '-' and '.', not '/'",
+    );
     check(&format!("endpoint add api {first}"), &format!("service api: endpoint {first} is there already"));
     check(&format!("endpoint reset api {first}"), &format!("service api: endpoint {first} has no override"));
     for words in

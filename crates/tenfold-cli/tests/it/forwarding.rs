@@ -30,6 +30,26 @@ fn an_endpoint_learns_who_asks() {
 }
 
 #[test]
+fn only_proxies_that_are_trusted_tell_of_a_requests_way() {
+    let server = RawUpstream::start(Script::ok("ok")).unwrap();
+    let plain = ["X-Forwarded-Prefix", "x-forwarded-user", "X-FORWARDED-Tls-Client-Cert-Info-Of-Any-Length"];
+    let disguised = ["X_Forwarded_Prefix", "X-Forwarded_User", "X_Forwarded_Tls_Client_Cert_Info_Of_Any_Length"];
+    let others = ["X-Forward-Prefix", "X-Forwarded", "X_Forwardedness"];
+    let names = plain.iter().chain(&disguised).chain(&others);
+    let fields: String = names.map(|name| format!("{name}: 1\r\n")).collect();
+    let text = crate::site::config(&[server.address()], "");
+    let trusting = text.replace("[[route]]", "trusted_proxies = [\"127.0.0.0/8\"]\n[[route]]");
+    for (text, trusted) in [(text, false), (trusting, true)] {
+        server.clear();
+        get(&start(&text), "/", &fields);
+        let request = only_request(&server);
+        let passes = |name: &&str| request.fields.get(&name.to_ascii_lowercase()).is_some();
+        assert_eq!(plain.iter().filter(|name| passes(name)).count(), if trusted { 3 } else { 0 });
+        assert!(!disguised.iter().any(passes) && others.iter().all(passes));
+    }
+}
+
+#[test]
 fn identities_that_came_along_are_kept() {
     let server = RawUpstream::start(Script::ok("ok")).unwrap();
     let site = site(&[server.address()], "");

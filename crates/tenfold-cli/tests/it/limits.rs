@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Origin, RawConn, RawUpstream, Script, Step, Tenfold, free_port};
 
-use crate::site::{ask, check_own, command, get, site, start};
+use crate::site::{ask, check_own, command, get, listeners, site, start};
 
 /// A site whose listener has further settings.
 fn limited(endpoint: std::net::SocketAddr, listener: &str, service: &str) -> Tenfold {
@@ -74,6 +74,36 @@ fn an_idle_connection_is_closed_quietly() {
     conn.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
     assert_eq!(conn.read_response("GET").unwrap().status, 200);
     assert_eq!(conn.read_to_end().unwrap(), b"");
+}
+
+#[test]
+fn a_route_may_let_bodies_pause_for_longer() {
+    let chunk = |text: &str| Step::Send(text.into());
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+    let steps =
+        [Step::AwaitRequest, chunk(head), Step::Pause(Duration::from_millis(600)), chunk("1\r\nb\r\n0\r\n\r\n")];
+    let server = RawUpstream::start(Script::new(steps.into_iter().chain([Step::Repeat]))).unwrap();
+    let site = start(&format!(
+        "{}body_timeout = \"200ms\"\n[[route]]\nname = \"api\"\nservice = \"api\"\n\
+         [[route]]\npath = \"/events\"\nservice = \"api\"\nbody_timeout = \"20s\"\n\
+         [service.api]\nendpoints = [\"{}\"]\nbody_timeout = \"200ms\"\n",
+        listeners(free_port()),
+        server.address()
+    ));
+    assert_eq!(get(&site, "/events", "").text(), "ab");
+    let mut cut = RawConn::connect(site.address()).unwrap();
+    cut.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+    assert!(cut.read_response("GET").is_err());
+    let post = |path: &str| {
+        let mut conn = RawConn::connect(site.address()).unwrap();
+        conn.send(format!("POST {path} HTTP/1.1\r\nHost: example.com\r\nContent-Length: 2\r\n\r\na")).unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        // Who was answered meanwhile may not be able to send any more.
+        let _answered = conn.send("b");
+        conn.read_response("POST").unwrap()
+    };
+    assert_eq!(post("/events").text(), "ab");
+    check_own(&post("/"), 408, "body_timeout");
 }
 
 #[test]

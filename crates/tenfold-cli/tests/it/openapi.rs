@@ -186,11 +186,17 @@ fn reads(described: &mut Described, admin: SocketAddr) {
 fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2]) {
     let admin = site.admin().unwrap();
     let added = dead_address().to_string();
-    let body = json!({ "address": added, "weight": 3, "backup": false, "drain": true }).to_string();
+    let body = json!({ "address": added, "weight": 3, "priority": 2, "zone": "eu-1a", "backup": false, "drain": true });
+    let body = body.to_string();
     let add = Ask { body: &body, ..ask("post", ENDPOINTS) };
     described.body(&add).unwrap();
     let service = described.check(admin, add, 201);
-    assert_eq!(service["endpoints"][2]["origin"], "override");
+    let endpoint = &service["endpoints"][2];
+    assert_eq!(
+        (&endpoint["origin"], &endpoint["priority"], &endpoint["zone"]),
+        (&"override".into(), &2.into(), &"eu-1a".into())
+    );
+    assert_eq!(endpoint["overrides"][0]["value"]["zone"], "eu-1a");
     described.check(admin, add, 409);
     let edit = Ask { address: first, body: "{\"weight\": 7, \"drain\": false}", ..ask("patch", ENDPOINT) };
     described.body(&edit).unwrap();

@@ -85,6 +85,7 @@ impl Relay<'_, '_, '_> {
         match self.sink {
             ClientSink::Wire(writer) => crate::data::io::write_all(writer, out, &[], wait).await.map_err(client)?,
             ClientSink::Nobody => {}
+            ClientSink::Kept(kept) => _ = kept.push(out, &[]),
             ClientSink::Stream(_) => return Ok(()),
         }
         out.clear();
@@ -100,7 +101,7 @@ impl Relay<'_, '_, '_> {
         trailers: &[u8],
     ) -> Result<(), Broken> {
         match self.sink {
-            ClientSink::Wire(_) | ClientSink::Nobody => {
+            ClientSink::Wire(_) | ClientSink::Nobody | ClientSink::Kept(_) => {
                 if in_chunks {
                     out.extend_from_slice(b"0\r\n");
                     out.extend_from_slice(trailers);
@@ -192,6 +193,11 @@ async fn put(
         ClientSink::Nobody => {
             out.clear();
             Ok(())
+        }
+        ClientSink::Kept(kept) => {
+            let fits = kept.push(out, data);
+            out.clear();
+            if fits { Ok(()) } else { Err(Broken::Client) }
         }
         ClientSink::Stream(responder) => {
             let body = responder.body().map_err(client)?;

@@ -1,0 +1,89 @@
+//! What a route does before its service hears of a request.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http1::Request;
+use telemetry::trace::RequestTrace;
+use vocab::ErrorCode;
+
+use super::authorize;
+use super::connection::Link;
+use super::core::Core;
+use super::exchange::hash_of;
+use super::local::Local;
+use super::reply;
+use crate::action::{self, Prepared};
+use crate::forwarded::{self, Origin};
+use crate::identity::RequestId;
+use crate::router::{Asked, Route, Target};
+use crate::state::ListenerView;
+
+/// A request that a route has taken.
+pub(crate) struct Act<'a, 's> {
+    pub(crate) link: &'a Link<'s>,
+    pub(crate) local: &'a Rc<Local>,
+    pub(crate) listener: &'a ListenerView,
+    pub(crate) route: &'a Route,
+    pub(crate) asked: &'a Asked<'a>,
+    pub(crate) origin: Origin,
+    pub(crate) id: &'a RequestId,
+    /// When its head was complete.
+    pub(crate) started: Instant,
+    /// Where it stands in its trace, and the trace to begin if there is none.
+    pub(crate) trace: (Option<RequestTrace>, u128),
+    /// Whether its body is larger than the listener allows.
+    pub(crate) too_large: bool,
+}
+
+/// What is filled in for the request, and for whatever answers it.
+pub(crate) struct Room<'a> {
+    /// Path and query that the service is asked for, if they are not the request's.
+    pub(crate) target: &'a mut Vec<u8>,
+    /// Lines that the request gets by leave of another service.
+    pub(crate) granted: &'a mut Vec<u8>,
+    /// Lines that the response gets.
+    pub(crate) added: &'a mut Vec<u8>,
+}
+
+impl Act<'_, '_> {
+    /// The position of the service that the request goes to, and whether that is asked for another target.
+    ///
+    /// # Errors
+    /// The answer, if it does not go on.
+    pub(crate) async fn run(&self, room: Room<'_>) -> Result<(usize, bool), Box<Prepared>> {
+        let Self { link, listener, route, asked, origin, .. } = *self;
+        let (core, actions) = (link.core, route.actions.as_deref());
+        if let Some(actions) = actions {
+            actions.push_response(room.added, asked);
+        }
+        if self.too_large {
+            return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
+        }
+        if let Some(actions) = actions {
+            let secure = link.peer.tls || origin.trusted && forwarded::says_https(asked.request, asked.head);
+            action::admit(actions, &core.checks, asked, secure).await?;
+        }
+        if let Some(auth) = &route.auth {
+            // Apart, so that requests of other routes do not carry the memory of another exchange.
+            Box::pin(authorize::ask(self, auth, room.granted, room.added)).await?;
+        }
+        let chosen = action::goal(route, asked)?;
+        let rewritten = match actions {
+            Some(actions) => actions.rewrite(room.target, asked, listener.limits.bytes_max)?,
+            None => false,
+        };
+        Ok((choose(core, chosen, asked.request, asked.head, origin), rewritten))
+    }
+}
+
+/// The service that a request goes to, by its position.
+fn choose(core: &Core, target: &Target, request: &Request, head: &[u8], origin: Origin) -> usize {
+    match target {
+        Target::Service(index) => *index,
+        Target::Split(split) => match split.by() {
+            Some(by) => split.of_key(hash_of(by, request, head, origin)),
+            None => split.at_random(core.random.borrow_mut().u64(..)),
+        },
+    }
+}
