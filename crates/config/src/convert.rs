@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
+use crate::limit;
 use crate::quantity::Int;
 use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog};
 use crate::route;
@@ -53,13 +54,14 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         .collect();
     let zone = raw.runtime.value.zone.as_ref().and_then(|zone| zone.value.0.clone());
     services.iter_mut().for_each(|service| service.zone.clone_from(&zone));
+    let limits = limit::named(&raw, sink);
     let routes: Vec<_> = raw
         .route
         .value
         .0
         .iter()
         .enumerate()
-        .filter_map(|(at, field)| route::params(at, &field.value, files, sink))
+        .filter_map(|(at, field)| route::params(at, &field.value, (&limits, &raw), files, sink))
         .collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
@@ -141,6 +143,7 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
         }
     }
     name_routes(raw, taken, sink);
+    limit::resolve_all(raw);
 }
 
 /// Gives the routes without a name that of their service, and the further ones -2, -3 and so on.

@@ -13,7 +13,7 @@ use crate::grammar::{Field, Key, Value, wrong_kind};
 use crate::habits::nearest;
 use crate::node::{Entry, Node, Value as NodeValue};
 use crate::quantity::Time;
-use crate::raw::{RawEndpoint, RawHashKey, RawListener, RawService, RawSlowStart};
+use crate::raw::{RawEndpoint, RawHashKey, RawLimit, RawListener, RawService, RawSlowStart};
 use crate::value::{invalid, text};
 
 /// Most tables of a kind. What is beyond is a mistake of a program that writes the file.
@@ -42,6 +42,11 @@ pub(crate) trait NamedTable: Value {
 
 impl NamedTable for RawListener {
     const HEADER: &str = "listener";
+    const KEYS: &[&str] = Self::KEYS;
+}
+
+impl NamedTable for RawLimit {
+    const HEADER: &str = "limit";
     const KEYS: &[&str] = Self::KEYS;
 }
 

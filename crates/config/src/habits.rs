@@ -17,6 +17,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "write [[route]] with path and service",
     ),
     (&["listeners"], "write [listener.NAME]"),
+    (
+        &["rate_limit", "rate_limits", "limits", "limit_req_zone", "ratelimit"],
+        "write [limit.NAME] with rate = \"100/s\", and limit = \"NAME\" in a route",
+    ),
     (&["worker_processes", "threads", "nbthread", "nbproc"], "write workers = 2 in [runtime]"),
     (&["access_log", "error_log", "logging", "accessLog"], "write [log] with access = \"stdout\""),
     (
@@ -41,6 +45,11 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ("`[[route]]`", &["return", "direct_response", "response"], "write respond = { status = 404 }"),
     ("`[[route]]`", &["add_header", "more_set_headers"], "write response_headers = { set = { NAME = \"VALUE\" } }"),
     ("`[[route]]`", &["proxy_set_header"], "write request_headers = { set = { NAME = \"VALUE\" } }"),
+    (
+        "`[[route]]`",
+        &["rate_limit", "ratelimit", "rateLimit", "limit_req", "limits", "throttle", "limit_conn"],
+        "write limit = { rate = \"100/s\" }",
+    ),
     ("`[[route]]`", &["auth_basic", "basicAuth"], "write basic_auth = { users = [\"NAME:HASH\"] }"),
     (
         "`[[route]]`",

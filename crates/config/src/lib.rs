@@ -31,6 +31,7 @@ mod grammar;
 mod habits;
 mod http;
 mod include;
+mod limit;
 mod map;
 mod matching;
 mod node;

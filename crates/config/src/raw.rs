@@ -12,12 +12,15 @@ use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 mod action;
+mod limit;
 mod service;
 
 pub(crate) use action::{
     RawBasicAuth, RawCors, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond,
     RawResponseFields, RawRewrite, SchemeWord,
 };
+
+pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord};
 
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
@@ -51,6 +54,8 @@ table! {
         listener: Named<RawListener> = {};
         /// Which requests go to which service. The file's order does not matter: the most specific route wins.
         route: List<RawRoute> = [];
+        /// How fast requests may come, by name. Routes name those that hold for them.
+        limit: Named<RawLimit> = {};
         /// What stands behind the gateway, by name.
         service: Named<RawService> = {};
     }
@@ -254,6 +259,10 @@ table! {
         /// Sends requests that came by plain HTTP to the same place by HTTPS, with 308. Requests that a trusted proxy says
         /// came by HTTPS pass.
         https_only: Switch = false;
+        /// Limits that requests must pass, in this order: names of `[limit.NAME]`, or tables with the same keys.
+        limit: OneOrMany<crate::limit::Use> = optional;
+        /// What a request costs its limits of rates.
+        limit_cost: Int<0, 1_000_000> = 1;
         /// Who may ask, by name and password.
         basic_auth: RawBasicAuth = optional;
         /// A service that is asked before a request passes.

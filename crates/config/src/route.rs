@@ -1,8 +1,8 @@
 //! `[[route]]` to the parameters of a route.
 
 use gateway::params::{
-    Conditions, ForwardAuthParams, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams, SplitParams,
-    ValueMatch, ValueSource,
+    Conditions, ForwardAuthParams, LimitParams, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
+    SplitParams, ValueMatch, ValueSource,
 };
 use vocab::Name;
 
@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::NameValue;
 use crate::grammar::Field;
 use crate::http::RoutePath;
+use crate::limit;
 use crate::map::Map;
 use crate::matching::ValueTest;
 use crate::raw::{RawConfig, RawForwardAuth, RawRoute, RawShare};
@@ -28,12 +29,19 @@ pub(crate) fn resolve(raw: &mut RawRoute) {
 }
 
 /// Converts a route; `None` when something it cannot do without is missing, which has been reported.
-pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: &mut Sink) -> Option<RouteParams> {
+pub(crate) fn params(
+    index: usize,
+    raw: &RawRoute,
+    limits: (&[LimitParams], &RawConfig),
+    files: &mut Files<'_>,
+    sink: &mut Sink,
+) -> Option<RouteParams> {
     let key = format!("route[{index}]");
     // All of it first, so that one mistake does not hide another.
     let path = path(&key, raw, sink);
     let target = target(&key, raw, path.as_ref(), sink);
     let actions = action::params(&key, raw, path.as_ref(), files, sink);
+    let limits = limit::of_route(&key, raw, limits, sink);
     Some(RouteParams {
         path: path?,
         name: raw.name.as_ref()?.value.0.clone(),
@@ -47,6 +55,8 @@ pub(crate) fn params(index: usize, raw: &RawRoute, files: &mut Files<'_>, sink: 
             Some(field) => Some(forward_auth(&field.value)?),
             None => None,
         },
+        limits,
+        cost: raw.limit_cost.value.0,
         mirror: raw.mirror.as_ref().and_then(|field| {
             let mirror = &field.value;
             Some(MirrorParams {

@@ -25,6 +25,8 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         target: RouteTarget::Service("api".parse().expect("a name")),
         actions: ActionParams::default(),
         forward_auth: None,
+        limits: Vec::new(),
+        cost: 1,
         mirror: None,
         timeout: None,
         body_timeout: None,

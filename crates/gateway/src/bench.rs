@@ -17,7 +17,7 @@ impl RouterBench {
     pub fn new(routes: &[RouteParams]) -> Self {
         let route = |params: &RouteParams| {
             let state = RouteState::new(params.name.clone(), 1);
-            Route::new(params, Arc::new(state), Services::only(0), 1)
+            Route::new(params, Arc::new(state), Services::only(0), Vec::new(), 1)
         };
         Self(Router::new(routes.iter().map(route).collect(), 1))
     }

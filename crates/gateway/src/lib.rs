@@ -14,6 +14,7 @@ mod data;
 mod forwarded;
 mod gateway;
 mod identity;
+mod limits;
 pub mod params;
 mod pattern;
 mod router;

@@ -17,13 +17,17 @@ use net::tls::{ClientTls, ServerTls};
 use vocab::Name;
 
 mod action;
+mod limit;
 mod route;
 
+pub use ::limit::{Prefixes, Rate};
 pub use action::{
     ActionParams, BasicAuthParams, CorsOrigins, CorsParams, Credential, CredentialError, FieldEdits, FieldError,
     FieldLine, FieldName, FixedParams, Message, OriginMatch, PathChange, PathTemplate, RedirectParams, Scheme,
     TemplateError,
 };
+
+pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, Tell};
 pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
     SplitParams, ValueMatch, ValueSource,

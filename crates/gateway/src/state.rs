@@ -22,6 +22,7 @@ use vocab::Name;
 
 use crate::change::Target;
 use crate::control::overrides::Shown;
+use crate::limits::Seed;
 use crate::params::{ListenerParams, ServiceParams};
 use crate::router::Router;
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// Where cores report how requests went.
     pub(crate) reports: mpsc::Sender<Report>,
+    /// What keys of limits are hashed under.
+    pub(crate) limit_seed: Seed,
     /// Answers to authorities that ask who holds a host.
     pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
@@ -216,6 +219,7 @@ impl Shared {
             cores,
             epoch: Instant::now(),
             reports,
+            limit_seed: Seed::random(),
             tokens: acme::Tokens::default(),
             snapshot: ArcSwap::default(),
             generation: Padded::default(),

@@ -1,21 +1,23 @@
 //! The gateway seen from outside: its metrics, and what it serves as JSON.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use balance::Candidate;
 use balance::health::State;
+use limit::Moment;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use telemetry::encode::{self, CertificateLabels, EndpointLabels};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
 use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
 use crate::control::overrides::{Setting, Shown};
+use crate::limits::Limits;
 use crate::params::{EndpointParams, Host};
 use crate::router::{self, Goal};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
@@ -267,6 +269,7 @@ impl Collector for GatewayView {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.shared.snapshot();
         encode_routes(&snapshot, &self.buckets, &mut encoder)?;
+        encode_limits(&snapshot, Moment::since(self.shared.epoch, Instant::now()), &mut encoder)?;
         let listeners: Vec<_> =
             snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();
         encode::listeners(&listeners, &mut encoder)?;
@@ -299,6 +302,22 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     let asking = routes.filter(|route| route.auth.is_some());
     let rows: Vec<_> = asking.map(|route| (route.state.name.as_str(), route.state.asked_total())).collect();
     encode::routes_asked(&rows, encoder)
+}
+
+fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let limits = routes.filter_map(|route| route.limits.as_deref()).flat_map(Limits::iter);
+    // Routes may share one.
+    let states: BTreeMap<_, _> = limits.map(|limit| (limit.state.name.as_str(), &limit.state)).collect();
+    let counts: Vec<_> = states.values().map(|state| state.outcomes()).collect();
+    let rows = states.iter().zip(&counts).map(|((limit, state), requests)| LimitRow {
+        limit,
+        requests,
+        keys: state.keys(now),
+        displaced: state.displaced(),
+    });
+    let rows: Vec<_> = rows.collect();
+    encode::limits(&rows, encoder)
 }
 
 fn encode_certificates(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -103,6 +103,40 @@ pub fn routes_asked(rows: &[(&str, [u64; 3])], encoder: &mut DescriptorEncoder<'
     Ok(())
 }
 
+/// What a limit counted.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitRow<'a> {
+    /// Its name.
+    pub limit: &'a str,
+    /// Requests by result.
+    pub requests: &'a [(&'static str, u64)],
+    /// Keys that have spent something, if keys are told apart.
+    pub keys: Option<u64>,
+    /// Keys that took another's place.
+    pub displaced: u64,
+}
+
+/// Writes the `limit_*` families.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn limits(rows: &[LimitRow<'_>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::LIMIT_REQUESTS.start(encoder)?;
+    for row in rows {
+        for (result, count) in row.requests {
+            counter(&mut family, &[("limit", row.limit), ("result", *result)], *count)?;
+        }
+    }
+    let mut family = family::LIMIT_KEYS.start(encoder)?;
+    for row in rows {
+        if let Some(keys) = row.keys {
+            family.encode_family(&[("limit", row.limit)])?.encode_gauge(&keys)?;
+        }
+    }
+    let mut family = family::LIMIT_DISPLACED.start(encoder)?;
+    rows.iter().try_for_each(|row| counter(&mut family, &[("limit", row.limit)], row.displaced))
+}
+
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.
 ///
 /// # Errors

@@ -110,6 +110,12 @@ families! {
     HTTP_FORWARD_AUTH = Counter "http_forward_auth" NONE, ["endpoint", "result"],
         "Requests of routes with `forward_auth`: `allowed` and `denied` by the service that was asked, or `failed`, because \
          there was no answer to go by.";
+    LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
+        "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
+    LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],
+        "Keys of a limit that have spent something which has not come back yet.";
+    LIMIT_DISPLACED = Counter "limit_keys_displaced" NONE, ["limit"],
+        "Keys that took the place, and the debt, of another one, because the limit's table is too small for what comes.";
     HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
         "Bytes of request bodies, by route, as they came.";
     HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],

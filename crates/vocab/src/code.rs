@@ -33,6 +33,8 @@ pub enum ErrorCode {
     ExpectationFailed,
     /// The route asks for a name and password.
     Unauthorized,
+    /// A limit of the route does not let the request pass now.
+    RateLimited,
     /// No route matches the request.
     NoRoute,
     /// The service has no endpoint that may take the request.
@@ -57,7 +59,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::NotImplemented,
         Self::ExpectationFailed,
         Self::Unauthorized,
+        Self::RateLimited,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Overloaded,
@@ -91,6 +94,7 @@ impl ErrorCode {
             Self::NotImplemented => "not_implemented",
             Self::ExpectationFailed => "expectation_failed",
             Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
@@ -115,6 +119,7 @@ impl ErrorCode {
             Self::NotImplemented => 501,
             Self::ExpectationFailed => 417,
             Self::Unauthorized => 401,
+            Self::RateLimited => 429,
             Self::NoRoute => 404,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
             Self::NoEndpoint | Self::Overloaded | Self::AuthUnavailable | Self::Draining => 503,

@@ -28,6 +28,8 @@ enum Problem {
     TooFine,
     TooLarge,
     Sign,
+    NoPeriod,
+    Fraction,
 }
 
 impl UnitError {
@@ -57,6 +59,8 @@ impl fmt::Display for UnitError {
             Problem::TooFine => f.write_str("the number is finer than the smallest unit"),
             Problem::TooLarge => f.write_str("the number is too large"),
             Problem::Sign => f.write_str("the value must not carry a sign"),
+            Problem::NoPeriod => f.write_str("the time is missing, as in \"100/s\""),
+            Problem::Fraction => f.write_str("the amount is no whole number"),
         }
     }
 }
@@ -187,6 +191,46 @@ pub fn parse_share(text: &str) -> Result<f64, UnitError> {
     }
 }
 
+/// Reads a rate such as `100/s`, `5/m` or `1000/10s`: how many, and in which time.
+///
+/// # Errors
+/// [`UnitError`] when the text is anything else, or more than 32 bits can count.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(vocab::units::parse_rate("100/s"), Ok((100, Duration::from_secs(1))));
+/// assert_eq!(vocab::units::parse_rate("100").unwrap_err().suggestion(), Some("100/s"));
+/// ```
+pub fn parse_rate(text: &str) -> Result<(u32, Duration), UnitError> {
+    let (number, rest) = split_number(checked_start(text)?)?;
+    let meant = |unit: &str| Some(format!("{number}/{unit}"));
+    let Some(per) = rest.strip_prefix('/') else {
+        let unit = rest.trim_start_matches("r/").trim_start_matches("per");
+        let known = TIME.iter().find(|(name, _)| *name == unit).map(|(name, _)| *name);
+        let suggestion = if rest.is_empty() { meant("s") } else { known.and_then(meant) };
+        return Err(UnitError { problem: Problem::NoPeriod, suggestion });
+    };
+    let amount = number.parse().map_err(|_| {
+        let problem = if number.contains('.') { Problem::Fraction } else { Problem::TooLarge };
+        UnitError::new(problem)
+    })?;
+    let period = if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
+    match parse_duration(&period) {
+        Ok(period) => Ok((amount, period)),
+        Err(error) => {
+            let suggestion = error.suggestion.and_then(|period| meant(period.strip_prefix('1').unwrap_or(&period)));
+            Err(UnitError { problem: error.problem, suggestion })
+        }
+    }
+}
+
+/// Writes a rate so that [`parse_rate`] reads it back: `100/s`, `1000/10s`.
+pub fn format_rate(amount: u32, per: Duration) -> String {
+    let period = format_duration(per);
+    let unit = period.strip_prefix('1').filter(|unit| !unit.contains(|c: char| c.is_ascii_digit()));
+    format!("{amount}/{}", unit.unwrap_or(&period))
+}
+
 /// Writes a duration so that [`parse_duration`] reads it back: `1m30s`, `250ms`, `0s`.
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -311,6 +355,33 @@ mod tests {
         bad("99999999999999999999s", "the number is too large", None);
         bad("300000d", "the number is too large", None);
         bad("-5s", "the value must not carry a sign", None);
+    }
+
+    #[test]
+    fn rates() {
+        let good = |text: &str, amount: u32, millis: u64| {
+            assert_eq!(parse_rate(text), Ok((amount, Duration::from_millis(millis))), "{text:?}");
+            assert_eq!(format_rate(amount, Duration::from_millis(millis)), text);
+        };
+        good("100/s", 100, 1_000);
+        good("5/m", 5, 60_000);
+        good("1000/10s", 1_000, 10_000);
+        good("1/250ms", 1, 250);
+        good("3/1m30s", 3, 90_000);
+        let bad = |text: &str, problem: &str, suggestion: Option<&str>| {
+            let expected = Err((problem.to_owned(), suggestion.map(str::to_owned)));
+            assert_eq!(outcome(parse_rate(text)), expected, "{text:?}");
+        };
+        let no_time = "the time is missing, as in \"100/s\"";
+        bad("100", no_time, Some("100/s"));
+        bad("100r/s", no_time, Some("100/s"));
+        bad("100s", no_time, Some("100/s"));
+        bad("5/min", "there is no unit \"min\"", Some("5/m"));
+        bad("5/", "the unit is missing", None);
+        bad("0.5/s", "the amount is no whole number", None);
+        bad("5000000000/s", "the number is too large", None);
+        bad("/s", "a number is missing before the unit", None);
+        bad("", "the value is empty", None);
     }
 
     #[test]

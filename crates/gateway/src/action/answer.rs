@@ -10,12 +10,12 @@ use crate::params::FixedParams;
 pub(crate) struct Prepared {
     /// Its status.
     pub(crate) status: u16,
-    /// Why it is an error, and what people are told, which is then the body.
+    /// Why it is an error, and what people are told unless there is a body.
     pub(crate) error: Option<(ErrorCode, &'static str)>,
     /// Lines of fields, beside those of framing and connection.
     pub(crate) fields: Vec<u8>,
-    /// The body of one that is no error.
-    pub(crate) body: Vec<u8>,
+    /// The body. Without one, an error has what the gateway says of it.
+    pub(crate) body: Option<Vec<u8>>,
     /// Whether the route's fields for responses are left out, because those here are all there are.
     pub(crate) complete: bool,
     /// Whether another service has refused the request by it.
@@ -25,7 +25,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// An answer without a body.
     pub(crate) fn new(status: u16, fields: Vec<u8>) -> Self {
-        Self { status, error: None, fields, body: Vec::new(), complete: false, refusal: false }
+        Self { status, error: None, fields, body: None, complete: false, refusal: false }
     }
 
     /// An error.
@@ -44,6 +44,6 @@ impl Prepared {
         for line in &params.fields {
             write::field(&mut fields, line.name().as_str().as_bytes(), line.value().as_bytes());
         }
-        Self { body: params.body.clone().into_bytes(), ..Self::new(params.status, fields) }
+        Self { body: Some(params.body.clone().into_bytes()), ..Self::new(params.status, fields) }
     }
 }

@@ -120,7 +120,7 @@ impl ForwardAuth {
         let dropped = |name: &[u8]| edits.is_some_and(|(_, edits)| edits.drops(name));
         let fields =
             lines(&|field, name| !field.id.is_hop_by_hop() && field.id != FieldId::ContentLength && !dropped(name));
-        let denied = Prepared { body: body.to_vec(), refusal: true, ..Prepared::new(response.status, fields) };
+        let denied = Prepared { body: Some(body.to_vec()), refusal: true, ..Prepared::new(response.status, fields) };
         Some(Verdict::Denied(Box::new(denied)))
     }
 }
@@ -219,7 +219,7 @@ mod tests {
         let denied = "HTTP/1.1 401 Unauthorized\r\nServer: a\r\nContent-Length: 2\r\nConnection: close\r\n\
                       WWW-Authenticate: Bearer\r\n\r\nno";
         let Some(Verdict::Denied(denied)) = verdict(denied, true) else { panic!("not denied") };
-        assert_eq!((denied.status, denied.body.as_slice(), denied.refusal), (401, &b"no"[..], true));
+        assert_eq!((denied.status, denied.body.as_deref(), denied.refusal), (401, Some(&b"no"[..]), true));
         assert_eq!(String::from_utf8(denied.fields).unwrap(), "WWW-Authenticate: Bearer\r\n");
         for broken in ["", "HTTP/1.1 200 OK\r\nX-User: ann", "HTTP/1.1 700 ?\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n"] {
             assert!(verdict(broken, false).is_none(), "{broken:?}");

@@ -27,6 +27,7 @@ use crate::action::ForwardAuth;
 use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::gateway::ApplyError;
+use crate::limits::{Limit, LimitState};
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
 use crate::router::{Goal, Mirror, Route, Router, Services};
 use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
@@ -83,6 +84,7 @@ pub(crate) struct Control {
     certificates: Certificates,
     listeners: Vec<Arc<ListenerView>>,
     routes: HashMap<Name, Arc<RouteState>>,
+    limits: HashMap<Name, Arc<LimitState>>,
     services: Vec<Service>,
     /// The services as the file has them, below the overrides.
     file: Vec<ServiceParams>,
@@ -111,6 +113,7 @@ impl Control {
             sockets: Sockets::default(),
             listeners: Vec::new(),
             routes: HashMap::new(),
+            limits: HashMap::new(),
             services: Vec::new(),
             file: Vec::new(),
             overrides: Overrides::default(),
@@ -207,12 +210,13 @@ impl Control {
         let resolved = self.resolve(&services).await;
         self.configure_services(&services, &resolved);
         let old = std::mem::take(&mut self.listeners);
-        let routes = std::mem::take(&mut self.routes);
+        let routes = (std::mem::take(&mut self.routes), std::mem::take(&mut self.limits));
         let mut keepers = self.certificates.begin();
         for listener in params.listeners() {
             let bound = self.sockets.bound(&opened, listener);
             let known = old.iter().find(|view| view.state.name == listener.name);
-            let mut view = self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), &routes);
+            let mut view =
+                self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), (&routes.0, &routes.1));
             if let (Some(acme), Some(tls)) = (&view.params.acme, &view.params.tls) {
                 view.kept = self.certificates.keep(&listener.name, acme, tls, &mut keepers);
             }
@@ -292,7 +296,7 @@ impl Control {
         known: Option<&ListenerView>,
         bound: Vec<SocketAddr>,
         routes: &[RouteParams],
-        known_routes: &HashMap<Name, Arc<RouteState>>,
+        (known_routes, known_limits): (&HashMap<Name, Arc<RouteState>>, &HashMap<Name, Arc<LimitState>>),
     ) -> ListenerView {
         let mut params = params.clone();
         let state = match known {
@@ -319,7 +323,14 @@ impl Control {
                 Some(auth) => Some(ForwardAuth::new(auth, position(&auth.service)?)),
                 None => None,
             };
-            Some(Route::new(route, state, Services { goal, auth, mirror }, self.shared.cores))
+            let limits = route.limits.iter().filter_map(|params| {
+                let known = self.limits.get(&params.name).or_else(|| known_limits.get(&params.name));
+                let limit = Limit::new(params, known, self.shared.cores)?;
+                self.limits.insert(params.name.clone(), Arc::clone(&limit.state));
+                Some(Arc::new(limit))
+            });
+            let limits = limits.collect();
+            Some(Route::new(route, state, Services { goal, auth, mirror }, limits, self.shared.cores))
         });
         let router = Router::new(routes.collect(), self.shared.cores);
         let limits = http1::Limits {

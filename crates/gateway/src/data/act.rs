@@ -16,6 +16,7 @@ use super::reply;
 use crate::action::{self, Prepared};
 use crate::forwarded::{self, Origin};
 use crate::identity::RequestId;
+use crate::limits::{Asking, Held};
 use crate::router::{Asked, Route, Target};
 use crate::state::ListenerView;
 
@@ -44,6 +45,8 @@ pub(crate) struct Room<'a> {
     pub(crate) granted: &'a mut Vec<u8>,
     /// Lines that the response gets.
     pub(crate) added: &'a mut Vec<u8>,
+    /// What the request holds until its end.
+    pub(crate) held: &'a mut Vec<Held>,
 }
 
 impl Act<'_, '_> {
@@ -59,6 +62,18 @@ impl Act<'_, '_> {
         }
         if self.too_large {
             return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
+        }
+        if let Some(limits) = &route.limits {
+            let asking = Asking {
+                asked,
+                client: origin.client,
+                route: &route.state.name,
+                seed: core.shared.limit_seed,
+                epoch: core.shared.epoch,
+                now: self.started,
+                spread: core.random.borrow_mut().f64(),
+            };
+            limits.admit(&asking, room.added, room.held)?;
         }
         if let Some(actions) = actions {
             let secure = link.peer.tls || origin.trusted && forwarded::says_https(asked.request, asked.head);

@@ -297,7 +297,8 @@ async fn serve(
         matches!(request.framing, http1::Framing::Length(length) if body_max.is_some_and(|max| length > max));
     let on_stream = matches!(link.source, ClientSource::Stream(_));
     let mut body = RequestBody::new(request, head_len, body_max, on_stream);
-    let mut mirrored = None;
+    // Places under limits are given back when the request has ended.
+    let (mut mirrored, mut held) = (None, Vec::new());
     let acted = match routed {
         Err((code, message)) => Err((None, Outcome::Own(code, message))),
         Ok((route, path)) => {
@@ -305,7 +306,7 @@ async fn serve(
             let asked = &Asked { core: core.id, request, head, path: &path };
             let (started, trace) = (account.started, (account.trace, random));
             let act = Act { link, local, listener, route, asked, origin, id, started, trace, too_large };
-            let acted = act.run(Room { target, granted, added }).await;
+            let acted = act.run(Room { target, granted, added, held: &mut held }).await;
             acted.map(|(chosen, rewritten)| (route, chosen, rewritten)).map_err(|p| (Some(route), Outcome::Prepared(p)))
         }
     };

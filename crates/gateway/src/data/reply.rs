@@ -29,7 +29,7 @@ pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, 
     write::status_line(out, status, reason(status).as_bytes());
     let error_body;
     let body = match reply.answer.error {
-        Some((code, message)) => {
+        Some((code, message)) if reply.answer.body.is_none() => {
             error_body = body(reply, code, message);
             out.extend_from_slice(b"Content-Type: application/json\r\nCache-Control: no-store\r\n");
             write::field(out, b"X-Request-Id", reply.id.as_bytes());
@@ -39,8 +39,8 @@ pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, 
             error_body.as_bytes()
         }
         // RFC 9110 section 6.4.1: these have none, and RFC 9112 lets nothing tell otherwise.
-        None if matches!(status, 204 | 205 | 304) => b"",
-        None => &reply.answer.body,
+        _ if matches!(status, 204 | 205 | 304) => b"",
+        _ => reply.answer.body.as_deref().unwrap_or_default(),
     };
     if !matches!(status, 204 | 304) {
         write::content_length(out, body.len() as u64);
@@ -79,6 +79,7 @@ fn body(reply: &Reply<'_>, code: ErrorCode, message: &str) -> String {
 pub(crate) fn message(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Unauthorized => "a name and password are needed",
+        ErrorCode::RateLimited => "a limit has been reached; try again later",
         ErrorCode::NoRoute => "no route matches this host and path",
         ErrorCode::NoEndpoint => "no instance of the service is available",
         ErrorCode::Overloaded => "the gateway has no capacity left for this service",
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn statuses_without_a_body_send_none() {
         let check = |status: u16, method: &Method, expected: &str| {
-            let answer = Prepared { body: b"text".to_vec(), ..Prepared::new(status, b"X-A: 1\r\n".to_vec()) };
+            let answer = Prepared { body: Some(b"text".to_vec()), ..Prepared::new(status, b"X-A: 1\r\n".to_vec()) };
             let id = RequestId::default();
             let reply = Reply { answer: &answer, added: b"X-B: 2\r\n", route: None, id: &id, keep_alive: true };
             let mut out = Vec::new();

@@ -6,6 +6,7 @@ use vocab::Name;
 
 use super::HashKey;
 use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
+use super::limit::LimitParams;
 use crate::pattern::Pattern;
 
 /// One `[[route]]`.
@@ -27,6 +28,10 @@ pub struct RouteParams {
     pub actions: ActionParams,
     /// A service that is asked before a request passes.
     pub forward_auth: Option<ForwardAuthParams>,
+    /// Limits that requests must pass, in this order.
+    pub limits: Vec<LimitParams>,
+    /// What a request costs those of rates.
+    pub cost: u32,
     /// Another service that a share of the requests is copied to.
     pub mirror: Option<MirrorParams>,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.

@@ -30,6 +30,7 @@ use table::Table;
 pub(crate) use target::{Goal, Target};
 
 use crate::action::{Actions, ForwardAuth};
+use crate::limits::{Limit, Limits};
 use crate::params::{HostMatch, MirrorParams, PathMatch, RouteParams};
 use crate::pattern::Search;
 use crate::state::RouteState;
@@ -58,6 +59,8 @@ pub(crate) struct Route {
     pub(crate) goal: Goal,
     /// What is done on the way, if anything.
     pub(crate) actions: Option<Box<Actions>>,
+    /// What requests must pass first, if anything.
+    pub(crate) limits: Option<Box<Limits>>,
     /// Who is asked before a request passes.
     pub(crate) auth: Option<Box<ForwardAuth>>,
     /// Where a share of the requests goes as well.
@@ -155,9 +158,16 @@ struct Bucket {
 
 impl Route {
     /// The route with these settings.
-    pub(crate) fn new(params: &RouteParams, state: Arc<RouteState>, services: Services, cores: usize) -> Self {
+    pub(crate) fn new(
+        params: &RouteParams,
+        state: Arc<RouteState>,
+        services: Services,
+        limits: Vec<Arc<Limit>>,
+        cores: usize,
+    ) -> Self {
         Self {
             state,
+            limits: Limits::new(limits, params.cost),
             goal: services.goal,
             auth: services.auth.map(Box::new),
             mirror: services.mirror,

@@ -27,6 +27,8 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         target: RouteTarget::Service("api".parse().unwrap()),
         actions: crate::params::ActionParams::default(),
         forward_auth: None,
+        limits: Vec::new(),
+        cost: 1,
         mirror: None,
         timeout: None,
         body_timeout: None,
@@ -36,7 +38,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
 fn router(routes: &[RouteParams]) -> Router {
     let route = |params: &RouteParams| {
         let state = RouteState::new(params.name.clone(), 1);
-        Route::new(params, Arc::new(state), Services::only(0), 1)
+        Route::new(params, Arc::new(state), Services::only(0), Vec::new(), 1)
     };
     Router::new(routes.iter().map(route).collect(), 1)
 }

@@ -13,6 +13,7 @@ mod grpc;
 mod health;
 mod http2;
 mod lifecycle;
+mod limiting;
 mod limits;
 mod logs;
 mod metrics;
