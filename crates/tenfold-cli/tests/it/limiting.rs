@@ -150,7 +150,7 @@ fn a_reload_keeps_what_was_spent_unless_the_limit_changed() {
         )
     };
     let config = with("rate = \"2/h\", burst = 2");
-    let site = start(&config);
+    let mut site = start(&config);
     assert_eq!(passing(&site, 3, ""), 2);
     site.reload(&config.replace("burst = 2", "burst = 2, tell = \"always\"")).unwrap();
     assert_eq!(passing(&site, 1, ""), 0);
