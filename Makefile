@@ -2,7 +2,7 @@
 
 .PHONY: demo test linker
 
-# See Tenfold at work: three instances, one of which dies and returns. ONCE=1 ends by itself.
+# See Tenfold at work: three instances, one of which dies and returns; HTTP/2, a canary, a mirror, a drain. ONCE=1 ends by itself.
 demo: linker
 	cargo run --profile demo --package tenfold-cli -- demo $(if $(ONCE),--once)
 

@@ -349,7 +349,7 @@ fn concurrency(key: &str, raw: &RawLimit, max: u32, sink: &mut Sink) -> Option<L
 
 fn refusal(raw: &RawRefusal) -> FixedParams {
     let body = raw.body.value.0.clone();
-    let typed = (!body.is_empty()).then(|| ("Content-Type", &raw.content_type.value.0));
+    let typed = (!body.is_empty()).then_some(("Content-Type", &raw.content_type.value.0));
     let further = raw.headers.value.0.iter().map(|(name, value)| (name.as_str(), &value.value.0));
     let lines = typed.into_iter().chain(further);
     let fields = lines.filter_map(|(name, value)| FieldLine::new(Message::Response, name, value).ok()).collect();

@@ -1,15 +1,19 @@
 //! `tenfold demo`: three instances of a sample server behind `tenfold run`, real traffic, and a few mishaps.
 //!
 //! Everything it starts is a child process of its own and dies with it. The traffic lasts as long as asked; at a quarter
-//! of it one instance is killed, at half it returns, at three quarters the configuration changes under load.
+//! of it one instance is killed, at half it returns, at three quarters the configuration changes under load. A few seconds
+//! more show HTTP/2, a canary, a mirror and a drain.
 
+mod certificate;
 mod http;
 pub(crate) mod instance;
 mod load;
+mod multiplexed;
 mod progress;
 mod report;
 mod stage;
 mod tally;
+mod tour;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -108,11 +112,14 @@ async fn play(length: Duration) -> anyhow::Result<(Stage, u64)> {
     // The scrape shows what the gateway counted up to its last answer.
     sleep(Duration::from_millis(50)).await;
     let counted = stage.counted().await?;
-    let tally = tally.borrow();
-    print!("{}", report::closing(&tally, length, &counted));
-    let failed = tally.failed();
-    drop(tally);
-    Ok((stage, failed))
+    print!("{}", report::closing(&tally.borrow(), length, &counted));
+    let failed = tally.borrow().failed();
+    let watched = stage.watch_gateway();
+    let failed_after = tokio::select! {
+        result = tour::show(&stage) => result?,
+        error = watched.ended() => return Err(error),
+    };
+    Ok((stage, failed + failed_after))
 }
 
 /// Ctrl-C and the request to end.

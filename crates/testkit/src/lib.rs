@@ -6,7 +6,8 @@
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
 //! - [`http2`] writes and reads frames of HTTP/2 by hand; [`http2::Http2Conn`] is a client of them.
-//! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests.
+//! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
+//!   [`Steady`] at a known rate.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
@@ -47,6 +48,7 @@ mod process;
 pub mod procfs;
 mod raw;
 mod script;
+mod steady;
 mod temp;
 mod tenfold;
 mod upstream;
@@ -64,6 +66,8 @@ pub use process::Process;
 pub use raw::RawConn;
 pub use rustix::process::Signal;
 pub use script::{Script, Step};
+pub use steady::{Steady, SteadyParams, Window};
 pub use temp::TempDir;
 pub use tenfold::Tenfold;
 pub use upstream::RawUpstream;
+pub use wire::client_hello;

@@ -16,6 +16,7 @@ use crate::message::{self, Request};
 /// | path | answer |
 /// |---|---|
 /// | `/bytes/N` | N bytes |
+/// | `/stream/N` | N bytes, which are made as they are taken |
 /// | `/delay/MS` | the default answer after so many milliseconds |
 /// | `/status/N` | status N |
 /// | `/echo` | the request's body |
@@ -142,7 +143,11 @@ fn converse(mut stream: TcpStream, shared: &Shared) {
             Ok(message::Read::Whole(request, len)) => {
                 pending.drain(..len);
                 shared.requests.fetch_add(1, Ordering::Relaxed);
-                if stream.write_all(&answer(&request, &shared.name)).is_err() || !keeps(&request) {
+                let sent = match request.target.strip_prefix("/stream/").and_then(|text| text.parse().ok()) {
+                    Some(count) => send_stream(&mut stream, &shared.name, count),
+                    None => stream.write_all(&answer(&request, &shared.name)),
+                };
+                if sent.is_err() || !keeps(&request) {
                     return;
                 }
             }
@@ -160,6 +165,22 @@ fn converse(mut stream: TcpStream, shared: &Shared) {
 
 fn keeps(request: &Request) -> bool {
     request.is_http11 && !request.fields.has_token("connection", "close")
+}
+
+/// Sends so many bytes without ever having them.
+fn send_stream(stream: &mut TcpStream, name: &str, count: u64) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nX-Instance: {name}\r\nContent-Length: {count}\r\n\r\n");
+    // Little of it is on its way at any time, so that many streams which nobody reads cost nothing.
+    SockRef::from(&*stream).set_send_buffer_size(64 << 10)?;
+    stream.write_all(head.as_bytes())?;
+    let piece = [b'x'; 16 << 10];
+    let mut rest = count;
+    while rest > 0 {
+        let len = rest.min(piece.len() as u64);
+        stream.write_all(&piece[..len as usize])?;
+        rest -= len;
+    }
+    Ok(())
 }
 
 fn answer(request: &Request, name: &str) -> Vec<u8> {

@@ -21,18 +21,7 @@ impl Wire {
     /// Speaks TLS over a connection: the server has to be `name`, as `authority` vouches, and agree on one of the
     /// protocols if there are any.
     pub(crate) fn tls(tcp: TcpStream, authority: &Path, name: &str, alpn: &[&str]) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(authority).context("authority")? {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(name.to_owned())?;
-        let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp);
+        let mut stream = StreamOwned::new(session(authority, name, alpn)?, tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).context("handshake")?;
         }
@@ -70,6 +59,30 @@ impl Wire {
     pub(crate) fn local_address(&self) -> Result<SocketAddr> {
         self.tcp().local_addr()
     }
+}
+
+/// What a client begins a handshake with: a whole `ClientHello` for the server `name`, as a record.
+///
+/// # Errors
+/// When the file holds no authority, or the name cannot be one.
+pub fn client_hello(authority: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut hello = Vec::new();
+    session(authority, name, &["h2", "http/1.1"])?.write_tls(&mut hello)?;
+    Ok(hello)
+}
+
+fn session(authority: &Path, name: &str, alpn: &[&str]) -> anyhow::Result<ClientConnection> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority).context("authority")? {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned())?)?)
 }
 
 impl Read for Wire {

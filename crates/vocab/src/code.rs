@@ -21,6 +21,8 @@ pub enum ErrorCode {
     HeadTimeout,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The client took nothing of its answer for too long; the answer broke off.
+    WriteTimeout,
     /// The body is larger than the listener allows.
     BodyTooLarge,
     /// The request's head is larger, or has more fields, than the listener allows.
@@ -59,10 +61,11 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
+        Self::WriteTimeout,
         Self::BodyTooLarge,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -88,6 +91,7 @@ impl ErrorCode {
             Self::BadRequest => "bad_request",
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
+            Self::WriteTimeout => "write_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::HeadTooLarge => "head_too_large",
             Self::TargetTooLong => "target_too_long",
@@ -112,7 +116,7 @@ impl ErrorCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
-            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::repository;
@@ -122,6 +123,33 @@ pub(crate) fn executable_in(message: &str, target: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let is_wanted = message.get("target")?.get("name")?.as_str()? == target;
     is_wanted.then(|| message.get("executable")?.as_str().map(PathBuf::from))?
+}
+
+/// Raises this process's soft limit on descriptors, which its children inherit, to the hard one.
+///
+/// # Errors
+/// When the hard limit is below what is needed.
+pub fn raise_descriptor_limit(needed: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    ensure!(
+        limit.maximum.is_none_or(|most| most >= needed),
+        "{needed} descriptors are needed, and the hard limit is {}: see ulimit -Hn",
+        limit.maximum.unwrap_or_default()
+    );
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// Has a thread, or a process of one, run only where no other thread wants to. A low priority would not do: whoever wakes
+/// waits for the end of a time slice, which are milliseconds.
+///
+/// # Errors
+/// When `chrt` is not there, or there is no such thread.
+pub fn give_way(thread: u32) -> Result<()> {
+    let status = Command::new("chrt").args(["--idle", "--pid", "0", &thread.to_string()]).status();
+    let status = status.context("chrt, of the package util-linux")?;
+    ensure!(status.success(), "chrt: {status}");
+    Ok(())
 }
 
 /// Ends this process when its standard input does, which is when the process that started it is gone.

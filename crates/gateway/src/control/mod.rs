@@ -72,6 +72,9 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// What outlives configurations, by name.
+type States<S> = HashMap<Name, Arc<S>>;
+
 /// The control plane's state.
 pub(crate) struct Control {
     shared: Arc<Shared>,
@@ -83,8 +86,8 @@ pub(crate) struct Control {
     sockets: Sockets,
     certificates: Certificates,
     listeners: Vec<Arc<ListenerView>>,
-    routes: HashMap<Name, Arc<RouteState>>,
-    limits: HashMap<Name, Arc<LimitState>>,
+    routes: States<RouteState>,
+    limits: States<LimitState>,
     services: Vec<Service>,
     /// The services as the file has them, below the overrides.
     file: Vec<ServiceParams>,
@@ -296,7 +299,7 @@ impl Control {
         known: Option<&ListenerView>,
         bound: Vec<SocketAddr>,
         routes: &[RouteParams],
-        (known_routes, known_limits): (&HashMap<Name, Arc<RouteState>>, &HashMap<Name, Arc<LimitState>>),
+        (known_routes, known_limits): (&States<RouteState>, &States<LimitState>),
     ) -> ListenerView {
         let mut params = params.clone();
         let state = match known {

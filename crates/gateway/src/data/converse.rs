@@ -304,12 +304,14 @@ impl Conversation<'_, '_, '_> {
 
     /// The response broke off. `bare` tells that only the connection's end would tell the client where the body ends.
     fn broken(&mut self, broken: &Broken, bare: bool) -> Ended {
-        if let Broken::OutOfTime = broken {
-            self.account.error = Some(ErrorCode::UpstreamTimeout);
-        }
-        if let Broken::Upstream(code) = broken {
-            self.account.error = Some(*code);
-            self.client.cut(bare);
+        match broken {
+            Broken::Client => {}
+            Broken::Unread => self.account.error = Some(ErrorCode::WriteTimeout),
+            Broken::OutOfTime => self.account.error = Some(ErrorCode::UpstreamTimeout),
+            Broken::Upstream(code) => {
+                self.account.error = Some(*code);
+                self.client.cut(bare);
+            }
         }
         Ended::Tried(Tried::Done(Outcome::Broken))
     }

@@ -44,8 +44,10 @@ pub(crate) struct Relay<'r, 'u, 'c> {
 pub(crate) enum Broken {
     /// By the endpoint.
     Upstream(ErrorCode),
-    /// By the client, which has gone or does not read.
+    /// By the client, which has gone.
     Client,
+    /// By the client, which takes nothing for too long.
+    Unread,
     /// By the time that the client has given it; the client was told so.
     OutOfTime,
 }
@@ -265,6 +267,11 @@ pub(crate) fn upstream(read: &Result<usize, Stalled>) -> Result<usize, Broken> {
     }
 }
 
-pub(crate) fn client(_: Stalled) -> Broken {
-    Broken::Client
+/// What a write to the client that did not succeed means.
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` gives the error away")]
+pub(crate) fn client(stalled: Stalled) -> Broken {
+    match stalled {
+        Stalled::Broken(_) => Broken::Client,
+        Stalled::TimedOut => Broken::Unread,
+    }
 }

@@ -92,6 +92,7 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::Draining => "the gateway is stopping",
         ErrorCode::HeadTimeout => "the head did not arrive in time",
         ErrorCode::BodyTimeout => "the body did not arrive in time",
+        ErrorCode::WriteTimeout => "the answer was not taken in time",
         ErrorCode::BodyTooLarge => "the body exceeds the listener's limit",
         ErrorCode::HeadTooLarge => "the head exceeds the listener's limit",
         ErrorCode::TargetTooLong => "the request target exceeds the listener's limit",

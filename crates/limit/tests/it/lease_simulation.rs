@@ -62,9 +62,9 @@ impl World {
     fn run(&mut self, micros: u64, demand: &[u64]) {
         for _ in 0..micros / TICK_MICROS {
             self.micros += TICK_MICROS;
-            for index in 0..self.instances.len() {
+            for (index, demand) in demand.iter().enumerate() {
                 self.deliver(index);
-                let expected = demand[index] * TICK_MICROS;
+                let expected = demand * TICK_MICROS;
                 let comes = expected / SECOND + u64::from(self.random.u64(..SECOND) < expected % SECOND);
                 let parked = std::mem::take(&mut self.instances[index].waiting);
                 for _ in 0..comes + u64::from(parked) {

@@ -76,7 +76,7 @@ fn pace(start: std::time::Instant, length: Duration, queues: &[Sender<Instant>])
 async fn connection(web: SocketAddr, mut due: Receiver<Instant>, tally: Rc<RefCell<Tally>>) {
     let mut client = Client::new(web);
     while let Some(due) = due.recv().await {
-        let result = ask(&mut client).await;
+        let result = ask(&mut client, "/hello").await;
         let latency = due.elapsed();
         let mut tally = tally.borrow_mut();
         match result {
@@ -87,8 +87,8 @@ async fn connection(web: SocketAddr, mut due: Receiver<Instant>, tally: Rc<RefCe
 }
 
 /// Sends one request and says which instance answered.
-async fn ask(client: &mut Client) -> anyhow::Result<usize> {
-    let answer = client.get("/hello", PATIENCE).await?;
+pub(super) async fn ask(client: &mut Client, path: &str) -> anyhow::Result<usize> {
+    let answer = client.get(path, PATIENCE).await?;
     anyhow::ensure!(answer.status == 200, "status {}", answer.status);
     let body: Value = serde_json::from_slice(&answer.body).context("the answer is not JSON")?;
     let name = body["instance"].as_str().context("the answer names no instance")?;

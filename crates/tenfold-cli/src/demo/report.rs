@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::certificate::HOST;
 use super::load::{CONNECTIONS, RATE};
 use super::stage::{Counted, INSTANCES, Stage};
 use super::tally::Tally;
@@ -16,11 +17,17 @@ pub(super) fn opening(stage: &Stage, length: Duration) -> String {
         row(name, address, "");
     }
     row("gateway", stage.web(), "   in front of them");
+    line_of_secure(&mut text, stage);
+    let mut row = |what: &str, address, then: &str| line(&mut text, &format!("  {what:<9} http://{address}{then}"));
     row("admin", stage.admin(), "   its metrics and health");
     line(&mut text, &format!("  file      {}", stage.config().display()));
     line(&mut text, "");
     let seconds = length.as_secs();
     text + &format!("{seconds} s of traffic: {RATE} requests/s on {CONNECTIONS} kept connections")
+}
+
+fn line_of_secure(text: &mut String, stage: &Stage) {
+    line(text, &format!("            https://{HOST}:{}   the same under TLS", stage.secure().port()));
 }
 
 /// The counts and latencies of the whole run.
@@ -76,6 +83,7 @@ pub(super) fn next_steps(stage: &Stage) -> String {
     for command in [
         format!("curl http://{web}/hello"),
         format!("for i in 1 2 3 4 5; do curl -s http://{web}/hello; echo; done"),
+        format!("curl --cacert {} https://{HOST}:{}/hello", stage.certificate().display(), stage.secure().port()),
         format!("{tenfold} status --admin http://{admin}"),
         format!("{tenfold} top --admin http://{admin}"),
         format!("curl -s http://{admin}/metrics | grep upstream_responses"),
@@ -103,7 +111,11 @@ mod tests {
         tally.answered(2, Duration::from_micros(2_500));
         tally.answered(2, Duration::from_micros(2_500));
         tally.failed_with("status 502");
-        let text = closing(&tally, Duration::from_secs(30), &Counted { retries: 7, reloads: 1, new_route: 1 });
+        let text = closing(
+            &tally,
+            Duration::from_secs(30),
+            &Counted { retries: 7, reloads: 1, new_route: 1, next_responses: 0 },
+        );
         let expected = "
 answers by instance:
                     0-8 s        8-15 s     total

@@ -14,13 +14,17 @@ use anyhow::{Context, ensure};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::certificate::ThrowAway;
 use super::http::Client;
-use config::Layout;
+use config::{CERTIFICATE, KEY, Layout};
 use gateway::Gateway;
 pub(super) use gateway::Watch;
 
 /// The instances' names.
 pub(super) const INSTANCES: [&str; 3] = ["api-1", "api-2", "api-3"];
+
+/// Share of the canary's route that the new version gets.
+pub(super) const CANARY_PERCENT: u32 = 10;
 
 /// Time for the gateway to be ready, and for a request to the admin listener.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,6 +51,8 @@ pub(super) struct Counted {
     pub(super) reloads: u64,
     /// Requests of the route that was added.
     pub(super) new_route: u64,
+    /// Answers of the new version as a service of its own.
+    pub(super) next_responses: u64,
 }
 
 impl Stage {
@@ -58,6 +64,9 @@ impl Stage {
         for (at, slot) in instances.iter_mut().enumerate() {
             *slot = Some(spawn_instance(&layout, at, &folder)?);
         }
+        let made = ThrowAway::new()?;
+        fs::write(folder.0.join(CERTIFICATE), &made.certificate).context("demo: the certificate")?;
+        fs::write(folder.0.join(KEY), &made.key).context("demo: the certificate's key")?;
         fs::write(folder.config(), layout.toml(&[1; INSTANCES.len()], false)).context("demo: the configuration")?;
         let gateway = Gateway::spawn(&folder.config(), &folder.log("gateway"))?;
         let mut stage = Self { layout, instances, gateway, folder };
@@ -68,6 +77,16 @@ impl Stage {
     /// Where the gateway serves.
     pub(super) fn web(&self) -> SocketAddr {
         self.layout.web
+    }
+
+    /// Where it serves under TLS.
+    pub(super) fn secure(&self) -> SocketAddr {
+        self.layout.secure
+    }
+
+    /// The certificate that it shows there.
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.folder.0.join(CERTIFICATE)
     }
 
     /// Where its admin listener is.
@@ -140,7 +159,17 @@ impl Stage {
             retries: sum(&page, "service_retries_total", ""),
             reloads: sum(&page, "config_reloads_total", "result=\"success\""),
             new_route: sum(&page, "http_requests_total", "endpoint=\"reports\""),
+            next_responses: sum(&page, "upstream_responses_total", "service=\"next\""),
         })
+    }
+
+    /// Runs this program on the running gateway, as an operator would, and gives what it printed.
+    pub(super) async fn tell(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let admin = format!("http://{}", self.layout.admin);
+        let output = command()?.args(arguments).args(["--admin", &admin]).output().await?;
+        let shown = arguments.join(" ");
+        ensure!(output.status.success(), "demo: tenfold {shown}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).with_context(|| format!("demo: tenfold {shown}"))
     }
 
     /// A view of the gateway's process that borrows nothing.
@@ -223,9 +252,9 @@ fn log_file(path: &Path) -> anyhow::Result<File> {
 }
 
 /// Ports that are free now. They are asked for together, so that they differ.
-fn free_ports() -> anyhow::Result<[SocketAddr; 2 + INSTANCES.len()]> {
+fn free_ports() -> anyhow::Result<[SocketAddr; 3 + INSTANCES.len()]> {
     let mut held = Vec::new();
-    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2 + INSTANCES.len()];
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 3 + INSTANCES.len()];
     for address in &mut addresses {
         let listener = TcpListener::bind(*address).context("demo: no free port")?;
         *address = listener.local_addr()?;

@@ -48,6 +48,17 @@ fn a_slow_body_is_cut_and_harms_no_one() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_is_cut_and_counted() {
+    let origin = Origin::start("a").unwrap();
+    let site = limited(origin.address(), "write_timeout = \"300ms\"", "");
+    let mut slow = RawConn::connect(site.address()).unwrap();
+    slow.send("GET /stream/100000000 HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+    let counted = |site: &Tenfold| site.metric("listener_errors_total", &["code=\"write_timeout\""]);
+    site.wait_until("its end", |site| Ok(counted(site)? == 1.0)).unwrap();
+    assert_eq!(get(&site, "/", "").status, 200);
+}
+
+#[test]
 fn a_silent_service_is_cut() {
     let silent = RawUpstream::start(Script::new([Step::AwaitHead, Step::Drain])).unwrap();
     let quick = site(&[silent.address()], "response_timeout = \"200ms\"\nretry = \"off\"");

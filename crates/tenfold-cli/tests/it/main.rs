@@ -7,6 +7,7 @@ mod bodies;
 mod browser;
 mod command;
 mod control;
+mod demo;
 mod forward_auth;
 mod forwarding;
 mod grpc;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::{Process, RawConn, procfs};
 
 use super::subject::{Certificate, Form, Subject};
@@ -38,7 +37,7 @@ pub(super) fn measure(
     certificate: &Certificate,
     binary: Option<&std::path::Path>,
 ) -> Result<f64> {
-    raise_descriptor_limit()?;
+    proof::raise_descriptor_limit(CONNECTIONS as u64 + SPARE)?;
     let subject = Subject::start(name, Form::Pinned, origin, certificate, binary)?;
     // One request makes what is made once: pools, tables, the upstream connection.
     let mut first = RawConn::connect((Ipv4Addr::LOCALHOST, subject.port))?;
@@ -62,24 +61,12 @@ pub(super) fn measure(
     Ok(after.saturating_sub(before) as f64 / 1024.0 / CONNECTIONS as f64)
 }
 
-/// Raises this process's soft limit on descriptors, which its children inherit, to the hard one.
-pub(super) fn raise_descriptor_limit() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let needed = CONNECTIONS as u64 + SPARE;
-    ensure!(
-        limit.maximum.is_none_or(|most| most >= needed),
-        "the hard limit on descriptors is below {needed}: ulimit -Hn"
-    );
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(())
-}
-
 /// Opens the connections, makes a request on each, says so, and holds them until standard input ends.
 ///
 /// # Errors
 /// When a connection cannot be made, its request is not answered with 200, or it does not stay open.
 pub fn hold(args: &IdleArgs) -> Result<()> {
-    raise_descriptor_limit()?;
+    proof::raise_descriptor_limit(CONNECTIONS as u64 + SPARE)?;
     let opened = (0..args.count).map(|at| open(at, args.address).with_context(|| format!("connection {at}")));
     let mut connections: Vec<RawConn> = opened.collect::<Result<_>>()?;
     println!("{READY}");

@@ -6,6 +6,7 @@ mod gateway;
 mod h2load;
 mod idle;
 mod limit;
+mod mirror;
 mod report;
 mod subject;
 mod wrk;
@@ -17,6 +18,7 @@ pub use balance::BalanceArgs;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use limit::LimitArgs;
+pub use mirror::MirrorArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -27,6 +29,8 @@ pub enum BenchCommand {
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
     Limit(LimitArgs),
+    /// Latency of requests that are mirrored, beside that of requests that are not
+    Mirror(MirrorArgs),
 }
 
 /// Runs a bench.
@@ -38,5 +42,6 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Gateway(args) => gateway::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
+        BenchCommand::Mirror(args) => mirror::run(&args),
     }
 }

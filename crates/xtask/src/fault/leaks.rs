@@ -14,6 +14,9 @@ const DESCRIPTORS_SPARE: usize = 8;
 /// leak a connection's buffers, or minutes of load that leak a hundred bytes a request, exceed it by far.
 const MEMORY_SPARE_BYTES: u64 = 8 << 20;
 
+/// The name of the check of memory.
+pub(super) const MEMORY: &str = "memory";
+
 /// What a process holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Footprint {
@@ -44,7 +47,22 @@ impl Footprint {
         }
     }
 
-    fn of(pid: u32) -> Result<Self> {
+    /// Waits until what was opened for a load is closed again, or the time is up. Memory is not waited for, as an allocator
+    /// may keep some.
+    pub(super) fn closed(pid: u32, baseline: &Self) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            let now = Self::of(pid)?;
+            let open = now.leaks_beyond(baseline).iter().any(|(name, leak)| *name != MEMORY && leak.is_err());
+            if !open || begun.elapsed() > SETTLE_TIMEOUT {
+                return Ok(now);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What it holds now.
+    pub(super) fn of(pid: u32) -> Result<Self> {
         let (descriptors, threads) = (procfs::descriptors(pid)?, procfs::threads(pid)?);
         Ok(Self { descriptors, threads, rss_bytes: procfs::rss_bytes(pid)? })
     }
@@ -59,7 +77,7 @@ impl Footprint {
         vec![
             check("descriptors", self.descriptors as u64, baseline.descriptors as u64, DESCRIPTORS_SPARE as u64),
             check("threads", self.threads as u64, baseline.threads as u64, 0),
-            check("memory", self.rss_bytes, baseline.rss_bytes, memory_spare),
+            check(MEMORY, self.rss_bytes, baseline.rss_bytes, memory_spare),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! What breaks while a gateway serves, and what its clients notice of it.
 
+mod floods;
 mod kills;
 mod leaks;
 mod origins;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use testkit::{Load, LoadParams, Report, Tenfold};
 
+pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
 
@@ -25,6 +27,8 @@ use reloads::Site;
 pub enum FaultCommand {
     /// Endpoints killed and configurations reloaded under load
     Gateway(GatewayArgs),
+    /// Clients that flood, stall and hold, beside a steady load
+    Floods(FloodsArgs),
 }
 
 /// Arguments of `fault gateway`.
@@ -50,6 +54,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_millis(600);
 pub fn run(command: FaultCommand) -> Result<()> {
     match command {
         FaultCommand::Gateway(args) => gateway(&args),
+        FaultCommand::Floods(args) => floods::run(&args),
     }
 }
 

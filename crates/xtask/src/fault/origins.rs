@@ -54,6 +54,11 @@ impl Origins {
         self.members.iter().map(|member| member.address).collect()
     }
 
+    /// The process of each.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(|member| member.process.pid()).collect()
+    }
+
     /// Kills one (SIGKILL).
     pub fn kill(&mut self, index: usize) {
         self.members[index].process.kill();
