@@ -12,6 +12,7 @@ use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 mod action;
+mod breaker;
 mod service;
 
 pub(crate) use action::{
@@ -19,6 +20,7 @@ pub(crate) use action::{
     RawResponseFields, RawRewrite, SchemeWord,
 };
 
+pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
     RawSlowStart, RawSuccessRate,
