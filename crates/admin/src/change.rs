@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::command::{Command, EndpointEdit, Reason};
+use crate::command::{BreakerEdit, Command, EndpointEdit, Reason};
 use crate::pages::{Shared, answer, error};
 
 /// Bytes of a body. The largest that makes sense has a fraction of that.
@@ -67,6 +67,15 @@ pub(crate) async fn reset(
     body.is_none()?;
     let (service, address) = path(place)?;
     Ok(carry_out(&state, Command::Reset { service, address }, StatusCode::OK).await)
+}
+
+pub(crate) async fn breaker(
+    State(state): State<Shared>,
+    service: Place<String>,
+    body: Body,
+) -> Result<Response, Wrong> {
+    let (service, edit) = (path(service)?, body.read::<BreakerEdit>()?);
+    Ok(carry_out(&state, Command::Breaker { service, force: edit.force }, StatusCode::OK).await)
 }
 
 pub(crate) async fn reset_all(State(state): State<Shared>, body: Body) -> Result<Response, Wrong> {

@@ -41,6 +41,13 @@ pub enum Command {
         /// The endpoint's address.
         address: String,
     },
+    /// A service's breakers are held, or decide by themselves again.
+    Breaker {
+        /// The service's name.
+        service: String,
+        /// What they are held as.
+        force: Option<Force>,
+    },
     /// Everything goes by the file again.
     ResetAll,
     /// The file is read again and applied.
@@ -80,6 +87,25 @@ pub struct EndpointEdit {
     /// Whether it gets no new requests.
     #[serde(default, deserialize_with = "given")]
     pub drain: Option<Option<bool>>,
+}
+
+/// What breakers are held as; the key must be there, so that an empty object does not let them go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerEdit {
+    /// Open or closed; `None` lets them decide by themselves.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub force: Option<Force>,
+}
+
+/// What a breaker is held as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Force {
+    /// No request passes.
+    Open,
+    /// Every request does.
+    Closed,
 }
 
 /// A share of the traffic, from 0 to 1000.
@@ -183,6 +209,11 @@ mod tests {
         }
         let add = serde_json::from_str::<NewEndpoint>("{\"address\": \"10.0.0.1:80\"}").expect("an endpoint");
         assert_eq!((add.weight, add.backup, add.drain), (Weight(1), false, false));
+        let force = |text: &str| serde_json::from_str::<BreakerEdit>(text).map(|edit| edit.force).ok();
+        assert_eq!(force("{\"force\": \"open\"}"), Some(Some(Force::Open)));
+        assert_eq!(force("{\"force\": \"closed\"}"), Some(Some(Force::Closed)));
+        assert_eq!(force("{\"force\": null}"), Some(None));
+        assert_eq!([force("{}"), force("{\"force\": \"shut\"}"), force("{\"x\": 1}")], [None; 3]);
         assert_eq!((add.priority, add.zone), (Priority(0), None));
         let text =
             |priority: &str| format!("{{\"address\": \"10.0.0.1:80\", \"priority\": {priority}, \"zone\": \"a\"}}");

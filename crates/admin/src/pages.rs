@@ -9,7 +9,7 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_A
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use serde_json::{Value, json};
 use telemetry::Exposition;
 use tokio::sync::watch;
@@ -57,6 +57,7 @@ pub(crate) fn guarded() -> Pages {
         ("/api/status", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.status()))),
         ("/api/services", services()),
         ("/api/services/{service}", get(service)),
+        ("/api/services/{service}/breaker", put(change::breaker)),
         ("/api/services/{service}/endpoints", post(change::add)),
         ("/api/services/{service}/endpoints/{address}", patch(change::edit).delete(change::remove)),
         ("/api/services/{service}/endpoints/{address}/overrides", delete(change::reset)),

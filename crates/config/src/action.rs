@@ -9,15 +9,16 @@ use gateway::params::{
 };
 
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::field::{self, FieldText};
+use crate::field::{self, FieldText, ResponseField};
 use crate::grammar::Field;
 use crate::http::NewPrefix;
 use crate::map::Map;
 use crate::matching::PathExpression;
+use crate::quantity::Int;
 use crate::raw::{RawBasicAuth, RawCors, RawRedirect, RawRespond, RawRoute, SchemeWord};
 use crate::source::Place;
 use crate::tls::Files;
-use crate::value::{OneOrMany, Or, Text};
+use crate::value::{AnyText, OneOrMany, Or, Text};
 
 /// Largest file of users.
 const USERS_BYTES_MAX: u64 = 1 << 20;
@@ -176,12 +177,26 @@ pub(crate) fn redirect(
     })
 }
 
-/// A fixed answer; `None` when something is wrong, which is reported.
+/// What a fixed answer is made of.
+pub(crate) struct Answer<'r> {
+    pub(crate) status: &'r Field<Int<200, 599>>,
+    pub(crate) body: &'r Field<AnyText>,
+    pub(crate) content_type: &'r Field<FieldText>,
+    pub(crate) headers: &'r Field<Map<ResponseField, FieldText>>,
+}
+
+/// A route's fixed answer; `None` when something is wrong, which is reported.
 pub(crate) fn respond(key: &str, raw: &RawRespond, sink: &mut Sink) -> Option<FixedParams> {
+    let RawRespond { status, body, content_type, headers, .. } = raw;
+    fixed(&format!("{key}.respond"), &Answer { status, body, content_type, headers }, sink)
+}
+
+/// A fixed answer; `None` when something is wrong, which is reported.
+pub(crate) fn fixed(key: &str, raw: &Answer<'_>, sink: &mut Sink) -> Option<FixedParams> {
     let (status, body) = (raw.status.value.0 as u16, &raw.body.value.0);
     if matches!(status, 204 | 205 | 304) && !body.is_empty() {
         let message = format!("a response of status {status} has no body");
-        let diagnostic = Diagnostic::error(raw.body.place, format!("{key}.respond.body"), message);
+        let diagnostic = Diagnostic::error(raw.body.place, format!("{key}.body"), message);
         sink.push(diagnostic.related(raw.status.place, "the status").fix("remove body".to_owned()));
         return None;
     }
@@ -189,7 +204,7 @@ pub(crate) fn respond(key: &str, raw: &RawRespond, sink: &mut Sink) -> Option<Fi
     let typed = raw.headers.value.0.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     if let Some((_, field)) = typed {
         let message = "the type of the body has a key of its own";
-        let diagnostic = Diagnostic::error(field.place, format!("{key}.respond.headers"), message);
+        let diagnostic = Diagnostic::error(field.place, format!("{key}.headers"), message);
         sink.push(diagnostic.fix(format!("write content_type = \"{}\" beside the body", field.value.0)));
         return None;
     }

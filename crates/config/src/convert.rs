@@ -8,6 +8,7 @@ use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, Log
 use vocab::Name;
 
 use crate::admin_table;
+use crate::breaker;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
@@ -256,6 +257,7 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
 fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
     match error {
         ParamsError::Unknown { route, kind, name } => unknown(raw, route, kind, name),
+        ParamsError::Fallback { service, name } => breaker::no_fallback(raw, service, name),
         ParamsError::Shadowed { first, second } => route::shadowed(raw, first, second),
         ParamsError::AddressTaken { address, first, second } => {
             let places = |name: &Name| {

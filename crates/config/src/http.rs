@@ -295,7 +295,7 @@ impl Value for RetryCause {
                 let like_word = Some(text).filter(|text| !text.starts_with("http"));
                 let near =
                     || nearest(like_word?, Self::WORDS.into_iter()).map(|word| format!("did you mean \"{word}\"?"));
-                let diagnostic = invalid(node, key, "is not a reason to retry").allowed(Self::expected());
+                let diagnostic = invalid(node, key, "is not the name of a failure").allowed(Self::expected());
                 sink.push(diagnostic.fix(bare.or_else(near)));
                 None
             }

@@ -22,6 +22,7 @@ mod acme;
 mod action;
 mod address;
 mod admin_table;
+mod breaker;
 mod convert;
 mod diagnostic;
 mod entry;

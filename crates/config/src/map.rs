@@ -17,6 +17,12 @@ const ENTRIES_MAX: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Map<K, V>(pub(crate) Vec<(String, Field<V>)>, PhantomData<K>);
 
+impl<K, V> Default for Map<K, V> {
+    fn default() -> Self {
+        Self(Vec::new(), PhantomData)
+    }
+}
+
 /// What the keys of a [`Map`] are.
 pub(crate) trait MapKey {
     /// In words.

@@ -12,6 +12,7 @@ use crate::trace::{CollectorUrl, SecretFields};
 use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 mod action;
+mod breaker;
 mod limit;
 mod service;
 
@@ -22,6 +23,7 @@ pub(crate) use action::{
 
 pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord};
 
+pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
     RawSlowStart, RawSuccessRate,

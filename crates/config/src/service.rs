@@ -5,20 +5,20 @@ use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ::breaker::{BackoffParams, BudgetParams};
 use balance::Algorithm;
 use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams, SuccessRateParams};
 use balance::slow_start::SlowStartParams;
-use breaker::{BackoffParams, BudgetParams};
 use gateway::params::{
-    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryOn, RetryParams, ServiceParams,
-    StickyParams,
+    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryParams, ServiceParams, StickyParams,
 };
 use vocab::{Name, units};
 
+use crate::breaker;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{Endpoint, HashBy};
 use crate::grammar::Field;
-use crate::http::{RetryCause, Statuses};
+use crate::http::Statuses;
 use crate::quantity::Time;
 use crate::raw::{
     BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSlowStart, RawSuccessRate,
@@ -34,6 +34,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Fills in the defaults that depend on other keys, so that the effective configuration shows them.
 pub(crate) fn resolve(raw: &mut RawService) {
+    breaker::resolve(raw);
     let place = raw.place;
     let hashes = matches!(raw.balance.value, BalanceWord::RingHash | BalanceWord::Maglev);
     if raw.hash_key.is_none() && hashes {
@@ -72,6 +73,8 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
     let success_rate = passive.and_then(|passive| passive.success_rate.as_ref());
     let success_rate = success_rate.map(|field| self::success_rate(&key, &field.value, sink));
     let retry = raw.retry.value.value().map(|retry| retrying(&key, retry, sink));
+    let breaker = breaker::params(&key, raw, sink);
+    let fallback = raw.fallback.as_ref().and_then(|field| breaker::fallback(&key, &field.value, sink));
     let endpoints = endpoints(&key, raw.endpoints.as_ref()?, sink);
     let sticky = raw.sticky.as_ref().and_then(|sticky| {
         let ttl = sticky.value.ttl.as_ref().map(|ttl| ttl.value.0);
@@ -97,19 +100,13 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         endpoints,
         zone: None,
         resolve_interval: raw.resolve_interval.value.0,
-        health: HealthParams {
-            active: health.map(|health| ActiveParams { rise: health.rise.value.0, fall: health.fall.value.0 }),
-            passive: passive.map(|passive| PassiveParams {
-                max_fails: passive.max_fails.value.0,
-                fail_timeout: passive.fail_timeout.value.0,
-            }),
-            outlier: raw.outlier.as_ref().map(|field| outlier(&field.value)),
-            success_rate,
-            panic_threshold: raw.panic_threshold.value.0,
-        },
+        health: judging(raw, success_rate),
         check,
         slow_start: slow_start(&raw.slow_start.value.0),
         retry,
+        breaker,
+        limits: breaker::limits(&raw.limits.value),
+        fallback,
         connect_timeout: raw.connect_timeout.value.0,
         response_timeout: raw.response_timeout.value.0,
         body_timeout: raw.body_timeout.value.0,
@@ -120,6 +117,21 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
         keep_host: raw.keep_host.value.0,
     })
+}
+
+/// The rules that judge endpoints.
+fn judging(raw: &RawService, success_rate: Option<SuccessRateParams>) -> HealthParams {
+    let active = raw.health.as_ref().map(|field| &field.value);
+    HealthParams {
+        active: active.map(|health| ActiveParams { rise: health.rise.value.0, fall: health.fall.value.0 }),
+        passive: raw.passive_health.value.value().map(|passive| PassiveParams {
+            max_fails: passive.max_fails.value.0,
+            fail_timeout: passive.fail_timeout.value.0,
+        }),
+        outlier: raw.outlier.as_ref().map(|field| outlier(&field.value)),
+        success_rate,
+        panic_threshold: raw.panic_threshold.value.0,
+    }
 }
 
 /// A number whose type's range begins at one or above.
@@ -280,7 +292,7 @@ fn check_kind(key: &str, raw: &RawHealth, sink: &mut Sink) -> Option<CheckKind> 
 }
 
 /// The lower of two bounds must not exceed the upper one.
-fn check_order<const A: u64, const B: u64, const C: u64, const D: u64>(
+pub(crate) fn check_order<const A: u64, const B: u64, const C: u64, const D: u64>(
     key: &str,
     (low_name, low): (&str, &Field<Time<A, B>>),
     (high_name, high): (&str, &Field<Time<C, D>>),
@@ -336,16 +348,7 @@ fn success_rate(key: &str, raw: &RawSuccessRate, sink: &mut Sink) -> SuccessRate
 fn retrying(key: &str, raw: &RawRetry, sink: &mut Sink) -> RetryParams {
     let backoff = &raw.backoff.value;
     check_order(&format!("{key}.retry.backoff"), ("base", &backoff.base), ("max", &backoff.max), sink);
-    let mut on = RetryOn::default();
-    for cause in &raw.on.value.0 {
-        match cause.value {
-            RetryCause::Error => on.error = true,
-            RetryCause::Timeout => on.timeout = true,
-            RetryCause::InvalidHeader => on.invalid_header = true,
-            RetryCause::Status(status) if on.statuses.contains(&status) => {}
-            RetryCause::Status(status) => on.statuses.push(status),
-        }
-    }
+    let on = breaker::failures_of(&raw.on.value);
     if raw.on.value.1 == 0 {
         let diagnostic = Diagnostic::error(raw.on.place, format!("{key}.retry.on"), "no failure is retried");
         sink.push(diagnostic.fix("write retry = \"off\", or name what is retried".to_owned()));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use acme::Challenge;
-use gateway::params::{GatewayParams, Host, PathMatch, RouteParams};
+use gateway::params::{FallbackParams, GatewayParams, Host, PathMatch, RouteParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -22,7 +22,11 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }
     let listeners: HashSet<_> = gateway.routes().iter().map(|route| &route.listener).collect();
-    let services: HashSet<_> = gateway.routes().iter().flat_map(RouteParams::services).collect();
+    let fallbacks = gateway.services().iter().filter_map(|service| match &service.fallback {
+        Some(FallbackParams::Service(name)) => Some(name),
+        _ => None,
+    });
+    let services: HashSet<_> = gateway.routes().iter().flat_map(RouteParams::services).chain(fallbacks).collect();
     let mut unused = |kind: &str, name: &Field<Name>, message: &str| {
         let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
         sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));

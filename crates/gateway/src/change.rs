@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::{mpsc, oneshot};
 use vocab::Name;
 
+pub use breaker::circuit::Force;
+
 use crate::control::Command;
 use crate::params::{EndpointParams, Host};
 
@@ -66,6 +68,13 @@ pub enum Change {
         /// The endpoint.
         target: Target,
     },
+    /// The breakers of a service are held open or closed, or decide by themselves again.
+    Breaker {
+        /// The service's name.
+        service: String,
+        /// What they are to be.
+        force: Option<Force>,
+    },
     /// Everything goes by the file again.
     ResetAll,
 }
@@ -104,6 +113,12 @@ pub enum ChangeError {
         service: Name,
         /// What was named.
         target: Target,
+    },
+    /// The service has no breaker.
+    #[error("service {service}: it has no breaker; add breaker = {{}} to [service.{service}]")]
+    NoBreaker {
+        /// The service.
+        service: Name,
     },
     /// There is nothing to take away.
     #[error("service {service}: endpoint {target} has no override")]

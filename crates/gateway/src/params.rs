@@ -8,19 +8,22 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use ::breaker::{BackoffParams, BudgetParams};
 use acme::AcmeParams;
 use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
-use breaker::{BackoffParams, BudgetParams};
 use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
 use vocab::Name;
 
 mod action;
+mod breaker;
 mod limit;
 mod route;
 
 pub use ::limit::{Prefixes, Rate};
+
+pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
     ActionParams, BasicAuthParams, CorsOrigins, CorsParams, Credential, CredentialError, FieldEdits, FieldError,
     FieldLine, FieldName, FixedParams, Message, OriginMatch, PathChange, PathTemplate, RedirectParams, Scheme,
@@ -106,6 +109,12 @@ pub struct ServiceParams {
     pub slow_start: SlowStartParams,
     /// When and how often a request is sent again; `None` never.
     pub retry: Option<RetryParams>,
+    /// What keeps requests from it while it fails; `None` nothing.
+    pub breaker: Option<ServiceBreakerParams>,
+    /// Bounds on what is under way.
+    pub limits: LimitsParams,
+    /// What is served instead when it is not asked.
+    pub fallback: Option<FallbackParams>,
     /// Time to connect to an endpoint.
     pub connect_timeout: Duration,
     /// Time for one try, from sending the request to the end of the response's head.
@@ -289,6 +298,14 @@ pub enum ParamsError {
         /// The name that is not there.
         name: Name,
     },
+    /// A service is to fall back on one that does not exist, or on itself.
+    #[error("service {service}: {name} is no other service to fall back on")]
+    Fallback {
+        /// The service.
+        service: Name,
+        /// What it names.
+        name: Name,
+    },
     /// Two routes of a listener match the same requests.
     #[error("route {second}: matches the same requests as route {first}")]
     Shadowed {
@@ -333,6 +350,7 @@ impl GatewayParams {
         duplicates("route", routes.iter().map(|r| &r.name), &mut errors);
         duplicates("service", services.iter().map(|s| &s.name), &mut errors);
         taken_addresses(&listeners, &mut errors);
+        fallbacks(&services, &mut errors);
         #[allow(clippy::mutable_key_type, reason = "patterns are compared and hashed by their texts")]
         let mut served = HashMap::new();
         for route in &routes {
@@ -376,6 +394,15 @@ impl GatewayParams {
     /// The services, in the file's order.
     pub fn services(&self) -> &[ServiceParams] {
         &self.services
+    }
+}
+
+fn fallbacks(services: &[ServiceParams], errors: &mut Vec<ParamsError>) {
+    for service in services {
+        let Some(FallbackParams::Service(name)) = &service.fallback else { continue };
+        if *name == service.name || !services.iter().any(|other| other.name == *name) {
+            errors.push(ParamsError::Fallback { service: service.name.clone(), name: name.clone() });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all cores share: one object per configured name, kept across reloads, and the snapshot that joins them.
 //!
 //! The control plane alone changes anything here but the named atomics. Per request: an endpoint's requests in flight and,
-//! for `peak_ewma`, its average latency. Per retry: the service's retry budget. Per connection: an endpoint's and a
+//! for `peak_ewma`, its average latency; a service's requests under way where they are bounded, and its breaker. Per retry: the service's retry budget. Per connection: an endpoint's and a
 //! listener's open connections, and the cores' loads. Per failed endpoint: its probe permit. It publishes a new
 //! [`Snapshot`] for every change; a core notices by one number that it reads per request.
 
@@ -13,7 +13,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use balance::Plan;
 use balance::health::{Outcome, State};
-use breaker::RetryBudget;
+use breaker::{Breaker, RetryBudget};
 use net::tls::ServerName;
 use telemetry::cell::{Counter, Gauge, Sharded};
 use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use vocab::Name;
 
 use crate::change::Target;
+use crate::control::breakers::Forced;
 use crate::control::overrides::Shown;
 use crate::limits::Seed;
 use crate::params::{ListenerParams, ServiceParams};
@@ -54,6 +55,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: Vec<Arc<ServiceView>>,
     /// What was changed at run time, for whoever looks; the services' views have it applied.
     pub(crate) overrides: Arc<[Shown]>,
+    /// Breakers that are held open or closed, for whoever looks.
+    pub(crate) forced: Arc<[Forced]>,
 }
 
 /// A listener as it is configured now.
@@ -129,6 +132,10 @@ pub(crate) struct ServiceView {
     pub(crate) endpoints: Vec<EndpointView>,
     /// Positions of endpoints that wait for a probe.
     pub(crate) probing: Vec<u16>,
+    /// What keeps requests from it, if it has one breaker.
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Positions of endpoints whose breakers were not closed.
+    pub(crate) tripped: Vec<u16>,
     /// Retries that it may make.
     pub(crate) budget: Option<Arc<RetryBudget>>,
     /// Bounds on response heads.
@@ -144,6 +151,10 @@ pub(crate) struct ServiceState {
     pub(crate) metrics: ServiceMetrics,
     /// Requests that were to go to it, for the retry budget.
     pub(crate) requests: Sharded<Counter>,
+    /// Requests under way, all cores together, while `requests_max` bounds them.
+    pub(crate) requests_open: Padded<AtomicU32>,
+    /// Requests that are being sent again, all cores together, while `retries_max` bounds them.
+    pub(crate) retries_open: Padded<AtomicU32>,
 }
 
 /// An endpoint as it stands now.
@@ -163,6 +174,8 @@ pub(crate) struct EndpointView {
     pub(crate) zone: Option<Name>,
     /// Whether it gets no new requests by the operator's wish.
     pub(crate) drain: bool,
+    /// What keeps requests from it, if it has a breaker of its own.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     /// What health says.
     pub(crate) health: State,
     /// Whether anything is known of its health yet.
@@ -196,15 +209,24 @@ pub(crate) struct EndpointState {
     pub(crate) probe: AtomicBool,
 }
 
-/// How a request to an endpoint went.
+/// What a core has to tell of a service.
 #[derive(Debug)]
 pub(crate) struct Report {
     /// The service, by identity of its state.
     pub(crate) service: Arc<ServiceState>,
     /// The endpoint.
     pub(crate) endpoint: u64,
-    /// How it went.
-    pub(crate) outcome: Outcome,
+    /// What happened.
+    pub(crate) event: Happened,
+}
+
+/// What happened at an endpoint.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// A request has ended.
+    Outcome(Outcome),
+    /// A breaker has moved: that of the endpoint, or of its service.
+    Breaker(breaker::circuit::Change),
 }
 
 /// A value on cache lines of its own, because all cores write it.
@@ -336,7 +358,13 @@ impl Drop for UnderWay<'_> {
 impl ServiceState {
     /// A service that has seen no request.
     pub(crate) fn new(name: Name, cores: usize) -> Self {
-        Self { name, metrics: ServiceMetrics::new(cores), requests: Sharded::new(cores, Counter::default) }
+        Self {
+            name,
+            metrics: ServiceMetrics::new(cores),
+            requests: Sharded::new(cores, Counter::default),
+            requests_open: Padded::default(),
+            retries_open: Padded::default(),
+        }
     }
 
     /// Requests so far, all cores together.

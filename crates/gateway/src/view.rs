@@ -1,5 +1,7 @@
 //! The gateway seen from outside: its metrics, and what it serves as JSON.
 
+mod breaker;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -71,7 +73,7 @@ impl GatewayView {
     /// The services, in the file's order.
     pub fn services(&self) -> Value {
         let snapshot = self.shared.snapshot();
-        snapshot.services.iter().map(|service| service_json(service, &snapshot.overrides)).collect()
+        snapshot.services.iter().map(|service| service_json(service, &snapshot)).collect()
     }
 
     /// What was changed at run time, in the order in which it was set.
@@ -84,14 +86,15 @@ impl GatewayView {
             }
             object
         };
-        self.shared.snapshot().overrides.iter().map(with_place).collect()
+        let snapshot = self.shared.snapshot();
+        snapshot.overrides.iter().map(with_place).chain(snapshot.forced.iter().map(breaker::forced_json)).collect()
     }
 
     /// A service by name.
     pub fn service(&self, name: &str) -> Option<Value> {
         let snapshot = self.shared.snapshot();
         let found = snapshot.services.iter().find(|service| service.state.name.as_str() == name)?;
-        Some(service_json(found, &snapshot.overrides))
+        Some(service_json(found, &snapshot))
     }
 
     /// The listeners, in the file's order.
@@ -155,9 +158,9 @@ fn is_usable(endpoint: &EndpointView) -> bool {
     endpoint.health == State::Healthy && endpoint.checked && !endpoint.drain && endpoint.weight > 0
 }
 
-fn service_json(service: &ServiceView, overrides: &[Shown]) -> Value {
+fn service_json(service: &ServiceView, snapshot: &Snapshot) -> Value {
     let name = &service.state.name;
-    let overrides: Vec<&Shown> = overrides.iter().filter(|shown| shown.over.service == *name).collect();
+    let overrides: Vec<&Shown> = snapshot.overrides.iter().filter(|shown| shown.over.service == *name).collect();
     let endpoints: Vec<Value> = service
         .endpoints
         .iter()
@@ -194,6 +197,7 @@ fn service_json(service: &ServiceView, overrides: &[Shown]) -> Value {
     json!({
         "name": name.as_str(),
         "requests": service.state.requests_total(),
+        "breaker": breaker::service_json(service, &snapshot.forced),
         "tiers": tiers,
         "endpoints": endpoints,
         "removed": removed.collect::<Vec<_>>(),
@@ -215,6 +219,7 @@ fn endpoint_json(endpoint: &EndpointView, candidate: &Candidate) -> Value {
         "drain": endpoint.drain,
         "health": endpoint.health.as_str(),
         "cause": endpoint.cause,
+        "breaker": breaker::endpoint_json(endpoint.breaker.as_deref()),
         "in_flight": state.in_flight.0.load(Ordering::Relaxed),
         "connections": state.connections.load(Ordering::Relaxed),
         "requests": state.metrics.requests(),
@@ -277,6 +282,7 @@ impl Collector for GatewayView {
         let services: Vec<_> =
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
         encode::services(&services, &mut encoder)?;
+        breaker::encode(&snapshot, &mut encoder)?;
         encode_overrides(&snapshot, &mut encoder)?;
         encode_endpoints(&snapshot, &self.buckets, &mut encoder)?;
         encode_connections(&snapshot, &mut encoder)
@@ -352,7 +358,10 @@ fn encode_certificates(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>)
 }
 
 fn encode_overrides(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let count = |name: &vocab::Name| snapshot.overrides.iter().filter(|shown| shown.over.service == *name).count();
+    let count = |name: &vocab::Name| {
+        let forced = snapshot.forced.iter().filter(|forced| forced.service == *name).count();
+        forced + snapshot.overrides.iter().filter(|shown| shown.over.service == *name).count()
+    };
     let names = snapshot.services.iter().map(|service| &service.state.name);
     let rows: Vec<_> = names.map(|name| (name.as_str(), count(name) as u64)).collect();
     encode::overrides(&rows, encoder)

@@ -12,7 +12,8 @@ use vocab::ErrorCode;
 use crate::family::{self, Family};
 use crate::histogram::{HistogramTotals, LatencyBuckets};
 use crate::label::{
-    CLASSES, ConnectionType, FailureKind, HealthChange, Method, RefusedReason, RetryReason, slot_status,
+    BreakerState, CLASSES, ConnectionType, FailureKind, HealthChange, Limit, Method, RefusedReason, RetryReason,
+    TripCause, slot_status,
 };
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
@@ -269,7 +270,43 @@ pub fn services(rows: &[(&str, &ServiceMetrics)], encoder: &mut DescriptorEncode
     for (name, metrics) in rows {
         counter(&mut family, &[("service", *name)], metrics.pick_failures())?;
     }
+    let mut family = family::SERVICE_LIMITED.start(encoder)?;
+    for (name, metrics) in rows {
+        for &limit in Limit::ALL {
+            let labels = [("service", *name), ("limit", limit.as_str())];
+            counter(&mut family, &labels, metrics.limit_refusals(limit))?;
+        }
+    }
+    let mut family = family::SERVICE_FALLBACKS.start(encoder)?;
+    for (name, metrics) in rows {
+        counter(&mut family, &[("service", *name)], metrics.fallbacks())?;
+    }
+    let mut family = family::BREAKER_TRIPS.start(encoder)?;
+    for (name, metrics) in rows {
+        for &cause in TripCause::ALL {
+            counter(&mut family, &[("service", *name), ("cause", cause.as_str())], metrics.trips(cause))?;
+        }
+    }
+    let mut family = family::BREAKER_REFUSALS.start(encoder)?;
+    for (name, metrics) in rows {
+        counter(&mut family, &[("service", *name)], metrics.breaker_refusals())?;
+    }
     Ok(())
+}
+
+/// Writes `breaker_state`. Each row is a breaker: its service, its endpoint unless it is the service's own, and where it
+/// stands.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn breakers(rows: &[(&str, &str, BreakerState)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::BREAKER_STATE.start(encoder)?;
+    rows.iter().try_for_each(|(service, instance, found)| {
+        BreakerState::ALL.iter().try_for_each(|state| {
+            let labels = [("service", *service), ("instance", *instance), ("state", state.as_str())];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(state == found))
+        })
+    })
 }
 
 /// Writes `service_overrides`. Each row is a service's name and how many of its settings are overridden.

@@ -160,6 +160,16 @@ families! {
         "Retries that were wanted and safe, but that the retry budget refused.";
     SERVICE_PICK_FAILURES = Counter "service_pick_failures" NONE, ["service"],
         "Requests for which no endpoint could be picked.";
+    SERVICE_LIMITED = Counter "service_limited" NONE, ["service", "limit"],
+        "Requests, or retries, that a bound of the service kept back.";
+    SERVICE_FALLBACKS = Counter "service_fallbacks" NONE, ["service"],
+        "Requests that the service's fallback served.";
+    BREAKER_TRIPS = Counter "breaker_trips" NONE, ["service", "cause"],
+        "Openings of a service's breaker, or of its endpoints' breakers.";
+    BREAKER_REFUSALS = Counter "breaker_refusals" NONE, ["service"],
+        "Tries that breakers kept back.";
+    BREAKER_STATE = Gauge "breaker_state" NONE, ["service", "instance", "state"],
+        "1 for the state that a breaker is in, otherwise 0. The instance is empty for a breaker of a whole service.";
     SERVICE_OVERRIDES = Gauge "service_overrides" NONE, ["service"],
         "Settings of a service's endpoints that were changed at run time and lie over the file.";
     RELOADS = Counter "config_reloads" NONE, ["result"],

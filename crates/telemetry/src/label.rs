@@ -182,6 +182,46 @@ label_enum! {
 }
 
 label_enum! {
+    /// Why a breaker opened.
+    TripCause {
+        /// Failures in a row.
+        Failures => "failures",
+        /// Too large a share of calls failed.
+        FailureRate => "failure_rate",
+        /// Too large a share of calls was slow.
+        SlowRate => "slow_rate",
+        /// A probe failed or was slow.
+        Probe => "probe",
+    }
+}
+
+label_enum! {
+    /// A bound on what is under way at a service.
+    Limit {
+        /// Requests.
+        Requests => "requests_max",
+        /// Requests that are being sent again.
+        Retries => "retries_max",
+    }
+}
+
+label_enum! {
+    /// Where a breaker stands.
+    BreakerState {
+        /// Every call passes.
+        Closed => "closed",
+        /// None does.
+        Open => "open",
+        /// Probes do.
+        HalfOpen => "half_open",
+        /// None does, by somebody's wish.
+        ForcedOpen => "forced_open",
+        /// Every call passes, by somebody's wish.
+        ForcedClosed => "forced_closed",
+    }
+}
+
+label_enum! {
     /// A change of an endpoint's health.
     HealthChange {
         /// Active checks found it healthy.

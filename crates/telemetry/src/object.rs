@@ -10,8 +10,8 @@ use vocab::ErrorCode;
 
 use crate::cell::{Counter, Gauge, Sharded};
 use crate::histogram::{Histogram, HistogramTotals};
-use crate::label::{CLASSES, FailureKind, HealthChange, Method, RefusedReason, RetryReason, STATUS_SLOTS};
-use crate::label::{class_slot, status_slot};
+use crate::label::{CLASSES, FailureKind, HealthChange, Limit, Method, RefusedReason, RetryReason, STATUS_SLOTS};
+use crate::label::{TripCause, class_slot, status_slot};
 
 /// Requests of one route: how many by method and status, and how long they took by method.
 #[derive(Debug)]
@@ -312,6 +312,10 @@ struct ServiceCells {
     retries: [Counter; RetryReason::ALL.len()],
     budget_refused: Counter,
     pick_failures: Counter,
+    trips: [Counter; TripCause::ALL.len()],
+    breaker_refused: Counter,
+    limited: [Counter; Limit::ALL.len()],
+    fallbacks: Counter,
 }
 
 impl ServiceMetrics {
@@ -336,6 +340,50 @@ impl ServiceMetrics {
     #[inline]
     pub fn pick_failed(&self, core: usize) {
         self.0.core(core).pick_failures.increment();
+    }
+
+    /// Counts an opening of a breaker of the service or of one of its endpoints.
+    #[inline]
+    pub fn breaker_tripped(&self, core: usize, cause: TripCause) {
+        self.0.core(core).trips[cause as usize].increment();
+    }
+
+    /// Counts a try that breakers kept back.
+    #[inline]
+    pub fn breaker_refused(&self, core: usize) {
+        self.0.core(core).breaker_refused.increment();
+    }
+
+    /// Counts a request, or a retry, that a bound kept back.
+    #[inline]
+    pub fn limited(&self, core: usize, limit: Limit) {
+        self.0.core(core).limited[limit as usize].increment();
+    }
+
+    /// Counts a request that the service's fallback served.
+    #[inline]
+    pub fn fell_back(&self, core: usize) {
+        self.0.core(core).fallbacks.increment();
+    }
+
+    /// Openings of breakers so far for a cause.
+    pub fn trips(&self, cause: TripCause) -> u64 {
+        self.0.sum(|cells| cells.trips[cause as usize].value())
+    }
+
+    /// Tries that breakers kept back so far.
+    pub fn breaker_refusals(&self) -> u64 {
+        self.0.sum(|cells| cells.breaker_refused.value())
+    }
+
+    /// Requests or retries that a bound kept back so far.
+    pub fn limit_refusals(&self, limit: Limit) -> u64 {
+        self.0.sum(|cells| cells.limited[limit as usize].value())
+    }
+
+    /// Requests that the fallback served so far.
+    pub fn fallbacks(&self) -> u64 {
+        self.0.sum(|cells| cells.fallbacks.value())
     }
 
     /// Retries so far for a reason.

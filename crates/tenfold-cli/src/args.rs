@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::check::CheckArgs;
+use crate::control::breaker::BreakerArgs;
 use crate::control::endpoint::EndpointArgs;
 use crate::control::reload::ReloadArgs;
 use crate::control::routes::RoutesArgs;
@@ -61,6 +62,9 @@ pub(crate) enum Command {
 
     /// Change endpoints of a running process: drain, weight, add, remove
     Endpoint(EndpointArgs),
+
+    /// Hold breakers of a running process open or closed
+    Breaker(BreakerArgs),
 
     /// Have a running process read its configuration again
     Reload(ReloadArgs),

@@ -1,5 +1,6 @@
 //! Commands that look at a running process and change it, over its admin listener.
 
+pub(crate) mod breaker;
 mod client;
 pub(crate) mod endpoint;
 pub(crate) mod reload;

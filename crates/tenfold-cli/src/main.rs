@@ -35,6 +35,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => control::top::run(args),
         Command::Routes(args) => control::routes::run(args),
         Command::Endpoint(args) => control::endpoint::run(args),
+        Command::Breaker(args) => control::breaker::run(args),
         Command::Reload(args) => control::reload::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoInstance(args) => demo::instance::run(args),

@@ -43,6 +43,8 @@ pub enum ErrorCode {
     NoEndpoint,
     /// The gateway holds as many connections or requests as it may.
     Overloaded,
+    /// A circuit breaker keeps requests from the service.
+    BreakerOpen,
     /// No connection to an upstream could be made.
     UpstreamConnect,
     /// An upstream did not accept a connection in time.
@@ -61,7 +63,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -76,6 +78,7 @@ impl ErrorCode {
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Overloaded,
+        Self::BreakerOpen,
         Self::UpstreamConnect,
         Self::UpstreamConnectTimeout,
         Self::UpstreamClosed,
@@ -102,6 +105,7 @@ impl ErrorCode {
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
+            Self::BreakerOpen => "breaker_open",
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
             Self::UpstreamClosed => "upstream_closed",
@@ -126,7 +130,7 @@ impl ErrorCode {
             Self::RateLimited => 429,
             Self::NoRoute => 404,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
-            Self::NoEndpoint | Self::Overloaded | Self::AuthUnavailable | Self::Draining => 503,
+            Self::NoEndpoint | Self::Overloaded | Self::BreakerOpen | Self::AuthUnavailable | Self::Draining => 503,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }

@@ -47,6 +47,7 @@ impl AdminState for Fixture {
     fn command(&self, command: Command) -> Outcome<'_> {
         let service = match &command {
             Command::Add { service, .. } | Command::Edit { service, .. } => service.clone(),
+            Command::Breaker { service, .. } => service.clone(),
             Command::Remove { service, .. } | Command::Reset { service, .. } => service.clone(),
             Command::ResetAll | Command::Reload => "api".to_owned(),
         };

@@ -8,7 +8,7 @@ use crate::quantity::{Decimal, Int, Share, Size, Time};
 use crate::tls::RawServiceTls;
 use crate::value::{List, Off, OneOrMany, Or, Switch, Text};
 
-use super::{HeadBytes, Limit};
+use super::{HeadBytes, Limit, RawBreaker, RawFallback, RawLimits};
 
 table! {
     /// What stands behind the gateway: one or more endpoints that serve alike.
@@ -40,6 +40,12 @@ table! {
         slow_start: SlowStart = "0s";
         /// When a failed request is sent again. It never is where that could do something twice.
         retry: Or<Off, RawRetry> = {};
+        /// Keeps requests from the service, or from an endpoint, that has failed too often. Off unless the table is there.
+        breaker: RawBreaker = optional;
+        /// Bounds on what is under way.
+        limits: RawLimits = {};
+        /// What is served instead when the service is not asked. By default status 503.
+        fallback: RawFallback = optional;
         /// Time to connect to an endpoint.
         connect_timeout: Limit = "2s";
         /// Time for one try, from sending the request to the end of the response's head.

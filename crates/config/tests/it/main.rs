@@ -1,5 +1,6 @@
 //! Tests of the configuration from outside.
 
+mod breaker;
 mod documentation;
 mod golden;
 mod hostile;

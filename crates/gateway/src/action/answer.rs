@@ -20,12 +20,14 @@ pub(crate) struct Prepared {
     pub(crate) complete: bool,
     /// Whether another service has refused the request by it.
     pub(crate) refusal: bool,
+    /// What an error of status 503 says in `Retry-After`.
+    pub(crate) retry_after_secs: u64,
 }
 
 impl Prepared {
     /// An answer without a body.
     pub(crate) fn new(status: u16, fields: Vec<u8>) -> Self {
-        Self { status, error: None, fields, body: None, complete: false, refusal: false }
+        Self { status, error: None, fields, body: None, complete: false, refusal: false, retry_after_secs: 1 }
     }
 
     /// An error.

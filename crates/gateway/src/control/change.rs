@@ -1,12 +1,14 @@
 //! Changes at run time: the layer of overrides is changed first, then the one service by what came of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use breaker::circuit::Force;
 use vocab::Name;
 
-use super::Control;
 use super::overrides::{Below, Override, Overrides};
+use super::{Control, breakers};
 use crate::change::{Change, ChangeError, Edit, Target};
 use crate::params::ServiceParams;
 
@@ -17,9 +19,12 @@ impl Control {
         let (touched, changed) = match &change {
             Change::ResetAll => {
                 let touched = next.services();
-                let changed = next.reset_all();
+                let changed = next.reset_all() + self.forced.len();
+                self.forced = Arc::default();
+                self.services.iter_mut().for_each(|service| service.force(None));
                 (touched, changed)
             }
+            Change::Breaker { service, force } => return self.force_breaker(service, *force),
             Change::Add { service, .. }
             | Change::Edit { service, .. }
             | Change::Remove { service, .. }
@@ -42,9 +47,27 @@ impl Control {
         Ok(changed)
     }
 
+    /// Holds a service's breakers, or lets them go.
+    fn force_breaker(&mut self, name: &str, force: Option<Force>) -> Result<usize, ChangeError> {
+        let service = self.services.iter_mut().find(|service| service.name().as_str() == name);
+        let Some(service) = service else { return Err(self.no_service(name)) };
+        let name = service.name().clone();
+        if !self.file.iter().any(|file| file.name == name && file.breaker.is_some()) {
+            return Err(ChangeError::NoBreaker { service: name });
+        }
+        let (forced, changed) = breakers::wish(&self.forced, &name, force, SystemTime::now());
+        service.force(force);
+        self.forced = forced.into();
+        self.publish();
+        let force = force.map_or("free", Force::as_str);
+        tracing::info!(service = %name, breaker = force, changed, "changed at run time");
+        Ok(changed)
+    }
+
     /// Takes over what the file says now, and gives what the services are to be with what was changed at run time.
     pub(super) fn adopt_file(&mut self, services: &[ServiceParams]) -> Vec<ServiceParams> {
         self.file = services.to_vec();
+        self.forced = breakers::adopt(&self.forced, services).into();
         let mut overrides = std::mem::take(&mut self.overrides);
         for (Override { service, target, setting, .. }, reason) in overrides.adopt(|name| self.below(name)) {
             tracing::warn!(%service, endpoint = %target, setting = setting.name(), reason, "an override is dropped");
@@ -117,6 +140,7 @@ impl fmt::Display for Told<'_> {
             }
             Change::Remove { service, target } => write!(f, "service {service}: {target}: removed"),
             Change::Reset { service, target } => write!(f, "service {service}: {target}: as in the file"),
+            Change::Breaker { service, .. } => write!(f, "service {service}: its breaker"),
             Change::ResetAll => f.write_str("everything as in the file"),
         }
     }

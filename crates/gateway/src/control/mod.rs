@@ -3,10 +3,12 @@
 //! It takes new configurations, checks' and names' results, and the cores' reports of how requests went. Each may
 //! change what is served; then a new snapshot is published. Nothing here is on a request's path.
 
+pub(crate) mod breakers;
 mod certificates;
 mod change;
 mod check;
 mod listeners;
+mod naming;
 pub(crate) mod overrides;
 mod rates;
 mod resolve;
@@ -30,7 +32,8 @@ use crate::gateway::ApplyError;
 use crate::limits::{Limit, LimitState};
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
 use crate::router::{Goal, Mirror, Route, Router, Services};
-use crate::state::{ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
+use crate::state::{Happened, ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
+use breakers::Forced;
 use certificates::Certificates;
 use listeners::Sockets;
 use overrides::{Overrides, Shown};
@@ -93,6 +96,8 @@ pub(crate) struct Control {
     file: Vec<ServiceParams>,
     overrides: Overrides,
     shown: Arc<[Shown]>,
+    /// Breakers that are held open or closed.
+    forced: Arc<[Forced]>,
 }
 
 impl Control {
@@ -121,6 +126,7 @@ impl Control {
             file: Vec::new(),
             overrides: Overrides::default(),
             shown: Arc::default(),
+            forced: Arc::default(),
         }
     }
 
@@ -155,13 +161,16 @@ impl Control {
                 _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => {
                     for report in reports.drain(..) {
                         if let Some(service) = self.service(&report.service) {
-                            service.on_outcome(report.endpoint, report.outcome);
+                            match report.event {
+                                Happened::Outcome(outcome) => service.on_outcome(report.endpoint, outcome),
+                                Happened::Breaker(change) => service.on_breaker(report.endpoint, &change),
+                            }
                         }
                     }
                 }
                 Some(event) = self.events.recv() => self.on_event(event),
                 () = due => self.on_deadline(),
-                _ = observe.tick() => self.services.iter().for_each(Service::observe_requests),
+                _ = observe.tick() => self.services.iter_mut().for_each(Service::observe),
             }
             if self.services.iter().any(Service::is_changed) {
                 self.publish();
@@ -203,7 +212,8 @@ impl Control {
     fn publish(&mut self) {
         let services = self.services.iter_mut().map(Service::view).collect();
         let (listeners, overrides) = (self.listeners.clone(), Arc::clone(&self.shown));
-        self.shared.publish(Snapshot { generation: 0, listeners, services, overrides });
+        let forced = Arc::clone(&self.forced);
+        self.shared.publish(Snapshot { generation: 0, listeners, services, overrides, forced });
     }
 
     /// Serves another configuration. What can fail comes first; then nothing is half done.
@@ -288,6 +298,7 @@ impl Control {
                 None => Service::new(params.clone(), resolved.clone(), self.shared.cores),
             };
             service.set_overlay(self.overrides.overlay(&params.name));
+            service.forced = breakers::forced(&self.forced, &params.name);
             service.configure(params.clone(), resolved, self.shared.cores, &self.event_sender);
             self.services.push(service);
         }

@@ -219,6 +219,8 @@ impl Overrides {
                 taken => Ok(taken),
             },
             Change::ResetAll => Ok(self.reset_all()),
+            // Breakers are held beside this layer.
+            Change::Breaker { .. } => Ok(0),
         }
     }
 

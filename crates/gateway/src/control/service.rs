@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use balance::health::{Change, Outcome, ServiceHealth, State};
 use balance::{Availability, Candidate, Plan, slow_start};
-use breaker::RetryBudget;
-use net::tls::{ClientTls, ServerName};
+use breaker::circuit::Force;
+use breaker::{Breaker, RetryBudget};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
+use super::naming::{host_header, server_name};
 use super::overrides::{Below, Overlay};
 use super::rates::Rates;
-use super::{AbortOnDrop, Event, check, resolve};
+use super::{AbortOnDrop, Event, breakers, check, resolve};
 use crate::change::Target;
-use crate::params::{EndpointParams, Host, ServiceParams};
+use crate::params::{BreakerScope, EndpointParams, Host, ServiceParams};
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
 
 /// Most fields in a response's head.
@@ -32,22 +33,27 @@ pub(super) struct Service {
     health: ServiceHealth,
     /// Counts for the rule of success rates, if it is on.
     rates: Option<Rates>,
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// Addresses by host name.
     resolved: HashMap<String, Vec<IpAddr>>,
     resolvers: HashMap<String, AbortOnDrop>,
     budget: Option<Arc<RetryBudget>>,
+    /// Its breaker, if it has one for all its endpoints.
+    pub(super) breaker: Option<Arc<Breaker>>,
+    /// What its breakers are held as.
+    pub(super) forced: Option<Force>,
     /// Why endpoints are not healthy.
     causes: HashMap<u64, String>,
     /// When shares grew last.
     stepped: Instant,
-    view: Option<Arc<ServiceView>>,
+    pub(super) view: Option<Arc<ServiceView>>,
     /// Whether traffic went beyond the first tier at the latest view.
     spilling: bool,
 }
 
-struct Endpoint {
-    state: Arc<EndpointState>,
+/// An endpoint, as the control plane keeps it.
+pub(super) struct Endpoint {
+    pub(super) state: Arc<EndpointState>,
     host: String,
     params: EndpointParams,
     /// Since when its share grows; `None` when it has all of it.
@@ -55,6 +61,10 @@ struct Endpoint {
     check: Option<AbortOnDrop>,
     /// Whether a check or a request has told anything yet.
     heard_of: bool,
+    /// Its breaker, if it has one of its own.
+    pub(super) breaker: Option<Arc<Breaker>>,
+    /// Whether the view has it held back by its breaker.
+    pub(super) tripped: bool,
 }
 
 impl Service {
@@ -72,6 +82,8 @@ impl Service {
             resolved,
             resolvers: HashMap::new(),
             budget,
+            breaker: None,
+            forced: None,
             causes: HashMap::new(),
             stepped: Instant::now(),
             view: None,
@@ -130,6 +142,7 @@ impl Service {
         }
         let changes = self.health.set_params(params.health.clone(), now);
         self.count_rates(params.health.success_rate.map(|rule| rule.interval), now);
+        self.breaker = breakers::keep(self.breaker.take(), params.breaker.as_ref(), BreakerScope::Service, cores);
         self.params = Arc::new(params);
         if new_checks {
             self.endpoints.iter_mut().for_each(|endpoint| endpoint.check = None);
@@ -170,12 +183,16 @@ impl Service {
                 growing_since: (!is_start && !params.slow_start.window.is_zero()).then_some(now),
                 check: None,
                 heard_of: false,
+                breaker: None,
+                tripped: false,
             });
             if entry.host != host {
                 // The check asks for the host.
                 entry.check = None;
             }
             (entry.host, entry.params) = (host, endpoint.clone());
+            entry.breaker =
+                breakers::keep(entry.breaker.take(), params.breaker.as_ref(), BreakerScope::Endpoint, cores);
             if let (Some(check_params), None) = (&params.check, &entry.check) {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
                 let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));
@@ -194,6 +211,7 @@ impl Service {
         changes.extend(self.health.set_aside(&aside, now));
         self.causes.retain(|id, _| ids.contains(id));
         self.follow(changes, now);
+        self.hold_breakers();
         self.view = None;
     }
 
@@ -330,8 +348,10 @@ impl Service {
         }
     }
 
-    /// Notes the requests so far, for the retry budget.
-    pub(super) fn observe_requests(&self) {
+    /// What is due once a second: notes the requests so far, for the retry budget, and looks after breakers whose
+    /// moves were not told because there was too much to tell.
+    pub(super) fn observe(&mut self) {
+        self.follow_breakers();
         if let Some(budget) = &self.budget {
             budget.observe(Instant::now(), self.state.requests_total());
         }
@@ -358,12 +378,16 @@ impl Service {
         self.tell_spilling(&plan);
         let is_probing = |(_, endpoint): &(usize, &EndpointView)| endpoint.health == State::Probing && !endpoint.drain;
         let probing = endpoints.iter().enumerate().filter(is_probing).map(|(index, _)| index as u16).collect();
+        let is_tripped = |(_, endpoint): &(usize, &Endpoint)| endpoint.tripped && endpoint.takes_requests();
+        let tripped = self.endpoints.iter().enumerate().filter(is_tripped).map(|(index, _)| index as u16).collect();
         let view = Arc::new(ServiceView {
             state: Arc::clone(&self.state),
             params: Arc::clone(&self.params),
             endpoints: if plan.is_empty() { Vec::new() } else { endpoints },
             plan: Arc::new(plan),
             probing,
+            breaker: self.breaker.clone(),
+            tripped,
             budget: self.budget.clone(),
             limits: http1::Limits {
                 bytes_max: self.params.head_bytes_max.get() as usize,
@@ -398,6 +422,7 @@ impl Service {
             weight: endpoint.params.weight,
             zone: endpoint.params.zone.clone(),
             drain: endpoint.params.drain,
+            breaker: endpoint.breaker.clone(),
             health: self.health.state(id).unwrap_or(State::Healthy),
             cause: self.causes.get(&id).cloned(),
             checked: endpoint.heard_of || self.params.check.is_none(),
@@ -408,9 +433,8 @@ impl Service {
         let weight = endpoint.params.weight;
         let since = endpoint.growing_since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
         let availability = match self.health.availability(endpoint.state.id) {
-            Availability::Available | Availability::Suspect if endpoint.params.drain || weight == 0 => {
-                Availability::Draining
-            }
+            _ if endpoint.tripped => Availability::Unavailable,
+            Availability::Available | Availability::Suspect if !endpoint.takes_requests() => Availability::Draining,
             other => other,
         };
         Candidate {
@@ -421,6 +445,13 @@ impl Service {
             backup: endpoint.params.backup,
             availability,
         }
+    }
+}
+
+impl Endpoint {
+    /// Whether new requests may go to it, as far as the operator is concerned.
+    fn takes_requests(&self) -> bool {
+        !self.params.drain && self.params.weight > 0
     }
 }
 
@@ -435,16 +466,6 @@ pub(super) fn host_names(params: &ServiceParams) -> impl Iterator<Item = &str> {
         Host::Name(name) => Some(name.as_str()),
         Host::Address(_) => None,
     })
-}
-
-/// An endpoint as `Host` names it.
-fn host_header(endpoint: &EndpointParams) -> String {
-    let host = match &endpoint.host {
-        Host::Name(name) => name.clone(),
-        Host::Address(IpAddr::V4(v4)) => v4.to_string(),
-        Host::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
-    };
-    if endpoint.port == 80 { host } else { format!("{host}:{}", endpoint.port) }
 }
 
 fn kind_of(change: &Change) -> Option<HealthChange> {
@@ -467,15 +488,4 @@ fn log_change(service: &vocab::Name, endpoint: &EndpointState, change: &Change) 
             tracing::warn!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
         }
     }
-}
-
-/// The name that an endpoint's certificate must be for.
-fn server_name(tls: &ClientTls, host: &Host) -> ServerName<'static> {
-    let of_host = || match host {
-        Host::Address(address) => Some(ServerName::from(*address)),
-        Host::Name(name) => ServerName::try_from(name.clone()).ok(),
-    };
-    // A host name that no certificate could be for has none that fits.
-    let nobody = || ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]));
-    tls.params().server_name.clone().or_else(of_host).unwrap_or_else(nobody)
 }

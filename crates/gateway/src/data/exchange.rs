@@ -17,7 +17,8 @@ use super::body::RequestBody;
 use super::challenge;
 use super::connection::{Link, Next};
 use super::ends::ClientSource;
-use super::forward::{self, Outcome, Parts};
+use super::fallback;
+use super::forward::{Outcome, Parts};
 use super::grpc;
 use super::head;
 use super::io::{self, Stalled, Wait};
@@ -325,7 +326,7 @@ async fn serve(
             let terms = Terms::of(route);
             let call = Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
             let parts = Parts { link, scratch, body: &mut body, account: &mut account };
-            (Some(route), forward::run(parts, &call).await)
+            (Some(route), fallback::run(parts, local, call).await)
         }
     };
     let next = conclude(link, scratch, &mut account, (&body, head_len), route, outcome).await;
@@ -460,6 +461,7 @@ async fn conclude(
         }
         Outcome::Broken => return Next::Cut,
         Outcome::Own(code, message) => Box::new(Prepared::error(code, message)),
+        Outcome::Unserved(code, refusal) => Box::new(fallback::refused(code, refusal)),
         Outcome::Prepared(prepared) => prepared,
     };
     // A client whose request broke the grammar is not trusted with where the next one begins.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use balance::Request as Pick;
 use http1::Framing;
 use net::Deadline;
-use telemetry::FailureKind;
+use telemetry::{FailureKind, Limit};
 use vocab::ErrorCode;
 
 use super::account::Account;
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Unpicked};
 use super::body::RequestBody;
 use super::connection::Link;
 use super::converse::{self, Ended};
@@ -23,6 +23,8 @@ use super::http2;
 use super::http2::flow::{Answer, Outflow};
 use super::http2::pool::{self, SendError};
 use super::io::Wait;
+use super::leave::{Place, Refusal};
+use super::local::LocalService;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
 use super::spans;
@@ -42,6 +44,8 @@ pub(crate) enum Outcome {
     },
     /// The response broke off, or the client has gone.
     Broken,
+    /// The service was not asked for it.
+    Unserved(ErrorCode, Refusal),
     /// The gateway is to answer by itself.
     Own(ErrorCode, &'static str),
     /// The route answers by itself.
@@ -64,11 +68,23 @@ pub(crate) struct Parts<'p, 's> {
     pub(crate) account: &'p mut Account,
 }
 
+impl<'s> Parts<'_, 's> {
+    /// The same parts, for another time.
+    pub(crate) fn again(&mut self) -> Parts<'_, 's> {
+        Parts { link: self.link, scratch: self.scratch, body: self.body, account: self.account }
+    }
+}
+
 /// Forwards a request.
 pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
     let core = Rc::clone(parts.link.core);
     let service = call.service;
     service.view.state.requests.core(core.id).increment();
+    let state = &service.view.state;
+    let Some(_place) = Place::take(&state.requests_open.0, service.view.params.limits.requests_max) else {
+        state.metrics.limited(core.id, Limit::Requests);
+        return Outcome::Unserved(ErrorCode::Overloaded, Refusal(None));
+    };
     let mut retries = Retries::new(&core, service, parts.scratch.request.method.is_idempotent());
     parts.body.keep_up_to(retries.body_bytes_max().max(call.keep));
     let asked = match &parts.link.source {
@@ -83,15 +99,15 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         let begun = if parts.account.tries == 0 { parts.account.started } else { Instant::now() };
         let fresh = renewed.is_some();
         let attempt = match renewed.take() {
-            Some(index) => Some(Attempt::at(&core, service, index)),
+            Some(attempt) => Ok(attempt),
             None => {
                 let pick = Pick { key: call.key, tried: &parts.scratch.tried };
                 Attempt::pick(&core, service, pick, call.sticky, begun)
             }
         };
-        let Some(mut attempt) = attempt else {
-            service.view.state.metrics.pick_failed(core.id);
-            return own(ErrorCode::NoEndpoint);
+        let mut attempt = match attempt {
+            Ok(attempt) => attempt,
+            Err(why) => return unserved(&core, service, why),
         };
         parts.account.tries += 1;
         parts.account.upstream = Some(attempt.endpoint().state.address);
@@ -107,7 +123,7 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
             Tried::Failed(failure) => match retries.after_failure(&failure, overall, parts.body.is_replayable()) {
                 Verdict::GiveUp => return own(failure.code),
                 Verdict::Renew => {
-                    renewed = Some(attempt.index);
+                    renewed = Some(attempt.renewed());
                     continue;
                 }
                 Verdict::Retry(pause) => pause,
@@ -116,6 +132,21 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         parts.scratch.tried.push(attempt.index);
         drop(attempt);
         pause_for(&parts.scratch.deadline, pause).await;
+    }
+}
+
+/// Nobody could be asked.
+fn unserved(core: &Core, service: &LocalService, why: Unpicked) -> Outcome {
+    let metrics = &service.view.state.metrics;
+    match why {
+        Unpicked::Nobody => {
+            metrics.pick_failed(core.id);
+            Outcome::Unserved(ErrorCode::NoEndpoint, Refusal(None))
+        }
+        Unpicked::Refused(refusal) => {
+            metrics.breaker_refused(core.id);
+            Outcome::Unserved(ErrorCode::BreakerOpen, refusal)
+        }
     }
 }
 

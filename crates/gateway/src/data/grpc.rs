@@ -118,6 +118,7 @@ pub(crate) fn status_of(code: ErrorCode) -> u8 {
         ErrorCode::Unauthorized => UNAUTHENTICATED,
         ErrorCode::NoEndpoint
         | ErrorCode::Overloaded
+        | ErrorCode::BreakerOpen
         | ErrorCode::UpstreamConnect
         | ErrorCode::UpstreamClosed
         | ErrorCode::AuthUnavailable

@@ -83,6 +83,11 @@ impl Local {
         &self.services[index]
     }
 
+    /// The position of the service of a name.
+    pub(crate) fn position(&self, name: &vocab::Name) -> Option<usize> {
+        self.services.iter().position(|service| service.view.state.name == *name)
+    }
+
     /// Closes connections that have been idle for too long, or that their endpoints closed.
     pub(crate) fn sweep(&self, core: usize) {
         for service in &self.services {

@@ -34,7 +34,7 @@ pub(crate) fn write_reply(out: &mut Vec<u8>, method: &Method, version: Version, 
             out.extend_from_slice(b"Content-Type: application/json\r\nCache-Control: no-store\r\n");
             write::field(out, b"X-Request-Id", reply.id.as_bytes());
             if status == 503 {
-                out.extend_from_slice(b"Retry-After: 1\r\n");
+                write::field(out, b"Retry-After", reply.answer.retry_after_secs.to_string().as_bytes());
             }
             error_body.as_bytes()
         }
@@ -83,6 +83,7 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::NoRoute => "no route matches this host and path",
         ErrorCode::NoEndpoint => "no instance of the service is available",
         ErrorCode::Overloaded => "the gateway has no capacity left for this service",
+        ErrorCode::BreakerOpen => "the service has failed too often and is left alone for a while",
         ErrorCode::UpstreamConnect => "the service could not be reached",
         ErrorCode::UpstreamConnectTimeout => "the service did not accept a connection in time",
         ErrorCode::UpstreamClosed => "the service closed the connection before it answered",

@@ -10,10 +10,11 @@
 use std::time::{Duration, Instant};
 
 use breaker::Backoff;
-use telemetry::RetryReason;
+use telemetry::{Limit, RetryReason};
 use vocab::ErrorCode;
 
 use super::core::Core;
+use super::leave::Place;
 use super::local::LocalService;
 use crate::params::RetryOn;
 
@@ -46,12 +47,14 @@ pub(crate) struct Retries<'c> {
     idempotent: bool,
     made: u32,
     renewed: bool,
+    /// A place among the service's retries, once there is one.
+    place: Option<Place<'c>>,
 }
 
 impl<'c> Retries<'c> {
     /// None made yet.
     pub(crate) fn new(core: &'c Core, service: &'c LocalService, idempotent: bool) -> Self {
-        Self { core, service, idempotent, made: 0, renewed: false }
+        Self { core, service, idempotent, made: 0, renewed: false, place: None }
     }
 
     /// Whether a retry could ever happen, so that a body is worth keeping.
@@ -89,6 +92,17 @@ impl<'c> Retries<'c> {
             return Verdict::GiveUp;
         };
         if self.made >= params.retries_max {
+            return Verdict::GiveUp;
+        }
+        // What the client hears of this failure is better than what it would hear of a breaker.
+        if view.breaker.as_ref().is_some_and(|breaker| !breaker.would_admit(Instant::now())) {
+            return Verdict::GiveUp;
+        }
+        if self.place.is_none() {
+            self.place = Place::take(&view.state.retries_open.0, view.params.limits.retries_max);
+        }
+        if self.place.is_none() {
+            view.state.metrics.limited(core, Limit::Retries);
             return Verdict::GiveUp;
         }
         let allowed = |budget: &std::sync::Arc<breaker::RetryBudget>| {

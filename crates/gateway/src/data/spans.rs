@@ -48,8 +48,8 @@ pub(crate) fn end_try(
     let Parts { link, scratch, account, .. } = parts;
     let Some(trace) = account.trace.filter(RequestTrace::is_sampled) else { return };
     let (status, error) = match tried {
-        // Prepared answers belong to routes and never come of a try.
-        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_)) => {
+        // Prepared answers belong to routes, and who was not asked was not tried.
+        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_) | Outcome::Unserved(..)) => {
             (account.status, account.error)
         }
         Tried::Done(Outcome::Own(code, _)) => (None, Some(*code)),

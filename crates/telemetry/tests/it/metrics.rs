@@ -6,11 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, CertificateLabels, EndpointLabels};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
 use telemetry::{
-    AccessLog, AccessLogParams, ConnectionType, EndpointMetrics, Exposition, FailureKind, FinishedRequest,
-    HealthChange, LatencyBuckets, ListenerMetrics, Method, ProcessMetrics, RefusedReason, ReloadMetrics, RetryReason,
-    RouteMetrics, ServiceMetrics, family,
+    AccessLog, AccessLogParams, BreakerState, ConnectionType, EndpointMetrics, Exposition, FailureKind,
+    FinishedRequest, HealthChange, LatencyBuckets, Limit, ListenerMetrics, Method, ProcessMetrics, RefusedReason,
+    ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics, TripCause, family,
 };
 use vocab::ErrorCode;
 
@@ -42,6 +42,8 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
+        let row = LimitRow { limit: "ip", requests: &[("allowed", 3), ("refused", 0)], keys: Some(2), displaced: 1 };
+        encode::limits(&[row], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
         let api = CertificateLabels { host: "api.example.com", ..shop };
@@ -50,6 +52,7 @@ impl Collector for Objects {
         encode::orders(&[(shop, orders, orders / 2), (api, 0, 0)], &mut encoder)?;
         encode::endpoints(&[(labels, &self.endpoint)], &buckets, &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
+        encode::breakers(&[("backend", "10.0.0.1:80", BreakerState::HalfOpen)], &mut encoder)?;
         encode::overrides(&[("backend", 1)], &mut encoder)?;
         let connections = [("web", ConnectionType::Client, self.listener.open())];
         encode::active_connections(&connections, &mut encoder)?;
@@ -91,6 +94,10 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
     objects.service.retried(0, RetryReason::Status);
     objects.service.retry_refused(1);
     objects.service.pick_failed(0);
+    objects.service.breaker_tripped(0, TripCause::SlowRate);
+    objects.service.breaker_refused(1);
+    objects.service.limited(1, Limit::Retries);
+    objects.service.fell_back(0);
     assert_eq!((objects.route.requests(), objects.endpoint.requests()), (3, 2));
 
     let page = page(objects, Exposition::OpenMetrics);
@@ -108,12 +115,24 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_request_body_bytes_total{method=\"POST\",endpoint=\"api\"} 7",
         "http_response_body_bytes_total{method=\"GET\",endpoint=\"api\"} 100",
         "http_response_body_bytes_total{method=\"POST\",endpoint=\"api\"} 50",
+        "breaker_trips_total{service=\"backend\",cause=\"slow_rate\"} 1",
+        "breaker_refusals_total{service=\"backend\"} 1",
+        "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"half_open\"} 1",
+        "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"open\"} 0",
+        "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"closed\"} 0",
+        "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_open\"} 0",
+        "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_closed\"} 0",
+        "service_limited_total{service=\"backend\",limit=\"retries_max\"} 1",
+        "service_fallbacks_total{service=\"backend\"} 1",
         "http_requests_in_flight{endpoint=\"api\"} 2",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
         "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
         "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
         "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+        "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
+        "limit_keys{limit=\"ip\"} 2",
+        "limit_keys_displaced_total{limit=\"ip\"} 1",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
@@ -157,8 +176,16 @@ fn what_never_happened_has_no_row() {
             "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
             "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
             "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+            "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
+            "limit_keys{limit=\"ip\"} 2",
+            "limit_keys_displaced_total{limit=\"ip\"} 1",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
+            "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"closed\"} 0",
+            "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"open\"} 0",
+            "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"half_open\"} 1",
+            "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_open\"} 0",
+            "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_closed\"} 0",
             "service_overrides{service=\"backend\"} 1",
             "active_connections{service=\"web\",type=\"client\"} 0",
             "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",

@@ -111,6 +111,9 @@ pub(super) fn services_table(services: &[Value]) -> Table {
     let mut table = Table::new(&["SERVICE", "ENDPOINT", "#WEIGHT", "STATE", "#IN FLIGHT", "#REQUESTS", "AT RUN TIME"]);
     for service in services {
         let name = text(service, "name");
+        if !service["breaker"].is_null() {
+            table.row(breaker_row(name, &service["breaker"]));
+        }
         for endpoint in list(&service["endpoints"]) {
             table.row(endpoint_row(name, endpoint));
         }
@@ -127,6 +130,20 @@ pub(super) fn services_table(services: &[Value]) -> Table {
         }
     }
     table
+}
+
+fn breaker_row(service: &str, breaker: &Value) -> Vec<Cell> {
+    let state = match breaker["state"].as_str() {
+        // Endpoints have their own.
+        None => Cell::from("by endpoint"),
+        Some("closed" | "forced_closed") => Cell::toned("closed", Tone::Good),
+        Some("half_open") => Cell::toned("half-open", Tone::Warning),
+        Some("open") => Cell::toned(format!("open for {}s more", number(breaker, "retry_after_secs")), Tone::Bad),
+        Some(_) => Cell::toned("open", Tone::Bad),
+    };
+    let held = breaker["forced"].as_str().map(|force| format!("held {force}")).unwrap_or_default();
+    let none = || Cell::from("");
+    vec![service.into(), "(breaker)".into(), none(), state, none(), none(), held.into()]
 }
 
 fn endpoint_row(service: &str, endpoint: &Value) -> Vec<Cell> {
@@ -161,6 +178,10 @@ fn state(endpoint: &Value) -> Cell {
     if endpoint["drain"] == true {
         shown = if health == "healthy" { "draining".to_owned() } else { format!("draining, {shown}") };
         tone = Tone::Warning;
+    }
+    if let Some(breaker) = endpoint["breaker"].as_str().filter(|state| !state.ends_with("closed")) {
+        shown += &format!(", breaker {}", breaker.replace('_', " "));
+        tone = Tone::Bad;
     }
     if endpoint["backup"] == true {
         shown += ", backup";
@@ -205,6 +226,22 @@ mod tests {
         assert!(lines[1].contains("weight 4 (file: 1) 1m "), "{shown}");
         assert!(lines[2].contains("removed 1h 0m ago"), "{shown}");
         assert!(lines[3].contains("no address known"), "{shown}");
+    }
+
+    #[test]
+    fn people_see_what_breakers_do() {
+        let breaker = |state: Value, forced: Value| json!({ "state": state, "retry_after_secs": 12, "forced": forced });
+        let check = |breaker: Value, endpoint: Value, part: &str| {
+            let endpoint = json!({ "address": "10.0.0.1:80", "weight": 1, "health": "healthy", "breaker": endpoint });
+            let service = json!({ "name": "api", "breaker": breaker, "endpoints": [endpoint] });
+            let shown = services_table(&[service]).render(false);
+            assert!(shown.contains(part), "{part}: {shown}");
+        };
+        check(breaker("closed".into(), Value::Null), Value::Null, "closed");
+        check(breaker("open".into(), Value::Null), Value::Null, "open for 12s more");
+        check(breaker("forced_open".into(), "open".into()), Value::Null, "held open");
+        check(breaker(Value::Null, Value::Null), "half_open".into(), "healthy, breaker half open");
+        check(breaker(Value::Null, Value::Null), "open".into(), "by endpoint");
     }
 
     #[test]

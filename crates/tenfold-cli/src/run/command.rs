@@ -1,6 +1,6 @@
 //! What the admin listener is asked to change, put to the gateway.
 
-use admin::{Command, Reason, Refused, Weight};
+use admin::{Command, Force, Reason, Refused, Weight};
 use gateway::change::{Change, ChangeError, Edit, Target};
 use gateway::params::EndpointParams;
 use gateway::{GatewayControl, GatewayView};
@@ -31,6 +31,13 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             (service.clone(), Change::Remove { service, target: target(&address)? })
         }
         Command::Reset { service, address } => (service.clone(), Change::Reset { service, target: target(&address)? }),
+        Command::Breaker { service, force } => {
+            let force = force.map(|force| match force {
+                Force::Open => gateway::change::Force::Open,
+                Force::Closed => gateway::change::Force::Closed,
+            });
+            (service.clone(), Change::Breaker { service, force })
+        }
         Command::ResetAll | Command::Reload => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
@@ -66,6 +73,7 @@ fn refused(error: &ChangeError) -> Refused {
         ChangeError::NoService { .. } | ChangeError::NoEndpoint { .. } => Reason::NotFound,
         ChangeError::Present { .. }
         | ChangeError::Removed { .. }
+        | ChangeError::NoBreaker { .. }
         | ChangeError::NotOverridden { .. }
         | ChangeError::Last { .. }
         | ChangeError::TooMany { .. } => Reason::Conflict,

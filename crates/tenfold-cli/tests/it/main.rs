@@ -4,6 +4,7 @@ mod acme;
 mod actions;
 mod balancing;
 mod bodies;
+mod breaker;
 mod browser;
 mod command;
 mod control;

@@ -131,6 +131,7 @@ fn config(endpoints: &str, token: &str) -> String {
 
 const ENDPOINTS: &str = "/api/services/{service}/endpoints";
 const ENDPOINT: &str = "/api/services/{service}/endpoints/{address}";
+const BREAKER: &str = "/api/services/{service}/breaker";
 const RESET: &str = "/api/services/{service}/endpoints/{address}/overrides";
 
 #[test]
@@ -140,6 +141,7 @@ fn every_answer_that_is_described_comes_as_described() {
     let (first, other) = (origin.address().to_string(), dead_address().to_string());
     let site = start(&config(&format!("\"{first}\", \"{other}\""), ""));
     let admin = site.admin().unwrap();
+    breakers(&mut described, &first);
     let slow = begin_slow_bodies(&described, admin);
     reads(&mut described, admin);
     changes(&mut described, &site, [&first, &other]);
@@ -228,6 +230,23 @@ fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2])
     described.check(admin, ask("post", "/api/reload"), 200);
 }
 
+/// A breaker that is held, and a service that has none.
+fn breakers(described: &mut Described, endpoint: &str) {
+    let hold = Ask { body: "{\"force\": \"open\"}", ..ask("put", BREAKER) };
+    described.body(&hold).unwrap();
+    let site = start(&format!("{}breaker = {{}}\n", config(&format!("\"{endpoint}\""), "")));
+    let admin = site.admin().unwrap();
+    let service = described.check(admin, hold, 200);
+    assert_eq!((&service["breaker"]["state"], &service["breaker"]["forced"]), (&json!("forced_open"), &json!("open")));
+    let overrides = described.check(admin, ask("get", "/api/overrides"), 200);
+    assert_eq!((&overrides[0]["setting"], &overrides[0]["value"]), (&json!("breaker"), &json!("open")));
+    described.check(admin, ask("get", "/api/config"), 200);
+    let free = described.check(admin, Ask { body: "{\"force\": null}", ..hold }, 200);
+    assert_eq!(free["breaker"]["state"], "closed");
+    let site = start(&config(&format!("\"{endpoint}\""), ""));
+    described.check(site.admin().unwrap(), hold, 409);
+}
+
 /// What every change refuses, and what those of an endpoint do.
 fn refusals(described: &mut Described, admin: SocketAddr) {
     let long = " ".repeat(20_000);
@@ -246,6 +265,7 @@ fn refusals(described: &mut Described, admin: SocketAddr) {
         let body = match method.as_str() {
             "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
             "patch" => "{\"weight\": 1}",
+            "put" => "{\"force\": \"open\"}",
             _ => "",
         };
         if path.contains("{address}") {
@@ -303,6 +323,7 @@ fn stopping(described: &mut Described) {
             let body = match method.as_str() {
                 "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
                 "patch" => "{\"weight\": 1}",
+                "put" => "{\"force\": \"open\"}",
                 _ => "",
             };
             described.check(admin, Ask { address: "10.0.0.1:80", body, ..ask(&method, &path) }, 503);

@@ -275,6 +275,7 @@ fn naively(model: &mut BTreeMap<u8, Naive>, file: &BTreeMap<u8, u16>, change: &C
             *model.entry(at).or_default() = Naive { removed: file.contains_key(&at), ..Naive::default() };
         }
         Change::Reset { target, .. } => drop(model.remove(&at(target))),
+        Change::Breaker { .. } => {}
         Change::ResetAll => model.clear(),
     }
     settle(model, file);
