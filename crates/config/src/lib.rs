@@ -77,6 +77,8 @@ pub struct Loaded {
     pub buckets: telemetry::LatencyBuckets,
     /// The admin listener, unless it is turned off.
     pub admin: Option<admin::AdminParams>,
+    /// How the process is replaced by a new one.
+    pub upgrade: net::handover::UpgradeParams,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
     pub files: Vec<PathBuf>,
     /// Further files that the configuration names and whose contents count: certificates, keys, tokens.
@@ -152,8 +154,8 @@ fn read(
     let files = sources.paths().cloned().collect();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, trace, buckets, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, trace, buckets, admin, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, log, trace, buckets, admin, upgrade, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, trace, buckets, admin, upgrade, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

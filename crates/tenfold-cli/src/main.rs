@@ -36,6 +36,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Routes(args) => control::routes::run(args),
         Command::Endpoint(args) => control::endpoint::run(args),
         Command::Reload(args) => control::reload::run(args),
+        Command::Upgrade(args) => control::upgrade::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoInstance(args) => demo::instance::run(args),
         Command::Completions(args) => completions::run(args),

@@ -100,6 +100,8 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(headers, [("Authorization", "Bearer 0123456789abcdef-from-env"), ("X-Tenant", "7")]);
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
+    let upgrade = loaded.upgrade;
+    assert_eq!((upgrade.ready_timeout, upgrade.drain_timeout), (Duration::from_secs(45), Duration::from_secs(7200)));
     let web = &gateway.listeners()[0];
     assert_eq!(web.addresses, ["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()]);
     assert_eq!((web.body_bytes_max, web.idle_timeout), (None, Duration::from_secs(75)));

@@ -89,6 +89,11 @@ impl Service {
         Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.resolved }
     }
 
+    /// The addresses that its host names stand for.
+    pub(super) fn addresses_of_names(&self) -> impl Iterator<Item = (&String, &Vec<IpAddr>)> {
+        self.resolved.iter()
+    }
+
     /// Takes what was changed at run time; it holds from the next time that the service is configured.
     pub(super) fn set_overlay(&mut self, overlay: Overlay) {
         self.overlay = overlay;

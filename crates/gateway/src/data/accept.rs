@@ -21,6 +21,7 @@ use rustix::net::SocketFlags;
 use telemetry::RefusedReason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::core::{Accepted, Core, Message};
 use crate::state::ListenerState;
@@ -37,6 +38,7 @@ pub(crate) struct Acceptor {
     listener: Arc<ListenerState>,
     address: Option<SocketAddr>,
     stop: Rc<Notify>,
+    task: AbortHandle,
 }
 
 impl Acceptor {
@@ -53,6 +55,12 @@ impl Acceptor {
     /// Accepts what waits already, and then no more.
     pub(crate) fn stop(self) {
         self.stop.notify_one();
+    }
+
+    /// Accepts no more, and leaves what waits to whoever else has the socket.
+    pub(crate) fn abandon(self) {
+        // A connection that was accepted is placed before anything is awaited, so none is lost with the task.
+        self.task.abort();
     }
 }
 
@@ -81,8 +89,8 @@ pub(crate) fn start(core: &Rc<Core>, listener: Arc<ListenerState>, socket: StdLi
         warned: None,
         refused_since_warning: 0,
     };
-    tokio::task::spawn_local(accepting.run(Rc::clone(&stop)));
-    Ok(Acceptor { listener, address, stop })
+    let task = tokio::task::spawn_local(accepting.run(Rc::clone(&stop))).abort_handle();
+    Ok(Acceptor { listener, address, stop, task })
 }
 
 impl Accepting {
@@ -106,7 +114,11 @@ impl Accepting {
             }
         }
         // Clients whose connections the kernel has made already must not find them reset.
-        while let Some(Ok((socket, peer))) = poll_fn(|cx| Poll::Ready(accepted_now(&self.socket, cx))).await {
+        // Unconstrained, as a task that has had its share of the runtime would take the queue for empty.
+        while let Some(Ok((socket, peer))) = {
+            let next = poll_fn(|cx| Poll::Ready(accepted_now(&self.socket, cx)));
+            tokio::task::unconstrained(next).await
+        } {
             self.place(socket, peer);
         }
     }

@@ -31,7 +31,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             (service.clone(), Change::Remove { service, target: target(&address)? })
         }
         Command::Reset { service, address } => (service.clone(), Change::Reset { service, target: target(&address)? }),
-        Command::ResetAll | Command::Reload => {
+        Command::ResetAll | Command::Reload | Command::Upgrade(_) => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
         }

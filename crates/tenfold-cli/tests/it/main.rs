@@ -29,4 +29,5 @@ mod secure_actions;
 mod site;
 mod tls;
 mod traces;
+mod upgrade;
 mod websocket;
