@@ -8,6 +8,7 @@ mod browser;
 mod command;
 mod control;
 mod demo;
+mod discovery;
 mod forward_auth;
 mod forwarding;
 mod grpc;
