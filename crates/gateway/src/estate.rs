@@ -215,6 +215,6 @@ mod tests {
                    \"setting\": {\"add\": {\"colour\": \"red\"}}}]}";
         assert_eq!(read(add).expect("an override"), 1);
         assert_eq!(read(&add.replace("api", "")).expect("one without a name"), 0);
-        assert!(read("[]").is_err() && read("{").is_err());
+        assert!(read("1").is_err() && read("{").is_err());
     }
 }

@@ -140,7 +140,8 @@ impl Gateway {
         handed.await.map_err(|_| stopping())?
     }
 
-    /// Leaves the sockets, and the certificates to order, to the process that has taken over. Connections end with the
+    /// Leaves the sockets, but for what waits in their queues, and the certificates to order, to the process that has
+    /// taken over. Connections end with the
     /// next answer on them, or when they have been idle for `idle_grace`; those of HTTP/2 are told at once.
     pub async fn retire(&self, idle_grace: Duration) {
         self.close(Some(idle_grace)).await;

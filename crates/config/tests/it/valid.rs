@@ -311,7 +311,12 @@ fn a_file_lists_endpoints_beside_those_of_the_table() {
         match (config::load(&folder.join("tenfold.toml"), &|_| None), expected) {
             (Ok(loaded), Ok(expected)) => {
                 let endpoints = loaded.gateway.services()[0].endpoints.iter();
-                let found: Vec<_> = endpoints.map(|one| (format!("{:?}:{}", one.host, one.port), one.weight)).collect();
+                let host = |host: &Host| match host {
+                    Host::Address(address) => address.to_string(),
+                    Host::Name(name) => name.clone(),
+                };
+                let found: Vec<_> =
+                    endpoints.map(|one| (format!("{}:{}", host(&one.host), one.port), one.weight)).collect();
                 assert_eq!(found.len(), expected.len(), "{found:?}");
                 for ((found, weight), (part, expected)) in found.iter().zip(expected) {
                     assert!(found.contains(part) && weight == expected, "{found} {weight}: {part} {expected}");

@@ -8,6 +8,7 @@
 //! When the process is out of descriptors, a connection would wait in the kernel's queue and wake its socket for ever.
 //! A descriptor kept in reserve is given up for a moment to accept and close it, so that the client hears at once.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
@@ -20,8 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::net::SocketFlags;
 use telemetry::RefusedReason;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, mpsc};
 
 use super::core::{Accepted, Core, Message};
 use crate::state::ListenerState;
@@ -32,13 +32,24 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after an error that accepting again at once would only repeat.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections taken from the queue of a socket that ends: as many as the kernel holds. Another process may accept on the
+/// same socket, so that the queue need not have an end.
+const QUEUE_MAX: usize = 4096;
+
 /// A listening socket's task.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: Arc<ListenerState>,
     address: Option<SocketAddr>,
-    stop: Rc<Notify>,
-    task: AbortHandle,
+    end: Rc<End>,
+}
+
+/// The end of accepting.
+#[derive(Debug, Default)]
+struct End {
+    told: Notify,
+    /// Dropped with the last of what waited.
+    done: RefCell<Option<mpsc::Sender<()>>>,
 }
 
 impl Acceptor {
@@ -52,15 +63,10 @@ impl Acceptor {
         self.address
     }
 
-    /// Accepts what waits already, and then no more.
-    pub(crate) fn stop(self) {
-        self.stop.notify_one();
-    }
-
-    /// Accepts no more, and leaves what waits to whoever else has the socket.
-    pub(crate) fn abandon(self) {
-        // A connection that was accepted is placed before anything is awaited, so none is lost with the task.
-        self.task.abort();
+    /// Accepts what waits already, and then no more; `done` is dropped then.
+    pub(crate) fn stop(self, done: Option<mpsc::Sender<()>>) {
+        *self.end.done.borrow_mut() = done;
+        self.end.told.notify_one();
     }
 }
 
@@ -79,7 +85,7 @@ struct Accepting {
 /// # Errors
 /// When the socket cannot be watched.
 pub(crate) fn start(core: &Rc<Core>, listener: Arc<ListenerState>, socket: StdListener) -> io::Result<Acceptor> {
-    let stop = Rc::new(Notify::new());
+    let end = Rc::new(End::default());
     let address = socket.local_addr().ok();
     let accepting = Accepting {
         core: Rc::clone(core),
@@ -89,16 +95,16 @@ pub(crate) fn start(core: &Rc<Core>, listener: Arc<ListenerState>, socket: StdLi
         warned: None,
         refused_since_warning: 0,
     };
-    let task = tokio::task::spawn_local(accepting.run(Rc::clone(&stop))).abort_handle();
-    Ok(Acceptor { listener, address, stop, task })
+    tokio::task::spawn_local(accepting.run(Rc::clone(&end)));
+    Ok(Acceptor { listener, address, end })
 }
 
 impl Accepting {
-    async fn run(mut self, stop: Rc<Notify>) {
+    async fn run(mut self, end: Rc<End>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                () = stop.notified() => break,
+                () = end.told.notified() => break,
             };
             match accepted {
                 Ok((socket, peer)) => self.place(socket, peer),
@@ -114,11 +120,10 @@ impl Accepting {
             }
         }
         // Clients whose connections the kernel has made already must not find them reset.
-        // Unconstrained, as a task that has had its share of the runtime would take the queue for empty.
-        while let Some(Ok((socket, peer))) = {
+        for _ in 0..QUEUE_MAX {
+            // Unconstrained, as a task that has had its share of the runtime would take the queue for empty.
             let next = poll_fn(|cx| Poll::Ready(accepted_now(&self.socket, cx)));
-            tokio::task::unconstrained(next).await
-        } {
+            let Some(Ok((socket, peer))) = tokio::task::unconstrained(next).await else { return };
             self.place(socket, peer);
         }
     }

@@ -64,7 +64,7 @@ pub(crate) enum Message {
         /// When another process accepts on the same sockets: time in which an idle connection may still bring a request,
         /// so that its client is told of the end with the answer. Otherwise idle connections are closed at once.
         idle_grace: Option<Duration>,
-        /// Dropped when it was done.
+        /// Dropped when it was done, and nothing more is accepted.
         heard: Option<mpsc::Sender<()>>,
     },
     /// Cut the connections of a listener that has been retired.
@@ -160,14 +160,13 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
             Message::Connection(accepted) => core.serve_std(accepted),
             Message::Listen { listener, socket } => core.listen(&listener, socket),
             Message::Retire { listener, idle_grace, heard } => {
-                core.retire(listener.as_ref(), idle_grace);
-                drop(heard);
+                core.retire(listener.as_ref(), idle_grace, heard.as_ref());
             }
             Message::StopAccepting { listener, address } => {
                 let concerned = |acceptor: &Acceptor| {
                     Arc::ptr_eq(acceptor.listener(), &listener) && acceptor.address() == Some(address)
                 };
-                core.stop_accepting(concerned, Acceptor::stop);
+                core.stop_accepting(concerned, None);
             }
             Message::Cut(listener) => core.cut(&listener),
             Message::Stop => break,
@@ -269,15 +268,18 @@ impl Core {
         }
     }
 
-    fn retire(&self, listener: Option<&Arc<ListenerState>>, idle_grace: Option<Duration>) {
+    fn retire(
+        &self,
+        listener: Option<&Arc<ListenerState>>,
+        idle_grace: Option<Duration>,
+        heard: Option<&mpsc::Sender<()>>,
+    ) {
         let concerned = |other: &Arc<ListenerState>| listener.is_none_or(|listener| Arc::ptr_eq(listener, other));
         if listener.is_none() {
             self.draining.set(true);
             self.idle_grace.set(idle_grace.unwrap_or(IDLE_GRACE_MIN));
         }
-        // What waits in the queue of a socket that another process has too is left to that one.
-        let stop = if idle_grace.is_some() { Acceptor::abandon } else { Acceptor::stop };
-        self.stop_accepting(|acceptor| concerned(acceptor.listener()), stop);
+        self.stop_accepting(|acceptor| concerned(acceptor.listener()), heard);
         let now = Instant::now();
         for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| concerned(&c.listener)) {
             let was_closing = connection.closing.replace(true);
@@ -297,10 +299,10 @@ impl Core {
         self.idle_grace.get()
     }
 
-    fn stop_accepting(&self, concerned: impl Fn(&Acceptor) -> bool, stop: fn(Acceptor)) {
+    fn stop_accepting(&self, concerned: impl Fn(&Acceptor) -> bool, heard: Option<&mpsc::Sender<()>>) {
         let (stopped, kept) = self.acceptors.take().into_iter().partition::<Vec<_>, _>(concerned);
         *self.acceptors.borrow_mut() = kept;
-        stopped.into_iter().for_each(stop);
+        stopped.into_iter().for_each(|acceptor| acceptor.stop(heard.cloned()));
     }
 
     fn cut(&self, listener: &Arc<ListenerState>) {
