@@ -69,3 +69,23 @@ fn while_the_list_is_wrong_or_gone_the_last_one_stays_and_a_metric_tells() {
     replace(&dir, &list(&[&b]));
     site.wait_until("right again", |site| Ok(instance(site, "") == "b")).unwrap();
 }
+
+#[test]
+fn endpoints_stay_until_those_that_follow_them_have_an_address() {
+    let (a, b) = (Origin::start("a").unwrap(), Origin::start("b").unwrap());
+    let dir = TempDir::new().unwrap();
+    replace(&dir, &list(&[&a]));
+    let site = site(&dir);
+    let mut before = reloads(&site, "success");
+    let mut apply = |list: &str| {
+        replace(&dir, list);
+        site.wait_until("applied", |site| Ok(reloads(site, "success") > before)).unwrap();
+        before += 1.0;
+    };
+    // A name that nobody has.
+    apply("[\"tenfold-test.invalid:80\"]");
+    assert_eq!(instance(&site, ""), "a");
+    assert!(site.output().contains("so its endpoints stay"), "{}", site.output());
+    apply(&list(&[&b]));
+    assert_eq!(instance(&site, ""), "b");
+}
