@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::command::{BreakerEdit, Command, EndpointEdit, Reason};
+use crate::command::{BreakerEdit, Command, EndpointEdit, Reason, UpgradeOrder};
 use crate::pages::{Shared, answer, error};
 
 /// Bytes of a body. The largest that makes sense has a fraction of that.
@@ -88,6 +88,11 @@ pub(crate) async fn reload(State(state): State<Shared>, body: Body) -> Result<Re
     Ok(carry_out(&state, Command::Reload, StatusCode::OK).await)
 }
 
+pub(crate) async fn upgrade(State(state): State<Shared>, body: Body) -> Result<Response, Wrong> {
+    let order = if body.0.trim_ascii().is_empty() { UpgradeOrder::default() } else { body.read()? };
+    Ok(carry_out(&state, Command::Upgrade(order), StatusCode::OK).await)
+}
+
 async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Response {
     match state.command(command).await {
         Ok(value) => answer(done, &value),
@@ -97,6 +102,8 @@ async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Respon
                 Reason::NotFound => StatusCode::NOT_FOUND,
                 Reason::Conflict => StatusCode::CONFLICT,
                 Reason::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
+                Reason::Forbidden => StatusCode::FORBIDDEN,
+                Reason::Failed => StatusCode::INTERNAL_SERVER_ERROR,
                 Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
             answer(status, &json!({ "error": refused.text }))

@@ -52,6 +52,17 @@ pub enum Command {
     ResetAll,
     /// The file is read again and applied.
     Reload,
+    /// Another process takes over.
+    Upgrade(UpgradeOrder),
+}
+
+/// What an upgrade may be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeOrder {
+    /// The program to start, instead of the one that runs, as it lies in its place now.
+    #[serde(default)]
+    pub binary: Option<String>,
 }
 
 /// An endpoint to add.
@@ -171,6 +182,10 @@ pub enum Reason {
     Conflict,
     /// The configuration cannot be used.
     Configuration,
+    /// It is not for whoever asks.
+    Forbidden,
+    /// It was tried and did not succeed.
+    Failed,
     /// The process is stopping.
     Stopping,
 }

@@ -15,7 +15,9 @@ mod params;
 mod server;
 mod state;
 
-pub use command::{BreakerEdit, Command, EndpointEdit, Force, NewEndpoint, Priority, Reason, Refused, Weight};
+pub use command::{
+    BreakerEdit, Command, EndpointEdit, Force, NewEndpoint, Priority, Reason, Refused, UpgradeOrder, Weight,
+};
 pub use openapi::OPENAPI;
 pub use params::{AdminParams, OpenToNetwork};
 pub use server::{Admin, BindError, TokenControl};

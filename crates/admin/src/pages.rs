@@ -66,6 +66,7 @@ pub(crate) fn guarded() -> Pages {
         ("/api/overrides", overrides.delete(change::reset_all)),
         ("/api/config", config()),
         ("/api/reload", post(change::reload)),
+        ("/api/upgrade", post(change::upgrade)),
         ("/api/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI))),
         // Short forms for people.
         ("/services", services()),

@@ -3,6 +3,7 @@
 //! It serves few, and must not be brought down by them: connections, heads and times are bounded.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,8 +84,30 @@ impl Admin {
     pub async fn bind(params: &AdminParams) -> Result<Self, BindError> {
         let listen = params.listen();
         let listener = TcpListener::bind(listen).await.map_err(|source| BindError { listen, source })?;
+        Ok(Self::at(listener, params))
+    }
+
+    /// Uses a socket that listens on the address already, and does not block.
+    ///
+    /// # Errors
+    /// [`BindError`] when it cannot be watched.
+    pub fn take(socket: std::net::TcpListener, params: &AdminParams) -> Result<Self, BindError> {
+        let listener = TcpListener::from_std(socket);
+        let listener = listener.map_err(|source| BindError { listen: params.listen(), source })?;
+        Ok(Self::at(listener, params))
+    }
+
+    fn at(listener: TcpListener, params: &AdminParams) -> Self {
         let (token, _) = watch::channel(params.token().cloned());
-        Ok(Self { listener, token })
+        Self { listener, token }
+    }
+
+    /// Another handle of its socket.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn handle(&self) -> std::io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
     }
 
     /// What changes the token later.

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError};
+use net::handover::UpgradeParams;
 use telemetry::trace::TraceParams;
 use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
@@ -15,7 +16,7 @@ use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::limit;
 use crate::quantity::Int;
-use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog};
+use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawUpgrade};
 use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
@@ -34,6 +35,7 @@ pub(crate) struct Converted {
     pub(crate) trace: Option<TraceParams>,
     pub(crate) buckets: LatencyBuckets,
     pub(crate) admin: Option<admin::AdminParams>,
+    pub(crate) upgrade: UpgradeParams,
     pub(crate) effective: serde_json::Value,
 }
 
@@ -90,7 +92,9 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let bounds = raw.metrics.value.buckets.value.0.iter().map(|field| field.value.0);
     let buckets = LatencyBuckets::new(bounds).unwrap_or_default();
     let trace = raw.trace.as_ref().and_then(|field| trace::params(&field.value));
-    Some(Converted { gateway, log: log(&raw.log.value), trace, buckets, admin, effective })
+    let RawUpgrade { ready_timeout, drain_timeout, .. } = &raw.upgrade.value;
+    let upgrade = UpgradeParams { ready_timeout: ready_timeout.value.0, drain_timeout: drain_timeout.value.0 };
+    Some(Converted { gateway, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.

@@ -19,7 +19,7 @@ use crate::syntax;
 use crate::value::shortened;
 
 /// Most bytes of all files together. A thousand services need about a tenth of it.
-const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 4 << 20;
 
 /// Most files of one configuration.
 const FILES_MAX: usize = 256;
@@ -210,7 +210,8 @@ fn defined_twice(key: &str, old: Place, new: Place) -> Diagnostic {
         .fix("give one of them another name, or remove it".to_owned())
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+/// What a file holds, and a byte too much if that is more than a configuration may have.
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than is allowed tells a file that is too large from one that just fits.
     File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;

@@ -25,6 +25,7 @@ mod admin_table;
 mod breaker;
 mod convert;
 mod diagnostic;
+mod endpoints_file;
 mod entry;
 mod expand;
 mod field;
@@ -78,9 +79,11 @@ pub struct Loaded {
     pub buckets: telemetry::LatencyBuckets,
     /// The admin listener, unless it is turned off.
     pub admin: Option<admin::AdminParams>,
+    /// How the process is replaced by a new one.
+    pub upgrade: net::handover::UpgradeParams,
     /// The files that were read, the main file first. A change of any of them changes the configuration.
     pub files: Vec<PathBuf>,
-    /// Further files that the configuration names and whose contents count: certificates, keys, tokens.
+    /// Further files that the configuration names and whose contents count: certificates, keys, tokens, lists of endpoints.
     pub named: Vec<PathBuf>,
     /// The configuration with all defaults filled in; secrets show as `***`.
     pub effective: serde_json::Value,
@@ -142,19 +145,20 @@ fn read(
     let (mut sources, mut sink) = (Sources::default(), Sink::default());
     let mut includer = Includer::new(&mut sources, &mut sink, Expander::new(env));
     files(&mut includer);
-    let Some(root) = includer.finish() else {
+    let Some(mut root) = includer.finish() else {
         return Err(Diagnostics::new(sources, sink));
     };
+    let files = sources.paths().cloned().collect();
+    let lists = endpoints_file::add(&mut root, &mut sources, &mut Expander::new(env), &mut sink);
     let root = Node { value: Value::Table(root), place: Place::start_of(0) };
     let raw = RawConfig::read(&root, &Key::Root, &mut sink);
     let mut named = tls::Files::new(&sources);
     let converted = raw.and_then(|raw| convert::config(raw, &mut named, &mut sink));
-    let named = named.read;
-    let files = sources.paths().cloned().collect();
+    let named = [named.read, lists].concat();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, trace, buckets, admin, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, trace, buckets, admin, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, log, trace, buckets, admin, upgrade, effective }) if found.errors() == 0 => {
+            Ok(Loaded { gateway, log, trace, buckets, admin, upgrade, files, named, effective, warnings: found })
         }
         _ => Err(found),
     }

@@ -52,6 +52,8 @@ table! {
         trace: RawTrace = optional;
         /// The process.
         runtime: RawRuntime = {};
+        /// Replacing the process by a new one, by `tenfold upgrade`.
+        upgrade: RawUpgrade = {};
         /// Where clients connect, by name.
         listener: Named<RawListener> = {};
         /// Which requests go to which service. The file's order does not matter: the most specific route wins.
@@ -175,6 +177,17 @@ table! {
         /// The zone that the process runs in, best taken from a variable: `"${ZONE:-}"`. Endpoints of this zone are
         /// preferred. By default, or when empty, zones do not matter.
         zone: Zone = optional;
+    }
+}
+
+table! {
+    /// Replacing the process by a new one without losing a connection.
+    "`[upgrade]`"
+    struct RawUpgrade {
+        /// Time for the new process to be ready. Otherwise it is killed, and the old one goes on.
+        ready_timeout: Time<1_000, 600_000> = "20s";
+        /// Longest time that the old process lives on for connections that do not end, such as WebSockets.
+        drain_timeout: Time<0, 86_400_000> = "1h";
     }
 }
 

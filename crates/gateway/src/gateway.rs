@@ -1,5 +1,6 @@
 //! The gateway as a whole: starting it, giving it another configuration, stopping it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::change::GatewayControl;
 use crate::control::{AbortOnDrop, Command, Control};
 use crate::data::{self, Message};
+use crate::estate::{Estate, Inheritance};
 use crate::params::GatewayParams;
 use crate::state::Shared;
 use crate::view::GatewayView;
@@ -64,11 +66,17 @@ pub struct Stopped {
 }
 
 impl Gateway {
-    /// Starts the worker threads, and the control plane on the runtime that this is called from.
+    /// Starts the worker threads, and the control plane on the runtime that this is called from. It begins with what it
+    /// inherits, if anything.
     ///
     /// # Errors
     /// [`StartError`]; nothing listens then.
-    pub async fn start(params: GatewayParams, access: &AccessLog, tracer: &Tracer) -> Result<Self, StartError> {
+    pub async fn start(
+        params: GatewayParams,
+        inheritance: Inheritance,
+        access: &AccessLog,
+        tracer: &Tracer,
+    ) -> Result<Self, StartError> {
         let workers = params.workers().get();
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
         let shared = Arc::new(Shared::new(workers, report_sender));
@@ -82,7 +90,7 @@ impl Gateway {
             }
         })?;
         let (commands, received) = mpsc::channel(16);
-        let control = Control::new(Arc::clone(&shared), cores.clone(), received, reports);
+        let control = Control::new(Arc::clone(&shared), cores.clone(), (received, reports), inheritance);
         let control = AbortOnDrop(tokio::spawn(control.run()));
         let gateway = Self { shared, cores, threads, commands, control, workers };
         if let Err(error) = gateway.apply(params).await {
@@ -120,19 +128,50 @@ impl Gateway {
         GatewayView::new(Arc::clone(&self.shared))
     }
 
-    /// Accepts no more, lets the requests under way finish within `drain_timeout`, and stops.
-    pub async fn stop(self, drain_timeout: Duration) -> Stopped {
-        let begun = Instant::now();
+    /// What the process that takes over needs, to go on where this one is: the sockets, and what was learned and changed
+    /// at run time. Nothing changes here.
+    ///
+    /// # Errors
+    /// Those of the system, and when the gateway is stopping.
+    pub async fn hand_over(&self) -> io::Result<Estate> {
+        let stopping = || io::Error::other("the gateway is stopping");
+        let (done, handed) = oneshot::channel();
+        self.commands.send(Command::HandOver(done)).await.map_err(|_| stopping())?;
+        handed.await.map_err(|_| stopping())?
+    }
+
+    /// Leaves the sockets, but for what waits in their queues, and the certificates to order, to the process that has
+    /// taken over. Connections end with the
+    /// next answer on them, or when they have been idle for `idle_grace`; those of HTTP/2 are told at once.
+    pub async fn retire(&self, idle_grace: Duration) {
+        self.close(Some(idle_grace)).await;
+    }
+
+    async fn close(&self, idle_grace: Option<Duration>) {
         let (done, closed) = oneshot::channel();
         if self.commands.send(Command::CloseSockets(done)).await.is_ok() {
             let _control_ended = closed.await;
         }
-        self.tell(|| Message::Retire(None)).await;
-        let connections = || (0..self.cores.len()).map(|core| self.cores.load(core)).sum::<usize>();
-        let mut open = connections();
+        let (heard, mut all_heard) = mpsc::channel(1);
+        self.tell(|| Message::Retire { listener: None, idle_grace, heard: Some(heard.clone()) }).await;
+        drop(heard);
+        // Nobody sends anything: it ends when every core has done it, or has ended itself.
+        let _nothing = all_heard.recv().await;
+    }
+
+    /// How many connections of clients are open.
+    pub fn connections(&self) -> usize {
+        (0..self.cores.len()).map(|core| self.cores.load(core)).sum()
+    }
+
+    /// Accepts no more, lets the requests under way finish within `drain_timeout`, and stops.
+    pub async fn stop(self, drain_timeout: Duration) -> Stopped {
+        let begun = Instant::now();
+        self.close(None).await;
+        let mut open = self.connections();
         while open > 0 && begun.elapsed() < drain_timeout {
             tokio::time::sleep(DRAIN_LOOK).await;
-            open = connections();
+            open = self.connections();
         }
         self.tell(|| Message::Stop).await;
         drop(self.control);

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod change;
 mod control;
 mod data;
+mod estate;
 mod forwarded;
 mod gateway;
 mod identity;
@@ -22,6 +23,7 @@ mod state;
 mod view;
 
 pub use change::GatewayControl;
+pub use estate::{Estate, Inheritance};
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};
 pub use pattern::{Pattern, PatternError};
 pub use router::normal_path;

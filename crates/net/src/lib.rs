@@ -1,10 +1,12 @@
 //! What every data path needs from the machine: worker cores, listening sockets, deadlines, buffers and splicing.
 //!
-//! Everything here but [`listen`] and the inboxes of [`workers`] belongs to one core: it is not shared, takes no lock,
-//! and is reached through `Rc`.
+//! Everything here but [`listen`], [`inherit`], [`handover`] and the inboxes of [`workers`] belongs to one core: it is
+//! not shared, takes no lock, and is reached through `Rc`.
 
 pub mod buffer;
 pub mod deadline;
+pub mod handover;
+pub mod inherit;
 pub mod listen;
 pub mod splice;
 pub mod stream;

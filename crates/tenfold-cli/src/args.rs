@@ -10,6 +10,7 @@ use crate::control::reload::ReloadArgs;
 use crate::control::routes::RoutesArgs;
 use crate::control::status::StatusArgs;
 use crate::control::top::TopArgs;
+use crate::control::upgrade::UpgradeArgs;
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 
@@ -21,6 +22,7 @@ Examples:
   tenfold status                     Show what runs, and how it is
   tenfold top                        Watch requests, errors and latencies
   tenfold endpoint drain api HOST:PORT --wait 30s
+  tenfold upgrade                    Replace the running process by a new one, without losing a connection
   tenfold completions bash           Print completions for a shell
 
 Exit codes:
@@ -68,6 +70,9 @@ pub(crate) enum Command {
 
     /// Have a running process read its configuration again
     Reload(ReloadArgs),
+
+    /// Replace a running process by a new one without losing a connection
+    Upgrade(UpgradeArgs),
 
     /// See it at work: three instances behind one address, while one dies and returns
     #[command(after_help = DEMO_EXAMPLES)]

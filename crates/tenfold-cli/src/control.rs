@@ -9,6 +9,7 @@ pub(crate) mod status;
 mod table;
 mod target;
 pub(crate) mod top;
+pub(crate) mod upgrade;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;

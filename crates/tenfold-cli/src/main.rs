@@ -37,6 +37,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Endpoint(args) => control::endpoint::run(args),
         Command::Breaker(args) => control::breaker::run(args),
         Command::Reload(args) => control::reload::run(args),
+        Command::Upgrade(args) => control::upgrade::run(args),
         Command::Demo(args) => demo::run(args),
         Command::DemoInstance(args) => demo::instance::run(args),
         Command::Completions(args) => completions::run(args),

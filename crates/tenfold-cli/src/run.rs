@@ -4,10 +4,13 @@
 //! and the gateway's own control plane. Requests are served by the gateway's worker threads.
 
 mod admin_listener;
+mod beginning;
 mod command;
 mod effective;
+mod notify;
 mod reload;
 mod state;
+mod upgrade;
 mod watch;
 
 use std::io::Write;
@@ -21,6 +24,7 @@ use clap::Args;
 use config::Loaded;
 use gateway::Gateway;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,8 +32,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use admin_listener::AdminListener;
+use beginning::Beginning;
+use notify::Notifier;
 use reload::Reloader;
-use state::{Logs, ReloadRequest, State};
+use state::{Ask, Logs, State};
+use upgrade::Taken;
 use watch::FileWatch;
 
 const EXAMPLES: &str = "\
@@ -38,6 +45,7 @@ Examples:
   tenfold run site.toml              Another file
   kill -HUP PID                      Apply a changed file at once; a change is also noticed by itself
   kill -USR1 PID                     Open the access log's file again, after it was rotated
+  kill -USR2 PID                     Upgrade: have the program start anew and take over, as `tenfold upgrade` does
   kill -TERM PID                     Stop: finish the requests under way, then exit
 
 Exit codes:
@@ -47,8 +55,8 @@ Exit codes:
 /// Time to write what the logs still hold at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reloads that wait at most; whoever asks for more waits to be heard.
-const RELOAD_REQUESTS_MAX: usize = 4;
+/// Reloads and upgrades that wait at most; whoever asks for more waits to be heard.
+const ASKS_MAX: usize = 4;
 
 /// What `tenfold run` may be told.
 #[derive(Debug, Args)]
@@ -57,6 +65,10 @@ pub(crate) struct RunArgs {
     /// The file
     #[arg(default_value = "./tenfold.toml")]
     file: PathBuf,
+
+    /// Take over from the process that makes an offer at standard input
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 /// Reads a configuration with the variables of this process.
@@ -64,24 +76,36 @@ fn load(file: &Path) -> Result<Loaded, config::Diagnostics> {
     config::load(file, &|name| std::env::var(name).ok())
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it, or another process has taken over.
 ///
 /// # Errors
 /// When something of the configuration cannot be had: an address, a thread, a log file.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    // Before anything else, for sockets that were passed are told by their numbers.
+    let mut beginning = Beginning::find(args.take_over)?;
     let loaded = match load(&args.file) {
         Ok(loaded) => loaded,
         Err(found) => {
+            beginning.failed(&found.render(false));
             std::io::stderr().lock().write_all(found.render(crate::check::wants_color()).as_bytes())?;
             return Ok(ExitCode::FAILURE);
         }
     };
+    let result = run_loaded(&args.file, loaded, &mut beginning);
+    if let Err(error) = &result {
+        beginning.failed(&format!("{error:#}"));
+    }
+    result
+}
+
+fn run_loaded(file: &Path, loaded: Loaded, beginning: &mut Beginning) -> anyhow::Result<ExitCode> {
     let log = telemetry::init_logs(&loaded.log)?;
     warn_of(&loaded);
+    beginning.warn();
     raise_descriptor_limit();
     let access = AccessLog::start(&loaded.log.access, loaded.gateway.workers().get())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&args.file, loaded, &log, &access));
+    let result = runtime.block_on(serve(file, loaded, beginning, (&log, &access)));
     if !access.shutdown(FLUSH_TIMEOUT) {
         tracing::warn!("the access log could not be written to its end");
     }
@@ -113,6 +137,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user_1: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -122,21 +147,56 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
         })
+    }
+
+    /// Waits for one that says to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::Reload,
+            _ = self.user_1.recv() => Told::ReopenLogs,
+            _ = self.user_2.recv() => Told::Upgrade,
+        }
     }
 }
 
-async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog) -> anyhow::Result<()> {
-    let signals = Signals::new().context("signals cannot be received")?;
+/// What a signal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
+    ReopenLogs,
+    Upgrade,
+}
+
+async fn serve(
+    file: &Path,
+    loaded: Loaded,
+    beginning: &mut Beginning,
+    (log, access): (&LogHandle, &AccessLog),
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("signals cannot be received")?;
+    let notifier = Notifier::find(&|name| std::env::var(name).ok());
     let mut admin = AdminListener::default();
-    let prepared = admin.prepare(loaded.admin.as_ref()).await?;
+    let prepared = admin.prepare(loaded.admin.as_ref(), &mut beginning.sockets).await?;
     let (tracer, exporter) = Tracer::new(loaded.trace.as_ref(), loaded.gateway.workers().get())?;
     let exporter = tokio::spawn(exporter.run());
-    let gateway = Gateway::start(loaded.gateway.clone(), access, &tracer).await?;
-    let (requests, reload_requests) = mpsc::channel(RELOAD_REQUESTS_MAX);
+    let gateway = Gateway::start(loaded.gateway.clone(), beginning.inheritance(), access, &tracer).await?;
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
     let view = gateway.view().with_buckets(loaded.buckets.clone());
     let logs = Logs { log: log.clone(), access: access.clone(), tracer: tracer.clone() };
-    let state = State::new((view, gateway.control()), logs, loaded.effective.clone(), requests);
+    let state = State::new((view, gateway.control()), logs, loaded.effective.clone(), asks);
     let state = Arc::new(state);
     admin.commit(prepared, &state);
     tracing::info!(
@@ -146,16 +206,35 @@ async fn serve(file: &Path, loaded: Loaded, log: &LogHandle, access: &AccessLog)
         services = loaded.gateway.services().len(),
         "running"
     );
+    match beginning.ready() {
+        // That one tells the service manager, which listens to it still.
+        Some((before, draining)) => drop(tokio::spawn(Arc::clone(&state).watch(before, draining))),
+        None => notifier.ready(),
+    }
     let watch = FileWatch::new(&loaded.files, &loaded.named);
+    let running = loaded;
     let mut reloader =
-        Reloader { file, gateway, state: &state, admin, log, access, tracer: &tracer, running: loaded, watch };
-    let drain_timeout = run_until_told(&mut reloader, signals, reload_requests).await;
+        Reloader { file, gateway, state: &state, admin, log, access, tracer: &tracer, running, watch, notifier };
+    let end = run_until_told(&mut reloader, &mut signals, asked).await;
     state.set_draining();
-    let (gateway, admin) = reloader.into_parts();
-    let stopped = gateway.stop(drain_timeout).await;
-    tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
-    finish(&tracer, exporter).await;
-    admin.end().await;
+    let Reloader { gateway, admin, running, notifier, .. } = reloader;
+    let drain_timeout = running.gateway.drain_timeout();
+    match end {
+        End::Stop => {
+            notifier.stopping();
+            tracing::info!(?drain_timeout, "stopping: finishing the requests under way");
+            let stopped = gateway.stop(drain_timeout).await;
+            tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
+            finish(&tracer, exporter).await;
+            admin.end().await;
+        }
+        End::Replaced(taken) => {
+            // Whoever asks from now on is to reach the other one.
+            let limit = running.upgrade.drain_timeout;
+            tokio::join!(admin.end(), upgrade::leave(gateway, taken, limit, drain_timeout, signals));
+            finish(&tracer, exporter).await;
+        }
+    }
     Ok(())
 }
 
@@ -168,30 +247,62 @@ async fn finish(tracer: &Tracer, mut exporter: JoinHandle<()>) {
     }
 }
 
-/// Applies changes until a signal ends it; tells how long requests under way may still take.
-async fn run_until_told(
-    reloader: &mut Reloader<'_>,
-    mut signals: Signals,
-    mut reload_requests: mpsc::Receiver<ReloadRequest>,
-) -> Duration {
+/// Why the process ends.
+enum End {
+    /// It was told to stop.
+    Stop,
+    /// Another process serves.
+    Replaced(Taken),
+}
+
+/// Applies changes until something ends it.
+async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut asked: mpsc::Receiver<Ask>) -> End {
     loop {
-        // What a reload says is logged and shown by the reloader itself.
-        let _told = tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reloader.reload("SIGHUP").await,
-            _ = signals.user_1.recv() => {
-                reloader.reopen_logs();
-                Ok(())
+        let (reason, answer) = tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => return End::Stop,
+                Told::Upgrade => ("SIGUSR2", None),
+                Told::ReopenLogs => {
+                    reloader.reopen_logs();
+                    continue;
+                }
+                // What a reload says is logged and shown by the reloader itself.
+                Told::Reload => {
+                    let _told = reloader.reload("SIGHUP").await;
+                    continue;
+                }
+            },
+            () = reloader.changed() => {
+                let _told = reloader.reload("a file changed").await;
+                continue;
             }
-            () = reloader.changed() => reloader.reload("a file changed").await,
-            Some(done) = reload_requests.recv() => {
-                let result = reloader.reload("asked for").await;
-                let _nobody_waits = done.send(result.map(|()| reloader.state.last_reload()));
-                Ok(())
-            }
+            Some(ask) = asked.recv() => match ask {
+                Ask::Reload(answer) => {
+                    let result = reloader.reload("asked for").await;
+                    let _nobody_waits = answer.send(result.map(|()| reloader.state.last_reload()));
+                    continue;
+                }
+                Ask::Upgrade(binary, answer) => ("asked for", Some((binary, answer))),
+            },
         };
+        let binary = answer.as_ref().and_then(|(binary, _)| binary.as_deref());
+        let outcome = tokio::select! {
+            outcome = reloader.upgrade(reason, binary) => outcome,
+            // Whatever was started ends with what is dropped here.
+            () = signals.stop() => return End::Stop,
+        };
+        let told = match &outcome {
+            Ok(Taken { successor, version }) => {
+                let connections = reloader.gateway.connections();
+                Ok(json!({ "pid": successor.pid(), "version": version, "connections": connections }))
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if let Some((_, answer)) = answer {
+            let _nobody_waits = answer.send(told);
+        }
+        if let Ok(taken) = outcome {
+            return End::Replaced(taken);
+        }
     }
-    tracing::info!(drain_timeout = ?reloader.drain_timeout(), "stopping: finishing the requests under way");
-    reloader.drain_timeout()
 }

@@ -185,6 +185,12 @@ impl Drop for Process {
     }
 }
 
+/// Kills a process that may be nobody's child (SIGKILL).
+pub(crate) fn kill(pid: u32) {
+    // It may have ended, which is what is wanted.
+    let _ = send(pid, Signal::KILL);
+}
+
 fn send(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
     Ok(kill_process(pid, signal)?)

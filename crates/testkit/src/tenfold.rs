@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::message::Response;
-use crate::{Process, RawConn, Signal, TempDir};
+use crate::{Process, RawConn, Signal, TempDir, procfs};
 
 /// Time for Tenfold to listen, or to take a new configuration.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +20,8 @@ pub struct Tenfold {
     config: PathBuf,
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
+    /// Processes that took over, which are nobody's children once those before them have ended.
+    successors: Vec<u32>,
 }
 
 impl Tenfold {
@@ -48,7 +50,7 @@ impl Tenfold {
         for address in admin.iter().chain(&listeners) {
             process.wait_for_port(address.port(), TIMEOUT)?;
         }
-        Ok(Self { process, dir, config, addresses: listeners, admin })
+        Ok(Self { process, dir, config, addresses: listeners, admin, successors: Vec::new() })
     }
 
     /// The `tenfold` program without arguments: that of the variable `TENFOLD_BIN`, or that of the build which this
@@ -121,6 +123,29 @@ impl Tenfold {
         self.process.signal(Signal::HUP)
     }
 
+    /// Has a new process take over, and gives its id. It is killed with this guard, and what it prints is part of the
+    /// output.
+    ///
+    /// # Errors
+    /// Why none took over.
+    pub fn upgrade(&mut self) -> Result<u32> {
+        let admin = self.admin.context("the configuration has no [admin] listen")?;
+        let mut conn = RawConn::connect(admin)?;
+        let json = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        conn.send(format!("POST /api/upgrade HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n{json}"))?;
+        let response = conn.read_response("POST")?;
+        ensure!(response.status == 200, "status {}: {}", response.status, response.text());
+        let value: serde_json::Value = serde_json::from_slice(&response.body)?;
+        let pid = value["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).context("no pid")?;
+        self.succeeded_by(pid);
+        Ok(pid)
+    }
+
+    /// Notes a process that took over, so that it is killed with this guard.
+    pub fn succeeded_by(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
     /// GETs a path of the admin listener on a connection of its own.
     ///
     /// # Errors
@@ -155,6 +180,15 @@ impl Tenfold {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+}
+
+impl Drop for Tenfold {
+    fn drop(&mut self) {
+        // Those that nobody has noted are still children of one that was.
+        let known = self.successors.iter().copied().chain([self.process.pid()]);
+        let all: Vec<u32> = known.flat_map(procfs::with_descendants).filter(|&pid| pid != self.process.pid()).collect();
+        all.into_iter().for_each(crate::process::kill);
     }
 }
 

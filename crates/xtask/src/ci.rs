@@ -38,6 +38,7 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance of HTTP/2", Action::Proof(&["conformance", "http2", "--quick"])),
     ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
+    ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),
     ("documentation", Action::Cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])),
 ];
 

@@ -49,7 +49,7 @@ impl AdminState for Fixture {
             Command::Add { service, .. } | Command::Edit { service, .. } => service.clone(),
             Command::Breaker { service, .. } => service.clone(),
             Command::Remove { service, .. } | Command::Reset { service, .. } => service.clone(),
-            Command::ResetAll | Command::Reload => "api".to_owned(),
+            Command::ResetAll | Command::Reload | Command::Upgrade(_) => "api".to_owned(),
         };
         Box::pin(async move {
             let refused = |reason| Err(Refused::new(reason, "because"));

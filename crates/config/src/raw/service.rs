@@ -26,6 +26,9 @@ table! {
         sticky: RawSticky = optional;
         /// Addresses, as `"HOST:PORT"` or as tables. A host name stands for each of its addresses.
         endpoints: List<Endpoint> = required;
+        /// A file that lists further endpoints, or all of them: TOML with the key `endpoints`, or JSON with an array, relative to
+        /// the file that names it. A change is noticed; while it is wrong, the last list stays.
+        endpoints_file: Text = optional;
         /// How often host names are resolved again.
         resolve_interval: Time<1_000, 86_400_000> = "30s";
         /// Active checks. By default none.

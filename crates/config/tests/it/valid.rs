@@ -44,7 +44,7 @@ fn the_full_file_uses_every_key() {
     let mut all = std::collections::BTreeSet::new();
     keys(&config::schema(), &mut all);
     assert!(all.len() > 50, "{all:?}");
-    for key in all.iter().filter(|key| !matches!(key.as_str(), "cookie" | "token_file")) {
+    for key in all.iter().filter(|key| !matches!(key.as_str(), "cookie" | "token_file" | "endpoints_file")) {
         let named = FULL.contains(&format!("{key} ="))
             || FULL.contains(&format!("[{key}"))
             || FULL.contains(&format!(".{key}]"));
@@ -100,6 +100,8 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(headers, [("Authorization", "Bearer 0123456789abcdef-from-env"), ("X-Tenant", "7")]);
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
+    let upgrade = loaded.upgrade;
+    assert_eq!((upgrade.ready_timeout, upgrade.drain_timeout), (Duration::from_secs(45), Duration::from_secs(7200)));
     let web = &gateway.listeners()[0];
     assert_eq!(web.addresses, ["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()]);
     assert_eq!((web.body_bytes_max, web.idle_timeout), (None, Duration::from_secs(75)));
@@ -291,4 +293,65 @@ fn a_missing_file_is_an_error_that_names_it() {
     let found = config::load(std::path::Path::new("no/such/tenfold.toml"), &env).unwrap_err();
     assert_eq!(found.errors(), 1);
     assert!(found.to_string().contains("cannot read no/such/tenfold.toml"), "{found}");
+}
+
+#[test]
+fn a_file_lists_endpoints_beside_those_of_the_table() {
+    let folder = std::env::temp_dir().join(format!("tenfold-lists-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let check = |list: (&str, &str), own: &str, expected: Result<&[(&str, u16)], &str>| {
+        write(list.0, list.1);
+        let main = format!(
+            "[listener.web]\nlisten = \":8080\"\n[[route]]\nservice = \"api\"\n\
+             [service.api]\n{own}endpoints_file = \"{}\"\n",
+            list.0
+        );
+        write("tenfold.toml", &main);
+        match (config::load(&folder.join("tenfold.toml"), &|_| None), expected) {
+            (Ok(loaded), Ok(expected)) => {
+                let endpoints = loaded.gateway.services()[0].endpoints.iter();
+                let host = |host: &Host| match host {
+                    Host::Address(address) => address.to_string(),
+                    Host::Name(name) => name.clone(),
+                };
+                let found: Vec<_> =
+                    endpoints.map(|one| (format!("{}:{}", host(&one.host), one.port), one.weight)).collect();
+                assert_eq!(found.len(), expected.len(), "{found:?}");
+                for ((found, weight), (part, expected)) in found.iter().zip(expected) {
+                    assert!(found.contains(part) && weight == expected, "{found} {weight}: {part} {expected}");
+                }
+                assert_eq!(loaded.named, [folder.join(list.0)], "a change of it is noticed");
+                assert_eq!(loaded.files.len(), 1);
+            }
+            (Err(found), Err(part)) => {
+                let shown = found.render(false);
+                assert!(shown.contains(part) && found.errors() == 1, "{part}: {shown}");
+            }
+            (found, _) => panic!("{list:?}: {found:?}"),
+        }
+    };
+    let own = "endpoints = [\"10.0.0.9:80\"]\n";
+    check(("a.json", "[\"10.0.0.1:80\"]"), "", Ok(&[("10.0.0.1:80", 1)]));
+    let tables = "{\"endpoints\": [{\"address\": \"10.0.0.1:80\", \"weight\": 3}, \"10.0.0.2:80\"]}";
+    check(("a.json", tables), own, Ok(&[("10.0.0.9:80", 1), ("10.0.0.1:80", 3), ("10.0.0.2:80", 1)]));
+    check(
+        ("a.toml", "endpoints = [\n  { address = \"a.example.com:80\", weight = 2 },\n]\n"),
+        "",
+        Ok(&[("a.example.com", 2)]),
+    );
+    check(("a.json", "[\"10.0.0.9:80\"]"), own, Err("listed twice"));
+    check(("a.json", "[]"), "", Err("the list is empty"));
+    check(("a.json", "[{\"address\": null}]"), "", Err("has a null"));
+    check(("a.json", "{\"hosts\": []}"), "", Err("is not a list of endpoints alone"));
+    check(("a.json", "[\"10.0.0.1:80\""), "", Err("is not JSON"));
+    check(("a.json", "[{\"address\": \"10.0.0.1:80\", \"wieght\": 3}]"), own, Err("weight"));
+    check(("a.toml", "endpoints = [\"10.0.0.1\"]\n"), own, Err("a.toml:1:14"));
+    check(("a.toml", "endpoints = [\n"), own, Err("a.toml"));
+    check(("a.toml", "other = 1\nendpoints = [\"10.0.0.1:80\"]\n"), own, Err("is not a list of endpoints alone"));
+    std::fs::remove_file(folder.join("a.toml")).unwrap();
+    let missing = folder.join("tenfold.toml");
+    let found = config::load(&missing, &|_| None).unwrap_err();
+    assert!(found.errors() == 1 && found.render(false).contains("cannot read"), "{}", found.render(false));
+    std::fs::remove_dir_all(folder).unwrap();
 }

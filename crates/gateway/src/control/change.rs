@@ -1,6 +1,7 @@
 //! Changes at run time: the layer of overrides is changed first, then the one service by what came of it.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,8 +9,10 @@ use breaker::circuit::Force;
 use vocab::Name;
 
 use super::overrides::{Below, Override, Overrides};
+use super::service::Service;
 use super::{Control, breakers};
 use crate::change::{Change, ChangeError, Edit, Target};
+use crate::estate::{Estate, Knowledge};
 use crate::params::ServiceParams;
 
 impl Control {
@@ -77,6 +80,14 @@ impl Control {
         services.iter().map(|file| self.overrides.overlay(&file.name).extend(file)).collect()
     }
 
+    /// What the next process needs.
+    pub(super) fn hand_over(&self) -> io::Result<Estate> {
+        let addresses = self.services.iter().flat_map(Service::addresses_of_names);
+        let addresses = addresses.map(|(name, addresses)| (name.clone(), addresses.clone())).collect();
+        let knowledge = Knowledge { overrides: self.overrides.clone(), addresses };
+        Ok(Estate { sockets: self.sockets.handles()?, knowledge: knowledge.write() })
+    }
+
     async fn configure_anew(&mut self, name: &Name) {
         let Some(file) = self.file.iter().find(|file| file.name == *name) else { return };
         let overlay = self.overrides.overlay(name);
@@ -97,7 +108,8 @@ impl Control {
     fn below_named(&self, name: &str) -> Option<Below<'_>> {
         let file = self.file.iter().find(|file| file.name.as_str() == name)?;
         let service = self.services.iter().find(|service| *service.name() == file.name);
-        Some(service.map_or(Below::without_addresses(file), |service| service.below(file)))
+        let inherited = Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.inherited };
+        Some(service.map_or(inherited, |service| service.below(file)))
     }
 
     fn no_service(&self, name: &str) -> ChangeError {

@@ -1,10 +1,13 @@
 //! Listening sockets in the control plane: which are open, for whom, and on which core.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::inherit::Inherited;
 use net::listen::{self, ListenError};
 use net::workers::Cores;
 
@@ -18,6 +21,8 @@ pub(super) struct Sockets {
     open: HashMap<SocketAddr, Open>,
     /// Counts sockets, so that they spread over the cores.
     opened: usize,
+    /// Sockets that the process was given, until the first configuration has taken its own of them.
+    inherited: Inherited,
 }
 
 struct Open {
@@ -32,11 +37,24 @@ struct Open {
 pub(super) struct Opened(HashMap<SocketAddr, (TcpListener, TcpListener)>);
 
 impl Sockets {
+    /// Nothing open yet.
+    pub(super) fn new(inherited: Inherited) -> Self {
+        Self { inherited, ..Self::default() }
+    }
+
+    /// Further handles of all sockets, by the address that each was opened for.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(super) fn handles(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        self.open.iter().map(|(address, open)| Ok((*address, open.socket.try_clone()?.into()))).collect()
+    }
+
     /// Opens what these listeners need beyond what is open, and uses none of it yet.
     ///
     /// # Errors
     /// The first address that cannot be listened on; nothing is open then that was not before.
-    pub(super) fn open(&self, listeners: &[ListenerParams]) -> Result<Opened, ListenError> {
+    pub(super) fn open(&mut self, listeners: &[ListenerParams]) -> Result<Opened, ListenError> {
         let mut sockets = HashMap::new();
         for listener in listeners {
             for &address in &listener.addresses {
@@ -44,10 +62,17 @@ impl Sockets {
                 let handles = match self.open.get(&address) {
                     Some(open) if open.listener.name == listener.name => continue,
                     Some(open) => twice(&open.socket),
-                    None => twice(&listen::tcp(address)?),
+                    None => match self.inherited.take(address) {
+                        Some(socket) => twice(&socket),
+                        None => twice(&listen::tcp(address)?),
+                    },
                 };
                 sockets.insert(address, handles.map_err(|cause| ListenError { address, cause })?);
             }
+        }
+        if !self.inherited.is_empty() {
+            tracing::warn!(addresses = %self.inherited, "sockets were given that no listener wants; they are closed");
+            self.inherited = Inherited::default();
         }
         Ok(Opened(sockets))
     }
@@ -125,7 +150,8 @@ async fn stop(open: Open, cores: &Cores<Message>) {
 /// Has all cores close a listener's connections: idle ones at once, others with their request, and all after a time.
 pub(super) async fn retire(listener: Arc<ListenerState>, drain_timeout: Duration, cores: Cores<Message>) {
     for core in 0..cores.len() {
-        let _core_ended = cores.send(core, Message::Retire(Some(Arc::clone(&listener)))).await;
+        let message = Message::Retire { listener: Some(Arc::clone(&listener)), idle_grace: None, heard: None };
+        let _core_ended = cores.send(core, message).await;
     }
     tokio::spawn(async move {
         tokio::time::sleep(drain_timeout).await;

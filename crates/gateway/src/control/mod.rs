@@ -15,6 +15,7 @@ mod resolve;
 mod service;
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +29,7 @@ use vocab::Name;
 use crate::action::ForwardAuth;
 use crate::change::{Change, ChangeError};
 use crate::data::Message;
+use crate::estate::{Estate, Inheritance, Knowledge};
 use crate::gateway::ApplyError;
 use crate::limits::{Limit, LimitState};
 use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
@@ -54,7 +56,9 @@ pub(crate) enum Command {
     Apply(Box<GatewayParams>, oneshot::Sender<Result<(), ApplyError>>),
     /// Change something at run time.
     Change(Change, oneshot::Sender<Result<usize, ChangeError>>),
-    /// Close what listens.
+    /// Give what the next process needs.
+    HandOver(oneshot::Sender<io::Result<Estate>>),
+    /// Close what listens, and order no certificates any more.
     CloseSockets(oneshot::Sender<()>),
 }
 
@@ -98,6 +102,8 @@ pub(crate) struct Control {
     shown: Arc<[Shown]>,
     /// Breakers that are held open or closed.
     forced: Arc<[Forced]>,
+    /// Addresses of names that the process before this one knew, until the first configuration is served.
+    inherited: HashMap<String, Vec<IpAddr>>,
 }
 
 impl Control {
@@ -105,10 +111,14 @@ impl Control {
     pub(crate) fn new(
         shared: Arc<Shared>,
         cores: Cores<Message>,
-        commands: mpsc::Receiver<Command>,
-        reports: mpsc::Receiver<Report>,
+        (commands, reports): (mpsc::Receiver<Command>, mpsc::Receiver<Report>),
+        inheritance: Inheritance,
     ) -> Self {
         let (event_sender, events) = mpsc::channel(1024);
+        let known = Knowledge::read(&inheritance.knowledge).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was changed at run time before is not understood, and forgotten");
+            Knowledge::default()
+        });
         let certificates = Certificates::new(shared.tokens.clone());
         Self {
             certificates,
@@ -118,15 +128,16 @@ impl Control {
             reports,
             events,
             event_sender,
-            sockets: Sockets::default(),
+            sockets: Sockets::new(inheritance.sockets),
             listeners: Vec::new(),
             routes: HashMap::new(),
             limits: HashMap::new(),
             services: Vec::new(),
             file: Vec::new(),
-            overrides: Overrides::default(),
+            overrides: known.overrides,
             shown: Arc::default(),
             forced: Arc::default(),
+            inherited: known.addresses,
         }
     }
 
@@ -152,8 +163,13 @@ impl Control {
                         let changed = self.change(change).await;
                         let _nobody_waits = done.send(changed);
                     }
+                    Some(Command::HandOver(done)) => {
+                        let _nobody_waits = done.send(self.hand_over());
+                    }
                     Some(Command::CloseSockets(done)) => {
                         self.sockets.close();
+                        // An order under way is broken off, and its lock given up: another process may wait for it.
+                        drop(self.certificates.begin());
                         let _nobody_waits = done.send(());
                     }
                     None => return,
@@ -240,6 +256,7 @@ impl Control {
         let wanted: Vec<(Arc<ListenerState>, Vec<SocketAddr>)> =
             self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
         self.sockets.apply(opened, &wanted, &self.cores).await;
+        self.inherited.clear();
         for gone in old {
             if !self.listeners.iter().any(|view| Arc::ptr_eq(&view.state, &gone.state)) {
                 listeners::retire(Arc::clone(&gone.state), params.drain_timeout(), self.cores.clone()).await;
@@ -280,6 +297,9 @@ impl Control {
         };
         if tokio::time::timeout(RESOLVE_TIMEOUT, collect).await.is_err() {
             tracing::warn!("some names take long to resolve; they are tried again");
+        }
+        for (host, addresses) in &self.inherited {
+            resolved.entry(host.clone()).or_insert_with(|| addresses.clone());
         }
         resolved
     }

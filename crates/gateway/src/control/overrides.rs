@@ -16,7 +16,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use vocab::Name;
@@ -131,18 +130,23 @@ impl<'a> Below<'a> {
         by_address
     }
 
-    /// A service of which no address is known.
-    pub(super) fn without_addresses(file: &'a ServiceParams) -> Self {
-        static NONE: LazyLock<HashMap<String, Vec<IpAddr>>> = LazyLock::new(HashMap::new);
-        Self { service: &file.name, endpoints: &file.endpoints, resolved: &NONE }
-    }
-
     fn has_written(&self, target: &Target) -> bool {
         self.endpoints.iter().any(|endpoint| Target::of(endpoint) == *target)
     }
 }
 
+impl FromIterator<Override> for Overrides {
+    fn from_iter<I: IntoIterator<Item = Override>>(overrides: I) -> Self {
+        Self(overrides.into_iter().take(OVERRIDES_MAX).collect())
+    }
+}
+
 impl Overrides {
+    /// All, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Override> {
+        self.0.iter()
+    }
+
     /// The services that have any.
     pub(super) fn services(&self) -> Vec<Name> {
         let mut services: Vec<Name> = self.0.iter().map(|over| over.service.clone()).collect();

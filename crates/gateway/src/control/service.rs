@@ -101,6 +101,11 @@ impl Service {
         Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.resolved }
     }
 
+    /// The addresses that its host names stand for.
+    pub(super) fn addresses_of_names(&self) -> impl Iterator<Item = (&String, &Vec<IpAddr>)> {
+        self.resolved.iter()
+    }
+
     /// Takes what was changed at run time; it holds from the next time that the service is configured.
     pub(super) fn set_overlay(&mut self, overlay: Overlay) {
         self.overlay = overlay;
@@ -168,7 +173,15 @@ impl Service {
         // At the start all endpoints are equally new, so none has to catch up.
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
-        for (address, endpoint) in self.addresses(&params) {
+        let mut addresses = self.addresses(&params);
+        let mut before: Vec<(SocketAddr, EndpointParams)> =
+            old.values().map(|endpoint| (endpoint.state.address, endpoint.params.clone())).collect();
+        if addresses.is_empty() && !before.is_empty() {
+            before.sort_by_key(|(address, _)| *address);
+            tracing::warn!(service = %params.name, "no address of its names is known yet, so its endpoints stay");
+            addresses = before.iter().map(|(address, endpoint)| (*address, endpoint)).collect();
+        }
+        for (address, endpoint) in addresses {
             let Some(applied) = self.overlay.apply(endpoint, address) else { continue };
             let endpoint = applied.as_ref();
             let id = balance::hash::endpoint_id(&address.to_string());

@@ -8,6 +8,7 @@
 //! When the process is out of descriptors, a connection would wait in the kernel's queue and wake its socket for ever.
 //! A descriptor kept in reserve is given up for a moment to accept and close it, so that the client hears at once.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::net::SocketFlags;
 use telemetry::RefusedReason;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::core::{Accepted, Core, Message};
 use crate::state::ListenerState;
@@ -31,12 +32,24 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after an error that accepting again at once would only repeat.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections taken from the queue of a socket that ends: as many as the kernel holds. Another process may accept on the
+/// same socket, so that the queue need not have an end.
+const QUEUE_MAX: usize = 4096;
+
 /// A listening socket's task.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: Arc<ListenerState>,
     address: Option<SocketAddr>,
-    stop: Rc<Notify>,
+    end: Rc<End>,
+}
+
+/// The end of accepting.
+#[derive(Debug, Default)]
+struct End {
+    told: Notify,
+    /// Dropped with the last of what waited.
+    done: RefCell<Option<mpsc::Sender<()>>>,
 }
 
 impl Acceptor {
@@ -50,9 +63,10 @@ impl Acceptor {
         self.address
     }
 
-    /// Accepts what waits already, and then no more.
-    pub(crate) fn stop(self) {
-        self.stop.notify_one();
+    /// Accepts what waits already, and then no more; `done` is dropped then.
+    pub(crate) fn stop(self, done: Option<mpsc::Sender<()>>) {
+        *self.end.done.borrow_mut() = done;
+        self.end.told.notify_one();
     }
 }
 
@@ -71,7 +85,7 @@ struct Accepting {
 /// # Errors
 /// When the socket cannot be watched.
 pub(crate) fn start(core: &Rc<Core>, listener: Arc<ListenerState>, socket: StdListener) -> io::Result<Acceptor> {
-    let stop = Rc::new(Notify::new());
+    let end = Rc::new(End::default());
     let address = socket.local_addr().ok();
     let accepting = Accepting {
         core: Rc::clone(core),
@@ -81,16 +95,16 @@ pub(crate) fn start(core: &Rc<Core>, listener: Arc<ListenerState>, socket: StdLi
         warned: None,
         refused_since_warning: 0,
     };
-    tokio::task::spawn_local(accepting.run(Rc::clone(&stop)));
-    Ok(Acceptor { listener, address, stop })
+    tokio::task::spawn_local(accepting.run(Rc::clone(&end)));
+    Ok(Acceptor { listener, address, end })
 }
 
 impl Accepting {
-    async fn run(mut self, stop: Rc<Notify>) {
+    async fn run(mut self, end: Rc<End>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                () = stop.notified() => break,
+                () = end.told.notified() => break,
             };
             match accepted {
                 Ok((socket, peer)) => self.place(socket, peer),
@@ -106,7 +120,10 @@ impl Accepting {
             }
         }
         // Clients whose connections the kernel has made already must not find them reset.
-        while let Some(Ok((socket, peer))) = poll_fn(|cx| Poll::Ready(accepted_now(&self.socket, cx))).await {
+        for _ in 0..QUEUE_MAX {
+            // Unconstrained, as a task that has had its share of the runtime would take the queue for empty.
+            let next = poll_fn(|cx| Poll::Ready(accepted_now(&self.socket, cx)));
+            let Some(Ok((socket, peer))) = tokio::task::unconstrained(next).await else { return };
             self.place(socket, peer);
         }
     }

@@ -130,8 +130,7 @@ impl Drop for Closed<'_> {
 async fn wait_for_request(core: &Core, state: &ConnectionState, stream: &Stream) -> bool {
     let readable = poll_fn(|cx| stream.poll_readable(cx));
     if state.closing.get() {
-        // A request that has come already is served; its client cannot know.
-        state.deadline.set(Instant::now() + Duration::from_millis(1));
+        state.deadline.set(Instant::now() + core.idle_grace());
     } else {
         let idle_timeout =
             core.local().listener(&state.listener).map_or(ORPHAN_TIMEOUT, |view| view.params.idle_timeout);

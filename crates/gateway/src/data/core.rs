@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::workers::{Cores, Inbox, Load};
 use net::{Buffers, Deadline, Deadlines, Pipes};
@@ -12,6 +12,7 @@ use slab::Slab;
 use telemetry::trace::CoreTracer;
 use telemetry::{CoreAccessLog, RefusedReason};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::accept::{self, Acceptor};
@@ -30,6 +31,9 @@ const BODY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Pause between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Time for a request of a connection that ends: what has come already is served, for its client cannot know.
+const IDLE_GRACE_MIN: Duration = Duration::from_millis(1);
 
 /// Scratch kept for reuse at most.
 const SCRATCH_KEPT_MAX: usize = 512;
@@ -54,7 +58,15 @@ pub(crate) enum Message {
         address: SocketAddr,
     },
     /// Accept no more on a listener (`None` for all), and close its connections as soon as no request is under way.
-    Retire(Option<Arc<ListenerState>>),
+    Retire {
+        /// The listener.
+        listener: Option<Arc<ListenerState>>,
+        /// When another process accepts on the same sockets: time in which an idle connection may still bring a request,
+        /// so that its client is told of the end with the answer. Otherwise idle connections are closed at once.
+        idle_grace: Option<Duration>,
+        /// Dropped when it was done, and nothing more is accepted.
+        heard: Option<mpsc::Sender<()>>,
+    },
     /// Cut the connections of a listener that has been retired.
     Cut(Arc<ListenerState>),
     /// End, whatever is under way.
@@ -118,6 +130,8 @@ pub(crate) struct Core {
     acceptors: RefCell<Vec<Acceptor>>,
     /// Whether the gateway is stopping. Connections may still arrive from other cores.
     draining: Cell<bool>,
+    /// How long a connection of a listener that ends waits for a request.
+    idle_grace: Cell<Duration>,
 }
 
 /// A connection, as its core sees it.
@@ -145,11 +159,14 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
         match message {
             Message::Connection(accepted) => core.serve_std(accepted),
             Message::Listen { listener, socket } => core.listen(&listener, socket),
-            Message::Retire(listener) => core.retire(listener.as_ref()),
+            Message::Retire { listener, idle_grace, heard } => {
+                core.retire(listener.as_ref(), idle_grace, heard.as_ref());
+            }
             Message::StopAccepting { listener, address } => {
-                core.stop_accepting(|acceptor| {
+                let concerned = |acceptor: &Acceptor| {
                     Arc::ptr_eq(acceptor.listener(), &listener) && acceptor.address() == Some(address)
-                });
+                };
+                core.stop_accepting(concerned, None);
             }
             Message::Cut(listener) => core.cut(&listener),
             Message::Stop => break,
@@ -205,6 +222,7 @@ impl Core {
             scratch: RefCell::default(),
             acceptors: RefCell::default(),
             draining: Cell::new(false),
+            idle_grace: Cell::new(IDLE_GRACE_MIN),
         }
     }
 
@@ -250,24 +268,41 @@ impl Core {
         }
     }
 
-    fn retire(&self, listener: Option<&Arc<ListenerState>>) {
+    fn retire(
+        &self,
+        listener: Option<&Arc<ListenerState>>,
+        idle_grace: Option<Duration>,
+        heard: Option<&mpsc::Sender<()>>,
+    ) {
         let concerned = |other: &Arc<ListenerState>| listener.is_none_or(|listener| Arc::ptr_eq(listener, other));
         if listener.is_none() {
             self.draining.set(true);
+            self.idle_grace.set(idle_grace.unwrap_or(IDLE_GRACE_MIN));
         }
-        self.stop_accepting(|acceptor| concerned(acceptor.listener()));
+        self.stop_accepting(|acceptor| concerned(acceptor.listener()), heard);
+        let now = Instant::now();
         for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| concerned(&c.listener)) {
-            connection.closing.set(true);
-            if connection.idle.get() || connection.multiplexed.get() {
-                connection.deadline.set(std::time::Instant::now());
+            let was_closing = connection.closing.replace(true);
+            if connection.multiplexed.get() {
+                // Its client is told at once, and what is under way goes on; to be told again would cut that.
+                if !was_closing || connection.idle.get() {
+                    connection.deadline.set(now);
+                }
+            } else if connection.idle.get() {
+                connection.deadline.set(now + idle_grace.unwrap_or_default());
             }
         }
     }
 
-    fn stop_accepting(&self, concerned: impl Fn(&Acceptor) -> bool) {
+    /// How long a connection that ends waits for a request.
+    pub(crate) fn idle_grace(&self) -> Duration {
+        self.idle_grace.get()
+    }
+
+    fn stop_accepting(&self, concerned: impl Fn(&Acceptor) -> bool, heard: Option<&mpsc::Sender<()>>) {
         let (stopped, kept) = self.acceptors.take().into_iter().partition::<Vec<_>, _>(concerned);
         *self.acceptors.borrow_mut() = kept;
-        stopped.into_iter().for_each(Acceptor::stop);
+        stopped.into_iter().for_each(|acceptor| acceptor.stop(heard.cloned()));
     }
 
     fn cut(&self, listener: &Arc<ListenerState>) {

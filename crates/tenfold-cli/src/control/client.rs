@@ -24,6 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     target: Target,
+    answer_timeout: Duration,
 }
 
 struct Answer {
@@ -35,7 +36,12 @@ impl Client {
     /// A client of the process that is meant.
     pub(super) fn new(args: &ConnectArgs) -> anyhow::Result<Self> {
         let target = target::find(args, &|name| std::env::var(name).ok())?;
-        Ok(Self { target })
+        Ok(Self { target, answer_timeout: ANSWER_TIMEOUT })
+    }
+
+    /// The same with another bound on the pauses of an answer.
+    pub(super) fn with_answer_timeout(self, answer_timeout: Duration) -> Self {
+        Self { answer_timeout, ..self }
     }
 
     /// Where it asks.
@@ -103,7 +109,7 @@ impl Client {
         for address in addresses {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                    stream.set_read_timeout(Some(self.answer_timeout))?;
                     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
                     return Ok(stream);
                 }

@@ -84,6 +84,14 @@ fn head(status: &Value) -> String {
         }
         _ => {}
     }
+    if let last @ Value::Object(_) = &status["last_upgrade"] {
+        head += &format!("upgrade failed {} ago:\n", ago(number(last, "time")));
+        text(last, "error").lines().for_each(|line| head += &format!("  {line}\n"));
+    }
+    if let before @ Value::Object(_) = &status["predecessor"] {
+        let (pid, version, left) = (number(before, "pid"), text(before, "version"), number(before, "connections"));
+        head += &format!("process {pid} ({version}), which served before, finishes {left} connections\n");
+    }
     match number(status, "overrides") {
         0 => {}
         1 => head += "1 setting was changed at run time\n",

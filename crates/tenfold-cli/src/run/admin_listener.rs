@@ -1,9 +1,13 @@
 //! The admin listener of the running process: it opens, moves and closes with the configuration.
 
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admin::{Admin, AdminParams, AdminState, BindError, TokenControl};
+use net::inherit::Inherited;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -22,6 +26,8 @@ pub(super) struct AdminListener {
 #[derive(Debug)]
 struct Running {
     token: TokenControl,
+    /// A second handle of the socket, for the process that takes over.
+    socket: Option<OwnedFd>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -35,14 +41,23 @@ pub(super) struct Prepared {
 }
 
 impl AdminListener {
-    /// Has what these parameters need, and uses nothing of it yet.
+    /// Has what these parameters need, from what was inherited if it is there, and uses nothing of it yet.
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub(super) async fn prepare(&self, params: Option<&AdminParams>) -> Result<Prepared, BindError> {
+    pub(super) async fn prepare(
+        &self,
+        params: Option<&AdminParams>,
+        inherited: &mut Inherited,
+    ) -> Result<Prepared, BindError> {
         let listen = |params: Option<&AdminParams>| params.map(AdminParams::listen);
         let bound = match params {
-            Some(params) if listen(self.params.as_ref()) != Some(params.listen()) => Some(Admin::bind(params).await?),
+            Some(params) if listen(self.params.as_ref()) != Some(params.listen()) => {
+                Some(match inherited.take(params.listen()) {
+                    Some(socket) => Admin::take(socket, params)?,
+                    None => Admin::bind(params).await?,
+                })
+            }
             _ => None,
         };
         Ok(Prepared { params: params.cloned(), bound })
@@ -64,6 +79,16 @@ impl AdminListener {
         self.params = params;
     }
 
+    /// A handle of the socket, and the address that it was opened for; `None` when nothing is listened on.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(super) fn handle(&self) -> io::Result<Option<(SocketAddr, OwnedFd)>> {
+        let socket = self.running.as_ref().and_then(|running| running.socket.as_ref());
+        let (Some(params), Some(socket)) = (&self.params, socket) else { return Ok(None) };
+        Ok(Some((params.listen(), socket.try_clone()?)))
+    }
+
     /// Stops to accept, and gives the task that finishes what is under way.
     fn stop(&mut self) -> Option<JoinHandle<()>> {
         let Running { stop, task, .. } = self.running.take()?;
@@ -83,11 +108,11 @@ impl AdminListener {
 fn start(admin: Admin, state: &Arc<State>) -> Running {
     let address = admin.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
     tracing::info!(address, "admin listener is open");
-    let token = admin.token_control();
+    let (token, socket) = (admin.token_control(), admin.handle().ok());
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         let _sender_gone = stopped.await;
     };
     let task = tokio::spawn(admin.serve(Arc::clone(state) as Arc<dyn AdminState>, shutdown));
-    Running { token, stop, task }
+    Running { token, socket, stop, task }
 }

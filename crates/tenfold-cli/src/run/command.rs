@@ -38,7 +38,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             });
             (service.clone(), Change::Breaker { service, force })
         }
-        Command::ResetAll | Command::Reload => {
+        Command::ResetAll | Command::Reload | Command::Upgrade(_) => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
         }

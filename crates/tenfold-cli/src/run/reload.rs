@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use config::Loaded;
 use gateway::Gateway;
+use net::inherit::Inherited;
 use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 
 use super::admin_listener::AdminListener;
+use super::notify::Notifier;
 use super::state::State;
 use super::watch::FileWatch;
 
@@ -25,6 +26,7 @@ pub(super) struct Reloader<'r> {
     /// What everything runs as.
     pub(super) running: Loaded,
     pub(super) watch: FileWatch,
+    pub(super) notifier: Notifier,
 }
 
 impl Reloader<'_> {
@@ -33,23 +35,15 @@ impl Reloader<'_> {
         self.watch.changed().await;
     }
 
-    /// How long a stop waits for requests under way.
-    pub(super) fn drain_timeout(&self) -> Duration {
-        self.running.gateway.drain_timeout()
-    }
-
-    /// What runs.
-    pub(super) fn into_parts(self) -> (Gateway, AdminListener) {
-        (self.gateway, self.admin)
-    }
-
     /// Reads the files again and applies what changed. Whatever is wrong leaves everything as it was.
     ///
     /// # Errors
     /// What is wrong, which has been logged.
     pub(super) async fn reload(&mut self, reason: &str) -> Result<(), String> {
         self.watch.note();
+        self.notifier.reloading("reading the configuration again");
         let result = self.try_reload().await;
+        self.notifier.ready();
         match &result {
             Ok(()) => {
                 self.state.reload_succeeded(self.running.effective.clone());
@@ -74,7 +68,8 @@ impl Reloader<'_> {
     async fn try_reload(&mut self) -> Result<(), String> {
         let loaded = super::load(self.file).map_err(|found| found.render(false))?;
         super::warn_of(&loaded);
-        let admin = self.admin.prepare(loaded.admin.as_ref()).await.map_err(|error| error.to_string())?;
+        let admin = self.admin.prepare(loaded.admin.as_ref(), &mut Inherited::default()).await;
+        let admin = admin.map_err(|error| error.to_string())?;
         if loaded.log.access != self.running.log.access {
             self.access.change(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {

@@ -1,11 +1,13 @@
 //! What the admin listener shows of the running process.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use admin::{AdminState, Command, Outcome, Reason, Refused, Unready};
+use admin::{AdminState, Command, Outcome, Reason, Refused, Unready, UpgradeOrder};
 use gateway::{GatewayControl, GatewayView};
+use net::handover::Draining;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -14,18 +16,28 @@ use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle, ProcessMetrics, ReloadMetrics};
 use tokio::sync::{mpsc, oneshot};
 
+use super::beginning::Before;
 use super::command;
 use super::effective;
+use super::upgrade;
 
-/// A reload that was asked for over the admin listener, and where its answer goes.
-pub(super) type ReloadRequest = oneshot::Sender<Result<Value, String>>;
+/// Where an answer goes.
+type Answer = oneshot::Sender<Result<Value, String>>;
+
+/// What was asked for over the admin listener and is done in turn, and where its answer goes.
+pub(super) enum Ask {
+    /// A reload.
+    Reload(Answer),
+    /// An upgrade, to this program if one is named.
+    Upgrade(Option<PathBuf>, Answer),
+}
 
 /// The state of the process.
 #[derive(Debug)]
 pub(super) struct State {
     gateway: GatewayView,
     control: GatewayControl,
-    reload_requests: mpsc::Sender<ReloadRequest>,
+    asks: mpsc::Sender<Ask>,
     started: SystemTime,
     registry: Registry,
     /// Counts of reloads.
@@ -46,6 +58,9 @@ pub(super) struct Logs {
 struct Config {
     effective: Value,
     last_reload: Value,
+    last_upgrade: Value,
+    /// The process before this one, while it has connections.
+    predecessor: Value,
 }
 
 /// A collector that is used from elsewhere as well.
@@ -59,12 +74,12 @@ impl Collector for SharedCollector {
 }
 
 impl State {
-    /// Everything runs by the configuration `effective`. Reloads that are asked for go to `reload_requests`.
+    /// Everything runs by the configuration `effective`. What is asked for goes to `asks`.
     pub(super) fn new(
         (view, control): (GatewayView, GatewayControl),
         Logs { log, access, tracer }: Logs,
         effective: Value,
-        reload_requests: mpsc::Sender<ReloadRequest>,
+        asks: mpsc::Sender<Ask>,
     ) -> Self {
         let started = SystemTime::now();
         let reloads = Arc::new(ReloadMetrics::default());
@@ -76,9 +91,10 @@ impl State {
         registry.register_collector(Box::new(access));
         registry.register_collector(Box::new(tracer));
         registry.register_collector(Box::new(log));
-        let config = Mutex::new(Config { effective, last_reload: Value::Null });
+        let (last_reload, last_upgrade, predecessor) = (Value::Null, Value::Null, Value::Null);
+        let config = Mutex::new(Config { effective, last_reload, last_upgrade, predecessor });
         let draining = AtomicBool::new(false);
-        Self { gateway: view, control, reload_requests, started, registry, reloads, draining, config }
+        Self { gateway: view, control, asks, started, registry, reloads, draining, config }
     }
 
     /// The process is stopping.
@@ -93,7 +109,9 @@ impl State {
     /// Another configuration is in effect.
     pub(super) fn reload_succeeded(&self, effective: Value) {
         let last_reload = json!({ "result": "success", "time": unix_seconds(), "error": null });
-        *self.lock() = Config { effective, last_reload };
+        let mut config = self.lock();
+        (config.effective, config.last_reload) = (effective, last_reload);
+        drop(config);
         self.reloads.succeeded(SystemTime::now());
     }
 
@@ -103,17 +121,47 @@ impl State {
         self.reloads.failed();
     }
 
+    /// No other process has taken over.
+    pub(super) fn upgrade_failed(&self, error: &str) {
+        self.lock().last_upgrade = json!({ "result": "failure", "time": unix_seconds(), "error": error });
+    }
+
+    /// Notes how far the process before this one is, until it has ended.
+    pub(super) async fn watch(self: Arc<Self>, before: Before, draining: Option<Draining>) {
+        let Some(mut draining) = draining else { return };
+        self.lock().predecessor = before.shown(0);
+        while let Some(connections) = draining.next().await {
+            self.lock().predecessor = before.shown(connections);
+        }
+        self.lock().predecessor = Value::Null;
+        tracing::info!(before = ?before, "the process before this one has ended");
+    }
+
     /// How the last reload went; null when there was none.
     pub(super) fn last_reload(&self) -> Value {
         self.lock().last_reload.clone()
     }
 
-    async fn reload(&self) -> Result<Value, Refused> {
+    async fn ask(&self, ask: impl FnOnce(Answer) -> Ask, failed: Reason) -> Result<Value, Refused> {
         let stopping = || Refused::new(Reason::Stopping, "the process is stopping");
-        let (done, reloaded) = oneshot::channel();
-        self.reload_requests.send(done).await.map_err(|_| stopping())?;
-        let result = reloaded.await.map_err(|_| stopping())?;
-        result.map_err(|error| Refused::new(Reason::Configuration, error))
+        let (done, answered) = oneshot::channel();
+        self.asks.send(ask(done)).await.map_err(|_| stopping())?;
+        let result = answered.await.map_err(|_| stopping())?;
+        result.map_err(|error| Refused::new(failed, error))
+    }
+
+    async fn upgrade(&self, order: UpgradeOrder) -> Result<Value, Refused> {
+        let admin = self.lock().effective["admin"].clone();
+        let program = match order.binary {
+            None => None,
+            // Whoever may ask could otherwise run any program as this user.
+            Some(_) if admin["token"].is_null() && admin["token_file"].is_null() => {
+                let text = "another binary is taken only where the admin listener has a token";
+                return Err(Refused::new(Reason::Forbidden, text));
+            }
+            Some(binary) => Some(upgrade::program(&binary).map_err(|error| Refused::new(Reason::Invalid, error))?),
+        };
+        self.ask(|answer| Ask::Upgrade(program, answer), Reason::Failed).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Config> {
@@ -161,6 +209,8 @@ impl AdminState for State {
             "services": named(&self.gateway.services()),
             "overrides": named(&self.gateway.overrides()),
             "last_reload": self.last_reload(),
+            "last_upgrade": self.lock().last_upgrade.clone(),
+            "predecessor": self.lock().predecessor.clone(),
         })
     }
 
@@ -197,7 +247,8 @@ impl AdminState for State {
                 return Err(Refused::new(Reason::Stopping, "the process is stopping"));
             }
             match command {
-                Command::Reload => self.reload().await,
+                Command::Reload => self.ask(Ask::Reload, Reason::Configuration).await,
+                Command::Upgrade(order) => self.upgrade(order).await,
                 other => command::change(&self.control, &self.gateway, other).await,
             }
         })

@@ -149,6 +149,7 @@ fn every_answer_that_is_described_comes_as_described() {
     with_a_token(&mut described, &first);
     not_ready(&mut described);
     stopping(&mut described);
+    upgraded(&mut described, &first);
     for (path, method, mut conn) in slow {
         let response = conn.read_response(&method.to_ascii_uppercase()).unwrap();
         described.judge(&path, &method, &response, 408);
@@ -307,6 +308,27 @@ fn not_ready(described: &mut Described) {
     let site = start(&config(&endpoint, ""));
     described.check(site.admin().unwrap(), ask("get", "/readyz"), 503);
     described.check(site.admin().unwrap(), ask("get", "/api/status"), 200);
+}
+
+fn upgraded(described: &mut Described, endpoint: &str) {
+    let mut site = start(&config(&format!("\"{endpoint}\""), ""));
+    let (admin, upgrade) = (site.admin().unwrap(), ask("post", "/api/upgrade"));
+    let with_binary = Ask { body: "{\"binary\": \"/bin/true\"}", ..upgrade };
+    described.body(&with_binary).unwrap();
+    described.check(admin, with_binary, 403);
+    let good = std::fs::read_to_string(site.config()).unwrap();
+    site.rewrite("not toml").unwrap();
+    described.check(admin, upgrade, 500);
+    site.rewrite(&good).unwrap();
+    let status = described.check(admin, ask("get", "/api/status"), 200);
+    assert_eq!(status["last_upgrade"]["result"], "failure");
+    let mut kept = RawConn::connect(site.address()).unwrap();
+    kept.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap();
+    kept.read_response("GET").unwrap();
+    let taken = described.check(admin, upgrade, 200);
+    site.succeeded_by(u32::try_from(taken["pid"].as_u64().unwrap()).unwrap());
+    let status = described.check(admin, ask("get", "/api/status"), 200);
+    assert_eq!((&status["pid"], &status["last_upgrade"]), (&taken["pid"], &Value::Null));
 }
 
 fn stopping(described: &mut Described) {

@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 use crate::site::{config, listeners, site, start};
 
 /// A server that sends back what it gets.
-fn echo() -> SocketAddr {
+pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -31,7 +31,7 @@ fn echo() -> SocketAddr {
     address
 }
 
-fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
+pub(crate) fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let config = WebSocketConfig::default().max_message_size(Some(64 << 20)).max_frame_size(Some(64 << 20));

@@ -5,6 +5,8 @@ mod kills;
 mod leaks;
 mod origins;
 mod reloads;
+mod sockets;
+mod upgrades;
 
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +19,7 @@ use testkit::{Load, LoadParams, Report, Tenfold};
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
+pub use upgrades::UpgradeArgs;
 
 use crate::proof::{self, ProofArgs, Verdict};
 use leaks::Footprint;
@@ -29,6 +32,8 @@ pub enum FaultCommand {
     Gateway(GatewayArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
+    /// The process replaced by new ones under load and with WebSockets open
+    Upgrade(UpgradeArgs),
 }
 
 /// Arguments of `fault gateway`.
@@ -55,6 +60,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
     match command {
         FaultCommand::Gateway(args) => gateway(&args),
         FaultCommand::Floods(args) => floods::run(&args),
+        FaultCommand::Upgrade(args) => upgrades::run(&args),
     }
 }
 

@@ -1,0 +1,220 @@
+//! What a gateway leaves to the one that takes over from it: its sockets, and what it has learned and what was changed
+//! at run time.
+//!
+//! The two may be of different versions. So what is known is written as JSON in terms of its own, in which fields that
+//! are missing have defaults and others are passed over; whatever cannot be read is forgotten, and the file goes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use net::inherit::Inherited;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Target;
+use crate::control::overrides::{Override, Overrides, Setting};
+use crate::params::{EndpointParams, Host};
+
+/// What a gateway gives away.
+#[derive(Debug, Default)]
+pub struct Estate {
+    /// Handles of its sockets, by the address that each was opened for.
+    pub sockets: Vec<(SocketAddr, OwnedFd)>,
+    /// What it knows, for [`Inheritance::knowledge`].
+    pub knowledge: String,
+}
+
+/// What a gateway begins with.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    /// Sockets to use before any is opened.
+    pub sockets: Inherited,
+    /// What the one before knew; empty if there was none.
+    pub knowledge: String,
+}
+
+/// What outlives a gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    /// What was changed at run time.
+    pub(crate) overrides: Overrides,
+    /// The latest addresses of host names, for when no name server answers.
+    pub(crate) addresses: HashMap<String, Vec<IpAddr>>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    overrides: Vec<OverrideRecord>,
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OverrideRecord {
+    service: String,
+    host: String,
+    port: u16,
+    setting: SettingRecord,
+    since_millis: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SettingRecord {
+    Add(EndpointRecord),
+    Remove,
+    Weight(u16),
+    Drain(bool),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct EndpointRecord {
+    weight: u16,
+    priority: u8,
+    zone: Option<String>,
+    backup: bool,
+    drain: bool,
+}
+
+impl Default for EndpointRecord {
+    fn default() -> Self {
+        Self { weight: 1, priority: 0, zone: None, backup: false, drain: false }
+    }
+}
+
+impl Knowledge {
+    /// As it is handed over.
+    pub(crate) fn write(&self) -> String {
+        let record = Record {
+            overrides: self.overrides.iter().map(OverrideRecord::of).collect(),
+            addresses: self.addresses.iter().map(|(name, addresses)| (name.clone(), addresses.clone())).collect(),
+        };
+        serde_json::to_string(&record).unwrap_or_default()
+    }
+
+    /// As it was handed over.
+    ///
+    /// # Errors
+    /// What is not understood.
+    pub(crate) fn read(text: &str) -> Result<Self, serde_json::Error> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let record: Record = serde_json::from_str(text)?;
+        let overrides = record.overrides.into_iter().filter_map(OverrideRecord::read).collect();
+        Ok(Self { overrides, addresses: record.addresses.into_iter().collect() })
+    }
+}
+
+impl OverrideRecord {
+    fn of(over: &Override) -> Self {
+        let setting = match &over.setting {
+            Setting::Add(endpoint) => SettingRecord::Add(EndpointRecord::of(endpoint)),
+            Setting::Remove => SettingRecord::Remove,
+            Setting::Weight(weight) => SettingRecord::Weight(*weight),
+            Setting::Drain(drain) => SettingRecord::Drain(*drain),
+        };
+        let since = over.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            service: over.service.as_str().to_owned(),
+            host: host_text(&over.target.host),
+            port: over.target.port,
+            setting,
+            since_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn read(self) -> Option<Override> {
+        let target = Target { host: host_of(self.host), port: self.port };
+        let setting = match self.setting {
+            SettingRecord::Add(endpoint) => Setting::Add(endpoint.read(&target)),
+            SettingRecord::Remove => Setting::Remove,
+            SettingRecord::Weight(weight) => Setting::Weight(weight),
+            SettingRecord::Drain(drain) => Setting::Drain(drain),
+        };
+        let since = UNIX_EPOCH.checked_add(Duration::from_millis(self.since_millis)).unwrap_or_else(SystemTime::now);
+        Some(Override { service: self.service.parse().ok()?, target, setting, since })
+    }
+}
+
+impl EndpointRecord {
+    fn of(endpoint: &EndpointParams) -> Self {
+        let EndpointParams { host: _, port: _, weight, priority, ref zone, backup, drain } = *endpoint;
+        Self { weight, priority, zone: zone.as_ref().map(|zone| zone.as_str().to_owned()), backup, drain }
+    }
+
+    fn read(self, target: &Target) -> EndpointParams {
+        EndpointParams {
+            host: target.host.clone(),
+            port: target.port,
+            weight: self.weight,
+            priority: self.priority,
+            zone: self.zone.and_then(|zone| zone.parse().ok()),
+            backup: self.backup,
+            drain: self.drain,
+        }
+    }
+}
+
+fn host_text(host: &Host) -> String {
+    match host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+fn host_of(text: String) -> Host {
+    text.parse().map_or(Host::Name(text), Host::Address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vocab::Name;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let since = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let of =
+            |host: Host, setting| Override { service: name("api"), target: Target { host, port: 80 }, setting, since };
+        let six = Host::Address("2001:db8::1".parse().expect("an address"));
+        let named = Host::Name("a.example.com".to_owned());
+        let added = EndpointParams {
+            weight: 7,
+            priority: 2,
+            zone: Some(name("b")),
+            backup: true,
+            drain: true,
+            ..EndpointParams::new(named.clone(), 80)
+        };
+        let overrides = [
+            of(named.clone(), Setting::Add(added)),
+            of(named, Setting::Weight(0)),
+            of(six.clone(), Setting::Drain(false)),
+            of(six, Setting::Remove),
+        ];
+        let addresses = [("a.example.com".to_owned(), vec![IpAddr::from([10, 0, 0, 1])])];
+        let known = Knowledge {
+            overrides: overrides.iter().cloned().collect(),
+            addresses: addresses.iter().cloned().collect(),
+        };
+        let read = Knowledge::read(&known.write()).expect("it is ours");
+        assert!(read.overrides.iter().eq(&overrides), "{read:?}");
+        assert_eq!(read.addresses, known.addresses);
+    }
+
+    #[test]
+    fn other_versions_are_understood_as_far_as_that_goes() {
+        let read = |text: &str| Knowledge::read(text).map(|known| known.overrides.iter().count());
+        assert_eq!(read("").expect("nothing"), 0);
+        assert_eq!(read("{\"new\": 1}").expect("an object"), 0);
+        let add = "{\"overrides\": [{\"service\": \"api\", \"host\": \"10.0.0.1\", \"port\": 80, \"since_millis\": 1, \
+                   \"setting\": {\"add\": {\"colour\": \"red\"}}}]}";
+        assert_eq!(read(add).expect("an override"), 1);
+        assert_eq!(read(&add.replace("api", "")).expect("one without a name"), 0);
+        assert!(read("1").is_err() && read("{").is_err());
+    }
+}
