@@ -272,7 +272,7 @@ impl Control {
             .iter()
             .flat_map(|params| match known(params) {
                 Some(service) => service.unresolved(params),
-                None => service::host_names(params).map(str::to_owned).collect(),
+                None => resolve::host_names(params).map(str::to_owned).collect(),
             })
             .collect();
         names.sort_unstable();
@@ -309,7 +309,7 @@ impl Control {
         for params in params {
             let at = old.iter().position(|service| *service.name() == params.name);
             let of_service = |name: &&str| resolved.get_key_value(*name);
-            let resolved: HashMap<String, Vec<IpAddr>> = service::host_names(params)
+            let resolved: HashMap<String, Vec<IpAddr>> = resolve::host_names(params)
                 .filter_map(|name| of_service(&name))
                 .map(|(name, addresses)| (name.clone(), addresses.clone()))
                 .collect();

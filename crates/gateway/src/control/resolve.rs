@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{AbortOnDrop, Event};
+use crate::params::{Host, ServiceParams};
 use crate::state::ServiceState;
 
 /// Time for one answer.
@@ -16,6 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause after a failure, if the interval is longer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Host names among a service's endpoints.
+pub(super) fn host_names(params: &ServiceParams) -> impl Iterator<Item = &str> {
+    params.endpoints.iter().filter_map(|endpoint| match &endpoint.host {
+        Host::Name(name) => Some(name.as_str()),
+        Host::Address(_) => None,
+    })
+}
 
 /// Resolves a host name again and again until the result is dropped. `known` tells that there is an answer already.
 pub(super) fn start(

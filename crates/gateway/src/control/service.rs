@@ -119,7 +119,7 @@ impl Service {
 
     /// Host names in these settings of which no address is known.
     pub(super) fn unresolved(&self, params: &ServiceParams) -> Vec<String> {
-        host_names(params).filter(|name| !self.resolved.contains_key(*name)).map(str::to_owned).collect()
+        resolve::host_names(params).filter(|name| !self.resolved.contains_key(*name)).map(str::to_owned).collect()
     }
 
     /// Goes by other settings from now on, and keeps what is known of the endpoints that stay.
@@ -132,7 +132,7 @@ impl Service {
     ) {
         let now = Instant::now();
         self.resolved.extend(resolved);
-        self.resolved.retain(|name, _| host_names(&params).any(|other| other == name));
+        self.resolved.retain(|name, _| resolve::host_names(&params).any(|other| other == name));
         let budget_params = |params: &ServiceParams| params.retry.as_ref().map(|retry| retry.budget);
         if budget_params(&params) != budget_params(&self.params) {
             self.budget = new_budget(&params, &self.state);
@@ -248,8 +248,8 @@ impl Service {
             self.resolvers.clear();
         }
         let params = Arc::clone(&self.params);
-        self.resolvers.retain(|name, _| host_names(&params).any(|other| other == name));
-        for name in host_names(&params) {
+        self.resolvers.retain(|name, _| resolve::host_names(&params).any(|other| other == name));
+        for name in resolve::host_names(&params) {
             let (state, interval) = (Arc::clone(&self.state), params.resolve_interval);
             let known = self.resolved.contains_key(name);
             self.resolvers
@@ -471,14 +471,6 @@ impl Endpoint {
 fn new_budget(params: &ServiceParams, state: &ServiceState) -> Option<Arc<RetryBudget>> {
     let retry = params.retry.as_ref()?;
     Some(Arc::new(RetryBudget::new(retry.budget, Instant::now(), state.requests_total())))
-}
-
-/// Host names among the endpoints.
-pub(super) fn host_names(params: &ServiceParams) -> impl Iterator<Item = &str> {
-    params.endpoints.iter().filter_map(|endpoint| match &endpoint.host {
-        Host::Name(name) => Some(name.as_str()),
-        Host::Address(_) => None,
-    })
 }
 
 fn kind_of(change: &Change) -> Option<HealthChange> {
