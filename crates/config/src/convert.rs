@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use gateway::params::{GatewayParams, Http2Params, ListenerParams, ParamsError};
 use net::handover::UpgradeParams;
+use net::tls::{HTTP2, HTTP11};
 use telemetry::trace::TraceParams;
 use telemetry::{AccessLogFormat, AccessLogParams, LatencyBuckets, LogFormat, LogLevel, LogParams};
 use vocab::Name;
@@ -16,10 +17,13 @@ use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::limit;
 use crate::quantity::Int;
-use crate::raw::{AccessFormatWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawUpgrade};
+use crate::raw::{
+    AccessFormatWord, KindWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute, RawUpgrade,
+};
 use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
+use crate::stream;
 use crate::tls::{self, Files};
 use crate::trace;
 use crate::value::Or;
@@ -46,8 +50,10 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         return None;
     }
     let admin = admin_table::params(&raw.admin.value, &raw.listener.value, files, sink);
+    let all_routes = &raw.route.value.0;
+    let tables = raw.listener.value.tables.iter();
     let listeners: Vec<_> =
-        raw.listener.value.tables.iter().filter_map(|(name, raw)| listener(&name.value, raw, files, sink)).collect();
+        tables.filter_map(|(name, raw)| listener(&name.value, (raw, all_routes), files, sink)).collect();
     let mut services: Vec<_> = raw
         .service
         .value
@@ -64,7 +70,13 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
         .0
         .iter()
         .enumerate()
-        .filter_map(|(at, field)| route::params(at, &field.value, (&limits, &raw), files, sink))
+        .filter(|(_, field)| matches!(stream::kind_of(&raw, &field.value), None | Some(KindWord::Http)))
+        .filter_map(|(at, field)| {
+            if stream::kind_of(&raw, &field.value).is_some() {
+                stream::check_route_of_http(at, &field.value, sink);
+            }
+            route::params(at, &field.value, (&limits, &raw), files, sink)
+        })
         .collect();
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
@@ -88,6 +100,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let mut effective = raw.effective();
     // What was included is part of what is shown.
     effective.as_object_mut().map(|map| map.shift_remove("include"));
+    stream::trim(&raw, &mut effective);
     // Each bound was checked when it was read; one that was wrong is reported already.
     let bounds = raw.metrics.value.buckets.value.0.iter().map(|field| field.value.0);
     let buckets = LatencyBuckets::new(bounds).unwrap_or_default();
@@ -115,6 +128,7 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
         Field { value: Int(cores.min(1024) as u32), place: runtime.place, set: false }
     });
     raw.service.value.tables.iter_mut().for_each(|(_, service)| service::resolve(service));
+    raw.listener.value.tables.iter_mut().for_each(|(_, listener)| stream::resolve(listener));
     let only_listener = match raw.listener.value.written.as_slice() {
         [only] => only.parse::<Name>().ok(),
         _ => None,
@@ -123,7 +137,6 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
     let mut taken: Vec<(Name, Place)> = Vec::new();
     for (index, route) in raw.route.value.0.iter_mut().enumerate() {
         let route = &mut route.value;
-        route::resolve(route);
         if route.listener.is_none() && !route.failed.contains(&"listener") {
             match &only_listener {
                 Some(name) => route.listener = Some(derived(name.clone(), route.place)),
@@ -147,6 +160,10 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
             }
         }
     }
+    let of_http = |route: &RawRoute| matches!(stream::kind_of(raw, route), None | Some(KindWord::Http));
+    let of_http: Vec<bool> = raw.route.value.0.iter().map(|route| of_http(&route.value)).collect();
+    let routes = raw.route.value.0.iter_mut().zip(of_http);
+    routes.filter(|(_, of_http)| *of_http).for_each(|(route, _)| route::resolve(&mut route.value));
     name_routes(raw, taken, sink);
     limit::resolve_all(raw);
 }
@@ -221,13 +238,24 @@ fn log(raw: &RawLog) -> LogParams {
     }
 }
 
-fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Sink) -> Option<ListenerParams> {
-    let http2 = raw.http2.value.value();
+fn listener(
+    name: &Name,
+    (raw, routes): (&RawListener, &[Field<RawRoute>]),
+    files: &mut Files<'_>,
+    sink: &mut Sink,
+) -> Option<ListenerParams> {
+    let kind = stream::kind(name, raw, routes, sink);
+    let http2 = raw.http2.value.value().filter(|_| raw.kind.value == KindWord::Http);
     let http2 = http2.map(|http2| Http2Params { streams_max: positive(http2.streams_max.value.0) });
     let (tls, acme) = match &raw.tls {
         None => (None, None),
         Some(field) => {
-            let (tls, acme) = tls::server(name.as_str(), (&field.value, http2.is_some()), files, sink)?;
+            let protocols: &[&[u8]] = match (raw.kind.value, &http2) {
+                (KindWord::Http, Some(_)) => &[HTTP2, HTTP11],
+                (KindWord::Http, None) => &[HTTP11],
+                (KindWord::Tcp | KindWord::Udp, _) => &[],
+            };
+            let (tls, acme) = tls::server(name.as_str(), (&field.value, protocols), files, sink)?;
             (Some(tls), acme)
         }
     };
@@ -237,8 +265,10 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
     }
     Some(ListenerParams {
         name: name.clone(),
+        kind: kind?,
         addresses,
         connections_max: positive(raw.connections_max.value.0),
+        connections_per_client_max: raw.connections_per_client_max.as_ref().map(|field| positive(field.value.0)),
         head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
         head_fields_max: positive(raw.head_fields_max.value.0),
         body_bytes_max: match &raw.body_bytes_max.value {
@@ -253,6 +283,10 @@ fn listener(name: &Name, raw: &RawListener, files: &mut Files<'_>, sink: &mut Si
         acme,
         http2,
         handshake_timeout: raw.handshake_timeout.value.0,
+        proxy_protocol: raw.proxy_protocol.as_ref().map_or_else(Vec::new, |table| {
+            let networks = table.value.accept_from.iter().flat_map(|field| &field.value.0);
+            networks.map(|field| field.value.0).collect()
+        }),
         trusted_proxies: raw.trusted_proxies.value.0.iter().map(|field| field.value.0).collect(),
     })
 }
@@ -262,6 +296,10 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
     match error {
         ParamsError::Unknown { route, kind, name } => unknown(raw, route, kind, name),
         ParamsError::Fallback { service, name } => breaker::no_fallback(raw, service, name),
+        ParamsError::UnknownOfListener { listener, name } => {
+            let (key, field) = stream::service_of(raw, listener, name)?;
+            missing(raw, "service", (key, field), name)
+        }
         ParamsError::Shadowed { first, second } => route::shadowed(raw, first, second),
         ParamsError::AddressTaken { address, first, second } => {
             let places = |name: &Name| {
@@ -286,20 +324,26 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
 
 fn unknown(raw: &RawConfig, route: &Name, kind: &str, name: &Name) -> Option<Diagnostic> {
     let (index, raw_route) = route::find(raw, route)?;
-    let (field_key, field, written, nameless) = if kind == "listener" {
-        let listeners = &raw.listener.value;
-        (kind.to_owned(), raw_route.listener.as_ref()?, &listeners.written, listeners.nameless)
+    let (field_key, field) = if kind == "listener" {
+        (kind.to_owned(), raw_route.listener.as_ref()?)
     } else {
-        let services = &raw.service.value;
-        let (key, field) = route::services(raw_route).find(|(_, field)| field.value.0 == *name)?;
-        (key, field, &services.written, services.nameless)
+        route::services(raw_route).find(|(_, field)| field.value.0 == *name)?
+    };
+    missing(raw, kind, (format!("route[{index}].{field_key}"), field), name)
+}
+
+/// A name that nothing has; `None` when that only follows from an error that was reported before.
+fn missing(raw: &RawConfig, kind: &str, (key, field): (String, &Field<NameValue>), name: &Name) -> Option<Diagnostic> {
+    let (written, nameless) = if kind == "listener" {
+        (&raw.listener.value.written, raw.listener.value.nameless)
+    } else {
+        (&raw.service.value.written, raw.service.value.nameless)
     };
     if nameless || raw.failed.contains(&kind) || written.iter().any(|written| written == name.as_str()) {
         return None;
     }
     let near = nearest(name.as_str(), written.iter().map(String::as_str));
     let fix = near.map_or_else(|| format!("add [{kind}.{name}]"), |near| format!("did you mean \"{near}\"?"));
-    let key = format!("route[{index}].{field_key}");
     let diagnostic = Diagnostic::error(field.place, key, format!("no {kind} is named {name:?}"))
         .allowed(if written.is_empty() { format!("there is no {kind} yet") } else { written.join(", ") })
         .fix(fix);

@@ -191,6 +191,14 @@ macro_rules! table {
             pub(crate) const LABEL: &str = $label;
             /// Its keys.
             pub(crate) const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+            /// The keys that are in the file, with the places of their values.
+            #[allow(dead_code, reason = "not every table needs it")]
+            pub(crate) fn written(&self) -> Vec<(&'static str, $crate::source::Place)> {
+                let mut written = Vec::new();
+                $(table!(@written $rule, self.$key, stringify!($key), written);)*
+                written
+            }
         }
 
         impl $crate::grammar::Value for $name {
@@ -265,6 +273,17 @@ macro_rules! table {
     };
     (@effective $default:tt, $field:expr, $key:expr, $map:ident) => {
         $map.insert($key.to_owned(), $field.value.effective());
+    };
+    (@written required, $field:expr, $key:expr, $list:ident) => { table!(@written optional, $field, $key, $list) };
+    (@written optional, $field:expr, $key:expr, $list:ident) => {
+        if let Some(field) = $field.as_ref().filter(|field| field.set) {
+            $list.push(($key, field.place));
+        }
+    };
+    (@written $default:tt, $field:expr, $key:expr, $list:ident) => {
+        if $field.set {
+            $list.push(($key, $field.place));
+        }
     };
     (@default required) => { None };
     (@default optional) => { None };

@@ -26,7 +26,7 @@ pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord};
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
-    RawSlowStart, RawSuccessRate,
+    RawSlowStart, RawSuccessRate, SendProxyWord,
 };
 
 /// A time limit: from a millisecond to an hour.
@@ -192,13 +192,20 @@ table! {
 }
 
 table! {
-    /// Where clients connect by HTTP.
+    /// Where clients connect.
     "`[listener.NAME]`"
     struct RawListener {
+        /// What it serves: requests of HTTP, or connections of TCP or datagrams of UDP, which are passed through.
+        kind: KindWord = "http";
         /// An address with a port, or several. `:8080` is port 8080 of every IPv4 address; add `[::]:8080` for IPv6.
         listen: OneOrMany<Listen> = required;
-        /// Most client connections at once. Further ones are closed and counted.
+        /// The service that connections go to unless a more specific `[[route]]` is for them. With `kind = "http"` there are
+        /// only routes.
+        service: crate::entry::NameValue = optional;
+        /// Most client connections at once, or sessions of UDP. Further ones are closed and counted.
         connections_max: Int<1, 10_000_000> = 20000;
+        /// Most of them from one client, which is an IPv4 address or a /64 of IPv6. By default only `connections_max` holds.
+        connections_per_client_max: Int<1, 10_000_000> = optional;
         /// Largest request head, request line included.
         head_bytes_max: HeadBytes = "32KiB";
         /// Most header fields in a request.
@@ -211,16 +218,37 @@ table! {
         body_timeout: Limit = "30s";
         /// Longest time without progress while the client does not read its response.
         write_timeout: Limit = "30s";
-        /// Longest time that a connection waits for its next request.
+        /// Longest time that a connection waits for its next request; with `kind = "tcp"`, that no byte comes in either
+        /// direction, and then the default is 10 minutes. With `kind = "udp"` it ends a client's session, after a minute by default.
         idle_timeout: Limit = "75s";
         /// TLS. By default none.
         tls: RawListenerTls = optional;
         /// HTTP/2: by agreement under TLS, and else with clients that begin with it.
         http2: Or<Off, RawHttp2> = {};
-        /// Time for a TLS handshake, from the connection on.
+        /// Time for a TLS handshake, from the connection on; and for a header of the PROXY protocol before it.
         handshake_timeout: Limit = "10s";
+        /// Who says by the PROXY protocol whose connections they are. By default nobody.
+        proxy_protocol: RawProxyProtocol = optional;
         /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
         trusted_proxies: List<Network> = [];
+    }
+}
+
+table! {
+    /// Connections that begin with a header of the PROXY protocol, version 1 or 2.
+    "`proxy_protocol` of `[listener.NAME]`"
+    struct RawProxyProtocol {
+        /// Peers that begin every connection with it, and are believed. Others have none, and speak for themselves.
+        accept_from: List<Network> = required;
+    }
+}
+
+choice! {
+    /// What listeners serve.
+    enum KindWord {
+        Http = "http" also "https", "http1", "http2", "h2", "l7", "web";
+        Udp = "udp" also "datagram", "dns", "quic", "dtls";
+        Tcp = "tcp" also "stream", "l4", "raw", "tls", "passthrough", "ssl";
     }
 }
 
@@ -244,6 +272,12 @@ table! {
         listener: crate::entry::NameValue = optional;
         /// The host that it serves, without port; `*.example.com` is every host under `example.com`. By default any.
         host: RouteHost = optional;
+        /// With a listener of `kind = "tcp"`: the host that clients name in their TLS handshake, which is passed through
+        /// and not ended here; `*.example.com` is every host under `example.com`. By default any, or none.
+        sni: RouteHost = optional;
+        /// With a listener of `kind = "tcp"`: protocols of which clients must offer one in their TLS handshake, such as
+        /// `h2`. By default any.
+        alpn: OneOrMany<Text> = optional;
         /// The path that it serves: `/x` is that path alone, `/x/*` is `/x` and everything under it. By
         /// default `/*`, every path.
         path: RoutePath = optional;

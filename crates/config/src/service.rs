@@ -22,6 +22,7 @@ use crate::http::Statuses;
 use crate::quantity::Time;
 use crate::raw::{
     BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSlowStart, RawSuccessRate,
+    SendProxyWord,
 };
 use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
@@ -80,10 +81,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         let ttl = sticky.value.ttl.as_ref().map(|ttl| ttl.value.0);
         Some(StickyParams { cookie: sticky.value.cookie.as_ref()?.value.0.clone(), ttl })
     });
-    let protocol = match raw.protocol.value {
-        ProtocolWord::Http1 => Protocol::Http1,
-        ProtocolWord::Http2 => Protocol::Http2,
-    };
+    let protocol = protocol(raw.protocol.value);
     let tls = match &raw.tls {
         None => None,
         Some(field) => Some(tls::client(&key, (&field.value, protocol), files, sink)?),
@@ -116,6 +114,29 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         pool: pool(&raw.pool.value),
         head_bytes_max: positive(raw.head_bytes_max.value.0 as u32),
         keep_host: raw.keep_host.value.0,
+        send_proxy: send_proxy(&key, raw, sink),
+    })
+}
+
+fn protocol(word: ProtocolWord) -> Protocol {
+    match word {
+        ProtocolWord::Http1 => Protocol::Http1,
+        ProtocolWord::Http2 => Protocol::Http2,
+    }
+}
+
+/// How endpoints are told whose a connection is.
+fn send_proxy(key: &str, raw: &RawService, sink: &mut Sink) -> Option<preface::proxy::Version> {
+    let field = raw.send_proxy.as_ref()?;
+    if raw.protocol.value == ProtocolWord::Http2 {
+        let message = "a connection of HTTP/2 carries requests of several clients";
+        let diagnostic = Diagnostic::error(field.place, format!("{key}.send_proxy"), message)
+            .related(raw.protocol.set.then_some(raw.protocol.place), "the protocol");
+        sink.push(diagnostic.fix("remove send_proxy; requests tell of their clients by X-Forwarded-For".to_owned()));
+    }
+    Some(match field.value {
+        SendProxyWord::V1 => preface::proxy::Version::V1,
+        SendProxyWord::V2 => preface::proxy::Version::V2,
     })
 }
 

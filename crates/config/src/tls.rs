@@ -164,7 +164,7 @@ fn unusable(place: Place, key: &str, error: &CertificateError) -> Diagnostic {
 /// reported.
 pub(crate) fn server(
     name: &str,
-    (raw, http2): (&RawListenerTls, bool),
+    (raw, protocols): (&RawListenerTls, &[&'static [u8]]),
     files: &mut Files<'_>,
     sink: &mut Sink,
 ) -> Option<(ServerTls, Option<AcmeParams>)> {
@@ -215,7 +215,8 @@ pub(crate) fn server(
     }
     let min_version = raw.min_version.value.into();
     let managed = acme.as_ref().map_or_else(Vec::new, |acme| acme.hosts.clone());
-    let made = ServerTls::new(ServerTlsParams { certificates, managed, min_version, client_auth, http2 });
+    let protocols = protocols.to_vec();
+    let made = ServerTls::new(ServerTlsParams { certificates, managed, min_version, client_auth, protocols });
     Some((made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()?, acme))
 }
 

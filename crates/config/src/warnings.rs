@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use acme::Challenge;
-use gateway::params::{FallbackParams, GatewayParams, Host, PathMatch, RouteParams};
+use gateway::params::{FallbackParams, GatewayParams, Host, ListenerKind, PathMatch, RouteParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -21,12 +21,15 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         let diagnostic = Diagnostic::warning(None, "", "there is no listener, so nothing is served");
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }
-    let listeners: HashSet<_> = gateway.routes().iter().map(|route| &route.listener).collect();
+    let passing = || gateway.listeners().iter().filter(|listener| listener.kind != ListenerKind::Http);
+    let listeners = gateway.routes().iter().map(|route| &route.listener);
+    let listeners: HashSet<_> = listeners.chain(passing().map(|listener| &listener.name)).collect();
     let fallbacks = gateway.services().iter().filter_map(|service| match &service.fallback {
         Some(FallbackParams::Service(name)) => Some(name),
         _ => None,
     });
-    let services: HashSet<_> = gateway.routes().iter().flat_map(RouteParams::services).chain(fallbacks).collect();
+    let passed = passing().flat_map(|listener| listener.kind.services()).chain(fallbacks);
+    let services: HashSet<_> = gateway.routes().iter().flat_map(RouteParams::services).chain(passed).collect();
     let mut unused = |kind: &str, name: &Field<Name>, message: &str| {
         let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
         sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));
@@ -128,12 +131,19 @@ fn trust(raw: &RawConfig, sink: &mut Sink) {
             let diagnostic = Diagnostic::warning(network.place, key, message);
             sink.push(diagnostic.fix("name the networks of your own proxies".to_owned()));
         }
+        let proxies = listener.proxy_protocol.iter().filter_map(|table| table.value.accept_from.as_ref());
+        let networks = proxies.flat_map(|field| &field.value.0);
+        for network in networks.filter(|network| network.value.0.prefix_len() == 0) {
+            let key = format!("listener.{}.proxy_protocol.accept_from", name.value);
+            let diagnostic = Diagnostic::warning(network.place, key, "every client says what its address is");
+            sink.push(diagnostic.fix("name the networks of your own proxies".to_owned()));
+        }
     }
 }
 
 /// An authority asks for `http-01` without TLS, on port 80.
 fn unanswered(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
-    if gateway.listeners().iter().any(|listener| listener.tls.is_none()) {
+    if gateway.listeners().iter().any(|listener| listener.tls.is_none() && listener.kind == ListenerKind::Http) {
         return;
     }
     for listener in gateway.listeners() {

@@ -101,7 +101,7 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
         Some(earlier) => write::field(out, b"X-Forwarded-Port", earlier.value.of_buf(head)),
         None => {
             out.extend_from_slice(b"X-Forwarded-Port: ");
-            write::number(out, u64::from(hop.peer.port));
+            write::number(out, u64::from(hop.peer.to.port()));
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -228,7 +228,7 @@ mod tests {
             let (request, head) = parse(fields);
             let origin = Origin { client: "192.0.2.7".parse().unwrap(), trusted };
             let address = SocketAddr::new(peer.parse().unwrap(), 50_000);
-            let peer = Peer { address, port: 8080, tls: false };
+            let peer = Peer { address, to: "10.0.0.1:8080".parse().unwrap(), tls: false };
             let hop = Hop { peer, origin, host: host.as_bytes() };
             let mut out = Vec::new();
             write_fields(&mut out, hop, &request, &head);

@@ -1,4 +1,4 @@
-//! The HTTP gateway: a data path of worker cores, and a control plane that tells them what to serve.
+//! The gateway: a data path of worker cores, and a control plane that tells them what to serve.
 //!
 //! A request meets, in this order: the listener's connection, which belongs to one core (`data`); the route that is
 //! the most specific for its host and path (`router`); an endpoint of the route's service, picked by the tables of the
@@ -9,6 +9,7 @@ mod action;
 #[doc(hidden)]
 pub mod bench;
 pub mod change;
+mod clients;
 mod control;
 mod data;
 mod estate;

@@ -14,12 +14,14 @@ use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
 use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
+use preface::proxy;
 use vocab::Name;
 
 mod action;
 mod breaker;
 mod limit;
 mod route;
+mod stream;
 
 pub use ::limit::{Prefixes, Rate};
 
@@ -35,6 +37,7 @@ pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
     SplitParams, ValueMatch, ValueSource,
 };
+pub use stream::{ListenerKind, StreamRouteParams};
 
 /// Everything the gateway serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,10 +54,14 @@ pub struct GatewayParams {
 pub struct ListenerParams {
     /// The listener's name.
     pub name: Name,
+    /// What it serves. Further settings that are HTTP's mean nothing to other listeners.
+    pub kind: ListenerKind,
     /// Addresses that it accepts connections on; at least one.
     pub addresses: Vec<SocketAddr>,
     /// Most client connections at once; further ones are closed and counted.
     pub connections_max: NonZeroU32,
+    /// Most of them from one client, which is an IPv4 address or a /64 of IPv6; `None` without bound.
+    pub connections_per_client_max: Option<NonZeroU32>,
     /// Largest request head in bytes, request line included.
     pub head_bytes_max: NonZeroU32,
     /// Most header fields in a request.
@@ -71,13 +78,15 @@ pub struct ListenerParams {
     pub idle_timeout: Duration,
     /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a header of the PROXY protocol, which says whose they are.
+    pub proxy_protocol: Vec<IpNet>,
     /// TLS, if connections are under it.
     pub tls: Option<ServerTls>,
     /// Hosts whose certificates are ordered and renewed; they are those that `tls` has managed.
     pub acme: Option<AcmeParams>,
     /// HTTP/2, if it is spoken: by agreement under TLS, and else with clients that begin with it.
     pub http2: Option<Http2Params>,
-    /// Time for a TLS handshake, from the connection on.
+    /// Time for a TLS handshake, from the connection on; and for a PROXY header before it.
     pub handshake_timeout: Duration,
 }
 
@@ -131,6 +140,9 @@ pub struct ServiceParams {
     pub protocol: Protocol,
     /// TLS to the endpoints, if wanted.
     pub tls: Option<ClientTls>,
+    /// The version of the PROXY protocol by which endpoints are told whose each connection is, if they want to know.
+    /// Connections for HTTP then carry one request each.
+    pub send_proxy: Option<proxy::Version>,
     /// Whether the request's `Host` is passed on (`true`) or replaced by the endpoint's address as written.
     pub keep_host: bool,
 }
@@ -298,6 +310,14 @@ pub enum ParamsError {
         /// The name that is not there.
         name: Name,
     },
+    /// A listener leads to a service that does not exist.
+    #[error("listener {listener}: no service is named {name}")]
+    UnknownOfListener {
+        /// The listener.
+        listener: Name,
+        /// The name that is not there.
+        name: Name,
+    },
     /// A service is to fall back on one that does not exist, or on itself.
     #[error("service {service}: {name} is no other service to fall back on")]
     Fallback {
@@ -350,6 +370,11 @@ impl GatewayParams {
         duplicates("route", routes.iter().map(|r| &r.name), &mut errors);
         duplicates("service", services.iter().map(|s| &s.name), &mut errors);
         taken_addresses(&listeners, &mut errors);
+        for listener in &listeners {
+            for name in listener.kind.services().filter(|name| !services.iter().any(|s| s.name == **name)) {
+                errors.push(ParamsError::UnknownOfListener { listener: listener.name.clone(), name: name.clone() });
+            }
+        }
         fallbacks(&services, &mut errors);
         #[allow(clippy::mutable_key_type, reason = "patterns are compared and hashed by their texts")]
         let mut served = HashMap::new();
@@ -416,16 +441,19 @@ fn duplicates<'a>(kind: &'static str, names: impl Iterator<Item = &'a Name>, err
 }
 
 fn taken_addresses(listeners: &[ListenerParams], errors: &mut Vec<ParamsError>) {
-    let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
+    let mut taken: Vec<(SocketAddr, bool, &Name)> = Vec::new();
     for listener in listeners {
+        // Ports of TCP and of UDP have nothing to do with each other.
+        let udp = matches!(listener.kind, ListenerKind::Udp(_));
         for &address in &listener.addresses {
             // Port 0 asks the system for a free port, so two of them never meet.
-            let clash = taken.iter().find(|(other, _)| *other == address && address.port() != 0);
-            if let Some((_, first)) = clash {
+            let same = |other: &&(SocketAddr, bool, &Name)| (other.0, other.1) == (address, udp);
+            let clash = taken.iter().find(same).filter(|_| address.port() != 0);
+            if let Some((_, _, first)) = clash {
                 let (first, second) = ((*first).clone(), listener.name.clone());
                 errors.push(ParamsError::AddressTaken { address, first, second });
             }
-            taken.push((address, &listener.name));
+            taken.push((address, udp, &listener.name));
         }
     }
 }

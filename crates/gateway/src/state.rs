@@ -5,6 +5,7 @@
 //! listener's open connections, and the cores' loads. Per failed endpoint: its probe permit. It publishes a new
 //! [`Snapshot`] for every change; a core notices by one number that it reads per request.
 
+use std::mem::Discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -21,11 +22,12 @@ use tokio::sync::mpsc;
 use vocab::Name;
 
 use crate::change::Target;
+use crate::clients::Clients;
 use crate::control::breakers::Forced;
 use crate::control::overrides::Shown;
 use crate::limits::Seed;
-use crate::params::{ListenerParams, ServiceParams};
-use crate::router::Router;
+use crate::params::{ListenerKind, ListenerParams, ServiceParams};
+use crate::router::{Router, StreamRouter};
 
 /// The root of everything shared.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ pub(crate) struct ListenerView {
     pub(crate) limits: http1::Limits,
     /// Which route a request takes.
     pub(crate) router: Router,
+    /// Which route a connection takes, if the listener serves no HTTP.
+    pub(crate) streams: StreamRouter,
     /// Certificates that are ordered and renewed.
     pub(crate) kept: Vec<Arc<acme::Kept>>,
 }
@@ -81,12 +85,17 @@ pub(crate) struct ListenerView {
 pub(crate) struct ListenerState {
     /// Its name.
     pub(crate) name: Name,
+    /// What it serves. Another kind makes it another listener.
+    pub(crate) kind: Discriminant<ListenerKind>,
+    is_udp: bool,
     /// Its counts.
     pub(crate) metrics: ListenerMetrics,
     /// Client connections, held against the cap.
     pub(crate) open: Padded<AtomicU32>,
     /// The cap, changed by reloads.
     pub(crate) connections_max: AtomicU32,
+    /// Connections by client, where they have a cap.
+    pub(crate) clients: Clients,
 }
 
 /// What outlives a route's configurations.
@@ -273,10 +282,28 @@ impl ListenerState {
     pub(crate) fn new(params: &ListenerParams, cores: usize) -> Self {
         Self {
             name: params.name.clone(),
+            kind: std::mem::discriminant(&params.kind),
+            is_udp: matches!(params.kind, ListenerKind::Udp(_)),
             metrics: ListenerMetrics::new(cores),
             open: Padded::default(),
             connections_max: AtomicU32::new(params.connections_max.get()),
+            clients: Clients::default(),
         }
+    }
+
+    /// Whether it serves HTTP.
+    pub(crate) fn is_http(&self) -> bool {
+        self.kind == std::mem::discriminant(&ListenerKind::Http)
+    }
+
+    /// Whether it serves datagrams.
+    pub(crate) fn is_udp(&self) -> bool {
+        self.is_udp
+    }
+
+    /// Whether it is the one of these settings.
+    pub(crate) fn is_of(&self, params: &ListenerParams) -> bool {
+        self.name == params.name && self.kind == std::mem::discriminant(&params.kind)
     }
 
     /// Takes a place for a connection under the cap.

@@ -20,7 +20,7 @@ use telemetry::{ConnectionType, LatencyBuckets};
 use crate::change::Target;
 use crate::control::overrides::{Setting, Shown};
 use crate::limits::Limits;
-use crate::params::{EndpointParams, Host};
+use crate::params::{EndpointParams, Host, ListenerKind};
 use crate::router::{self, Goal};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
 
@@ -59,7 +59,8 @@ impl GatewayView {
         }
         let routed = |index: usize| {
             let mut routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
-            routes.any(|route| route.leads_to(index))
+            let mut streams = snapshot.listeners.iter().flat_map(|listener| listener.streams.routes());
+            routes.any(|route| route.leads_to(index)) || streams.any(|route| route.service == index)
         };
         let services = snapshot.services.iter().enumerate().filter(|(index, _)| routed(*index));
         services
@@ -130,7 +131,21 @@ impl GatewayView {
                     "in_flight": route.state.in_flight_total(),
                 })
             });
-            routes.collect::<Vec<_>>()
+            let streams = listener.streams.routes().iter().map(|route| {
+                let service = name_of(route.service);
+                json!({
+                    "name": route.name.as_ref().map_or(service, vocab::Name::as_str),
+                    "listener": name.as_str(),
+                    "host": route.host.text(),
+                    "path": Value::Null,
+                    "conditions": usize::from(!route.alpn.is_empty()),
+                    "service": service,
+                    "split": Value::Null,
+                    "requests": Value::Null,
+                    "in_flight": Value::Null,
+                })
+            });
+            routes.chain(streams).collect::<Vec<_>>()
         };
         snapshot.listeners.iter().flat_map(of_listener).collect()
     }
@@ -255,8 +270,14 @@ fn unix_seconds(time: SystemTime) -> u64 {
 }
 
 fn listener_json(listener: &ListenerView) -> Value {
+    let kind = match &listener.params.kind {
+        ListenerKind::Http => "http",
+        ListenerKind::Tcp(_) => "tcp",
+        ListenerKind::Udp(_) => "udp",
+    };
     json!({
         "name": listener.state.name.as_str(),
+        "kind": kind,
         "addresses": listener.bound.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "connections": listener.state.open.0.load(Ordering::Relaxed),
         "connections_max": listener.params.connections_max.get(),
@@ -277,7 +298,7 @@ impl Collector for GatewayView {
         encode_limits(&snapshot, Moment::since(self.shared.epoch, Instant::now()), &mut encoder)?;
         let listeners: Vec<_> =
             snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();
-        encode::listeners(&listeners, &mut encoder)?;
+        encode::listeners(&listeners, &self.buckets, &mut encoder)?;
         encode_certificates(&snapshot, &mut encoder)?;
         let services: Vec<_> =
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();

@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -26,6 +26,26 @@ pub struct ListenError {
 /// [`ListenError`] when the address is taken, not this machine's, or not permitted.
 pub fn tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
     open(address).map_err(|cause| ListenError { address, cause })
+}
+
+/// Opens a UDP socket, not blocking. One user may open several for an address: what a client sends goes to the same one of
+/// them, as long as none is opened or closed.
+///
+/// # Errors
+/// [`ListenError`] when the address is another user's, not this machine's, or not permitted.
+pub fn udp(address: SocketAddr) -> Result<UdpSocket, ListenError> {
+    open_udp(address).map_err(|cause| ListenError { address, cause })
+}
+
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

@@ -58,6 +58,15 @@ impl Stream {
         }
     }
 
+    /// The host that a client has named in its TLS handshake with this process.
+    pub fn server_name(&self) -> Option<String> {
+        let Self::Tls(session) = self else { return None };
+        match &*session.borrow() {
+            tokio_rustls::TlsStream::Server(stream) => stream.get_ref().1.server_name().map(str::to_ascii_lowercase),
+            tokio_rustls::TlsStream::Client(_) => None,
+        }
+    }
+
     /// Both halves.
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         match self {

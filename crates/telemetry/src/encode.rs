@@ -151,7 +151,11 @@ pub fn routes_in_flight(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_
 ///
 /// # Errors
 /// Those of the encoder.
-pub fn listeners(rows: &[(&str, &ListenerMetrics)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub fn listeners(
+    rows: &[(&str, &ListenerMetrics)],
+    buckets: &LatencyBuckets,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let mut plain = |family: &Family, value: fn(&ListenerMetrics) -> u64| {
         let mut family = family.start(encoder)?;
         rows.iter().try_for_each(|(name, metrics)| counter(&mut family, &[("listener", *name)], value(metrics)))
@@ -172,7 +176,10 @@ pub fn listeners(rows: &[(&str, &ListenerMetrics)], encoder: &mut DescriptorEnco
             counter(&mut family, &[("listener", *name), ("code", code.as_str())], metrics.errors(code))?;
         }
     }
-    Ok(())
+    let mut family = family::LISTENER_STREAMS.start(encoder)?;
+    rows.iter().try_for_each(|(name, metrics)| {
+        histogram(&mut family, &[("listener", *name)], &metrics.stream_durations(), buckets)
+    })
 }
 
 /// Writes `tls_certificate_not_after_timestamp_seconds`. Each row is a certificate's labels and when it expires, in
@@ -234,6 +241,10 @@ pub fn endpoints(
     let mut family = family::UPSTREAM_REUSES.start(encoder)?;
     for (at, metrics) in rows {
         counter(&mut family, &at.pairs(), metrics.reuses())?;
+    }
+    let mut family = family::UPSTREAM_STREAMS.start(encoder)?;
+    for (at, metrics) in rows {
+        counter(&mut family, &at.pairs(), metrics.streams())?;
     }
     let mut family = family::UPSTREAM_CHECKS.start(encoder)?;
     for (at, metrics) in rows {

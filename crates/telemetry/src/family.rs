@@ -132,6 +132,8 @@ families! {
         "Bytes read from clients, heads included.";
     LISTENER_SENT = Counter "listener_sent" BYTES, ["listener"],
         "Bytes written to clients, heads included.";
+    LISTENER_STREAMS = Histogram "listener_stream_duration" SECONDS, ["listener"],
+        "Time from beginning to end of a TCP connection or a session of UDP that was passed through.";
     TLS_NOT_AFTER = Gauge "tls_certificate_not_after_timestamp" SECONDS, ["listener", "host"],
         "When the certificate for a host expires, in seconds since 1970; 0 while there is none yet.";
     ACME_ORDERS = Counter "acme_orders" NONE, ["listener", "host", "result"],
@@ -146,6 +148,8 @@ families! {
         "Connections made to an endpoint.";
     UPSTREAM_REUSES = Counter "upstream_connection_reuses" NONE, ["service", "instance"],
         "Requests sent to an endpoint on a connection that was open already.";
+    UPSTREAM_STREAMS = Counter "upstream_streams" NONE, ["service", "instance"],
+        "TCP connections and sessions of UDP that were passed to an endpoint.";
     UPSTREAM_HEALTHY = Gauge "upstream_healthy" NONE, ["service", "instance"],
         "1 while an endpoint may be picked as far as its health goes, otherwise 0.";
     UPSTREAM_IN_FLIGHT = Gauge "upstream_in_flight" NONE, ["service", "instance"],

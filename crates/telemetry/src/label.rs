@@ -148,6 +148,18 @@ label_enum! {
         Http2Abuse => "http2_abuse",
         /// The TLS handshake took too long.
         TlsTimeout => "tls_timeout",
+        /// The client has as many connections as it may.
+        ClientConnectionsMax => "client_connections_max",
+        /// What a proxy says of its client by the PROXY protocol was missing, malformed or too long.
+        ProxyInvalid => "proxy_invalid",
+        /// It did not come in time.
+        ProxyTimeout => "proxy_timeout",
+        /// There was no TLS handshake to route by, or it was malformed.
+        HelloInvalid => "hello_invalid",
+        /// It did not come in time.
+        HelloTimeout => "hello_timeout",
+        /// No route is for the host and the protocols that the TLS handshake names.
+        NoRoute => "no_route",
     }
 }
 

@@ -110,6 +110,8 @@ struct ListenerCells {
     errors: [Counter; ErrorCode::ALL.len()],
     bytes_in: Counter,
     bytes_out: Counter,
+    /// Made when the first stream ends: listeners for HTTP have none.
+    streams: OnceLock<Box<Histogram>>,
 }
 
 impl ListenerMetrics {
@@ -154,6 +156,18 @@ impl ListenerMetrics {
     #[inline]
     pub fn sent(&self, core: usize, bytes: u64) {
         self.0.core(core).bytes_out.add(bytes);
+    }
+
+    /// Counts a TCP connection or a session of UDP that was passed through and has ended: how long it took.
+    pub fn stream_ended(&self, core: usize, micros: u64) {
+        self.0.core(core).streams.get_or_init(Box::default).record_micros(micros);
+    }
+
+    /// Durations of what was passed through, all cores together.
+    pub(crate) fn stream_durations(&self) -> HistogramTotals {
+        let mut totals = HistogramTotals::default();
+        self.0.iter().filter_map(|cells| cells.streams.get()).for_each(|streams| streams.add_to(&mut totals));
+        totals
     }
 
     /// Client connections open now.
@@ -204,6 +218,7 @@ struct EndpointCells {
     failures: [Counter; FailureKind::ALL.len()],
     connects: Counter,
     reused: Counter,
+    streams: Counter,
     latency: Histogram,
 }
 
@@ -239,6 +254,12 @@ impl EndpointMetrics {
         self.cores.core(core).connects.increment();
     }
 
+    /// Counts a TCP connection or a session of UDP that is passed to the endpoint.
+    #[inline]
+    pub fn streamed(&self, core: usize) {
+        self.cores.core(core).streams.increment();
+    }
+
     /// Counts a request that was sent on a connection that had served another before.
     #[inline]
     pub fn reused(&self, core: usize) {
@@ -255,10 +276,15 @@ impl EndpointMetrics {
         if passed { self.checks_passed.increment() } else { self.checks_failed.increment() }
     }
 
-    /// Tries so far: responses and failures together.
+    /// TCP connections and sessions of UDP that were passed to the endpoint so far.
+    pub fn streams(&self) -> u64 {
+        self.cores.sum(|cells| cells.streams.value())
+    }
+
+    /// Tries so far: responses, what was passed on without looking into it, and failures together.
     pub fn requests(&self) -> u64 {
         let responses: u64 = (0..CLASSES.len()).map(|class| self.responses_of_class(class)).sum();
-        responses + FailureKind::ALL.iter().map(|&kind| self.failures(kind)).sum::<u64>()
+        responses + self.streams() + FailureKind::ALL.iter().map(|&kind| self.failures(kind)).sum::<u64>()
     }
 
     /// Tries so far that failed in a way.

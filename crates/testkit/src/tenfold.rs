@@ -241,7 +241,7 @@ fn build(profile: &str, target_dir: &Path) -> Result<()> {
 /// The admin's address and those of the listeners, in the file's order.
 fn addresses_in(toml: &str) -> Result<(Option<SocketAddr>, Vec<SocketAddr>)> {
     let table: toml::Table = toml.parse().context("the configuration is not TOML")?;
-    let listen = |value: &toml::Value| match value.get("listen") {
+    let listen = |value: &toml::Value| match value.get("listen").filter(|_| !is_udp(value)) {
         Some(toml::Value::Array(several)) => several.iter().filter_map(reachable).collect(),
         Some(one) => reachable(one).into_iter().collect::<Vec<_>>(),
         None => Vec::new(),
@@ -249,6 +249,11 @@ fn addresses_in(toml: &str) -> Result<(Option<SocketAddr>, Vec<SocketAddr>)> {
     let admin = table.get("admin").and_then(|admin| listen(admin).first().copied());
     let listeners = table.get("listener").and_then(toml::Value::as_table);
     Ok((admin, listeners.into_iter().flat_map(toml::Table::values).flat_map(listen).collect()))
+}
+
+/// Whether a listener is for UDP, where there is nothing to connect to.
+fn is_udp(listener: &toml::Value) -> bool {
+    listener.get("kind").and_then(toml::Value::as_str) == Some("udp")
 }
 
 /// The address by which this machine reaches a listener; `None` for one written otherwise than as an address, and for

@@ -59,11 +59,13 @@ pub enum ErrorCode {
     AuthUnavailable,
     /// The gateway is stopping.
     Draining,
+    /// Nothing has passed in either direction for too long.
+    IdleTimeout,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -86,6 +88,7 @@ impl ErrorCode {
         Self::UpstreamInvalid,
         Self::AuthUnavailable,
         Self::Draining,
+        Self::IdleTimeout,
     ];
 
     /// The code as it appears outside, in `snake_case`.
@@ -113,6 +116,7 @@ impl ErrorCode {
             Self::UpstreamInvalid => "upstream_invalid",
             Self::AuthUnavailable => "auth_unavailable",
             Self::Draining => "draining",
+            Self::IdleTimeout => "idle_timeout",
         }
     }
 
@@ -120,7 +124,7 @@ impl ErrorCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
-            Self::HeadTimeout | Self::BodyTimeout | Self::WriteTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout | Self::WriteTimeout | Self::IdleTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,

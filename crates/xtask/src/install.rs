@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 const NEEDED: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("nginx", "nginx"),
+    ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("valgrind", "valgrind"),

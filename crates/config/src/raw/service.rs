@@ -61,6 +61,9 @@ table! {
         protocol: ProtocolWord = "http1";
         /// TLS to the endpoints; `{}` is enough where the machine's authorities know their certificates. By default none.
         tls: RawServiceTls = optional;
+        /// Tells endpoints by the PROXY protocol, version `v1` or `v2`, whose each connection is. Connections for HTTP then
+        /// carry one request each. By default nothing is said.
+        send_proxy: SendProxyWord = optional;
         /// Connections to endpoints.
         pool: RawPool = {};
         /// Largest response head.
@@ -75,6 +78,14 @@ choice! {
     enum ProtocolWord {
         Http1 = "http1" also "http", "http/1.1", "http1.1", "http_1_1";
         Http2 = "http2" also "h2", "h2c", "http/2", "grpc", "http_2";
+    }
+}
+
+choice! {
+    /// Versions of the PROXY protocol.
+    enum SendProxyWord {
+        V1 = "v1" also "1", "send_proxy", "text";
+        V2 = "v2" also "2", "send_proxy_v2", "binary", "on", "true";
     }
 }
 

@@ -6,7 +6,8 @@ use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
 use gateway::params::{
-    CheckKind, HashKey, Host, HostMatch, PathChange, PathMatch, RetryOn, RouteTarget, Scheme, ValueMatch, ValueSource,
+    CheckKind, HashKey, Host, HostMatch, ListenerKind, PathChange, PathMatch, RetryOn, RouteTarget, Scheme,
+    StreamRouteParams, ValueMatch, ValueSource,
 };
 use telemetry::trace::{Follow, Sampling};
 use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
@@ -106,6 +107,24 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(web.addresses, ["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()]);
     assert_eq!((web.body_bytes_max, web.idle_timeout), (None, Duration::from_secs(75)));
     assert_eq!(web.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+    let internal = &gateway.listeners()[1];
+    assert_eq!(internal.connections_per_client_max.map(std::num::NonZero::get), Some(100));
+    assert_eq!(internal.proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
+    let raw = &gateway.listeners()[2];
+    assert_eq!(raw.idle_timeout, Duration::from_mins(10));
+    let ListenerKind::Tcp(passed) = &raw.kind else { panic!("{:?}", raw.kind) };
+    assert_eq!(passed[0], StreamRouteParams::every("shop.v2".parse().unwrap()));
+    assert_eq!(passed[1].name.as_ref().map(vocab::Name::as_str), Some("passed"));
+    assert_eq!(
+        (&passed[1].host, passed[1].service.as_str()),
+        (&HostMatch::Under("example.com".to_owned()), "database")
+    );
+    assert_eq!(passed[1].alpn, ["h2", "postgresql"]);
+    let dns = &gateway.listeners()[3];
+    assert_eq!(
+        (&dns.kind, dns.idle_timeout),
+        (&ListenerKind::Udp("database".parse().unwrap()), Duration::from_mins(1))
+    );
     let routes: Vec<_> = gateway.routes().iter().map(|r| (r.name.as_str(), r.host.text(), &r.path)).collect();
     let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
     assert_eq!(routes[0], ("main", Some("api.example.com".to_owned()), &prefix("/api/")));

@@ -10,6 +10,7 @@ use http::Request;
 use http1::{HeadScan, Limits, Method, Response};
 use net::Stream;
 use net::tls::{ClientTls, ServerName};
+use preface::proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub(super) struct Target {
     pub(super) protocol: Protocol,
     /// TLS, and the name to verify.
     pub(super) tls: Option<(ClientTls, ServerName<'static>)>,
+    /// The version of the PROXY protocol that it wants to hear first.
+    pub(super) announced: Option<proxy::Version>,
 }
 
 /// Checks an endpoint until the result is dropped.
@@ -62,7 +65,13 @@ pub(super) fn start(
 
 /// Asks once.
 async fn check(target: &Target, kind: &CheckKind) -> Result<(), String> {
-    let socket = TcpStream::connect(target.address).await.map_err(|error| format!("cannot connect: {error}"))?;
+    let mut socket = TcpStream::connect(target.address).await.map_err(|error| format!("cannot connect: {error}"))?;
+    if let Some(version) = target.announced {
+        // The check is nobody's but this process's own.
+        let mut header = Vec::new();
+        proxy::write(version, None, &mut header);
+        socket.write_all(&header).await.map_err(|error| format!("cannot send: {error}"))?;
+    }
     if *kind == CheckKind::Tcp {
         return Ok(());
     }

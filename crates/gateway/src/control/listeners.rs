@@ -12,7 +12,7 @@ use net::listen::{self, ListenError};
 use net::workers::Cores;
 
 use crate::data::Message;
-use crate::params::ListenerParams;
+use crate::params::{ListenerKind, ListenerParams};
 use crate::state::ListenerState;
 
 /// The sockets, by the address in the settings.
@@ -56,11 +56,11 @@ impl Sockets {
     /// The first address that cannot be listened on; nothing is open then that was not before.
     pub(super) fn open(&mut self, listeners: &[ListenerParams]) -> Result<Opened, ListenError> {
         let mut sockets = HashMap::new();
-        for listener in listeners {
+        for listener in listeners.iter().filter(|listener| !matches!(listener.kind, ListenerKind::Udp(_))) {
             for &address in &listener.addresses {
                 let twice = |socket: &TcpListener| Ok((socket.try_clone()?, socket.try_clone()?));
                 let handles = match self.open.get(&address) {
-                    Some(open) if open.listener.name == listener.name => continue,
+                    Some(open) if open.listener.is_of(listener) => continue,
                     Some(open) => twice(&open.socket),
                     None => match self.inherited.take(address) {
                         Some(socket) => twice(&socket),
@@ -99,7 +99,7 @@ impl Sockets {
         cores: &Cores<Message>,
     ) {
         let mut old = std::mem::take(&mut self.open);
-        for (listener, addresses) in wanted {
+        for (listener, addresses) in wanted.iter().filter(|(listener, _)| !listener.is_udp()) {
             for &address in addresses {
                 let before = old.remove(&address);
                 if let Some((socket, kept)) = opened.0.remove(&address) {

@@ -7,6 +7,7 @@ pub(crate) mod breakers;
 mod certificates;
 mod change;
 mod check;
+mod datagrams;
 mod listeners;
 mod naming;
 pub(crate) mod overrides;
@@ -32,11 +33,12 @@ use crate::data::Message;
 use crate::estate::{Estate, Inheritance, Knowledge};
 use crate::gateway::ApplyError;
 use crate::limits::{Limit, LimitState};
-use crate::params::{GatewayParams, ListenerParams, RouteParams, ServiceParams};
-use crate::router::{Goal, Mirror, Route, Router, Services};
+use crate::params::{GatewayParams, ListenerKind, ListenerParams, RouteParams, ServiceParams, StreamRouteParams};
+use crate::router::{Goal, Mirror, Route, Router, Services, StreamRouter};
 use crate::state::{Happened, ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
 use breakers::Forced;
 use certificates::Certificates;
+use datagrams::Datagrams;
 use listeners::Sockets;
 use overrides::{Overrides, Shown};
 use service::Service;
@@ -91,6 +93,7 @@ pub(crate) struct Control {
     events: mpsc::Receiver<Event>,
     event_sender: mpsc::Sender<Event>,
     sockets: Sockets,
+    datagrams: Datagrams,
     certificates: Certificates,
     listeners: Vec<Arc<ListenerView>>,
     routes: States<RouteState>,
@@ -129,6 +132,7 @@ impl Control {
             events,
             event_sender,
             sockets: Sockets::new(inheritance.sockets),
+            datagrams: Datagrams::default(),
             listeners: Vec::new(),
             routes: HashMap::new(),
             limits: HashMap::new(),
@@ -235,6 +239,7 @@ impl Control {
     /// Serves another configuration. What can fail comes first; then nothing is half done.
     async fn apply(&mut self, params: GatewayParams) -> Result<(), ApplyError> {
         let opened = self.sockets.open(params.listeners())?;
+        let received = self.datagrams.open(params.listeners(), self.cores.len())?;
         let services = self.adopt_file(params.services());
         let resolved = self.resolve(&services).await;
         self.configure_services(&services, &resolved);
@@ -242,8 +247,13 @@ impl Control {
         let routes = (std::mem::take(&mut self.routes), std::mem::take(&mut self.limits));
         let mut keepers = self.certificates.begin();
         for listener in params.listeners() {
-            let bound = self.sockets.bound(&opened, listener);
-            let known = old.iter().find(|view| view.state.name == listener.name);
+            let bound = match &listener.kind {
+                ListenerKind::Udp(_) => {
+                    listener.addresses.iter().map(|&address| self.datagrams.bound(&received, address)).collect()
+                }
+                ListenerKind::Http | ListenerKind::Tcp(_) => self.sockets.bound(&opened, listener),
+            };
+            let known = old.iter().find(|view| view.state.is_of(listener));
             let mut view =
                 self.listener_view(listener, known.map(Arc::as_ref), bound, params.routes(), (&routes.0, &routes.1));
             if let (Some(acme), Some(tls)) = (&view.params.acme, &view.params.tls) {
@@ -257,6 +267,7 @@ impl Control {
             self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
         self.sockets.apply(opened, &wanted, &self.cores).await;
         self.inherited.clear();
+        self.datagrams.apply(received, &wanted, &self.cores).await;
         for gone in old {
             if !self.listeners.iter().any(|view| Arc::ptr_eq(&view.state, &gone.state)) {
                 listeners::retire(Arc::clone(&gone.state), params.drain_timeout(), self.cores.clone()).await;
@@ -367,10 +378,16 @@ impl Control {
             Some(Route::new(route, state, Services { goal, auth, mirror }, limits, self.shared.cores))
         });
         let router = Router::new(routes.collect(), self.shared.cores);
+        let position = |name: &Name| self.services.iter().position(|service| service.name() == name);
+        let streams = match &params.kind {
+            ListenerKind::Http => StreamRouter::default(),
+            ListenerKind::Tcp(routes) => StreamRouter::new(routes, position),
+            ListenerKind::Udp(service) => StreamRouter::new(&[StreamRouteParams::every(service.clone())], position),
+        };
         let limits = http1::Limits {
             bytes_max: params.head_bytes_max.get() as usize,
             fields_max: params.head_fields_max.get() as usize,
         };
-        ListenerView { state, params, bound, limits, router, kept: Vec::new() }
+        ListenerView { state, params, bound, limits, router, streams, kept: Vec::new() }
     }
 }

@@ -139,7 +139,8 @@ impl Service {
         }
         let new_checks = params.check != self.params.check
             || params.tls != self.params.tls
-            || params.protocol != self.params.protocol;
+            || params.protocol != self.params.protocol
+            || params.send_proxy != self.params.send_proxy;
         let new_interval = params.resolve_interval != self.params.resolve_interval;
         if params.tls == self.params.tls {
             // What did not change keeps its sessions.
@@ -210,7 +211,7 @@ impl Service {
                 let (state, id) = (Arc::clone(&self.state), entry.state.id);
                 let tls = params.tls.as_ref().map(|tls| (tls.clone(), server_name(tls, &endpoint.host)));
                 let (host, protocol) = (entry.host.clone(), params.protocol);
-                let target = check::Target { address, host, protocol, tls };
+                let target = check::Target { address, host, protocol, tls, announced: params.send_proxy };
                 entry.check = Some(check::start(state, id, target, check_params.clone(), events.clone()));
             } else if params.check.is_none() {
                 entry.check = None;

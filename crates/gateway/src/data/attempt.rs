@@ -10,12 +10,14 @@ use balance::health::{FailureKind as HealthFailure, Outcome};
 use balance::{Availability, Request};
 use breaker::circuit::{Cause, Change, State};
 use telemetry::{FailureKind, TripCause};
+use vocab::ErrorCode;
 
 use super::core::Core;
 use super::leave::{Leave, Refusal};
 use super::local::{LocalEndpoint, LocalService};
+use super::upstream::NoConnection;
 use crate::params::RetryOn;
-use crate::state::{Happened, Report};
+use crate::state::{Happened, Report, ServiceState};
 
 /// Latency that a failure counts as at least. An endpoint that fails fast would otherwise look like the fastest.
 const FAILURE_LATENCY: Duration = Duration::from_secs(1);
@@ -40,6 +42,22 @@ pub(crate) enum Unpicked {
     Nobody,
     /// A breaker keeps it back.
     Refused(Refusal),
+}
+
+impl Unpicked {
+    /// Counts it: what the client is told.
+    pub(crate) fn count(self, core: &Core, service: &ServiceState) -> ErrorCode {
+        match self {
+            Self::Nobody => {
+                service.metrics.pick_failed(core.id);
+                ErrorCode::NoEndpoint
+            }
+            Self::Refused(_) => {
+                service.metrics.breaker_refused(core.id);
+                ErrorCode::BreakerOpen
+            }
+        }
+    }
 }
 
 impl<'c> Attempt<'c> {
@@ -186,7 +204,52 @@ impl<'c> Attempt<'c> {
         self.judge((latency, now), |on| Some(on.statuses.contains(&status)));
         if is_failure {
             self.report(Outcome::Failure(HealthFailure::Status(status)));
-        } else if self.probe || endpoint.state.wants_success.load(Ordering::Relaxed) {
+        } else {
+            self.succeeded();
+        }
+    }
+
+    /// The endpoint has taken a connection that is passed through to it; how long that took is its latency.
+    pub(crate) fn connected(&mut self, begun: Instant) {
+        let metrics = &self.endpoint().state.metrics;
+        metrics.connected(self.core.id);
+        metrics.streamed(self.core.id);
+        let now = Instant::now();
+        let took = now.saturating_duration_since(begun);
+        self.observe(now, took);
+        self.judge((took, now), |_| Some(false));
+        self.succeeded();
+    }
+
+    /// There is no connection to the endpoint: what the client is told.
+    pub(crate) fn unconnected(&mut self, error: &NoConnection, begun: Instant) -> ErrorCode {
+        let endpoint = &self.endpoint().state;
+        let service = &self.service.view.state.name;
+        let (code, kind) = match error {
+            NoConnection::Refused(error) => {
+                tracing::debug!(%service, endpoint = endpoint.label, %error, "cannot connect");
+                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
+            }
+            NoConnection::Insecure(error) => {
+                tracing::warn!(%service, endpoint = endpoint.label, %error, "no TLS with the endpoint");
+                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
+            }
+            NoConnection::TimedOut => (ErrorCode::UpstreamConnectTimeout, Some(FailureKind::ConnectTimeout)),
+            NoConnection::Exhausted(error) => {
+                tracing::warn!(%service, endpoint = endpoint.label, %error, "no connection can be made from here");
+                (ErrorCode::Overloaded, None)
+            }
+            NoConnection::Full => (ErrorCode::Overloaded, None),
+        };
+        if let Some(kind) = kind {
+            self.failed(kind, begun);
+        }
+        code
+    }
+
+    /// Tells of a success where that changes something.
+    fn succeeded(&mut self) {
+        if self.probe || self.endpoint().state.wants_success.load(Ordering::Relaxed) {
             self.report(Outcome::Success);
         }
     }

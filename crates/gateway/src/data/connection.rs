@@ -4,13 +4,17 @@
 //! a request needs is allocated when its first byte has come, and freed when nothing more has come after the last.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use net::tls::ServerTls;
 use net::{Buffer, Deadline, Expired, Stream};
+use preface::proxy::Addresses;
+use telemetry::RefusedReason;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -18,7 +22,10 @@ use super::core::{Accepted, ConnectionState, Core, Entry};
 use super::ends::{ClientSink, ClientSource};
 use super::exchange;
 use super::http2;
+use super::preamble;
 use super::secure;
+use super::stream;
+use crate::clients::ClientPlace;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer. Closing at once
 /// would reset the connection, and the reset can overtake the answer.
@@ -48,10 +55,17 @@ pub(crate) enum Next {
 pub(crate) struct Peer {
     /// Who connected.
     pub(crate) address: SocketAddr,
-    /// Port that it connected to.
-    pub(crate) port: u16,
+    /// Where it connected to.
+    pub(crate) to: SocketAddr,
     /// Whether the connection is under TLS.
     pub(crate) tls: bool,
+}
+
+impl Peer {
+    /// Both ends, as the PROXY protocol tells of them.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses { source: self.address, destination: self.to }
+    }
 }
 
 /// A connection that is not idle, or one of its streams.
@@ -75,22 +89,75 @@ pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Ac
     let core = Rc::clone(&entry.core);
     // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
     let _slower = socket.set_nodelay(true);
-    let port = socket.local_addr().map_or(0, |address| address.port());
     state.listener.metrics.opened(core.id);
     let _closed = Closed { core: &core, state: &state };
-    let tls = core.local().listener(&state.listener).and_then(|view| view.params.tls.clone());
-    let peer = Peer { address: peer, port, tls: tls.is_some() };
+    let to = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let Some(terms) = Terms::of(&core, &state, peer) else { return };
+    let mut peer = Peer { address: peer, to, tls: terms.tls.is_some() };
+    if let Some(timeout) = terms.proxied {
+        match Box::pin(preamble::proxied(&state, &socket, timeout)).await {
+            Ok(None) => {}
+            Ok(Some(of)) => (peer.address, peer.to) = (of.source, of.destination),
+            Err(reason) => return state.listener.metrics.refused(core.id, reason),
+        }
+    }
+    let Some(client) = terms.admit(&core, &state, peer.address.ip()) else { return };
+    let tls = terms.tls;
     let stream = match tls {
         None => Some(Stream::Bare(socket)),
         Some(tls) => secure::accept(&core, &state, &tls, socket).await,
     };
     match stream {
+        Some(stream) if terms.passes => Box::pin(stream::run(&core, &state, stream, peer)).await,
         Some(stream) if stream.speaks_http2() => http2::serve::run(&core, &state, stream, Vec::new(), peer).await,
         Some(stream) => requests(&core, &state, stream, peer).await,
         None => {}
     }
     // Held to the end: the connection counts until its socket is closed.
-    drop((place, load));
+    drop((client, place, load));
+}
+
+/// On which terms a connection is served.
+struct Terms {
+    /// TLS, if it is under it.
+    tls: Option<ServerTls>,
+    /// Whether it is passed through, and speaks no HTTP.
+    passes: bool,
+    /// Time for the PROXY header that it must begin with, if it comes from a proxy that is to say whose it is.
+    proxied: Option<Duration>,
+    /// Most connections of a client, if they have a cap.
+    client_max: Option<NonZeroU32>,
+}
+
+impl Terms {
+    /// The terms of a connection; `None` when it is refused.
+    fn of(core: &Core, state: &ConnectionState, peer: SocketAddr) -> Option<Self> {
+        let local = core.local();
+        let passes = !state.listener.is_http();
+        // A listener that is gone still answers what speaks HTTP.
+        let Some(view) = local.listener(&state.listener) else {
+            return (!passes).then_some(Self { tls: None, passes, proxied: None, client_max: None });
+        };
+        let params = &view.params;
+        let address = peer.ip().to_canonical();
+        let proxied = params.proxy_protocol.iter().any(|network| network.contains(&address));
+        Some(Self {
+            tls: params.tls.clone(),
+            passes,
+            proxied: proxied.then_some(params.handshake_timeout),
+            client_max: params.connections_per_client_max,
+        })
+    }
+
+    /// Takes the connection's place among those of its client, if these have a cap; `None` when it is refused.
+    fn admit(&self, core: &Core, state: &ConnectionState, client: IpAddr) -> Option<Option<ClientPlace>> {
+        let Some(max) = self.client_max else { return Some(None) };
+        let place = ClientPlace::take(&state.listener, client, max.get());
+        if place.is_none() {
+            state.listener.metrics.refused(core.id, RefusedReason::ClientConnectionsMax);
+        }
+        place.map(Some)
+    }
 }
 
 /// Serves the requests of a connection.

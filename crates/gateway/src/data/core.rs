@@ -1,7 +1,7 @@
 //! A worker core: what its tasks share, and what it is told.
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use super::accept::{self, Acceptor};
 use super::connection;
+use super::datagram::{self, Receiver};
 use super::exchange::Scratch;
 use super::http2::worker::Workers;
 use super::local::Local;
@@ -52,6 +53,20 @@ pub(crate) enum Message {
     },
     /// Accept no more from one of a listener's sockets.
     StopAccepting {
+        /// The listener.
+        listener: Arc<ListenerState>,
+        /// The socket's address.
+        address: SocketAddr,
+    },
+    /// Receive datagrams.
+    Receive {
+        /// For this listener.
+        listener: Arc<ListenerState>,
+        /// From this socket.
+        socket: UdpSocket,
+    },
+    /// Receive no more on one of a listener's sockets.
+    StopReceiving {
         /// The listener.
         listener: Arc<ListenerState>,
         /// The socket's address.
@@ -128,6 +143,7 @@ pub(crate) struct Core {
     #[allow(clippy::vec_box, reason = "it moves in and out of here for every request")]
     scratch: RefCell<Vec<Box<Scratch>>>,
     acceptors: RefCell<Vec<Acceptor>>,
+    receivers: RefCell<Vec<Receiver>>,
     /// Whether the gateway is stopping. Connections may still arrive from other cores.
     draining: Cell<bool>,
     /// How long a connection of a listener that ends waits for a request.
@@ -159,6 +175,12 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
         match message {
             Message::Connection(accepted) => core.serve_std(accepted),
             Message::Listen { listener, socket } => core.listen(&listener, socket),
+            Message::Receive { listener, socket } => core.receive(&listener, socket),
+            Message::StopReceiving { listener, address } => {
+                core.stop_receiving(|receiver| {
+                    Arc::ptr_eq(receiver.listener(), &listener) && receiver.address() == Some(address)
+                });
+            }
             Message::Retire { listener, idle_grace, heard } => {
                 core.retire(listener.as_ref(), idle_grace, heard.as_ref());
             }
@@ -221,6 +243,7 @@ impl Core {
             connections: RefCell::default(),
             scratch: RefCell::default(),
             acceptors: RefCell::default(),
+            receivers: RefCell::default(),
             draining: Cell::new(false),
             idle_grace: Cell::new(IDLE_GRACE_MIN),
         }
@@ -280,6 +303,7 @@ impl Core {
             self.idle_grace.set(idle_grace.unwrap_or(IDLE_GRACE_MIN));
         }
         self.stop_accepting(|acceptor| concerned(acceptor.listener()), heard);
+        self.stop_receiving(|receiver| concerned(receiver.listener()));
         let now = Instant::now();
         for (_, connection) in self.connections.borrow().iter().filter(|(_, c)| concerned(&c.listener)) {
             let was_closing = connection.closing.replace(true);
@@ -292,6 +316,19 @@ impl Core {
                 connection.deadline.set(now + idle_grace.unwrap_or_default());
             }
         }
+    }
+
+    fn receive(self: &Rc<Self>, listener: &Arc<ListenerState>, socket: UdpSocket) {
+        match datagram::start(self, Arc::clone(listener), socket) {
+            Ok(receiver) => self.receivers.borrow_mut().push(receiver),
+            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot receive datagrams"),
+        }
+    }
+
+    fn stop_receiving(&self, concerned: impl Fn(&Receiver) -> bool) {
+        let (stopped, kept) = self.receivers.take().into_iter().partition::<Vec<_>, _>(concerned);
+        *self.receivers.borrow_mut() = kept;
+        drop(stopped);
     }
 
     /// How long a connection that ends waits for a request.

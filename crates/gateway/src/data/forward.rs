@@ -1,5 +1,6 @@
 //! Forwarding a request: picking endpoints and trying them until one has answered.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use vocab::ErrorCode;
 use super::account::Account;
 use super::attempt::{Attempt, Unpicked};
 use super::body::RequestBody;
-use super::connection::Link;
+use super::connection::{Link, Peer};
 use super::converse::{self, Ended};
 use super::core::Core;
 use super::ends::{ClientSource, EndpointSink, EndpointSource};
@@ -28,7 +29,7 @@ use super::local::LocalService;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
 use super::spans;
-use super::tunnel;
+use super::tunnel::{Tunnel, Way};
 use super::upstream::{How, NoConnection, Upstream};
 use crate::action::Prepared;
 use crate::forwarded::Hop;
@@ -137,24 +138,19 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
 
 /// Nobody could be asked.
 fn unserved(core: &Core, service: &LocalService, why: Unpicked) -> Outcome {
-    let metrics = &service.view.state.metrics;
-    match why {
-        Unpicked::Nobody => {
-            metrics.pick_failed(core.id);
-            Outcome::Unserved(ErrorCode::NoEndpoint, Refusal(None))
-        }
-        Unpicked::Refused(refusal) => {
-            metrics.breaker_refused(core.id);
-            Outcome::Unserved(ErrorCode::BreakerOpen, refusal)
-        }
-    }
+    let refusal = match why {
+        Unpicked::Nobody => Refusal(None),
+        Unpicked::Refused(refusal) => refusal,
+    };
+    Outcome::Unserved(why.count(core, &service.view.state), refusal)
 }
 
 fn own(code: ErrorCode) -> Outcome {
     Outcome::Own(code, reply::message(code))
 }
 
-async fn pause_for(deadline: &Deadline, pause: Duration) {
+/// Waits before another try.
+pub(crate) async fn pause_for(deadline: &Deadline, pause: Duration) {
     if !pause.is_zero() {
         deadline.set(Instant::now() + pause);
         let _passed = deadline.guard(std::future::pending::<()>()).await;
@@ -191,10 +187,11 @@ impl Try<'_> {
     }
 
     /// How a connection is to be had.
-    fn how(&self, index: u16) -> How<'_> {
+    fn how(&self, index: u16, peer: Peer) -> How<'_> {
         let view = &self.call.service.view;
         let tls = view.params.tls.as_ref().zip(view.endpoints[usize::from(index)].name.as_ref());
-        How { pool: &view.params.pool, tls, fresh: self.fresh }
+        let announced = view.params.send_proxy.map(|version| (version, peer.addresses()));
+        How { pool: &view.params.pool, tls, fresh: self.fresh, through: false, announced }
     }
 
     async fn over_wire(
@@ -207,10 +204,11 @@ impl Try<'_> {
         let begun = self.begun;
         let endpoint = attempt.endpoint();
         let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
-        let mut upstream = match Upstream::to(endpoint, self.core.id, self.how(attempt.index), begun, wait).await {
-            Ok(upstream) => upstream,
-            Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
-        };
+        let mut upstream =
+            match Upstream::to(endpoint, self.core.id, self.how(attempt.index, parts.link.peer), begun, wait).await {
+                Ok(upstream) => upstream,
+                Err(error) => return Tried::Failed(unconnected(&error, attempt, begun)),
+            };
         self.write_head(parts, attempt.index);
         let reused = upstream.reused;
         let (reader, writer) = upstream.stream_mut().split();
@@ -224,7 +222,8 @@ impl Try<'_> {
                 Tried::Failed(self.failed(attempt, kind, code, reused && !any, seen))
             }
             Ended::Answered { keep_alive, reusable, answered } => {
-                if reusable && buffer.is_empty() {
+                // A connection that was announced as one client's is no other's.
+                if reusable && buffer.is_empty() && params.send_proxy.is_none() {
                     upstream.keep(endpoint, self.core.id, &params.pool, answered);
                 }
                 Tried::Done(Outcome::Answered { keep_alive })
@@ -246,10 +245,10 @@ impl Try<'_> {
         let begun = self.begun;
         let endpoint = attempt.endpoint();
         let wait = Wait::until(&parts.scratch.deadline, self.due(begun, params.connect_timeout));
-        let how = self.how(attempt.index);
+        let how = self.how(attempt.index, parts.link.peer);
         let lease = match pool::lease(endpoint, self.core.id, how, params.head_bytes_max.get(), wait).await {
             Ok(lease) => lease,
-            Err(error) => return Tried::Failed(self.unconnected(&error, attempt, begun)),
+            Err(error) => return Tried::Failed(unconnected(&error, attempt, begun)),
         };
         self.write_head(parts, attempt.index);
         let wants_trailers = parts.scratch.request.fields.all(http1::FieldId::Te).next().is_some();
@@ -313,9 +312,16 @@ impl Try<'_> {
         let idle = self.call.listener.params.idle_timeout.max(self.call.body_pause());
         let client = (&mut link.source, &mut link.sink);
         let upstream = (&mut reader, &mut writer);
-        let (up, down) = tunnel::run(&self.core.bodies, client, upstream, early, &scratch.deadline, idle).await;
-        body.received += up;
-        account.body_sent += down;
+        let core = self.core;
+        let tunnel = Tunnel { buffers: &core.bodies, pipes: &core.pipes, deadline: &scratch.deadline, idle };
+        let (up, down) = (Cell::new(0), Cell::new(0));
+        let moved = |way, count: usize| {
+            let counter = if way == Way::Up { &up } else { &down };
+            counter.set(counter.get() + count as u64);
+        };
+        let _however_it_ended = tunnel.run(client, upstream, early, moved).await;
+        body.received += up.get();
+        account.body_sent += down.get();
     }
 
     fn write_head(&self, parts: &mut Parts<'_, '_>, index: u16) {
@@ -340,32 +346,11 @@ impl Try<'_> {
         };
         head::write_request(&mut scratch.to_upstream, request, head, &with);
     }
+}
 
-    /// What it means that there is no connection to the endpoint.
-    fn unconnected(&self, error: &NoConnection, attempt: &mut Attempt<'_>, begun: Instant) -> Failure {
-        let endpoint = &attempt.endpoint().state;
-        let service = &self.call.service.view.state.name;
-        let (code, kind) = match error {
-            NoConnection::Refused(error) => {
-                tracing::debug!(%service, endpoint = endpoint.label, %error, "cannot connect");
-                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
-            }
-            NoConnection::Insecure(error) => {
-                tracing::warn!(%service, endpoint = endpoint.label, %error, "no TLS with the endpoint");
-                (ErrorCode::UpstreamConnect, Some(FailureKind::Connect))
-            }
-            NoConnection::TimedOut => (ErrorCode::UpstreamConnectTimeout, Some(FailureKind::ConnectTimeout)),
-            NoConnection::Exhausted(error) => {
-                tracing::warn!(%service, endpoint = endpoint.label, %error, "no connection can be made from here");
-                (ErrorCode::Overloaded, None)
-            }
-            NoConnection::Full => (ErrorCode::Overloaded, None),
-        };
-        if let Some(kind) = kind {
-            attempt.failed(kind, begun);
-        }
-        Failure { code, sent: false, stale: false }
-    }
+/// What it means that there is no connection to the endpoint.
+fn unconnected(error: &NoConnection, attempt: &mut Attempt<'_>, begun: Instant) -> Failure {
+    Failure { code: attempt.unconnected(error, begun), sent: false, stale: false }
 }
 
 /// Whether a request may change protocols. One with a body may not, because where the body ends and the new protocol

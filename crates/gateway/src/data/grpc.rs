@@ -109,7 +109,9 @@ pub(crate) fn status_of(code: ErrorCode) -> u8 {
     match code {
         ErrorCode::NoRoute | ErrorCode::NotImplemented => UNIMPLEMENTED,
         ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED as u8,
-        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout | ErrorCode::WriteTimeout => DEADLINE_EXCEEDED as u8,
+        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout | ErrorCode::WriteTimeout | ErrorCode::IdleTimeout => {
+            DEADLINE_EXCEEDED as u8
+        }
         ErrorCode::BodyTooLarge | ErrorCode::HeadTooLarge | ErrorCode::TargetTooLong | ErrorCode::RateLimited => {
             RESOURCE_EXHAUSTED
         }

@@ -11,7 +11,7 @@ use balance::{Loads, Picker};
 
 use super::http2::pool::Multiplexed;
 use super::upstream::IdleConnections;
-use crate::state::{EndpointState, EndpointView, ListenerState, ListenerView, ServiceView, Snapshot};
+use crate::state::{EndpointState, EndpointView, ListenerState, ListenerView, ServiceState, ServiceView, Snapshot};
 
 /// What a core serves from.
 #[derive(Debug, Default)]
@@ -83,6 +83,11 @@ impl Local {
         &self.services[index]
     }
 
+    /// The service with this state, if it is still there.
+    pub(crate) fn service_of(&self, state: &Arc<ServiceState>) -> Option<&Rc<LocalService>> {
+        self.services.iter().find(|service| Arc::ptr_eq(&service.view.state, state))
+    }
+
     /// The position of the service of a name.
     pub(crate) fn position(&self, name: &vocab::Name) -> Option<usize> {
         self.services.iter().position(|service| service.view.state.name == *name)
@@ -105,7 +110,7 @@ impl LocalService {
         // Connections made in another way are not those that are wanted now.
         let same_way = known.is_some_and(|known| {
             let (old, new) = (&known.view.params, &view.params);
-            old.tls == new.tls && old.protocol == new.protocol
+            old.tls == new.tls && old.protocol == new.protocol && old.send_proxy == new.send_proxy
         });
         let picker = match known {
             Some(known) => Rc::clone(&known.picker),

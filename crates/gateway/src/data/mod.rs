@@ -4,7 +4,8 @@
 //! buffer, and what a request needs is made when its first byte arrives ([`connection`]). A request is one
 //! [`exchange`]: its head is read and routed, an endpoint is picked ([`attempt`]), a connection to it is taken from the
 //! core's pool or made ([`upstream`]), the request's head and body go out ([`body`]) while the response is awaited and
-//! passed on ([`relay`]). An exchange that fails before the response's head may be tried again ([`retry`]).
+//! passed on ([`relay`]). An exchange that fails before the response's head may be tried again ([`retry`]). A connection
+//! of a listener for TCP is passed through instead ([`stream`]), and so are datagrams ([`datagram`]).
 
 mod accept;
 mod account;
@@ -16,6 +17,7 @@ mod challenge;
 mod connection;
 mod converse;
 mod core;
+mod datagram;
 mod decode;
 mod ends;
 mod exchange;
@@ -28,12 +30,15 @@ mod io;
 mod leave;
 mod local;
 mod mirror;
+mod passage;
+mod preamble;
 mod relay;
 mod reply;
 mod retry;
 mod secure;
 mod side;
 mod spans;
+mod stream;
 mod tunnel;
 mod upstream;
 

@@ -92,6 +92,7 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::AuthUnavailable => "whether the request may pass could not be found out",
         ErrorCode::Draining => "the gateway is stopping",
         ErrorCode::HeadTimeout => "the head did not arrive in time",
+        ErrorCode::IdleTimeout => "nothing has passed for too long",
         ErrorCode::BodyTimeout => "the body did not arrive in time",
         ErrorCode::WriteTimeout => "the answer was not taken in time",
         ErrorCode::BodyTooLarge => "the body exceeds the listener's limit",

@@ -4,6 +4,8 @@
 //! made when its first bytes have come. The whole handshake has one deadline.
 
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -32,12 +34,13 @@ pub(crate) async fn accept(
     tls: &ServerTls,
     socket: TcpStream,
 ) -> Option<Stream> {
+    let speaks_http = state.listener.is_http();
     let timeout = core.local().listener(&state.listener)?.params.handshake_timeout;
     state.deadline.set(Instant::now() + timeout);
     let refuse = |reason| state.listener.metrics.refused(core.id, reason);
     let mut first = [0];
     match state.deadline.guard(socket.peek(&mut first)).await {
-        Ok(Ok(1)) if first[0] == HANDSHAKE || !first[0].is_ascii_uppercase() => {}
+        Ok(Ok(1)) if first[0] == HANDSHAKE || !first[0].is_ascii_uppercase() || !speaks_http => {}
         Ok(peeked) => {
             refuse(RefusedReason::TlsFailed);
             if matches!(peeked, Ok(1)) {
@@ -64,13 +67,15 @@ pub(crate) async fn accept(
     None
 }
 
-/// Does the handshake with an endpoint.
+/// Does the handshake with an endpoint. `through` tells that what is spoken under it is not this process's to agree on.
 pub(crate) async fn connect(
     tls: &ClientTls,
     name: ServerName<'static>,
     socket: TcpStream,
+    through: bool,
     wait: Wait<'_>,
 ) -> Result<Stream, Stalled> {
-    let mut handshake = Box::pin(tls.connect(name, socket));
+    let mut handshake: Pin<Box<dyn Future<Output = io::Result<Stream>>>> =
+        if through { Box::pin(tls.connect_through(name, socket)) } else { Box::pin(tls.connect(name, socket)) };
     wait.until_ready(|cx| handshake.as_mut().poll(cx)).await
 }

@@ -1,54 +1,85 @@
-//! A connection after `101 Switching Protocols`: bytes in both directions until both have ended.
+//! Bytes in both directions until both have ended: what follows `101 Switching Protocols`, and what a listener for TCP
+//! passes through.
 //!
-//! A direction that is silent holds no buffer. When one side ends its direction, the other learns of it and may go on
-//! with its own. The tunnel is cut after the idle time without a byte in either direction. A client that speaks HTTP/2
-//! has a stream in place of a connection, and the same holds for it.
+//! Copying adapts. What comes in small pieces is copied, which is cheaper than two more system calls. Once a read fills
+//! its buffer, what follows is spliced within the kernel until the source pauses after little, which costs a third for
+//! large exchanges. A direction that is silent holds neither buffer nor pipe.
+//!
+//! When one side ends its direction, the other learns of it and may go on with its own. The tunnel is cut after the idle
+//! time without a byte in either direction. A client that speaks HTTP/2 has a stream in place of a connection, and the
+//! same holds for it.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use net::{Buffers, Deadline, Reader, Writer};
+use net::{Buffers, Deadline, Pipes, Reader, Writer};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::ends::{ClientSink, ClientSource};
 use super::http2::flow::{Inflow, Outflow};
 
-/// Moves bytes both ways, and tells how many went to the endpoint and to the client. `early` are the bytes that came
-/// with the heads, of the client and of the endpoint.
-pub(crate) async fn run(
-    buffers: &Buffers,
-    client: (&mut ClientSource<'_>, &mut ClientSink<'_>),
-    upstream: (&mut Reader<'_>, &mut Writer<'_>),
-    early: (&[u8], &[u8]),
-    deadline: &Deadline,
-    idle: Duration,
-) -> (u64, u64) {
-    let (up, down) = (Cell::new(0), Cell::new(0));
-    let moved = |counter: &Cell<u64>, bytes: usize| {
-        counter.set(counter.get() + bytes as u64);
-        deadline.set(Instant::now() + idle);
-    };
-    deadline.set(Instant::now() + idle);
-    let from_client = match client.0 {
-        ClientSource::Wire(reader) => From::Wire(reader),
-        ClientSource::Stream(flow) => From::Stream(flow),
-        ClientSource::Whole => return (0, 0),
-    };
-    let to_client = match client.1 {
-        ClientSink::Wire(writer) => To::Wire(writer),
-        ClientSink::Stream(responder) => match responder.body() {
-            Ok(flow) => To::Stream(flow),
-            Err(_) => return (0, 0),
-        },
-        ClientSink::Nobody | ClientSink::Kept(_) => return (0, 0),
-    };
-    {
-        let up = pin!(direction(buffers, from_client, To::Wire(upstream.1), early.0, |n| moved(&up, n)));
-        let down = pin!(direction(buffers, From::Wire(upstream.0), to_client, early.1, |n| moved(&down, n)));
+/// Fewest bytes between two pauses of the source for which it goes on being spliced: below, copying is cheaper.
+const SPLICED_MIN: usize = 16 * 1024;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the client to the endpoint.
+    Up,
+    /// From the endpoint to the client.
+    Down,
+}
+
+/// What a tunnel needs of its core, and when it is cut.
+pub(crate) struct Tunnel<'t> {
+    pub(crate) buffers: &'t Buffers,
+    pub(crate) pipes: &'t Pipes,
+    pub(crate) deadline: &'t Deadline,
+    pub(crate) idle: Duration,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Whether the client's end has reached the endpoint.
+    pub(crate) up: bool,
+    /// Whether the endpoint's end has reached the client.
+    pub(crate) down: bool,
+    /// Whether it was cut because nothing came.
+    pub(crate) idle: bool,
+}
+
+impl Tunnel<'_> {
+    /// Moves bytes both ways, and tells `moved` of all of them. `early` are the bytes that came before, of the client
+    /// and of the endpoint.
+    pub(crate) async fn run(
+        &self,
+        client: (&mut ClientSource<'_>, &mut ClientSink<'_>),
+        upstream: (&mut Reader<'_>, &mut Writer<'_>),
+        early: (&[u8], &[u8]),
+        moved: impl Fn(Way, usize),
+    ) -> Ended {
+        self.deadline.set(Instant::now() + self.idle);
+        let mut ended = Ended { up: false, down: false, idle: false };
+        let from_client = match client.0 {
+            ClientSource::Wire(reader) => From::Wire(reader),
+            ClientSource::Stream(flow) => From::Stream(flow),
+            ClientSource::Whole => return ended,
+        };
+        let to_client = match client.1 {
+            ClientSink::Wire(writer) => To::Wire(writer),
+            ClientSink::Stream(responder) => match responder.body() {
+                Ok(flow) => To::Stream(flow),
+                Err(_) => return ended,
+            },
+            ClientSink::Nobody | ClientSink::Kept(_) => return ended,
+        };
+        let up = pin!(self.direction(from_client, To::Wire(upstream.1), early.0, |count| moved(Way::Up, count)));
+        let down = pin!(self.direction(From::Wire(upstream.0), to_client, early.1, |count| moved(Way::Down, count)));
         let (mut up, mut down) = (Side::new(up), Side::new(down));
         poll_fn(|cx| {
             up.poll(cx);
@@ -57,11 +88,102 @@ pub(crate) async fn run(
             if up.broke || down.broke || (up.ended && down.ended) {
                 return Poll::Ready(());
             }
-            deadline.poll_expired(cx).map(|_| ())
+            self.deadline.poll_expired(cx).map(|_| ended.idle = true)
         })
         .await;
+        Ended { up: up.ended && !up.broke, down: down.ended && !down.broke, ..ended }
     }
-    (up.get(), down.get())
+
+    async fn direction(
+        &self,
+        from: From<'_, '_>,
+        mut to: To<'_, '_>,
+        early: &[u8],
+        moved: impl Fn(usize),
+    ) -> io::Result<()> {
+        let moved = |count| {
+            moved(count);
+            self.deadline.set(Instant::now() + self.idle);
+        };
+        to.write(early).await?;
+        moved(early.len());
+        let reader = match from {
+            From::Wire(reader) => reader,
+            From::Stream(flow) => {
+                while let Some(bytes) = poll_fn(|cx| flow.poll_bytes(cx)).await? {
+                    to.write(&bytes).await?;
+                    moved(bytes.len());
+                }
+                return to.end().await;
+            }
+        };
+        let mut next = Burst::Small;
+        loop {
+            poll_fn(|cx| reader.poll_readable(cx)).await?;
+            if next == Burst::Small {
+                next = self.copy(reader, &mut to, &moved).await?;
+            }
+            if next == Burst::Large {
+                next = match (reader.socket(), to.socket()) {
+                    (Some(from), Some(to)) => self.splice(from, to, &moved).await?,
+                    _ => Burst::Small,
+                };
+            }
+            if next == Burst::End {
+                return to.end().await;
+            }
+        }
+    }
+
+    /// Copies until the source pauses, or proves large where that matters.
+    async fn copy(&self, reader: &mut Reader<'_>, to: &mut To<'_, '_>, moved: &impl Fn(usize)) -> io::Result<Burst> {
+        let splices = reader.socket().is_some() && to.socket().is_some();
+        let mut buffer = self.buffers.take();
+        while let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)).await {
+            let count = count?;
+            if count == 0 {
+                return Ok(Burst::End);
+            }
+            let large = splices && buffer.room() == 0;
+            to.write(buffer.filled()).await?;
+            moved(count);
+            buffer.clear();
+            if large {
+                return Ok(Burst::Large);
+            }
+        }
+        Ok(Burst::Small)
+    }
+
+    /// Splices until the source pauses.
+    async fn splice(&self, from: &TcpStream, to: &TcpStream, moved: &impl Fn(usize)) -> io::Result<Burst> {
+        // Out of descriptors, a copy does as well.
+        let Ok(mut pipe) = self.pipes.take() else { return Ok(Burst::Small) };
+        let mut total = 0;
+        while let Some(count) = ready_now(|cx| pipe.poll_fill(from, u64::MAX, cx)).await {
+            let count = count?;
+            if count == 0 {
+                return Ok(Burst::End);
+            }
+            while pipe.filled() > 0 {
+                poll_fn(|cx| pipe.poll_drain(to, false, cx)).await?;
+            }
+            moved(count);
+            total += count;
+        }
+        Ok(if total >= SPLICED_MIN { Burst::Large } else { Burst::Small })
+    }
+}
+
+/// What came between two pauses of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Burst {
+    /// Little: what comes next is copied.
+    Small,
+    /// Much: what comes next is spliced.
+    Large,
+    /// The end.
+    End,
 }
 
 /// Where a direction's bytes come from.
@@ -98,39 +220,15 @@ impl<'f, F: Future<Output = io::Result<()>>> Side<'f, F> {
     }
 }
 
-async fn direction(
-    buffers: &Buffers,
-    from: From<'_, '_>,
-    mut to: To<'_, '_>,
-    early: &[u8],
-    moved: impl Fn(usize),
-) -> io::Result<()> {
-    to.write(early).await?;
-    moved(early.len());
-    match from {
-        From::Wire(reader) => loop {
-            poll_fn(|cx| reader.poll_readable(cx)).await?;
-            let mut buffer = buffers.take();
-            while let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)).await {
-                if count? == 0 {
-                    return to.end().await;
-                }
-                to.write(buffer.filled()).await?;
-                moved(buffer.filled().len());
-                buffer.clear();
-            }
-        },
-        From::Stream(flow) => {
-            while let Some(bytes) = poll_fn(|cx| flow.poll_bytes(cx)).await? {
-                to.write(&bytes).await?;
-                moved(bytes.len());
-            }
-            to.end().await
+impl To<'_, '_> {
+    /// The socket, where bytes may be spliced to it.
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Wire(writer) => writer.socket(),
+            Self::Stream(_) => None,
         }
     }
-}
 
-impl To<'_, '_> {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Wire(writer) => {

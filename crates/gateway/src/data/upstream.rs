@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use net::Stream;
 use net::tls::{ClientTls, ServerName};
+use preface::proxy::{self, Addresses};
 use tokio::net::TcpStream;
 
 use super::io::{Stalled, Wait};
@@ -134,6 +135,10 @@ pub(crate) struct How<'a> {
     pub(crate) tls: Option<(&'a ClientTls, &'a ServerName<'static>)>,
     /// Whether a kept connection will not do.
     pub(crate) fresh: bool,
+    /// Whether what is spoken is between endpoint and client alone.
+    pub(crate) through: bool,
+    /// Whose connection it is, and how that is said, if the endpoint is to hear of it.
+    pub(crate) announced: Option<(proxy::Version, Addresses)>,
 }
 
 impl Upstream {
@@ -178,12 +183,32 @@ pub(crate) async fn connect(endpoint: &LocalEndpoint, how: How<'_>, wait: Wait<'
     let socket = wait.until_ready(|cx| connecting.as_mut().poll(cx)).await.map_err(NoConnection::of)?;
     // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
     let _slower = socket.set_nodelay(true);
+    if let Some((version, addresses)) = how.announced {
+        announce(&socket, version, addresses, wait).await.map_err(NoConnection::of)?;
+    }
     let Some((tls, name)) = how.tls else { return Ok(Stream::Bare(socket)) };
-    let secured = super::secure::connect(tls, name.clone(), socket, wait).await;
+    let secured = super::secure::connect(tls, name.clone(), socket, how.through, wait).await;
     secured.map_err(|stalled| match NoConnection::of(stalled) {
         NoConnection::Refused(error) => NoConnection::Insecure(error),
         other => other,
     })
+}
+
+/// Tells an endpoint whose connection it gets. Nothing else was sent, so there is room for all of it.
+async fn announce(
+    socket: &TcpStream,
+    version: proxy::Version,
+    addresses: Addresses,
+    wait: Wait<'_>,
+) -> Result<(), Stalled> {
+    let mut header = Vec::with_capacity(128);
+    proxy::write(version, Some(addresses), &mut header);
+    wait.until_ready(|cx| socket.poll_write_ready(cx)).await?;
+    match socket.try_write(&header) {
+        Ok(count) if count == header.len() => Ok(()),
+        Ok(_) => Err(Stalled::Broken(io::ErrorKind::WriteZero.into())),
+        Err(error) => Err(Stalled::Broken(error)),
+    }
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

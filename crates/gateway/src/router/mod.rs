@@ -11,6 +11,7 @@
 mod conditions;
 mod normal;
 mod split;
+mod stream;
 mod table;
 mod target;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use http1::Request;
 pub(crate) use conditions::Conditions;
 pub(crate) use normal::has_dot_segment;
 pub use normal::normal_path;
+pub(crate) use stream::StreamRouter;
 use table::Table;
 pub(crate) use target::{Goal, Target};
 

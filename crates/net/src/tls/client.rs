@@ -107,6 +107,18 @@ impl ClientTls {
     }
 }
 
+impl ClientTls {
+    /// Does the handshake with an endpoint without asking for a protocol: what is spoken is between it and its client.
+    ///
+    /// # Errors
+    /// As [`ClientTls::connect`].
+    pub async fn connect_through(&self, name: ServerName<'static>, socket: TcpStream) -> io::Result<Stream> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.with_alpn(Vec::new()).connect(name, socket).await?;
+        Ok(Stream::tls(stream.into()))
+    }
+}
+
 fn verifier(store: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
     WebPkiServerVerifier::builder_with_provider(store, provider).build().map_err(|error| error.to_string())
 }

@@ -13,7 +13,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use crate::stream::Stream;
 
 use super::managed::{Beside, Fixed, Managed, Slot};
-use super::{Authorities, Certificate, HTTP2, HTTP11, MinVersion};
+use super::{Authorities, Certificate, MinVersion};
 
 /// What a listener offers.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +27,8 @@ pub struct ServerTlsParams {
     pub min_version: MinVersion,
     /// Whether clients are asked for a certificate.
     pub client_auth: Option<ClientAuth>,
-    /// Whether HTTP/2 is offered.
-    pub http2: bool,
+    /// Protocols to agree on one of by ALPN, the preferred one first; none when that is not asked for.
+    pub protocols: Vec<&'static [u8]>,
 }
 
 /// Certificates of clients.
@@ -78,8 +78,7 @@ impl ServerTls {
         let mut config = builder.with_cert_resolver(Arc::new(Beside { managed: Arc::clone(&managed), files }));
         // Tickets let any core resume a session, and cost no memory here.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
-        let http2: &[&[u8]] = if params.http2 { &[HTTP2, HTTP11] } else { &[HTTP11] };
-        config.alpn_protocols = http2.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = params.protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Self { params: Arc::new(params), config: Arc::new(config), managed })
     }
 

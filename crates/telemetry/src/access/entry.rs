@@ -8,20 +8,21 @@ use std::time::SystemTime;
 
 use vocab::ErrorCode;
 
-/// A finished request, as the access log tells it.
+/// A finished request, or a connection or session that was passed through, as the access log tells it.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessEntry<'a> {
     /// When the request's head had arrived.
     pub time: SystemTime,
     /// The client, as far as trusted proxies say.
     pub client: IpAddr,
-    /// The method as it was sent; at most 32 bytes are logged.
+    /// The method as it was sent; at most 32 bytes are logged. Empty for what is not HTTP, which has no path, no
+    /// `request_id` and at most a host.
     pub method: &'a [u8],
     /// The host asked for; at most 256 bytes are logged.
     pub host: &'a [u8],
     /// The path; at most 4096 bytes are logged, and nothing from the first `?` on, since queries may hold secrets.
     pub path: &'a [u8],
-    /// The protocol's name and version, such as `HTTP/1.1`; at most 16 bytes are logged.
+    /// The protocol's name and version, such as `HTTP/1.1` or `TCP`; at most 16 bytes are logged.
     pub protocol: &'a str,
     /// The status that the client got; `None` when the connection broke before.
     pub status: Option<u16>,

@@ -68,15 +68,12 @@ impl LineWriter {
         let (entry, path_truncated) = entry.bounded();
         self.open::<D>(entry.time, out);
         address::<D>(out, pair!("client"), entry.client);
-        match Method::from_bytes(entry.method) {
-            Method::Other => text::<D>(out, pair!("method"), entry.method),
-            known => plain::<D>(out, pair!("method"), known.as_str()),
-        }
-        text::<D>(out, pair!("host"), entry.host);
-        text::<D>(out, pair!("path"), entry.path);
-        if path_truncated {
-            out.extend_from_slice(D::key(pair!("path_truncated")).as_bytes());
-            out.extend_from_slice(b"true");
+        if entry.method.is_empty() {
+            if !entry.host.is_empty() {
+                text::<D>(out, pair!("host"), entry.host);
+            }
+        } else {
+            Self::write_request::<D>(&entry, path_truncated, out);
         }
         if !entry.protocol.is_empty() {
             plain::<D>(out, pair!("protocol"), entry.protocol);
@@ -98,7 +95,9 @@ impl LineWriter {
             address::<D>(out, pair!("upstream"), upstream);
         }
         number::<D>(out, pair!("tries"), u64::from(entry.tries));
-        text::<D>(out, pair!("request_id"), entry.request_id);
+        if !entry.method.is_empty() {
+            text::<D>(out, pair!("request_id"), entry.request_id);
+        }
         if !entry.user_agent.is_empty() {
             text::<D>(out, pair!("user_agent"), entry.user_agent);
         }
@@ -111,6 +110,19 @@ impl LineWriter {
         out.extend_from_slice(D::END);
     }
 
+    fn write_request<D: Dialect>(entry: &AccessEntry<'_>, path_truncated: bool, out: &mut Vec<u8>) {
+        match Method::from_bytes(entry.method) {
+            Method::Other => text::<D>(out, pair!("method"), entry.method),
+            known => plain::<D>(out, pair!("method"), known.as_str()),
+        }
+        text::<D>(out, pair!("host"), entry.host);
+        text::<D>(out, pair!("path"), entry.path);
+        if path_truncated {
+            out.extend_from_slice(D::key(pair!("path_truncated")).as_bytes());
+            out.extend_from_slice(b"true");
+        }
+    }
+
     /// `CLIENT - - [TIME] "METHOD PATH PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT"`, as nginx's `combined` has it.
     fn write_combined(&mut self, entry: &AccessEntry<'_>, out: &mut Vec<u8>) {
         let (entry, _) = entry.bounded();
@@ -118,8 +130,9 @@ impl LineWriter {
         out.extend_from_slice(b" - - [");
         self.clock.write_apache(entry.time, out);
         out.extend_from_slice(b"] \"");
-        // A request that could not be read has no line; Apache writes a dash then.
-        escape::nginx(out, entry.method);
+        // A request that could not be read has no line; Apache writes a dash then. What is not HTTP has a protocol alone.
+        let first = if entry.method.is_empty() { entry.protocol.as_bytes() } else { entry.method };
+        escape::nginx(out, first);
         if !entry.path.is_empty() {
             out.push(b' ');
             escape::nginx(out, entry.path);

@@ -44,7 +44,7 @@ impl Collector for Objects {
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
         let row = LimitRow { limit: "ip", requests: &[("allowed", 3), ("refused", 0)], keys: Some(2), displaced: 1 };
         encode::limits(&[row], &mut encoder)?;
-        encode::listeners(&[("web", &self.listener)], &mut encoder)?;
+        encode::listeners(&[("web", &self.listener)], &LatencyBuckets::default(), &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
         let api = CertificateLabels { host: "api.example.com", ..shop };
         encode::certificates(&[(shop, 1_800_000_000), (api, 0)], &mut encoder)?;

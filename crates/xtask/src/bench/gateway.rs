@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::report::{Report, Row, Spread, rounded};
-use super::subject::{Certificate, Form, SUBJECTS, Subject, is_tenfold};
+use super::subject::{Certificate, Form, Place, SUBJECTS, Subject, is_tenfold};
 use super::wrk::{self, Round};
 use super::{h2load, idle};
 use crate::proof::{self, ProofArgs};
@@ -45,7 +45,7 @@ pub struct GatewayArgs {
 }
 
 /// Rounds of one form and case: for each subject, its rounds in order.
-type Rounds = Vec<(String, Vec<Round>)>;
+pub(super) type Rounds = Vec<(String, Vec<Round>)>;
 
 struct Plan {
     cases: Vec<String>,
@@ -58,6 +58,8 @@ struct Plan {
 pub(super) fn run(args: &GatewayArgs) -> Result<()> {
     let plan = plan(args)?;
     let (origin, certificate) = (Subject::origin()?, Certificate::new()?);
+    let binary = plan.binary.as_deref();
+    let place = Place { folder: "bench/gateway", origin: &origin, certificate: &certificate, binary };
     let mut rows = Vec::new();
     let mut ratios = Vec::new();
     let request_cases: Vec<&str> = plan.cases.iter().map(String::as_str).filter(|case| *case != IDLE_CASE).collect();
@@ -65,8 +67,7 @@ pub(super) fn run(args: &GatewayArgs) -> Result<()> {
         if count == 0 || request_cases.is_empty() {
             continue;
         }
-        let started =
-            args.subject.iter().map(|name| Subject::start(name, form, &origin, &certificate, plan.binary.as_deref()));
+        let started = args.subject.iter().map(|name| Subject::start(name, form, place));
         let subjects: Vec<Subject> = started.collect::<Result<_>>()?;
         for case in &request_cases {
             // Under TLS nothing can be spliced, so there HAProxy is one subject.
@@ -82,7 +83,7 @@ pub(super) fn run(args: &GatewayArgs) -> Result<()> {
     if plan.cases.iter().any(|case| case == IDLE_CASE) {
         for name in &args.subject {
             println!("{IDLE_CASE} {name}");
-            let kib = rounded(idle::measure(name, &origin, &certificate, plan.binary.as_deref())?);
+            let kib = rounded(idle::measure(name, place)?);
             let (subject, case) = (name.clone(), IDLE_CASE.to_owned());
             rows.push(Row { subject, case, idle_kib: Some(kib), ..Row::default() });
         }
@@ -113,7 +114,7 @@ fn plan(args: &GatewayArgs) -> Result<Plan> {
     Ok(Plan { cases, rounds, rounds_unpinned, seconds, binary })
 }
 
-fn measure(subjects: &[&Subject], case: &str, count: usize, seconds: u64, form: Form) -> Result<Rounds> {
+pub(super) fn measure(subjects: &[&Subject], case: &str, count: usize, seconds: u64, form: Form) -> Result<Rounds> {
     let pinned = form == Form::Pinned;
     let mut rounds: Rounds = subjects.iter().map(|subject| (subject.name.clone(), Vec::new())).collect();
     for number in 0..count {
@@ -137,7 +138,7 @@ fn measure(subjects: &[&Subject], case: &str, count: usize, seconds: u64, form: 
     Ok(rounds)
 }
 
-fn row(name: &str, case: &str, rounds: &[Round]) -> Row {
+pub(super) fn row(name: &str, case: &str, rounds: &[Round]) -> Row {
     let median = |value: fn(&Round) -> f64| Spread::of(rounds.iter().map(value)).map(|spread| rounded(spread.median));
     Row {
         subject: name.to_owned(),
@@ -152,7 +153,7 @@ fn row(name: &str, case: &str, rounds: &[Round]) -> Row {
 }
 
 /// Tenfold's cost over each peer's, round by round.
-fn ratios_of(case: &str, rounds: &[(String, Vec<Round>)]) -> Vec<(String, Spread)> {
+pub(super) fn ratios_of(case: &str, rounds: &[(String, Vec<Round>)]) -> Vec<(String, Spread)> {
     let Some((_, own)) = rounds.iter().find(|(name, _)| name == "tenfold") else { return Vec::new() };
     let peers = rounds.iter().filter(|(name, _)| name != "tenfold");
     peers

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use testkit::{Process, RawConn, procfs};
 
-use super::subject::{Certificate, Form, Subject};
+use super::subject::{Form, Place, Subject};
 use crate::proof;
 
 /// Arguments of the hidden command that holds connections in a process of its own: the limit on descriptors holds per
@@ -31,14 +31,9 @@ const SPARE: u64 = 500;
 
 /// Memory that each of 10,000 idle connections adds to a subject, in KiB. The subject starts afresh, since an allocator
 /// that has served load holds memory that would hide the growth.
-pub(super) fn measure(
-    name: &str,
-    origin: &Subject,
-    certificate: &Certificate,
-    binary: Option<&std::path::Path>,
-) -> Result<f64> {
+pub(super) fn measure(name: &str, place: Place<'_>) -> Result<f64> {
     proof::raise_descriptor_limit(CONNECTIONS as u64 + SPARE)?;
-    let subject = Subject::start(name, Form::Pinned, origin, certificate, binary)?;
+    let subject = Subject::start(name, Form::Pinned, place)?;
     // One request makes what is made once: pools, tables, the upstream connection.
     let mut first = RawConn::connect((Ipv4Addr::LOCALHOST, subject.port))?;
     first.send("GET /128B HTTP/1.1\r\nHost: idle.test\r\n\r\n")?;

@@ -5,6 +5,7 @@ mod callgrind;
 mod gateway;
 mod h2load;
 mod idle;
+mod l4;
 mod limit;
 mod mirror;
 mod report;
@@ -17,6 +18,7 @@ use clap::Subcommand;
 pub use balance::BalanceArgs;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
+pub use l4::L4Args;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
 
@@ -25,6 +27,8 @@ pub use mirror::MirrorArgs;
 pub enum BenchCommand {
     /// CPU time per request of whole proxies, and memory per idle connection
     Gateway(GatewayArgs),
+    /// CPU time per exchange of proxies that pass TCP through
+    L4(L4Args),
     /// Instructions per pick of an endpoint
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
@@ -40,6 +44,7 @@ pub enum BenchCommand {
 pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Gateway(args) => gateway::run(&args),
+        BenchCommand::L4(args) => l4::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),

@@ -52,6 +52,19 @@ enum Server {
     Tenfold(Box<Tenfold>),
 }
 
+/// Where proxies stand, and what of.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    /// The folder of their configurations.
+    pub(super) folder: &'p str,
+    /// What they stand before.
+    pub(super) origin: &'p Subject,
+    /// What they present.
+    pub(super) certificate: &'p Certificate,
+    /// The `tenfold` program, if it is among them.
+    pub(super) binary: Option<&'p Path>,
+}
+
 /// How a proxy runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -74,21 +87,17 @@ impl Subject {
     /// Starts the origin.
     pub(super) fn origin() -> Result<Self> {
         let port = free_port();
-        let conf = template("origin.conf", &[("{port}", port.to_string())])?;
+        let conf = template("bench/gateway/origin.conf", &[("{port}", port.to_string())])?;
         let (process, dir) = on_core(Some(OTHER_CORE), || nginx(&conf, port))?;
         dir.write("files/10KiB", vec![b'x'; 10 << 10])?;
         dir.write("files/1MiB", vec![b'x'; 1 << 20])?;
         Ok(Self { name: "origin".to_owned(), port, tls_port: 0, server: Server::Peer(process, dir) })
     }
 
-    /// Starts a proxy before the origin. `binary` is the `tenfold` program.
-    pub(super) fn start(
-        name: &str,
-        form: Form,
-        origin: &Self,
-        certificate: &Certificate,
-        binary: Option<&Path>,
-    ) -> Result<Self> {
+    /// Starts a proxy before the origin.
+    pub(super) fn start(name: &str, form: Form, place: Place<'_>) -> Result<Self> {
+        let Place { folder, origin, certificate, binary } = place;
+        let template = |file: &str, values: &[(&str, String)]| template(&format!("{folder}/{file}"), values);
         let (port, tls_port) = (free_port(), free_port());
         let values = [
             ("{tls_port}", tls_port.to_string()),
@@ -165,9 +174,9 @@ pub(super) fn is_tenfold(name: &str) -> bool {
     name == "tenfold" || TRACED.iter().any(|(traced, _)| *traced == name)
 }
 
-/// A file of `bench/gateway` with its placeholders filled in.
+/// A file with its placeholders filled in.
 fn template(file: &str, values: &[(&str, String)]) -> Result<String> {
-    let path: PathBuf = repository::root().join("bench/gateway").join(file);
+    let path: PathBuf = repository::root().join(file);
     let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     for (placeholder, value) in values {
         text = text.replace(placeholder, value);

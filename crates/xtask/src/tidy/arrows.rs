@@ -21,6 +21,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("balance", Floor::Core),
     ("breaker", Floor::Core),
     ("limit", Floor::Core),
+    ("preface", Floor::Core),
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),

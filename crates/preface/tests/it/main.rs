@@ -1,0 +1,4 @@
+//! Reading what comes before a conversation, in whole and in pieces.
+
+mod hello;
+mod proxy;
