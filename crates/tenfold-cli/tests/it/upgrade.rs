@@ -1,14 +1,17 @@
 //! Replacing the process by a new one: nothing that clients do may fail, and whatever goes wrong changes nothing.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use testkit::{Load, LoadParams, Origin, RawConn, RawUpstream, Script, Signal, Step, TempDir, Tenfold, procfs};
+use testkit::{
+    Load, LoadParams, Origin, RawConn, RawUpstream, Script, Signal, Step, TempDir, Tenfold, free_port, procfs,
+};
 use tungstenite::Message;
 
+use crate::l4;
 use crate::site::{command, config, get, instance, page, site, start};
 use crate::websocket::{connect, echo};
 
@@ -94,6 +97,51 @@ fn under_load_no_request_fails_and_no_socket_drops() {
     assert!(procfs::state(first).is_some_and(|state| state != 'Z'), "it lives on for its sockets");
     drop(sockets);
     await_end(&site, first);
+}
+
+#[test]
+fn connections_of_tcp_live_on_and_datagrams_find_the_new_process() {
+    let (stream_server, datagram_server) = (l4::echo(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let datagrams = datagram_server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while let Ok((len, from)) = datagram_server.recv_from(&mut bytes) {
+            let _gone = datagram_server.send_to(&bytes[..len], from);
+        }
+    });
+    let (raw, dns) = (free_port(), UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let text = format!(
+        "[admin]\nlisten = \"127.0.0.1:{}\"\n\
+         [listener.raw]\nkind = \"tcp\"\nlisten = \"127.0.0.1:{raw}\"\nservice = \"raw\"\n\
+         [listener.dns]\nkind = \"udp\"\nlisten = \"{dns}\"\nservice = \"dns\"\n\
+         [service.raw]\nendpoints = [\"{stream_server}\"]\n[service.dns]\nendpoints = [\"{datagrams}\"]\n",
+        free_port()
+    );
+    let mut site = start(&text);
+    let said = |stream: &mut TcpStream, word: &[u8]| {
+        stream.write_all(word).unwrap();
+        let mut heard = vec![0; word.len()];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, word);
+    };
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(dns).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let answered = |site: &Tenfold| {
+        // What is on its way while processes change may be lost; clients of UDP ask again.
+        site.wait_until("an answer", |_| Ok(client.send(b"x").is_ok() && client.recv(&mut [0; 8]).is_ok())).unwrap();
+    };
+    let mut old_stream = l4::connect(SocketAddr::from(([127, 0, 0, 1], raw)));
+    said(&mut old_stream, b"before");
+    answered(&site);
+    let old = site.pid();
+    site.upgrade().unwrap();
+    said(&mut old_stream, b"after");
+    said(&mut l4::connect(SocketAddr::from(([127, 0, 0, 1], raw))), b"new");
+    answered(&site);
+    drop(old_stream);
+    await_end(&site, old);
+    answered(&site);
 }
 
 #[test]
