@@ -377,7 +377,7 @@ mod tests {
         bad("100r/s", no_time, Some("100/s"));
         bad("100s", no_time, Some("100/s"));
         bad("5/min", "there is no unit \"min\"", Some("5/m"));
-        bad("5/", "the unit is missing", None);
+        bad("5/", "the unit is missing", Some("5/s"));
         bad("0.5/s", "the amount is no whole number", None);
         bad("5000000000/s", "the number is too large", None);
         bad("/s", "a number is missing before the unit", None);

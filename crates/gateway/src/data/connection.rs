@@ -30,7 +30,7 @@ use crate::clients::ClientPlace;
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer. Closing at once
 /// would reset the connection, and the reset can overtake the answer.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// Time for the first request of a connection whose listener is gone, and so has no setting.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -15,14 +15,14 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use net::{Expired, Stream};
+use net::{Deadline, Expired, Stream};
 use telemetry::RefusedReason;
 
 use super::flow::{Inflow, Responder};
 use super::head;
 use super::metered::{Meter, Metered};
 use super::worker;
-use crate::data::connection::{LINGER_TIME, Link, Peer};
+use crate::data::connection::{LINGER_BYTES_MAX, LINGER_TIME, Link, Next, Peer};
 use crate::data::core::{ConnectionState, Core};
 use crate::data::ends::{ClientSink, ClientSource};
 use crate::data::exchange;
@@ -266,7 +266,7 @@ impl Job {
             ClientSink::Stream(Responder::new(respond)),
         );
         let mut link = Link { core, state, source, sink, deadline: &deadline, buffer, peer: *peer, fresh: false };
-        match written {
+        let next = match written {
             Ok(()) => exchange::run(&mut link, &mut scratch).await,
             Err(message) => exchange::refuse_malformed(&mut link, &mut scratch, message).await,
         };
@@ -278,7 +278,23 @@ impl Job {
                 responder.reset_for(Reason::PROTOCOL_ERROR);
             }
         }
+        if let (Next::Linger, ClientSource::Stream(flow)) = (next, &mut link.source) {
+            linger(flow, &deadline).await;
+        }
         drop(link);
         core.keep_scratch(scratch);
+    }
+}
+
+/// Takes what comes of a body that nobody wants, for a while: a client that is still sending when its stream ends may take
+/// that for an error, and not look at the answer that it has got.
+async fn linger(flow: &mut Inflow, deadline: &Deadline) {
+    deadline.set(Instant::now() + LINGER_TIME);
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match deadline.guard(poll_fn(|cx| flow.poll_bytes(cx))).await {
+            Ok(Ok(Some(bytes))) => left = left.saturating_sub(bytes.len()),
+            Ok(Ok(None) | Err(_)) | Err(Expired) => return,
+        }
     }
 }
