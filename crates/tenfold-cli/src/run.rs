@@ -186,6 +186,8 @@ async fn serve(
     beginning: &mut Beginning,
     (log, access): (&LogHandle, &AccessLog),
 ) -> anyhow::Result<()> {
+    // First of all: who sees that this process serves may change a file at once.
+    let watch = FileWatch::new(&loaded.files, &loaded.named);
     let mut signals = Signals::new().context("signals cannot be received")?;
     let notifier = Notifier::find(&|name| std::env::var(name).ok());
     let mut admin = AdminListener::default();
@@ -211,7 +213,6 @@ async fn serve(
         Some((before, draining)) => drop(tokio::spawn(Arc::clone(&state).watch(before, draining))),
         None => notifier.ready(),
     }
-    let watch = FileWatch::new(&loaded.files, &loaded.named);
     let running = loaded;
     let mut reloader =
         Reloader { file, gateway, state: &state, admin, log, access, tracer: &tracer, running, watch, notifier };

@@ -291,7 +291,7 @@ fn no_more_requests_than_the_bound() {
         check_own(&get(&site, "/", ""), 503, "overloaded");
     }
     assert_eq!(site.metric("service_limited_total", &["limit=\"requests_max\""]).unwrap(), 3.0);
-    assert_eq!(upstream.requests().unwrap().len(), 2);
+    site.wait_until("two requests", |_| Ok(upstream.requests()?.len() == 2)).unwrap();
     // Once the endpoint has broken off, there is room again.
     drop(upstream);
     site.wait_until("ended", |site| Ok(site.metric("upstream_in_flight", &[])? == 0.0)).unwrap();
