@@ -2,7 +2,7 @@
 //! passes through.
 //!
 //! Copying adapts. What comes in small pieces is copied, which is cheaper than two more system calls. Once a read fills
-//! its buffer, what follows is spliced within the kernel until the source pauses after little, which costs a third for
+//! its buffer, what follows is spliced within the kernel until the source pauses twice after little, which costs half for
 //! large exchanges. A direction that is silent holds neither buffer nor pipe.
 //!
 //! When one side ends its direction, the other learns of it and may go on with its own. The tunnel is cut after the idle
@@ -117,17 +117,20 @@ impl Tunnel<'_> {
                 return to.end().await;
             }
         };
-        let mut next = Burst::Small;
+        let (mut next, mut doubted) = (Burst::Small, false);
         loop {
             poll_fn(|cx| reader.poll_readable(cx)).await?;
             if next == Burst::Small {
                 next = self.copy(reader, &mut to, &moved).await?;
             }
             if next == Burst::Large {
-                next = match (reader.socket(), to.socket()) {
+                let burst = match (reader.socket(), to.socket()) {
                     (Some(from), Some(to)) => self.splice(from, to, &moved).await?,
                     _ => Burst::Small,
                 };
+                // The end of one large answer is small, and the next one as large.
+                next = if burst == Burst::Small && !doubted { Burst::Large } else { burst };
+                doubted = burst == Burst::Small;
             }
             if next == Burst::End {
                 return to.end().await;
