@@ -14,7 +14,6 @@ use crate::grammar::Field;
 use crate::http::NewPrefix;
 use crate::map::Map;
 use crate::matching::PathExpression;
-use crate::quantity::Int;
 use crate::raw::{RawBasicAuth, RawCors, RawRedirect, RawRespond, RawRoute, SchemeWord};
 use crate::source::Place;
 use crate::tls::Files;
@@ -179,7 +178,8 @@ pub(crate) fn redirect(
 
 /// What a fixed answer is made of.
 pub(crate) struct Answer<'r> {
-    pub(crate) status: &'r Field<Int<200, 599>>,
+    /// The status, and where it is said.
+    pub(crate) status: (u32, Place),
     pub(crate) body: &'r Field<AnyText>,
     pub(crate) content_type: &'r Field<FieldText>,
     pub(crate) headers: &'r Field<Map<ResponseField, FieldText>>,
@@ -188,16 +188,17 @@ pub(crate) struct Answer<'r> {
 /// A route's fixed answer; `None` when something is wrong, which is reported.
 pub(crate) fn respond(key: &str, raw: &RawRespond, sink: &mut Sink) -> Option<FixedParams> {
     let RawRespond { status, body, content_type, headers, .. } = raw;
+    let status = (status.value.0, status.place);
     fixed(&format!("{key}.respond"), &Answer { status, body, content_type, headers }, sink)
 }
 
 /// A fixed answer; `None` when something is wrong, which is reported.
 pub(crate) fn fixed(key: &str, raw: &Answer<'_>, sink: &mut Sink) -> Option<FixedParams> {
-    let (status, body) = (raw.status.value.0 as u16, &raw.body.value.0);
+    let (status, body) = (raw.status.0 as u16, &raw.body.value.0);
     if matches!(status, 204 | 205 | 304) && !body.is_empty() {
         let message = format!("a response of status {status} has no body");
         let diagnostic = Diagnostic::error(raw.body.place, format!("{key}.body"), message);
-        sink.push(diagnostic.related(raw.status.place, "the status").fix("remove body".to_owned()));
+        sink.push(diagnostic.related(raw.status.1, "the status").fix("remove body".to_owned()));
         return None;
     }
     let mut fields = Vec::new();

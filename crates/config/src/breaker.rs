@@ -175,6 +175,7 @@ pub(crate) fn fallback(key: &str, raw: &RawFallback, sink: &mut Sink) -> Option<
     }
     // Absent is what could not be read, which has been reported.
     let (status, body) = (status.as_ref()?, body.as_ref()?);
+    let status = (status.value.0, status.place);
     let answer = Answer { status, body, content_type: content_type.as_ref()?, headers: headers.as_ref()? };
     action::fixed(&key, &answer, sink).map(FallbackParams::Fixed)
 }

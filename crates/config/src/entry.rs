@@ -11,9 +11,11 @@ use crate::address::HostPort;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::{Field, Key, Value, wrong_kind};
 use crate::habits::nearest;
+use crate::http::{CookieName, FieldName};
 use crate::node::{Entry, Node, Value as NodeValue};
 use crate::quantity::Time;
 use crate::raw::{RawEndpoint, RawHashKey, RawLimit, RawListener, RawService, RawSlowStart};
+use crate::source::Place;
 use crate::value::{invalid, text};
 
 /// Most tables of a kind. What is beyond is a mistake of a program that writes the file.
@@ -282,15 +284,15 @@ impl Value for HashBy {
             },
             NodeValue::Table(entries) => {
                 let table = RawHashKey::read(node, key, sink)?;
-                match (table.header, table.cookie) {
-                    (Some(header), None) => Some(Self::Header(header.value.0)),
-                    (None, Some(cookie)) => Some(Self::Cookie(cookie.value.0)),
-                    (None, None) if !entries.is_empty() => None,
-                    _ => {
-                        let message = "one of `header` and `cookie` is needed";
-                        sink.push(Diagnostic::error(node.place, key, message).allowed(Self::expected()));
-                        None
-                    }
+                match field_or_cookie(
+                    node.place,
+                    key,
+                    (table.header, table.cookie, entries.len()),
+                    &Self::expected(),
+                    sink,
+                )? {
+                    FieldOrCookie::Header(name) => Some(Self::Header(name)),
+                    FieldOrCookie::Cookie(name) => Some(Self::Cookie(name)),
                 }
             }
             _ => {
@@ -310,6 +312,33 @@ impl Value for HashBy {
             Self::Path => "path".into(),
             Self::Header(name) => serde_json::json!({ "header": name }),
             Self::Cookie(name) => serde_json::json!({ "cookie": name }),
+        }
+    }
+}
+
+/// A value of a request that a table asks for by its name.
+pub(crate) enum FieldOrCookie {
+    Header(String),
+    Cookie(String),
+}
+
+/// What a table of two keys asks for, of which one is needed; it has so many entries.
+pub(crate) fn field_or_cookie(
+    place: Place,
+    key: &Key<'_>,
+    (header, cookie, entries): (Option<Field<FieldName>>, Option<Field<CookieName>>, usize),
+    expected: &str,
+    sink: &mut Sink,
+) -> Option<FieldOrCookie> {
+    match (header, cookie) {
+        (Some(header), None) => Some(FieldOrCookie::Header(header.value.0)),
+        (None, Some(cookie)) => Some(FieldOrCookie::Cookie(cookie.value.0)),
+        // What is there could not be read, which is reported.
+        (None, None) if entries > 0 => None,
+        _ => {
+            let message = "one of `header` and `cookie` is needed";
+            sink.push(Diagnostic::error(place, key, message).allowed(expected));
+            None
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use gateway::params::{FieldLine, FixedParams, KeyPart, LimitLaw, LimitParams, Message, Prefixes, Rate, RateLaw, Tell};
+use gateway::params::{FixedParams, KeyPart, LimitLaw, LimitParams, Prefixes, Rate, RateLaw, Tell};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 use vocab::{Name, units};
 
+use crate::action::{self, Answer};
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::entry::NameValue;
+use crate::entry::{FieldOrCookie, NameValue, field_or_cookie};
 use crate::grammar::{Field, Key, Value, wrong_kind};
 use crate::habits::nearest;
 use crate::node::{Node, Value as NodeValue};
@@ -98,15 +99,15 @@ impl Value for Part {
             },
             NodeValue::Table(entries) => {
                 let table = RawKey::read(node, key, sink)?;
-                match (table.header, table.cookie) {
-                    (Some(header), None) => Some(Self::Header(header.value.0)),
-                    (None, Some(cookie)) => Some(Self::Cookie(cookie.value.0)),
-                    (None, None) if !entries.is_empty() => None,
-                    _ => {
-                        let message = "one of `header` and `cookie` is needed";
-                        sink.push(Diagnostic::error(node.place, key, message).allowed(Self::expected()));
-                        None
-                    }
+                match field_or_cookie(
+                    node.place,
+                    key,
+                    (table.header, table.cookie, entries.len()),
+                    &Self::expected(),
+                    sink,
+                )? {
+                    FieldOrCookie::Header(name) => Some(Self::Header(name)),
+                    FieldOrCookie::Cookie(name) => Some(Self::Cookie(name)),
                 }
             }
             _ => {
@@ -289,7 +290,10 @@ fn params(key: &str, name: &Name, raw: &RawLimit, sink: &mut Sink) -> Option<Lim
             TellWord::Refused => Tell::Refused,
             TellWord::Never => Tell::Never,
         },
-        refusal: raw.refusal.as_ref().map(|refusal| self::refusal(&refusal.value)),
+        refusal: match &raw.refusal {
+            Some(refusal) => Some(self::refusal(key, &refusal.value, sink)?),
+            None => None,
+        },
     })
 }
 
@@ -347,11 +351,8 @@ fn concurrency(key: &str, raw: &RawLimit, max: u32, sink: &mut Sink) -> Option<L
     Some(LimitLaw::Concurrency(max))
 }
 
-fn refusal(raw: &RawRefusal) -> FixedParams {
-    let body = raw.body.value.0.clone();
-    let typed = (!body.is_empty()).then_some(("Content-Type", &raw.content_type.value.0));
-    let further = raw.headers.value.0.iter().map(|(name, value)| (name.as_str(), &value.value.0));
-    let lines = typed.into_iter().chain(further);
-    let fields = lines.filter_map(|(name, value)| FieldLine::new(Message::Response, name, value).ok()).collect();
-    FixedParams { status: raw.status.value.0 as u16, fields, body }
+fn refusal(key: &str, raw: &RawRefusal, sink: &mut Sink) -> Option<FixedParams> {
+    let RawRefusal { status, body, content_type, headers, .. } = raw;
+    let status = (status.value.0, status.place);
+    action::fixed(&format!("{key}.refusal"), &Answer { status, body, content_type, headers }, sink)
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http1::{Framing, Method, Request, write};
 
-use super::account::{Account, Subject};
+use super::account::Account;
 use super::connection::{Link, Next};
 use super::core::Core;
-use super::ends::ClientSource;
-use super::exchange::Scratch;
+use super::exchange::{self, Scratch};
 use super::io::Wait;
+use crate::forwarded::Origin;
 use crate::state::ListenerView;
 
 /// The answer to a request, if it is for a challenge that is under way. Whatever else is under the path of challenges
@@ -44,22 +44,8 @@ pub(crate) async fn give(
         account.status = Some(200);
         account.head_sent += scratch.to_client.len() as u64;
     }
-    let head = &link.buffer.filled()[..head_len];
-    let subject = Subject {
-        listener: &listener.state,
-        route: None,
-        service: None,
-        client: link.peer.address.ip().to_canonical(),
-        method: &scratch.request.method,
-        host: scratch.request.host.of_buf(head),
-        path: scratch.request.target.as_origin_form(head, &scratch.request.method),
-        request: Some((&scratch.request, head)),
-        on_stream: matches!(link.source, ClientSource::Stream(_)),
-        tls: link.peer.tls,
-        request_id: scratch.id.as_bytes(),
-        head_len,
-    };
-    account.close(link.core, &subject);
+    let origin = Origin { client: link.peer.address.ip().to_canonical(), trusted: false };
+    exchange::close(account, link, scratch, (listener, None, None), (origin, head_len));
     link.buffer.clear();
     if account.status.is_some() { Next::Close } else { Next::Cut }
 }

@@ -341,7 +341,7 @@ async fn serve(
 }
 
 /// Counts and logs a request that has ended.
-fn close(
+pub(crate) fn close(
     account: &Account,
     link: &Link<'_>,
     scratch: &Scratch,

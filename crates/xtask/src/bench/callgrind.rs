@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::report::{Report, Row, rounded};
+use crate::proof::ProofArgs;
 use crate::{proof, repository};
 
 /// An example that does an operation as often as it is told, built as it is shipped.
@@ -43,6 +45,51 @@ impl Program {
         let text = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{} {which} {what}: {text}", path.display());
         collected(&text).with_context(|| format!("{} {which} {what}: {text}", path.display()))
+    }
+}
+
+/// Operations of a kind, and what one of them may cost.
+pub(super) struct Costs<'a> {
+    /// The package whose example does them.
+    pub(super) package: &'a str,
+    /// The example.
+    pub(super) example: &'a str,
+    /// Its options for what is done and for how often.
+    pub(super) options: [&'static str; 2],
+    /// Names of the operations.
+    pub(super) names: &'a [&'a str],
+    /// What one of them is called.
+    pub(super) operation: &'a str,
+    /// Most instructions of one.
+    pub(super) instructions_max: f64,
+}
+
+/// The loop alone, which every such example knows.
+const NOTHING: &str = "none";
+
+impl Costs<'_> {
+    /// Counts them, prints and writes what they cost, and fails where that is too much.
+    pub(super) fn judge(&self, args: &ProofArgs) -> Result<()> {
+        // Enough for an average; the short form only to see that it works.
+        let operations: u64 = if args.quick { 20_000 } else { 200_000 };
+        let program = Program::build(self.package, self.example, self.options)?;
+        let around = program.per_operation(NOTHING, operations)?;
+        let mut rows = Vec::new();
+        for name in self.names {
+            let cost = program.per_operation(name, operations)? - around;
+            println!("{name:<27} {cost:.0} instructions per {}", self.operation);
+            let instructions_per_op = Some(rounded(cost));
+            let (subject, case) = ("tenfold".to_owned(), (*name).to_owned());
+            rows.push(Row { subject, case, instructions_per_op, ..Row::default() });
+        }
+        let report = Report::new(rows);
+        report.print();
+        proof::write_json(&report, args.json.as_deref())?;
+        let max = self.instructions_max;
+        let dear = report.rows.iter().filter(|row| row.instructions_per_op.is_none_or(|cost| cost > max));
+        let dear: Vec<_> = dear.map(|row| row.case.as_str()).collect();
+        ensure!(dear.is_empty(), "above {max} instructions per {}: {}", self.operation, dear.join(", "));
+        Ok(())
     }
 }
 
