@@ -7,6 +7,7 @@ mod admin_listener;
 mod beginning;
 mod command;
 mod effective;
+mod memory;
 mod notify;
 mod reload;
 mod state;
@@ -83,6 +84,7 @@ fn load(file: &Path) -> Result<Loaded, config::Diagnostics> {
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before anything else, for sockets that were passed are told by their numbers.
     let mut beginning = Beginning::find(args.take_over)?;
+    memory::keep_for_bursts();
     let loaded = match load(&args.file) {
         Ok(loaded) => loaded,
         Err(found) => {

@@ -164,7 +164,7 @@ impl Conversation<'_, '_, '_> {
             if self.request.version == Version::Http11 {
                 head::write_interim(self.out, self.response, head);
                 let wait = Wait::after(self.deadline, self.with.call.listener.params.write_timeout);
-                let written = side.beside(self.client.interim(self.out, wait)).await;
+                let written = side.beside(pin!(self.client.interim(self.out, wait))).await;
                 written.map_err(|_| NoHead::Gone)?;
                 self.account.head_sent += self.out.len() as u64;
             }
@@ -289,7 +289,7 @@ impl Conversation<'_, '_, '_> {
             grpc_status: None,
             whole: self.with.whole,
         };
-        let relayed = side.beside(relay.run(self.out, framing, chunked, switched)).await;
+        let relayed = side.beside(pin!(relay.run(self.out, framing, chunked, switched))).await;
         self.account.body_sent += relay.sent;
         self.account.grpc_status = self.account.grpc_status.or(relay.grpc_status);
         match relayed {

@@ -122,7 +122,7 @@ pub(crate) async fn run(link: &mut Link<'_>, scratch: &mut Scratch) -> Next {
     if let Some(answer) = challenge::answer(link.core, &scratch.request, &link.buffer.filled()[..head_len]) {
         return challenge::give(link, scratch, listener, &mut account, (&answer, head_len)).await;
     }
-    serve(link, scratch, &local, listener, account, head_len).await
+    serve(link, scratch, &local, listener, &mut account, head_len).await
 }
 
 /// Refuses a request on a stream whose head could not be written in the form that is read here.
@@ -279,7 +279,7 @@ async fn serve(
     scratch: &mut Scratch,
     local: &Rc<Local>,
     listener: &ListenerView,
-    mut account: Account,
+    account: &mut Account,
     head_len: usize,
 ) -> Next {
     let core = link.core;
@@ -324,15 +324,16 @@ async fn serve(
             let key = hash_key(service, request, head, origin);
             let sticky = sticky_id(service, request, head);
             let terms = Terms::of(route);
-            let call = Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
-            let parts = Parts { link, scratch, body: &mut body, account: &mut account };
-            (Some(route), fallback::run(parts, local, call).await)
+            let mut call =
+                Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
+            let parts = Parts { link, scratch, body: &mut body, account };
+            (Some(route), fallback::run(parts, local, &mut call).await)
         }
     };
-    let next = conclude(link, scratch, &mut account, (&body, head_len), route, outcome).await;
+    let next = conclude(link, scratch, account, (&body, head_len), route, outcome).await;
     account.body_received = body.received;
     let service = account.service.map(|index| local.service(index).view.state.name.as_str());
-    close(&account, link, scratch, (listener, route, service), (origin, head_len));
+    close(account, link, scratch, (listener, route, service), (origin, head_len));
     if let (Some(mirrored), Some(route)) = (mirrored, route) {
         copy(link, scratch, local, (route, listener.router.position(route)), &body, &mirrored);
     }

@@ -15,10 +15,10 @@ use crate::action::Prepared;
 use crate::params::FallbackParams;
 
 /// Forwards a request to its service, or to what the service falls back on.
-pub(crate) async fn run(mut parts: Parts<'_, '_>, local: &Local, mut call: Call<'_>) -> Outcome {
+pub(crate) async fn run<'c>(mut parts: Parts<'_, '_>, local: &'c Local, call: &mut Call<'c>) -> Outcome {
     let mut fallen = false;
     loop {
-        let outcome = forward::run(parts.again(), &call).await;
+        let outcome = forward::run(parts.again(), call).await;
         let Outcome::Unserved(code, refusal) = outcome else { return outcome };
         let (service, core) = (call.service, parts.link.core.id);
         let fallback = service.view.params.fallback.as_ref().filter(|_| !fallen && parts.body.is_replayable());
@@ -38,7 +38,7 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, local: &Local, mut call: Call<
         let (request, head) = (&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]);
         let key = exchange::hash_key(service, request, head, call.origin);
         let sticky = exchange::sticky_id(service, request, head);
-        call = Call { service, key, sticky, ..call };
+        *call = Call { service, key, sticky, ..*call };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Work that goes on beside the work that is waited for: a request's body goes out while its response is awaited.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::body::PumpError;
@@ -49,13 +49,11 @@ impl<'f, F: Future<Output = Result<(), PumpError>>> Side<'f, F> {
         }
     }
 
-    /// Goes on beside `main`, until that has ended.
-    pub(crate) async fn beside<M: Future>(&mut self, main: M) -> M::Output {
-        let mut main = pin!(main);
-        poll_fn(|cx| {
+    /// Goes on beside `main`, until that has ended. It stays where it is: futures that hold it by value hold it twice.
+    pub(crate) fn beside<M: Future>(&mut self, mut main: Pin<&mut M>) -> impl Future<Output = M::Output> {
+        poll_fn(move |cx| {
             self.poll(cx);
             main.as_mut().poll(cx)
         })
-        .await
     }
 }
