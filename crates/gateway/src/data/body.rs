@@ -365,7 +365,7 @@ impl RequestBody {
             rest -= count;
             self.received += count;
             let wait = Wait::after(with.deadline, with.write);
-            io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(upstream)?;
+            io::drain_pipe(&mut pipe, to, wait).await.map_err(upstream)?;
             self.decoder = if rest == 0 { Decoder::Complete } else { Decoder::Length(rest) };
         }
         Ok(())

@@ -140,10 +140,10 @@ pub(crate) async fn fill_pipe(
     wait.until_ready(|cx| pipe.poll_fill(source, limit, cx)).await
 }
 
-/// Empties `pipe` into `sink`. `more` tells that further bytes follow.
-pub(crate) async fn drain_pipe(pipe: &mut Pipe, sink: &TcpStream, more: bool, wait: Wait<'_>) -> Result<(), Stalled> {
+/// Empties `pipe` into `sink`.
+pub(crate) async fn drain_pipe(pipe: &mut Pipe, sink: &TcpStream, wait: Wait<'_>) -> Result<(), Stalled> {
     while pipe.filled() > 0 {
-        wait.until_ready(|cx| pipe.poll_drain(sink, more, cx)).await?;
+        wait.until_ready(|cx| pipe.poll_drain(sink, cx)).await?;
     }
     Ok(())
 }

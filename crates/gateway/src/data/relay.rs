@@ -146,7 +146,7 @@ impl WireRelay<'_, '_, '_> {
             let count = upstream(&io::fill_pipe(&mut pipe, from, rest, wait).await)? as u64;
             rest -= count;
             let wait = Wait::after(self.deadline, self.write_pause);
-            io::drain_pipe(&mut pipe, to, rest > 0, wait).await.map_err(client)?;
+            io::drain_pipe(&mut pipe, to, wait).await.map_err(client)?;
             *self.sent += count;
         }
         Ok(())

@@ -169,7 +169,7 @@ impl Tunnel<'_> {
                 return Ok(Burst::End);
             }
             while pipe.filled() > 0 {
-                poll_fn(|cx| pipe.poll_drain(to, false, cx)).await?;
+                poll_fn(|cx| pipe.poll_drain(to, cx)).await?;
             }
             moved(count);
             total += count;
