@@ -195,13 +195,15 @@ impl<'c> Attempt<'c> {
         &self.service.endpoints[usize::from(self.index)]
     }
 
-    /// The endpoint has answered: its status, whether that counts as a failure, and how long its head took.
-    pub(crate) fn answered(&mut self, status: u16, is_failure: bool, sent: Instant, now: Instant) {
-        let endpoint = self.endpoint();
-        let latency = now.saturating_duration_since(sent);
-        endpoint.state.metrics.response(self.core.id, status, latency.as_micros() as u64);
-        self.observe(now, latency);
-        self.judge((latency, now), |on| Some(on.statuses.contains(&status)));
+    /// The head of the endpoint's response has come, after so long.
+    pub(crate) fn timed(&self, (took, now): (Duration, Instant)) {
+        self.observe(now, took);
+    }
+
+    /// The endpoint has answered: its status, whether that counts as a failure, and when its head came, after how long.
+    pub(crate) fn answered(&mut self, status: u16, is_failure: bool, (took, now): (Duration, Instant)) {
+        self.endpoint().state.metrics.response(self.core.id, status, took.as_micros() as u64);
+        self.judge((took, now), |on| Some(on.statuses.contains(&status)));
         if is_failure {
             self.report(Outcome::Failure(HealthFailure::Status(status)));
         } else {

@@ -234,18 +234,42 @@ impl Conversation<'_, '_, '_> {
         }
     }
 
-    /// Tells how the endpoint did, and when.
-    fn judge(&mut self, attempt: &mut Attempt<'_>, head_len: usize) -> Instant {
-        let params = &self.with.call.service.view.params;
+    /// Tells how the endpoint did, and when. A call of gRPC tells it at its end, so that of one the head is left to be
+    /// judged: how long it took.
+    fn judge(&mut self, attempt: &mut Attempt<'_>, head_len: usize) -> (Instant, Option<Duration>) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.sent);
+        attempt.timed((took, now));
         let mut status = self.response.status;
         if status == 200 && matches!(self.source, EndpointSource::Stream(_)) {
-            self.account.grpc_status = grpc::status_of_head(self.response, &self.buffer.filled()[..head_len]);
-            status = self.account.grpc_status.map_or(status, grpc::as_http);
+            let head = &self.buffer.filled()[..head_len];
+            self.account.grpc_status = grpc::status_of_head(self.response, head);
+            match self.account.grpc_status {
+                Some(of_call) => status = grpc::as_http(of_call),
+                None if grpc::is_answer(self.response, head) => return (now, Some(took)),
+                None => {}
+            }
         }
-        let is_failure = params.retry.as_ref().is_some_and(|retry| retry.on.statuses.contains(&status));
-        let now = Instant::now();
-        attempt.answered(status, is_failure, self.sent, now);
-        now
+        attempt.answered(status, self.is_failure(status), (took, now));
+        (now, None)
+    }
+
+    /// Tells how an endpoint did whose call has ended, or broke off.
+    fn judge_call(&self, attempt: &mut Attempt<'_>, relayed: &Result<(), Broken>, took: Duration) {
+        match relayed {
+            Ok(()) => {
+                let status = grpc::as_http(self.account.grpc_status.unwrap_or(grpc::UNKNOWN.into()));
+                attempt.answered(status, self.is_failure(status), (took, Instant::now()));
+            }
+            Err(Broken::Upstream(_)) => attempt.failed(FailureKind::Closed, self.sent),
+            // That the client has gone, or its time is over, says nothing.
+            Err(Broken::Client | Broken::Unread | Broken::OutOfTime) => {}
+        }
+    }
+
+    fn is_failure(&self, status: u16) -> bool {
+        let retry = self.with.call.service.view.params.retry.as_ref();
+        retry.is_some_and(|retry| retry.on.statuses.contains(&status))
     }
 
     /// Passes the response on.
@@ -253,8 +277,8 @@ impl Conversation<'_, '_, '_> {
         &mut self,
         side: &mut Side<'_, F>,
         head_len: usize,
-        attempt: &Attempt<'_>,
-        answered: Instant,
+        attempt: &mut Attempt<'_>,
+        (answered, unjudged): (Instant, Option<Duration>),
     ) -> Ended
     where
         F: Future<Output = Result<(), PumpError>>,
@@ -292,6 +316,9 @@ impl Conversation<'_, '_, '_> {
         let relayed = side.beside(pin!(relay.run(self.out, framing, chunked, switched))).await;
         self.account.body_sent += relay.sent;
         self.account.grpc_status = self.account.grpc_status.or(relay.grpc_status);
+        if let Some(took) = unjudged {
+            self.judge_call(attempt, &relayed, took);
+        }
         match relayed {
             Ok(()) if switched => Ended::Switched,
             Ok(()) => {

@@ -21,9 +21,17 @@ pub(crate) const OUT_OF_TIME: &[u8] = b"grpc-status: 4\r\ngrpc-message: the time
 
 /// Whether a request is a call of gRPC. Its variant for browsers speaks in terms of HTTP.
 pub(crate) fn is_call(request: &Request, head: &[u8]) -> bool {
-    let kind = request.fields.named(head, b"content-type").next();
-    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'+' || rest[0] == b';')
+    request.fields.named(head, b"content-type").next().is_some_and(is_of_grpc)
+}
+
+/// Whether a response, of which this is the head, is one to a call.
+pub(crate) fn is_answer(response: &http1::Response, head: &[u8]) -> bool {
+    response.fields.named(head, b"content-type").next().is_some_and(is_of_grpc)
+}
+
+/// Whether a type of content is gRPC's, with any encoding of messages.
+fn is_of_grpc(kind: &[u8]) -> bool {
+    kind.strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest[0] == b'+' || rest[0] == b';')
 }
 
 /// The time that the client gives the call.
@@ -83,7 +91,7 @@ pub(crate) fn as_http(status: u16) -> u16 {
     }
 }
 
-const UNKNOWN: u8 = 2;
+pub(crate) const UNKNOWN: u8 = 2;
 const INVALID_ARGUMENT: u8 = 3;
 const PERMISSION_DENIED: u8 = 7;
 const RESOURCE_EXHAUSTED: u8 = 8;

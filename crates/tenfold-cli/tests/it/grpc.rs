@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut};
+use testkit::Tenfold;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -173,6 +174,38 @@ fn calls_and_streams_and_statuses_pass() {
         let counted = |status: &str| site.metric("http_requests_total", &[status]).unwrap();
         site.wait_until("the count", |_| Ok(counted("status=\"500\"") == 1.0)).unwrap();
         assert_eq!((counted("status=\"200\""), counted("status=\"404\"")), (1.0, 1.0));
+    });
+}
+
+#[test]
+fn what_trailers_say_counts_for_breakers() {
+    run(async {
+        let (address, _reporter) = serve().await;
+        let site = site(&[address], &format!("{GRPC}retry = \"off\"\nbreaker = {{ failures = 2, open_for = \"1h\" }}"));
+        let channel = channel(site.address()).await;
+        let call = async |said: &'static [&'static str]| {
+            let mut answers = talk(&channel, texts(said), None).await?;
+            while answers.message().await?.is_some() {}
+            Ok(())
+        };
+        // The head of each says 200, and failures that are not in a row do not count.
+        let (mut done, counted) = ([0.0, 0.0], |site: &Tenfold, status| site.metric("http_requests_total", &[status]));
+        for well in [true, false, true, false, false] {
+            let said: &[&str] = if well { &["a", "b"] } else { &["a", "fail"] };
+            let ended: Result<(), Status> = call(said).await;
+            assert_eq!(ended.map_err(|status| status.code()), if well { Ok(()) } else { Err(Code::DataLoss) });
+            done[usize::from(well)] += 1.0;
+            let all = |site: &Tenfold| {
+                let now =
+                    [counted(site, "status=\"500\"").unwrap_or(0.0), counted(site, "status=\"200\"").unwrap_or(0.0)];
+                Ok(now == done)
+            };
+            site.wait_until("the count", all).unwrap();
+        }
+        assert_eq!(site.metric("breaker_state", &["state=\"open\""]).unwrap(), 1.0);
+        let refused: Result<(), Status> = call(&["a"]).await;
+        assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+        assert_eq!(site.metric("breaker_refusals_total", &[]).unwrap(), 1.0);
     });
 }
 
