@@ -1,7 +1,8 @@
-//! What a call costs that is ready at once: `call_cost NAME CALLS` makes so many, and `call_cost` measures all names.
+//! What a call costs that is ready at once. Without arguments it measures the time of each; with them it makes calls, so that
+//! counting the instructions of `--calls N` and of `--calls 2N` gives those of one by difference:
+//! `valgrind --tool=callgrind call_cost --piece policy --calls 100000`.
 //!
-//! Counting the instructions of `NAME CALLS` and of twice as many calls gives those of one by difference:
-//! `valgrind --tool=callgrind call_cost policy 100000`.
+//! `policy` has what most have, a limiter, a breaker and a timeout; `policy_all` has every piece; `none` is the call alone.
 
 use std::future::ready;
 use std::hint::black_box;
@@ -25,8 +26,11 @@ async fn main() {
                 println!("{name}: {:.1} ns a call", measure(name).await);
             }
         }
-        [name, calls] if NAMES.contains(&name) => make(name, calls.parse().unwrap_or(0)).await,
-        _ => eprintln!("usage: call_cost [NAME CALLS]"),
+        ["--piece", name, "--calls", calls] if NAMES.contains(&name) => make(name, calls.parse().unwrap_or(0)).await,
+        _ => {
+            eprintln!("usage: call_cost [--piece NAME --calls N]");
+            std::process::exit(2);
+        }
     }
 }
 
@@ -46,7 +50,6 @@ pub(crate) async fn measure(name: &str) -> f64 {
 pub(crate) async fn make(name: &str, calls: u32) {
     let quota = Quota::gcra(Rate::per_sec(1_000_000_000), 1_000_000_000).expect("a valid quota");
     let second = Duration::from_secs(1);
-    // The breaker, limiter and timeout that most calls have.
     let policy =
         Policy::builder("cost").limiter(quota.clone()).breaker(BreakerParams::default()).attempt_timeout(second);
     macro_rules! calls {

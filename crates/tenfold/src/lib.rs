@@ -16,3 +16,8 @@ pub mod testing;
 
 #[cfg(feature = "resilience")]
 pub use clock::{Clock, Sleep};
+
+/// Tests of the examples in the library's page.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../../../docs/library.md")]
+mod page {}

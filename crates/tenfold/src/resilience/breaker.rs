@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use breaker::circuit::{Change, Force, State};
 use breaker::{Admission, BreakerParams, Outcome};
@@ -49,6 +49,8 @@ struct Shared {
     name: Arc<str>,
     clock: Clock,
     core: breaker::Breaker,
+    /// Whether a rule looks at when calls end.
+    is_timed: bool,
     refused_total: AtomicU64,
     opened_total: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Breaker {
         let clock = clock.into();
         Self(Arc::new(Shared {
             name: name.into(),
+            is_timed: params.failure_rate.is_some() || params.slow.is_some(),
             core: breaker::Breaker::new(params, shard::count(), clock.now()),
             clock,
             refused_total: AtomicU64::new(0),
@@ -209,17 +212,25 @@ impl BreakerPermit<'_> {
     /// Notes how the call ended. How long it took counts from when the permit was given.
     #[inline]
     pub fn record(self, failed: bool) {
-        let now = self.breaker.0.clock.now();
+        let now = if self.wants_time(failed) { self.breaker.0.clock.now() } else { self.began };
         self.record_at(failed, now);
+    }
+
+    /// Whether the time at the end says anything: for a success while nothing is timed it does not, and is not read.
+    #[inline]
+    pub(super) fn wants_time(&self, failed: bool) -> bool {
+        failed || self.is_probe() || self.breaker.0.is_timed
     }
 
     #[inline]
     pub(super) fn record_at(mut self, failed: bool, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
-        let outcome = Outcome { failed, took: now.saturating_duration_since(self.began) };
-        // Only a failure, or a call that was slow, can open it, and only then does chance matter. To draw it costs less
-        // than to find that out.
-        let random = self.breaker.0.clock.random();
+        let is_timed = self.breaker.0.is_timed;
+        let took = if is_timed { now.saturating_duration_since(self.began) } else { Duration::ZERO };
+        let outcome = Outcome { failed, took };
+        // Only what opens it leaves something to chance.
+        let may_open = failed || is_timed;
+        let random = if may_open { self.breaker.0.clock.random() } else { 0 };
         let change = self.breaker.0.core.record(permit, outcome, now, (shard::current(), random));
         if change.is_some() {
             self.breaker.tell(change);

@@ -55,7 +55,8 @@ pub struct Policy {
     class: Class,
 }
 
-/// Makes a [`Policy`]. A piece is made from its parameters, with the policy's name and clock, or is one that others have too.
+/// Makes a [`Policy`]. A piece is made from its parameters, with the policy's name and clock, or is one that others have
+/// too, which has to be on the same clock.
 ///
 /// ```
 /// use tenfold::resilience::{Breaker, BreakerParams, Policy, RetryParams};
@@ -220,7 +221,7 @@ impl Policy {
                 Ok(result) => judge.judge(result),
                 Err(_) => Verdict::TRANSIENT,
             };
-            permits.record(verdict, &parts.clock);
+            permits.record(verdict, now, &parts.clock);
             let pause = if is_repeatable { parts.pause(verdict, retries + 1, deadline) } else { None };
             let Some(pause) = pause else {
                 return match result {
@@ -250,13 +251,13 @@ struct Permits<'a> {
 
 impl Permits<'_> {
     #[inline]
-    fn record(self, verdict: Verdict, clock: &Clock) {
-        if self.shedder.is_none() && self.breaker.is_none() {
-            return;
-        }
-        let now = clock.now();
+    fn record(self, verdict: Verdict, began: Instant, clock: &Clock) {
+        let failed = verdict.is_failure();
+        let wants_time =
+            self.shedder.is_some() || self.breaker.as_ref().is_some_and(|permit| permit.wants_time(failed));
+        let now = if wants_time { clock.now() } else { began };
         if let Some(permit) = self.breaker {
-            permit.record_at(verdict.is_failure(), now);
+            permit.record_at(failed, now);
         }
         if let Some(permit) = self.shedder {
             permit.record_at(verdict, now);

@@ -119,8 +119,7 @@ fn a_dropped_call_gives_everything_back() {
     let params = BulkheadParams { concurrency_max: 1, queue_max: 1, ..BulkheadParams::default() };
     let bulkhead = Bulkhead::with_clock("stock", params, &clock);
     let places = Places::new(3, &[Ok("never")]);
-    let mut service = bulkhead.layer();
-    let mut service = tower::Layer::layer(&mut service, places.clone());
+    let mut service = ServiceBuilder::new().layer(bulkhead.layer()).service(places.clone());
     let mut begin = || clock.run(service.ready()).unwrap().call("one".to_owned());
     let (mut under_way, mut waits) = (begin(), begin());
     assert!(poll(under_way.as_mut()).is_pending() && poll(waits.as_mut()).is_pending());

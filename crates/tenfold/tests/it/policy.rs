@@ -153,7 +153,7 @@ fn waiting_for_a_place_is_within_the_deadline() {
     let clock = ManualClock::new();
     let params = BulkheadParams { concurrency_max: 1, queue_max: 1, wait_max: millis(80) };
     // The time that the place takes, what is left of it for the second call, and what that comes to.
-    let table: [(u64, u64, Result<u32, Error<&str>>); 4] = [
+    let table = [
         (50, 500, Ok(2)),
         (50, 60, Err(Error::TimedOut { name: "stock".into(), after: millis(60) })),
         (90, 60, Err(Error::TimedOut { name: "stock".into(), after: millis(60) })),
@@ -271,11 +271,11 @@ fn a_probe_that_leaves_makes_room_for_another() {
 
 #[test]
 fn futures_are_small_and_can_be_sent() {
-    fn sent<F: Future + Send>(future: F) -> usize {
-        size_of_val(&future)
+    fn sent<F: Future + Send>(future: &F) -> usize {
+        size_of_val(future)
     }
     let clock = ManualClock::new();
     let policy = policy(&clock).retry(retries(1)).build();
     let call = || async { Ok::<_, std::io::Error>(()) };
-    assert!(sent(policy.call(call)) <= 900, "{} bytes", sent(policy.call(call)));
+    assert!(sent(&policy.call(call)) <= 900, "{} bytes", sent(&policy.call(call)));
 }
