@@ -39,7 +39,13 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),
-    ("documentation", Action::Cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])),
+    (
+        "documentation",
+        Action::Cargo(
+            &["doc", "--workspace", "--no-deps", "--features", "tenfold/resilience"],
+            &[("RUSTDOCFLAGS", "--deny warnings")],
+        ),
+    ),
 ];
 
 /// Results of tests, as each test binary states them at its end.

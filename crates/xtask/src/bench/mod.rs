@@ -6,6 +6,7 @@ mod gateway;
 mod h2load;
 mod idle;
 mod l4;
+mod library;
 mod limit;
 mod mirror;
 mod report;
@@ -19,6 +20,7 @@ pub use balance::BalanceArgs;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use l4::L4Args;
+pub use library::LibraryArgs;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
 
@@ -33,6 +35,8 @@ pub enum BenchCommand {
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
     Limit(LimitArgs),
+    /// Instructions of a call through the pieces of the library
+    Library(LibraryArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
     Mirror(MirrorArgs),
 }
@@ -47,6 +51,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::L4(args) => l4::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
+        BenchCommand::Library(args) => library::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
     }
 }
