@@ -66,7 +66,13 @@ enum Put {
 
 /// Addresses of a host name.
 enum Addresses {
-    Known { addresses: Vec<IpAddr>, until: Instant, failed: Option<Unanswered> },
+    Known {
+        addresses: Vec<IpAddr>,
+        until: Instant,
+        failed: Option<Unanswered>,
+        /// Whether nobody said any of it this time.
+        is_stale: bool,
+    },
     Nothing { name_exists: bool, good_for: Option<Duration> },
     Failed(Unanswered),
 }
@@ -79,6 +85,9 @@ impl Lookup {
     /// Looks a source up once.
     pub(crate) async fn run(&mut self, source: &Source) -> Found {
         self.round += 1;
+        if let Some(members) = self.own(source).await {
+            return members;
+        }
         let system = System::load(&self.params).await;
         let mut nothing = Found::Nothing { name_exists: false, good_for: None };
         for name in system.candidates(source.name()) {
@@ -98,12 +107,21 @@ impl Lookup {
         nothing
     }
 
+    /// What the machine knows by itself, which it is asked for by the name as it is written.
+    async fn own(&self, source: &Source) -> Option<Found> {
+        let Source::Host(name) = source else { return None };
+        let own = system::hosts(name, self.params.family).await;
+        let until = Instant::now() + HOSTS_GOOD_FOR;
+        (!own.is_empty()).then(|| self.members(own.into_iter().map(bare).collect(), until, None))
+    }
+
     async fn host(&mut self, system: &System, name: &str) -> Found {
         match self.addresses(system, name).await {
-            Addresses::Known { addresses, until, failed } => {
-                let member = |address| Member { priority: 0, address, port: None, host: None, weight: None };
+            // Whoever has the last set keeps it.
+            Addresses::Known { failed: Some(unanswered), is_stale: true, .. } => Found::Failed(unanswered),
+            Addresses::Known { addresses, until, failed, .. } => {
                 let failed = failed.map(|failed| failed.text);
-                self.members(addresses.into_iter().map(member).collect(), until, failed)
+                self.members(addresses.into_iter().map(bare).collect(), until, failed)
             }
             Addresses::Nothing { name_exists, good_for } => Found::Nothing { name_exists, good_for },
             Addresses::Failed(unanswered) => Found::Failed(unanswered),
@@ -112,10 +130,10 @@ impl Lookup {
 
     async fn srv(&mut self, system: &System, name: &str) -> Found {
         let question = Question { name: name.to_owned(), kind: Kind::Srv };
-        let (targets, glue, mut until, mut failed) = match self.put(system, vec![question]).await.pop() {
-            Some(Put::Known { records: Records::Targets(targets, glue), until, failed }) => {
-                (targets, glue, until, failed)
-            }
+        let mut failed = None;
+        let (targets, glue, mut until) = match self.put(system, vec![question]).await.pop() {
+            Some(Put::Known { records: Records::Targets(targets, glue), until, failed: None }) => (targets, glue, until),
+            Some(Put::Known { failed: Some(unanswered), .. }) => return Found::Failed(unanswered),
             Some(Put::Nothing { name_exists, good_for }) => return Found::Nothing { name_exists, good_for },
             Some(Put::Failed(unanswered)) => return Found::Failed(unanswered),
             Some(Put::Known { .. }) | None => return Found::Nothing { name_exists: true, good_for: None },
@@ -161,7 +179,7 @@ impl Lookup {
             for host in some {
                 let own: Vec<Put> = answers.by_ref().take(self.params.family.count()).collect();
                 match joined(own) {
-                    Addresses::Known { addresses, until: good_until, failed: part } => {
+                    Addresses::Known { addresses, until: good_until, failed: part, .. } => {
                         *until = good_until.min(*until);
                         *failed = failed.take().or(part);
                         found.insert(host.clone(), addresses);
@@ -175,10 +193,6 @@ impl Lookup {
     }
 
     async fn addresses(&mut self, system: &System, name: &str) -> Addresses {
-        let own = system::hosts(name, self.params.family).await;
-        if !own.is_empty() {
-            return Addresses::Known { addresses: own, until: Instant::now() + HOSTS_GOOD_FOR, failed: None };
-        }
         let questions = self.questions(name);
         joined(self.put(system, questions).await)
     }
@@ -258,6 +272,11 @@ impl Lookup {
     }
 }
 
+/// An endpoint of which only the address is known.
+fn bare(address: IpAddr) -> Member {
+    Member { priority: 0, address, port: None, host: None, weight: None }
+}
+
 /// Asks, and follows aliases that are answered by themselves.
 async fn ask(client: &Client, servers: Vec<SocketAddr>, mut question: Question) -> Result<Answer, Unanswered> {
     let mut alias_good_for = Duration::MAX;
@@ -277,11 +296,12 @@ async fn ask(client: &Client, servers: Vec<SocketAddr>, mut question: Question) 
 /// The addresses of both families.
 fn joined(answers: Vec<Put>) -> Addresses {
     let (mut all, mut good_until, mut any_failed) = (Vec::new(), None, None);
-    let (mut exists, mut believed) = (false, None);
+    let (mut exists, mut believed, mut is_stale) = (false, None, true);
     for answer in answers {
         match answer {
             Put::Known { records: Records::Addresses(addresses), until, failed } => {
                 all.extend(addresses);
+                is_stale &= failed.is_some();
                 good_until = Some(good_until.map_or(until, |known: Instant| known.min(until)));
                 any_failed = any_failed.or(failed);
             }
@@ -298,7 +318,7 @@ fn joined(answers: Vec<Put>) -> Addresses {
         }
     }
     match (good_until, any_failed) {
-        (Some(until), failed) if !all.is_empty() => Addresses::Known { addresses: all, until, failed },
+        (Some(until), failed) if !all.is_empty() => Addresses::Known { addresses: all, until, failed, is_stale },
         (_, Some(failed)) => Addresses::Failed(failed),
         _ => Addresses::Nothing { name_exists: exists, good_for: believed },
     }

@@ -12,6 +12,7 @@ use ::breaker::{BackoffParams, BudgetParams};
 use acme::AcmeParams;
 use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
+use discovery::Source;
 use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
 use preface::proxy;
@@ -24,6 +25,7 @@ mod route;
 mod stream;
 
 pub use ::limit::{Prefixes, Rate};
+pub use discovery::{Family, ResolverParams, WhenEmpty};
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
@@ -47,6 +49,7 @@ pub struct GatewayParams {
     listeners: Vec<ListenerParams>,
     routes: Vec<RouteParams>,
     services: Vec<ServiceParams>,
+    resolver: ResolverParams,
 }
 
 /// One `[listener.NAME]`.
@@ -108,8 +111,6 @@ pub struct ServiceParams {
     pub endpoints: Vec<EndpointParams>,
     /// The gateway's own zone, whose endpoints come before others of their priority; `None` when zones do not matter.
     pub zone: Option<Name>,
-    /// How often host names are resolved again.
-    pub resolve_interval: Duration,
     /// How health is judged.
     pub health: health::HealthParams,
     /// What an active check asks; `None` when there are no active checks.
@@ -190,6 +191,8 @@ pub enum Host {
     Address(std::net::IpAddr),
     /// A host name to resolve, lower case.
     Name(String),
+    /// A name of `SRV` records such as `_http._tcp.example.com`, lower case. The records say the port, which is 0 here.
+    Srv(String),
 }
 
 /// What an active check asks of an endpoint.
@@ -346,6 +349,17 @@ pub enum ParamsError {
     },
 }
 
+impl Host {
+    /// Who has to be asked where it is; `None` for an address.
+    pub(crate) fn source(&self) -> Option<Source> {
+        match self {
+            Self::Address(_) => None,
+            Self::Name(name) => Some(Source::Host(name.clone())),
+            Self::Srv(name) => Some(Source::Srv(name.clone())),
+        }
+    }
+}
+
 impl EndpointParams {
     /// An endpoint of which only the address is said.
     pub fn new(host: Host, port: u16) -> Self {
@@ -393,7 +407,21 @@ impl GatewayParams {
                 errors.push(ParamsError::Shadowed { first: first.name.clone(), second: route.name.clone() });
             }
         }
-        if errors.is_empty() { Ok(Self { workers, drain_timeout, listeners, routes, services }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self { workers, drain_timeout, listeners, routes, services, resolver: ResolverParams::default() })
+    }
+
+    /// The same with names resolved in this way.
+    #[must_use]
+    pub fn with_resolver(self, resolver: ResolverParams) -> Self {
+        Self { resolver, ..self }
+    }
+
+    /// How names of endpoints are resolved.
+    pub fn resolver(&self) -> &ResolverParams {
+        &self.resolver
     }
 
     /// Worker cores, one thread each.

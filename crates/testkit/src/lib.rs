@@ -9,6 +9,7 @@
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
 //!   [`Steady`] at a known rate.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
+//! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
 //! Every guard cleans up when dropped: processes are killed by pid and reaped, folders removed, threads told to stop.
@@ -38,6 +39,7 @@ mod acme;
 mod certs;
 mod collector;
 mod curl;
+mod dns;
 pub mod http2;
 mod load;
 pub mod message;
@@ -58,6 +60,7 @@ pub use acme::{AcmeMood, AcmeOptions, AcmeServer};
 pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
+pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{haproxy, nginx};
