@@ -46,7 +46,11 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
         &["srv", "endpoints_dns", "dns_srv", "server_template"],
         "write endpoints = [\"_http._tcp.api.internal\"]",
     ),
-    ("`[resolver]`", &["nameserver", "nameservers", "server", "name_servers", "dns"], "write servers = [\"10.0.0.53\"]"),
+    (
+        "`[resolver]`",
+        &["nameserver", "nameservers", "server", "name_servers", "dns"],
+        "write servers = [\"10.0.0.53\"]",
+    ),
     ("`[resolver]`", &["valid", "hold", "hold_valid", "refresh", "interval"], "write ttl_max = \"10s\""),
     ("`[resolver]`", &["ipv6", "ipv4", "ip_version", "prefer_ipv4", "lookup_family"], "write family = \"ipv4\""),
     ("`[[route]]`", &["proxy_pass", "backend", "upstream", "use_backend", "to", "target"], "write service = \"NAME\""),

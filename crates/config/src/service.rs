@@ -10,7 +10,8 @@ use balance::Algorithm;
 use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams, SuccessRateParams};
 use balance::slow_start::SlowStartParams;
 use gateway::params::{
-    CheckKind, CheckParams, EndpointParams, HashKey, Host, PoolParams, Protocol, RetryParams, ServiceParams, StickyParams,
+    CheckKind, CheckParams, EndpointParams, HashKey, Host, PoolParams, Protocol, RetryParams, ServiceParams,
+    StickyParams,
 };
 use vocab::{Name, units};
 

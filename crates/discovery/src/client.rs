@@ -110,7 +110,8 @@ impl Client {
         let Some(message) = wire::write(id, question, is_extended) else {
             return Err(Problem::Refused("no name can be asked for like this".to_owned()));
         };
-        let limited = |found: Result<_, tokio::time::error::Elapsed>| found.unwrap_or(Err(Problem::Silent(self.timeout)));
+        let limited =
+            |found: Result<_, tokio::time::error::Elapsed>| found.unwrap_or(Err(Problem::Silent(self.timeout)));
         let mut reply = limited(timeout(self.timeout, over_udp(server, &message, id, question)).await);
         let is_cut = match &reply {
             Ok(reply) => reply.is_truncated,
@@ -133,12 +134,7 @@ impl Client {
     }
 }
 
-async fn over_udp(
-    server: SocketAddr,
-    message: &[u8],
-    id: u16,
-    question: &Question,
-) -> Result<wire::Reply, Problem> {
+async fn over_udp(server: SocketAddr, message: &[u8], id: u16, question: &Question) -> Result<wire::Reply, Problem> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     // From now on the system passes over what comes from elsewhere.
@@ -156,12 +152,7 @@ async fn over_udp(
     Err(Problem::Strangers)
 }
 
-async fn over_tcp(
-    server: SocketAddr,
-    message: &[u8],
-    id: u16,
-    question: &Question,
-) -> Result<wire::Reply, Problem> {
+async fn over_tcp(server: SocketAddr, message: &[u8], id: u16, question: &Question) -> Result<wire::Reply, Problem> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;

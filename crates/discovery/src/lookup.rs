@@ -73,7 +73,10 @@ enum Addresses {
         /// Whether nobody said any of it this time.
         is_stale: bool,
     },
-    Nothing { name_exists: bool, good_for: Option<Duration> },
+    Nothing {
+        name_exists: bool,
+        good_for: Option<Duration>,
+    },
     Failed(Unanswered),
 }
 
@@ -132,7 +135,9 @@ impl Lookup {
         let question = Question { name: name.to_owned(), kind: Kind::Srv };
         let mut failed = None;
         let (targets, glue, mut until) = match self.put(system, vec![question]).await.pop() {
-            Some(Put::Known { records: Records::Targets(targets, glue), until, failed: None }) => (targets, glue, until),
+            Some(Put::Known { records: Records::Targets(targets, glue), until, failed: None }) => {
+                (targets, glue, until)
+            }
             Some(Put::Known { failed: Some(unanswered), .. }) => return Found::Failed(unanswered),
             Some(Put::Nothing { name_exists, good_for }) => return Found::Nothing { name_exists, good_for },
             Some(Put::Failed(unanswered)) => return Found::Failed(unanswered),
@@ -237,9 +242,8 @@ impl Lookup {
                 self.memory.remove(question);
                 Put::Nothing { name_exists, good_for }
             }
-            Ok(Answer::Alias(to, _)) => {
-                self.fallen_back(question, Unanswered { is_timeout: false, text: format!("too many aliases, up to {to}") })
-            }
+            Ok(Answer::Alias(to, _)) => self
+                .fallen_back(question, Unanswered { is_timeout: false, text: format!("too many aliases, up to {to}") }),
             Ok(Answer::Refused(text)) => self.fallen_back(question, Unanswered { is_timeout: false, text }),
             Err(unanswered) => self.fallen_back(question, unanswered),
         }

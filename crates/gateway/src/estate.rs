@@ -248,19 +248,13 @@ mod tests {
         ];
         let address = IpAddr::from([10, 0, 0, 1]);
         let plain = Member { priority: 0, address, port: None, host: None, weight: None };
-        let told = Member {
-            priority: 1,
-            address,
-            port: Some(81),
-            host: Some("b.example.com".to_owned()),
-            weight: Some(3),
-        };
+        let told =
+            Member { priority: 1, address, port: Some(81), host: Some("b.example.com".to_owned()), weight: Some(3) };
         let sets: [(Source, Set); 2] = [
             (Source::Host("a.example.com".to_owned()), [plain].into()),
             (Source::Srv("_http._tcp.example.com".to_owned()), [told].into()),
         ];
-        let known =
-            Knowledge { overrides: overrides.iter().cloned().collect(), sets: sets.iter().cloned().collect() };
+        let known = Knowledge { overrides: overrides.iter().cloned().collect(), sets: sets.iter().cloned().collect() };
         let read = Knowledge::read(&known.write()).expect("it is ours");
         assert!(read.overrides.iter().eq(&overrides), "{read:?}");
         assert_eq!(read.sets, known.sets);

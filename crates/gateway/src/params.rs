@@ -12,7 +12,6 @@ use ::breaker::{BackoffParams, BudgetParams};
 use acme::AcmeParams;
 use balance::slow_start::SlowStartParams;
 use balance::{Algorithm, health};
-use discovery::Source;
 use ipnet::IpNet;
 use net::tls::{ClientTls, ServerTls};
 use preface::proxy;
@@ -20,12 +19,14 @@ use vocab::Name;
 
 mod action;
 mod breaker;
+mod endpoint;
 mod limit;
 mod route;
 mod stream;
 
 pub use ::limit::{Prefixes, Rate};
 pub use discovery::{Family, ResolverParams, WhenEmpty};
+pub use endpoint::{EndpointParams, Host};
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
@@ -163,36 +164,6 @@ pub enum Protocol {
 pub struct Http2Params {
     /// Most requests at once on a connection.
     pub streams_max: NonZeroU32,
-}
-
-/// One entry of `endpoints`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointParams {
-    /// Address or host name, as written.
-    pub host: Host,
-    /// TCP port.
-    pub port: u16,
-    /// Share of the traffic relative to the other endpoints; 0 gets none but keeps sticky sessions.
-    pub weight: u16,
-    /// Lower ones come first; others get what those before them cannot bear.
-    pub priority: u8,
-    /// The zone that it is in, if that is known.
-    pub zone: Option<Name>,
-    /// Used only while no other endpoint is available.
-    pub backup: bool,
-    /// Gets no new requests; those under way finish.
-    pub drain: bool,
-}
-
-/// Where an endpoint is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A literal IPv4 or IPv6 address.
-    Address(std::net::IpAddr),
-    /// A host name to resolve, lower case.
-    Name(String),
-    /// A name of `SRV` records such as `_http._tcp.example.com`, lower case. The records say the port, which is 0 here.
-    Srv(String),
 }
 
 /// What an active check asks of an endpoint.
@@ -347,24 +318,6 @@ pub enum ParamsError {
         /// Who wants it too.
         second: Name,
     },
-}
-
-impl Host {
-    /// Who has to be asked where it is; `None` for an address.
-    pub(crate) fn source(&self) -> Option<Source> {
-        match self {
-            Self::Address(_) => None,
-            Self::Name(name) => Some(Source::Host(name.clone())),
-            Self::Srv(name) => Some(Source::Srv(name.clone())),
-        }
-    }
-}
-
-impl EndpointParams {
-    /// An endpoint of which only the address is said.
-    pub fn new(host: Host, port: u16) -> Self {
-        Self { host, port, weight: 1, priority: 0, zone: None, backup: false, drain: false }
-    }
 }
 
 impl GatewayParams {

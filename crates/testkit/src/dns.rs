@@ -124,8 +124,7 @@ impl DnsServer {
         let udp = UdpSocket::bind(address).context("name server: bind UDP")?;
         tcp.set_nonblocking(true)?;
         udp.set_read_timeout(Some(POLL))?;
-        let state =
-            State { records: BTreeMap::new(), mood: DnsMood::Well, with_glue: false, questions: Vec::new() };
+        let state = State { records: BTreeMap::new(), mood: DnsMood::Well, with_glue: false, questions: Vec::new() };
         let shared = Arc::new(Shared { stopping: AtomicBool::new(false), state: Mutex::new(state) });
         let (of_udp, of_tcp) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![

@@ -1,7 +1,7 @@
 //! Real servers and raw clients for tests. Everything here speaks to a process from outside, through sockets, signals
 //! and `/proc`; nothing knows the inside of Tenfold.
 //!
-//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`] and [`haproxy`] run the peers.
+//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`] and [`dnsmasq`] run the peers.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
@@ -63,7 +63,7 @@ pub use curl::{Curl, CurlAnswer};
 pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
-pub use peer::{haproxy, nginx};
+pub use peer::{dnsmasq, haproxy, nginx};
 pub use port::{free_port, is_listening};
 pub use process::Process;
 pub use raw::RawConn;

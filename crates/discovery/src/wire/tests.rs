@@ -44,7 +44,9 @@ impl Sections {
             builder.push(Record::new(name(owner), Class::IN, secs(*ttl), Cname::new(name(to)))).unwrap();
         }
         for (owner, ttl, ip) in &self.addresses {
-            builder.push(Record::new(name(owner), Class::IN, secs(*ttl), A::from_octets(ip[0], ip[1], ip[2], ip[3]))).unwrap();
+            builder
+                .push(Record::new(name(owner), Class::IN, secs(*ttl), A::from_octets(ip[0], ip[1], ip[2], ip[3])))
+                .unwrap();
         }
         for (priority, weight, port, target) in &self.targets {
             let data = Srv::new(*priority, *weight, *port, name(target));
@@ -53,7 +55,8 @@ impl Sections {
         let mut builder = builder.authority();
         if let Some((ttl, minimum)) = self.nothing {
             let zero = secs(0);
-            let soa = Soa::new(name("ns.example.com"), name("a.example.com"), 1.into(), zero, zero, zero, secs(minimum));
+            let soa =
+                Soa::new(name("ns.example.com"), name("a.example.com"), 1.into(), zero, zero, zero, secs(minimum));
             builder.push(Record::new(name("example.com"), Class::IN, secs(ttl), soa)).unwrap();
         }
         if self.referral {
@@ -62,7 +65,9 @@ impl Sections {
         }
         let mut builder = builder.additional();
         for (owner, ip) in &self.glue {
-            builder.push(Record::new(name(owner), Class::IN, secs(60), A::from_octets(ip[0], ip[1], ip[2], ip[3]))).unwrap();
+            builder
+                .push(Record::new(name(owner), Class::IN, secs(60), A::from_octets(ip[0], ip[1], ip[2], ip[3])))
+                .unwrap();
         }
         builder.finish()
     }
@@ -82,7 +87,11 @@ fn the_shortest_lived_record_decides() {
     let api = question("api.example.com", Kind::A);
     let found = Sections {
         aliases: vec![("API.example.com", 300, "a.example.net"), ("a.example.net", 20, "b.example.net")],
-        addresses: vec![("b.example.net", 60, [10, 0, 0, 2]), ("b.example.net", 50, [10, 0, 0, 1]), ("api.example.com", 1, [9; 4])],
+        addresses: vec![
+            ("b.example.net", 60, [10, 0, 0, 2]),
+            ("b.example.net", 50, [10, 0, 0, 1]),
+            ("api.example.com", 1, [9; 4]),
+        ],
         ..Sections::default()
     };
     assert_eq!(found.read(&api), addresses(&[[10, 0, 0, 2], [10, 0, 0, 1]], 20));
@@ -108,13 +117,20 @@ fn aliases_are_followed_as_far_as_they_lead() {
 fn nothing_is_told_from_not_knowing() {
     let api = question("api.example.com", Kind::Aaaa);
     let check = |sections: Sections, expected: Answer| assert_eq!(sections.read(&api), expected);
-    let nothing = |name_exists, secs: Option<u64>| Answer::Nothing { name_exists, good_for: secs.map(Duration::from_secs) };
+    let nothing =
+        |name_exists, secs: Option<u64>| Answer::Nothing { name_exists, good_for: secs.map(Duration::from_secs) };
     check(Sections { nothing: Some((300, 60)), ..Sections::default() }, nothing(true, Some(60)));
-    check(Sections { nothing: Some((30, 60)), code: Some(Rcode::NXDOMAIN), ..Sections::default() }, nothing(false, Some(30)));
+    check(
+        Sections { nothing: Some((30, 60)), code: Some(Rcode::NXDOMAIN), ..Sections::default() },
+        nothing(false, Some(30)),
+    );
     check(Sections::default(), nothing(true, None));
     // Records of another kind say that the name is there.
     check(Sections { addresses: vec![("api.example.com", 1, [1; 4])], ..Sections::default() }, nothing(true, None));
-    check(Sections { referral: true, ..Sections::default() }, Answer::Refused("a referral to other servers".to_owned()));
+    check(
+        Sections { referral: true, ..Sections::default() },
+        Answer::Refused("a referral to other servers".to_owned()),
+    );
     check(Sections { code: Some(Rcode::SERVFAIL), ..Sections::default() }, Answer::Refused("SERVFAIL".to_owned()));
 }
 
@@ -126,7 +142,9 @@ fn targets_bring_addresses_along() {
         glue: vec![("a.example.com", [10, 0, 0, 1]), ("other.example.com", [10, 0, 0, 9])],
         ..Sections::default()
     };
-    let Answer::Records(Records::Targets(targets, glue), good_for) = found.read(&question) else { panic!("no targets") };
+    let Answer::Records(Records::Targets(targets, glue), good_for) = found.read(&question) else {
+        panic!("no targets")
+    };
     let hosts: Vec<Option<&str>> = targets.iter().map(|target| target.host.as_deref()).collect();
     assert_eq!(hosts, [Some("a.example.com"), None, Some("b.example.com")]);
     assert_eq!((targets[0].priority, targets[0].weight, targets[0].port), (1, 5, 8080));

@@ -47,7 +47,12 @@ pub(crate) struct NameView {
 impl Names {
     /// Nothing asked yet. `inherited` is what is known from before.
     pub(super) fn new(inherited: HashMap<Source, Set>) -> Self {
-        Self { resolver: Resolver::new(ResolverParams::default()), watched: HashMap::new(), sets: inherited, has_news: false }
+        Self {
+            resolver: Resolver::new(ResolverParams::default()),
+            watched: HashMap::new(),
+            sets: inherited,
+            has_news: false,
+        }
     }
 
     /// Asks in another way from now on, if it is another.
@@ -160,7 +165,9 @@ impl NameView {
             }
             Some(_) if is_good => tracing::warn!(%name, result, trouble, ?again_in, "a name is resolved in part"),
             Some(_) => tracing::warn!(%name, result, trouble, "cannot resolve a name; its endpoints go"),
-            None if is_known => tracing::warn!(%name, result, trouble, ?again_in, "cannot resolve a name; the last answer stays"),
+            None if is_known => {
+                tracing::warn!(%name, result, trouble, ?again_in, "cannot resolve a name; the last answer stays");
+            }
             None => tracing::warn!(%name, result, trouble, ?again_in, "cannot resolve a name yet; it is tried again"),
         }
     }

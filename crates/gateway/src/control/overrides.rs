@@ -123,8 +123,7 @@ impl<'a> Below<'a> {
                 return Some(endpoint);
             }
             let (Some(source), Host::Address(ip)) = (endpoint.host.source(), &target.host) else { continue };
-            let is_it =
-                |member: &Member| member.address == *ip && member.port.unwrap_or(endpoint.port) == target.port;
+            let is_it = |member: &Member| member.address == *ip && member.port.unwrap_or(endpoint.port) == target.port;
             if self.resolved.get(&source).is_some_and(|set| set.iter().any(is_it)) {
                 by_address = by_address.or(Some(endpoint));
             }

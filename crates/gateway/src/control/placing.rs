@@ -107,9 +107,8 @@ mod tests {
             .iter()
             .map(|at| (at.address.to_string(), at.written.to_string(), at.params.weight, at.params.priority))
             .collect();
-        let row = |address: &str, written: &str, weight, priority| {
-            (address.to_owned(), written.to_owned(), weight, priority)
-        };
+        let row =
+            |address: &str, written: &str, weight, priority| (address.to_owned(), written.to_owned(), weight, priority);
         let expected = [
             row("10.0.0.1:8080", "_http._tcp.example.com", 5, 14),
             row("10.0.0.2:8080", "_http._tcp.example.com", 1, 15),

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::naming::{host_header, server_name};
 use super::overrides::{Below, Overlay};
-use super::rates::Rates;
 use super::placing::{self, Placed};
+use super::rates::Rates;
 use super::{AbortOnDrop, Event, breakers, check};
 use crate::change::Target;
 use crate::params::{BreakerScope, EndpointParams, ServiceParams};

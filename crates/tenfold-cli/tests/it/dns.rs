@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::{DnsData, DnsMood, DnsServer, Load, LoadParams, Origin, RawConn, Tenfold, free_port};
+use testkit::{DnsData, DnsMood, DnsServer, Load, LoadParams, Origin, RawConn, Tenfold, dnsmasq, free_port};
 
 use crate::site::{command, get, instance, listeners, page, start};
 
@@ -192,12 +192,15 @@ fn nobody_is_left_only_where_the_settings_say_so() {
     let removes = start(&config(&dns, &format!("{API}:{port}"), "when_empty = \"remove\"", ""));
     let ages = start(&config(&dns, &format!("{API}:{port}"), "stale_max = \"1s\"", ""));
     assert_eq!((instance(&removes, ""), instance(&ages, "")), ("1".to_owned(), "1".to_owned()));
+    dns.set_mood(DnsMood::Code(2));
+    ages.wait_until("aged", |site| Ok(endpoints(site).is_empty())).unwrap();
+    assert_eq!(instance(&removes, ""), "1", "a failure says nothing");
+    dns.set_mood(DnsMood::Well);
     dns.remove(API);
     removes.wait_until("removed", |site| Ok(endpoints(site).is_empty())).unwrap();
     let refused = get(&removes, "/", "");
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(removes.admin_get("/readyz").unwrap().status, 503);
-    ages.wait_until("aged", |site| Ok(endpoints(site).is_empty())).unwrap();
     dns.set_addresses(API, 0, &[ip(1)]);
     for site in [removes, ages] {
         site.wait_until("back", |site| Ok(get(site, "/", "").status == 200)).unwrap();
@@ -356,4 +359,35 @@ fn an_upgrade_hands_over_what_names_stand_for() {
     site.wait_until("upgraded", |site| Ok(site.output().contains("the last answer stays"))).unwrap();
     assert_eq!(instance(&site, ""), "a");
     assert_eq!(page(&site, "/api/services/api")["endpoints"][0]["weight"], json!(7));
+}
+
+#[test]
+fn a_server_that_others_wrote_is_understood() {
+    let (origin, name_port) = (Origin::start("a").unwrap(), free_port());
+    let port = origin.address().port();
+    let mut options = vec![
+        "--host-record=a.example.com,127.0.0.1,60".to_owned(),
+        "--cname=api.example.com,a.example.com,30".to_owned(),
+        format!("--srv-host={SRV},a.example.com,{port},1,5"),
+        "--local=/example.com/".to_owned(),
+    ];
+    options.extend((0..150).map(|last| format!("--host-record=many.example.com,127.1.0.{last}")));
+    let _dnsmasq = dnsmasq(&options, name_port).unwrap();
+    let text = |endpoint: &str| {
+        let (head, address) = (listeners(free_port()), format!("127.0.0.1:{name_port}"));
+        format!(
+            "{head}[resolver]\nservers = \"{address}\"\n[[route]]\nservice = \"api\"\n\
+             [service.api]\nendpoints = [\"{endpoint}\"]\n"
+        )
+    };
+    for endpoint in [format!("{API}:{port}"), SRV.to_owned()] {
+        let site = start(&text(&endpoint));
+        assert_eq!(instance(&site, ""), "a", "{endpoint}");
+        assert_eq!(lookups(&site, "success"), 1.0, "{}", name_of(&site));
+    }
+    let site = start(&text("many.example.com:80"));
+    assert_eq!(endpoints(&site).len(), 150);
+    let unknown = start(&text("nobody.example.com:80"));
+    assert_eq!(get(&unknown, "/", "").status, 503);
+    assert!(!name_of(&unknown)["trouble"].is_null());
 }
