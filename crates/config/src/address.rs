@@ -83,7 +83,8 @@ impl Value for Listen {
 
 impl Value for HostPort {
     fn expected() -> String {
-        "\"HOST:PORT\", such as \"10.0.0.1:8080\", \"[::1]:8080\" or \"api.internal:8080\"".to_owned()
+        "\"HOST:PORT\", such as \"10.0.0.1:8080\", \"[::1]:8080\" or \"api.internal:8080\", or \"_http._tcp.api.internal\""
+            .to_owned()
     }
 
     fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
@@ -99,6 +100,7 @@ impl Value for HostPort {
         match &self.host {
             Host::Address(address) => SocketAddr::new(*address, self.port).to_string().into(),
             Host::Name(name) => format!("{name}:{}", self.port).into(),
+            Host::Srv(name) => name.as_str().into(),
         }
     }
 }
@@ -154,12 +156,25 @@ fn listen(text: &str) -> Result<SocketAddr, Wrong> {
         Host::Name(name) if name == "localhost" => {
             wrong("is a name; listeners need an address", format!("127.0.0.1:{port}"))
         }
-        Host::Name(_) => wrong("is a name; listeners need an address", format!("0.0.0.0:{port}")),
+        Host::Name(_) | Host::Srv(_) => wrong("is a name; listeners need an address", format!("0.0.0.0:{port}")),
         Host::Address(address) => Ok(SocketAddr::new(address, port)),
     }
 }
 
+/// Whether a text is a name of `SRV` records: `_service._proto.name` (RFC 2782), which no host has.
+fn is_srv_name(text: &str) -> bool {
+    let mut labels = text.split('.');
+    let mut is_marked = || labels.next().is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+    is_marked() && is_marked() && labels.next().is_some() && is_host_name(text)
+}
+
 fn host_port(text: &str) -> Result<HostPort, Wrong> {
+    if is_srv_name(text) {
+        return Ok(HostPort { host: Host::Srv(text.to_ascii_lowercase()), port: 0 });
+    }
+    if let Some((name, _)) = text.rsplit_once(':').filter(|(name, _)| is_srv_name(name)) {
+        return wrong("has a port, which SRV records say themselves", name.to_owned());
+    }
     let found = host_port_with(text, 80)?;
     if found.port == 0 { wrong("has port 0, where nothing can listen", None) } else { Ok(found) }
 }
@@ -287,6 +302,8 @@ mod tests {
         good("[::1]:80", Host::Address("::1".parse().unwrap()), 80);
         good("API.internal:8080", Host::Name("api.internal".to_owned()), 8080);
         good("my_service:1", Host::Name("my_service".to_owned()), 1);
+        good("_HTTP._tcp.api.internal", Host::Srv("_http._tcp.api.internal".to_owned()), 0);
+        good("_http.api.internal:80", Host::Name("_http.api.internal".to_owned()), 80);
         let bad = |text: &str, problem: &str, fix: Option<&str>| {
             assert_eq!(host_port(text), wrong(problem_of(problem), fix.map(str::to_owned)), "{text:?}");
         };
@@ -306,6 +323,8 @@ mod tests {
         bad("a..b:80", "has no valid host name", None);
         bad("10.0.0.1:+80", "has something else than a number after the last ':'", None);
         bad("[10.0.0.1]:80", "has no IPv6 address in its brackets", None);
+        bad("_http._tcp.a.b:80", "has a port, which SRV records say themselves", Some("_http._tcp.a.b"));
+        bad("_http._tcp", "has no port", Some("_http._tcp:80"));
         bad("unix:/run/api.sock", "is a Unix socket; only TCP is spoken here", None);
     }
 

@@ -20,6 +20,7 @@ use crate::quantity::Int;
 use crate::raw::{
     AccessFormatWord, KindWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute, RawUpgrade,
 };
+use crate::resolver;
 use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
@@ -81,8 +82,9 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let workers = raw.runtime.value.workers.as_ref().map_or(1, |workers| workers.value.0 as usize);
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
+    let resolver = resolver::params(&raw.resolver.value, sink);
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
-        Ok(gateway) => gateway,
+        Ok(gateway) => gateway.with_resolver(resolver),
         Err(errors) => {
             for error in &errors {
                 if sink.is_full() {

@@ -18,6 +18,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (&["listeners"], "write [listener.NAME]"),
     (
+        &["resolvers", "dns", "nameserver", "nameservers", "name_servers"],
+        "write [resolver] with servers = [\"10.0.0.53\"]; by default those of /etc/resolv.conf are asked",
+    ),
+    (
         &["rate_limit", "rate_limits", "limits", "limit_req_zone", "ratelimit"],
         "write [limit.NAME] with rate = \"100/s\", and limit = \"NAME\" in a route",
     ),
@@ -32,6 +36,23 @@ const FOREIGN: &[(&[&str], &str)] = &[
 
 /// The same within a table, by the beginning of the table's label.
 const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
+    (
+        "`[service.NAME]`",
+        &["resolve_interval", "resolve", "resolver", "resolvers", "dns", "dns_refresh_rate", "valid"],
+        "remove it: names are resolved again when their answers say so, within ttl_min and ttl_max of [resolver]",
+    ),
+    (
+        "`[service.NAME]`",
+        &["srv", "endpoints_dns", "dns_srv", "server_template"],
+        "write endpoints = [\"_http._tcp.api.internal\"]",
+    ),
+    (
+        "`[resolver]`",
+        &["nameserver", "nameservers", "server", "name_servers", "dns"],
+        "write servers = [\"10.0.0.53\"]",
+    ),
+    ("`[resolver]`", &["valid", "hold", "hold_valid", "refresh", "interval"], "write ttl_max = \"10s\""),
+    ("`[resolver]`", &["ipv6", "ipv4", "ip_version", "prefer_ipv4", "lookup_family"], "write family = \"ipv4\""),
     ("`[[route]]`", &["proxy_pass", "backend", "upstream", "use_backend", "to", "target"], "write service = \"NAME\""),
     ("`[[route]]`", &["regex", "regexp", "path_regexp", "expression"], "write path_regex = \"/users/[0-9]+\""),
     ("`[[route]]`", &["query_params", "queries", "params", "args"], "write query = { NAME = \"VALUE\" }"),

@@ -41,6 +41,7 @@ mod quantity;
 mod raw;
 mod reference;
 mod render;
+mod resolver;
 mod route;
 mod service;
 mod source;

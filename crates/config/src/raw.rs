@@ -14,6 +14,7 @@ use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 mod action;
 mod breaker;
 mod limit;
+mod resolver;
 mod service;
 
 pub(crate) use action::{
@@ -24,6 +25,7 @@ pub(crate) use action::{
 pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord};
 
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
+pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
     RawSlowStart, RawSuccessRate, SendProxyWord,
@@ -54,6 +56,8 @@ table! {
         runtime: RawRuntime = {};
         /// Replacing the process by a new one, by `tenfold upgrade`.
         upgrade: RawUpgrade = {};
+        /// How names of endpoints are resolved.
+        resolver: RawResolver = {};
         /// Where clients connect, by name.
         listener: Named<RawListener> = {};
         /// Which requests go to which service. The file's order does not matter: the most specific route wins.

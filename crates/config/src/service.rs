@@ -10,7 +10,8 @@ use balance::Algorithm;
 use balance::health::{ActiveParams, HealthParams, OutlierParams, PassiveParams, SuccessRateParams};
 use balance::slow_start::SlowStartParams;
 use gateway::params::{
-    CheckKind, CheckParams, EndpointParams, HashKey, PoolParams, Protocol, RetryParams, ServiceParams, StickyParams,
+    CheckKind, CheckParams, EndpointParams, HashKey, Host, PoolParams, Protocol, RetryParams, ServiceParams,
+    StickyParams,
 };
 use vocab::{Name, units};
 
@@ -97,7 +98,6 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         sticky,
         endpoints,
         zone: None,
-        resolve_interval: raw.resolve_interval.value.0,
         health: judging(raw, success_rate),
         check,
         slow_start: slow_start(&raw.slow_start.value.0),
@@ -225,6 +225,11 @@ fn endpoints(key: &str, raw: &Field<List<Endpoint>>, sink: &mut Sink) -> Vec<End
             backup: raw.backup.value.0,
             drain: raw.drain.value.0,
         };
+        if matches!(endpoint.host, Host::Srv(_)) && raw.weight.value.0 != 1 {
+            let message = "SRV records have weights of their own";
+            let diagnostic = Diagnostic::error(raw.weight.place, format!("{key}.endpoints[{index}].weight"), message);
+            sink.push(diagnostic.fix("remove weight, or write a host name with its port".to_owned()));
+        }
         match places.entry((endpoint.host.clone(), endpoint.port)) {
             Entry::Vacant(free) => {
                 free.insert(field.place);

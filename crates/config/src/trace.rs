@@ -87,7 +87,7 @@ fn collector(text: &str) -> Result<TraceEndpoint, (&'static str, Option<String>)
     let path = if path.ends_with(TRACES_PATH) { path.to_owned() } else { format!("{path}{TRACES_PATH}") };
     let host = match host {
         gateway::params::Host::Address(address) => address.to_string(),
-        gateway::params::Host::Name(name) => name,
+        gateway::params::Host::Name(name) | gateway::params::Host::Srv(name) => name,
     };
     Ok(TraceEndpoint { host, port, path })
 }

@@ -182,6 +182,7 @@ fn loops(listens: &HashMap<u16, Vec<(IpAddr, Place)>>, key: &str, service: &RawS
         let same = |(listen, _): &&(IpAddr, Place)| match &address.host {
             Host::Address(host) => host == listen || listen.is_unspecified() && host.is_loopback(),
             Host::Name(name) => name == "localhost" && (listen.is_loopback() || listen.is_unspecified()),
+            Host::Srv(_) => false,
         };
         if let Some((_, listen)) = listens.get(&address.port).into_iter().flatten().find(same) {
             let message = "the endpoint is a listener of this configuration, so requests go round in circles";

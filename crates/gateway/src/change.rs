@@ -188,6 +188,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Srv(name) => f.write_str(name),
             Host::Address(IpAddr::V4(v4)) => write!(f, "{v4}:{}", self.port),
             Host::Address(IpAddr::V6(v6)) => write!(f, "[{v6}]:{}", self.port),
         }

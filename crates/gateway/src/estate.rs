@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use discovery::{Member, Set, Source};
 use net::inherit::Inherited;
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +40,8 @@ pub struct Inheritance {
 pub(crate) struct Knowledge {
     /// What was changed at run time.
     pub(crate) overrides: Overrides,
-    /// The latest addresses of host names, for when no name server answers.
-    pub(crate) addresses: HashMap<String, Vec<IpAddr>>,
+    /// What names stood for last, for when no name server answers.
+    pub(crate) sets: HashMap<Source, Set>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -48,6 +49,17 @@ pub(crate) struct Knowledge {
 struct Record {
     overrides: Vec<OverrideRecord>,
     addresses: BTreeMap<String, Vec<IpAddr>>,
+    services: BTreeMap<String, Vec<MemberRecord>>,
+}
+
+/// What a record of a name says.
+#[derive(Serialize, Deserialize)]
+struct MemberRecord {
+    address: IpAddr,
+    port: u16,
+    host: String,
+    priority: u8,
+    weight: u16,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,10 +99,18 @@ impl Default for EndpointRecord {
 impl Knowledge {
     /// As it is handed over.
     pub(crate) fn write(&self) -> String {
-        let record = Record {
-            overrides: self.overrides.iter().map(OverrideRecord::of).collect(),
-            addresses: self.addresses.iter().map(|(name, addresses)| (name.clone(), addresses.clone())).collect(),
-        };
+        let overrides = self.overrides.iter().map(OverrideRecord::of).collect();
+        let mut record = Record { overrides, ..Record::default() };
+        for (source, set) in &self.sets {
+            match source {
+                Source::Host(name) => {
+                    record.addresses.insert(name.clone(), set.iter().map(|member| member.address).collect());
+                }
+                Source::Srv(name) => {
+                    record.services.insert(name.clone(), set.iter().filter_map(MemberRecord::of).collect());
+                }
+            }
+        }
         serde_json::to_string(&record).unwrap_or_default()
     }
 
@@ -104,7 +124,25 @@ impl Knowledge {
         }
         let record: Record = serde_json::from_str(text)?;
         let overrides = record.overrides.into_iter().filter_map(OverrideRecord::read).collect();
-        Ok(Self { overrides, addresses: record.addresses.into_iter().collect() })
+        let member = |address| Member { priority: 0, address, port: None, host: None, weight: None };
+        let hosts = record.addresses.into_iter();
+        let hosts = hosts.map(|(name, ips)| (Source::Host(name), ips.into_iter().map(member).collect()));
+        let services = record.services.into_iter();
+        let services =
+            services.map(|(name, members)| (Source::Srv(name), members.into_iter().map(MemberRecord::read).collect()));
+        Ok(Self { overrides, sets: hosts.chain(services).collect() })
+    }
+}
+
+impl MemberRecord {
+    fn of(member: &Member) -> Option<Self> {
+        let Member { priority, address, port, ref host, weight } = *member;
+        Some(Self { address, port: port?, host: host.clone()?, priority, weight: weight? })
+    }
+
+    fn read(self) -> Member {
+        let Self { address, port, host, priority, weight } = self;
+        Member { priority, address, port: Some(port), host: Some(host), weight: Some(weight) }
     }
 }
 
@@ -127,7 +165,7 @@ impl OverrideRecord {
     }
 
     fn read(self) -> Option<Override> {
-        let target = Target { host: host_of(self.host), port: self.port };
+        let target = Target { host: host_of(self.host, self.port), port: self.port };
         let setting = match self.setting {
             SettingRecord::Add(endpoint) => Setting::Add(endpoint.read(&target)),
             SettingRecord::Remove => Setting::Remove,
@@ -161,12 +199,17 @@ impl EndpointRecord {
 fn host_text(host: &Host) -> String {
     match host {
         Host::Address(address) => address.to_string(),
-        Host::Name(name) => name.clone(),
+        Host::Name(name) | Host::Srv(name) => name.clone(),
     }
 }
 
-fn host_of(text: String) -> Host {
-    text.parse().map_or(Host::Name(text), Host::Address)
+fn host_of(text: String, port: u16) -> Host {
+    match text.parse() {
+        Ok(address) => Host::Address(address),
+        // Only records say a port that the configuration does not.
+        Err(_) if port == 0 => Host::Srv(text),
+        Err(_) => Host::Name(text),
+    }
 }
 
 #[cfg(test)]
@@ -190,20 +233,31 @@ mod tests {
             drain: true,
             ..EndpointParams::new(named.clone(), 80)
         };
+        let srv = Override {
+            service: name("api"),
+            target: Target { host: Host::Srv("_http._tcp.example.com".to_owned()), port: 0 },
+            setting: Setting::Drain(true),
+            since,
+        };
         let overrides = [
+            srv,
             of(named.clone(), Setting::Add(added)),
             of(named, Setting::Weight(0)),
             of(six.clone(), Setting::Drain(false)),
             of(six, Setting::Remove),
         ];
-        let addresses = [("a.example.com".to_owned(), vec![IpAddr::from([10, 0, 0, 1])])];
-        let known = Knowledge {
-            overrides: overrides.iter().cloned().collect(),
-            addresses: addresses.iter().cloned().collect(),
-        };
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let plain = Member { priority: 0, address, port: None, host: None, weight: None };
+        let told =
+            Member { priority: 1, address, port: Some(81), host: Some("b.example.com".to_owned()), weight: Some(3) };
+        let sets: [(Source, Set); 2] = [
+            (Source::Host("a.example.com".to_owned()), [plain].into()),
+            (Source::Srv("_http._tcp.example.com".to_owned()), [told].into()),
+        ];
+        let known = Knowledge { overrides: overrides.iter().cloned().collect(), sets: sets.iter().cloned().collect() };
         let read = Knowledge::read(&known.write()).expect("it is ours");
         assert!(read.overrides.iter().eq(&overrides), "{read:?}");
-        assert_eq!(read.addresses, known.addresses);
+        assert_eq!(read.sets, known.sets);
     }
 
     #[test]

@@ -19,11 +19,14 @@ use vocab::Name;
 
 mod action;
 mod breaker;
+mod endpoint;
 mod limit;
 mod route;
 mod stream;
 
 pub use ::limit::{Prefixes, Rate};
+pub use discovery::{Family, ResolverParams, WhenEmpty};
+pub use endpoint::{EndpointParams, Host};
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
@@ -47,6 +50,7 @@ pub struct GatewayParams {
     listeners: Vec<ListenerParams>,
     routes: Vec<RouteParams>,
     services: Vec<ServiceParams>,
+    resolver: ResolverParams,
 }
 
 /// One `[listener.NAME]`.
@@ -108,8 +112,6 @@ pub struct ServiceParams {
     pub endpoints: Vec<EndpointParams>,
     /// The gateway's own zone, whose endpoints come before others of their priority; `None` when zones do not matter.
     pub zone: Option<Name>,
-    /// How often host names are resolved again.
-    pub resolve_interval: Duration,
     /// How health is judged.
     pub health: health::HealthParams,
     /// What an active check asks; `None` when there are no active checks.
@@ -162,34 +164,6 @@ pub enum Protocol {
 pub struct Http2Params {
     /// Most requests at once on a connection.
     pub streams_max: NonZeroU32,
-}
-
-/// One entry of `endpoints`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointParams {
-    /// Address or host name, as written.
-    pub host: Host,
-    /// TCP port.
-    pub port: u16,
-    /// Share of the traffic relative to the other endpoints; 0 gets none but keeps sticky sessions.
-    pub weight: u16,
-    /// Lower ones come first; others get what those before them cannot bear.
-    pub priority: u8,
-    /// The zone that it is in, if that is known.
-    pub zone: Option<Name>,
-    /// Used only while no other endpoint is available.
-    pub backup: bool,
-    /// Gets no new requests; those under way finish.
-    pub drain: bool,
-}
-
-/// Where an endpoint is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A literal IPv4 or IPv6 address.
-    Address(std::net::IpAddr),
-    /// A host name to resolve, lower case.
-    Name(String),
 }
 
 /// What an active check asks of an endpoint.
@@ -346,13 +320,6 @@ pub enum ParamsError {
     },
 }
 
-impl EndpointParams {
-    /// An endpoint of which only the address is said.
-    pub fn new(host: Host, port: u16) -> Self {
-        Self { host, port, weight: 1, priority: 0, zone: None, backup: false, drain: false }
-    }
-}
-
 impl GatewayParams {
     /// Checks what concerns several parts.
     ///
@@ -393,7 +360,21 @@ impl GatewayParams {
                 errors.push(ParamsError::Shadowed { first: first.name.clone(), second: route.name.clone() });
             }
         }
-        if errors.is_empty() { Ok(Self { workers, drain_timeout, listeners, routes, services }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self { workers, drain_timeout, listeners, routes, services, resolver: ResolverParams::default() })
+    }
+
+    /// The same with names resolved in this way.
+    #[must_use]
+    pub fn with_resolver(self, resolver: ResolverParams) -> Self {
+        Self { resolver, ..self }
+    }
+
+    /// How names of endpoints are resolved.
+    pub fn resolver(&self) -> &ResolverParams {
+        &self.resolver
     }
 
     /// Worker cores, one thread each.

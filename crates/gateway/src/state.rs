@@ -24,6 +24,7 @@ use vocab::Name;
 use crate::change::Target;
 use crate::clients::Clients;
 use crate::control::breakers::Forced;
+use crate::control::names::NameView;
 use crate::control::overrides::Shown;
 use crate::limits::Seed;
 use crate::params::{ListenerKind, ListenerParams, ServiceParams};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     /// Answers to authorities that ask who holds a host.
     pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
+    /// Names of endpoints, for whoever looks; no core does.
+    names: ArcSwap<Vec<NameView>>,
     generation: Padded<AtomicU64>,
 }
 
@@ -253,6 +256,7 @@ impl Shared {
             limit_seed: Seed::random(),
             tokens: acme::Tokens::default(),
             snapshot: ArcSwap::default(),
+            names: ArcSwap::default(),
             generation: Padded::default(),
         }
     }
@@ -264,6 +268,16 @@ impl Shared {
         self.snapshot.store(Arc::new(snapshot));
         // Release: who sees the number finds the snapshot.
         self.generation.0.store(generation, Ordering::Release);
+    }
+
+    /// Tells how names stand.
+    pub(crate) fn tell_names(&self, names: Vec<NameView>) {
+        self.names.store(Arc::new(names));
+    }
+
+    /// How names stand.
+    pub(crate) fn names(&self) -> Arc<Vec<NameView>> {
+        self.names.load_full()
     }
 
     /// The number of the latest snapshot.

@@ -1,6 +1,7 @@
 //! The gateway seen from outside: its metrics, and what it serves as JSON.
 
 mod breaker;
+mod names;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,6 +19,7 @@ use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
 use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
+use crate::control::names::NameView;
 use crate::control::overrides::{Setting, Shown};
 use crate::limits::Limits;
 use crate::params::{EndpointParams, Host, ListenerKind};
@@ -74,7 +76,8 @@ impl GatewayView {
     /// The services, in the file's order.
     pub fn services(&self) -> Value {
         let snapshot = self.shared.snapshot();
-        snapshot.services.iter().map(|service| service_json(service, &snapshot)).collect()
+        let names = self.shared.names();
+        snapshot.services.iter().map(|service| service_json(service, &snapshot, &names)).collect()
     }
 
     /// What was changed at run time, in the order in which it was set.
@@ -95,7 +98,7 @@ impl GatewayView {
     pub fn service(&self, name: &str) -> Option<Value> {
         let snapshot = self.shared.snapshot();
         let found = snapshot.services.iter().find(|service| service.state.name.as_str() == name)?;
-        Some(service_json(found, &snapshot))
+        Some(service_json(found, &snapshot, &self.shared.names()))
     }
 
     /// The listeners, in the file's order.
@@ -157,7 +160,7 @@ fn unready_reason(service: &ServiceView) -> Option<String> {
         if service.params.endpoints.iter().all(written) {
             return Some("its endpoints are removed by overrides".to_owned());
         }
-        return Some("none of its host names is resolved yet".to_owned());
+        return Some("none of its names stands for an endpoint yet".to_owned());
     }
     if service.endpoints.iter().any(is_usable) {
         return None;
@@ -173,7 +176,7 @@ fn is_usable(endpoint: &EndpointView) -> bool {
     endpoint.health == State::Healthy && endpoint.checked && !endpoint.drain && endpoint.weight > 0
 }
 
-fn service_json(service: &ServiceView, snapshot: &Snapshot) -> Value {
+fn service_json(service: &ServiceView, snapshot: &Snapshot, names: &[NameView]) -> Value {
     let name = &service.state.name;
     let overrides: Vec<&Shown> = snapshot.overrides.iter().filter(|shown| shown.over.service == *name).collect();
     let endpoints: Vec<Value> = service
@@ -205,7 +208,7 @@ fn service_json(service: &ServiceView, snapshot: &Snapshot) -> Value {
     let hidden = |target: &Target| {
         overrides.iter().any(|shown| shown.over.setting == Setting::Remove && shown.over.target == *target)
     };
-    let unresolved = service.params.endpoints.iter().filter(|endpoint| matches!(endpoint.host, Host::Name(_)));
+    let unresolved = service.params.endpoints.iter().filter(|endpoint| !matches!(endpoint.host, Host::Address(_)));
     let unresolved = unresolved
         .map(Target::of)
         .filter(|target| !hidden(target) && !service.endpoints.iter().any(|endpoint| endpoint.target == *target));
@@ -216,6 +219,7 @@ fn service_json(service: &ServiceView, snapshot: &Snapshot) -> Value {
         "tiers": tiers,
         "endpoints": endpoints,
         "removed": removed.collect::<Vec<_>>(),
+        "names": names::json(&service.params.endpoints, names),
         "unresolved": unresolved.map(|target| target.to_string()).collect::<Vec<_>>(),
     })
 }
@@ -254,7 +258,11 @@ fn override_json(shown: &Shown) -> Value {
             (value, Value::Null)
         }
         Setting::Remove => (Value::Null, Value::Null),
-        Setting::Weight(weight) => ((*weight).into(), below.map_or(Value::Null, |below| below.weight.into())),
+        Setting::Weight(weight) => {
+            // What records say is not the file's.
+            let below = below.filter(|below| !matches!(below.host, Host::Srv(_)));
+            ((*weight).into(), below.map_or(Value::Null, |below| below.weight.into()))
+        }
         Setting::Drain(drain) => ((*drain).into(), below.map_or(Value::Null, |below| below.drain.into())),
     };
     json!({
@@ -305,6 +313,7 @@ impl Collector for GatewayView {
         encode::services(&services, &mut encoder)?;
         breaker::encode(&snapshot, &mut encoder)?;
         encode_overrides(&snapshot, &mut encoder)?;
+        names::encode(&self.shared.names(), &mut encoder)?;
         encode_endpoints(&snapshot, &self.buckets, &mut encoder)?;
         encode_connections(&snapshot, &mut encoder)
     }

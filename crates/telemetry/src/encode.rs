@@ -329,6 +329,38 @@ pub fn overrides(rows: &[(&str, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
     rows.iter().try_for_each(|(service, count)| family.encode_family(&[("service", *service)])?.encode_gauge(count))
 }
 
+/// What is known of a name that endpoints are behind.
+#[derive(Clone, Copy, Debug)]
+pub struct NameRow<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Lookups by result.
+    pub lookups: &'a [(&'static str, u64)],
+    /// Endpoints that it stands for.
+    pub endpoints: u64,
+    /// When the last good answer came, in seconds since 1970; 0 before the first.
+    pub resolved_at: u64,
+}
+
+/// Writes the `resolver_*` families.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn names(rows: &[NameRow<'_>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::RESOLVER_LOOKUPS.start(encoder)?;
+    for row in rows {
+        for (result, count) in row.lookups {
+            counter(&mut family, &[("name", row.name), ("result", *result)], *count)?;
+        }
+    }
+    let mut family = family::RESOLVER_ENDPOINTS.start(encoder)?;
+    for row in rows {
+        family.encode_family(&[("name", row.name)])?.encode_gauge(&row.endpoints)?;
+    }
+    let mut family = family::RESOLVER_SUCCESS.start(encoder)?;
+    rows.iter().try_for_each(|row| family.encode_family(&[("name", row.name)])?.encode_gauge(&row.resolved_at))
+}
+
 /// Writes `active_connections`. Each row is a service (or listener), whose connections they are, and how many; zero is
 /// written too, because a level of zero says something.
 ///

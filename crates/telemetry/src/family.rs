@@ -176,6 +176,13 @@ families! {
         "1 for the state that a breaker is in, otherwise 0. The instance is empty for a breaker of a whole service.";
     SERVICE_OVERRIDES = Gauge "service_overrides" NONE, ["service"],
         "Settings of a service's endpoints that were changed at run time and lie over the file.";
+    RESOLVER_LOOKUPS = Counter "resolver_lookups" NONE, ["name", "result"],
+        "Lookups of a name that endpoints are behind: `success`, `partial` where a part of it failed, `no_name` and \
+         `no_records` where the answer was that there is nothing, `timeout`, `failure`.";
+    RESOLVER_ENDPOINTS = Gauge "resolver_endpoints" NONE, ["name"],
+        "Endpoints that a name stands for.";
+    RESOLVER_SUCCESS = Gauge "resolver_last_success_timestamp" SECONDS, ["name"],
+        "When the last good answer for a name came, in seconds since 1970; 0 before the first.";
     RELOADS = Counter "config_reloads" NONE, ["result"],
         "Configurations applied while running, and those refused.";
     RELOAD_TIMESTAMP = Gauge "config_last_reload_success_timestamp" SECONDS, [],

@@ -1,7 +1,7 @@
 //! Real servers and raw clients for tests. Everything here speaks to a process from outside, through sockets, signals
 //! and `/proc`; nothing knows the inside of Tenfold.
 //!
-//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`] and [`haproxy`] run the peers.
+//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`] and [`dnsmasq`] run the peers.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
@@ -9,6 +9,7 @@
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
 //!   [`Steady`] at a known rate.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
+//! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
 //! Every guard cleans up when dropped: processes are killed by pid and reaped, folders removed, threads told to stop.
@@ -38,6 +39,7 @@ mod acme;
 mod certs;
 mod collector;
 mod curl;
+mod dns;
 pub mod http2;
 mod load;
 pub mod message;
@@ -58,9 +60,10 @@ pub use acme::{AcmeMood, AcmeOptions, AcmeServer};
 pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
+pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use origin::{Origin, serve as serve_origin};
-pub use peer::{haproxy, nginx};
+pub use peer::{dnsmasq, haproxy, nginx};
 pub use port::{free_port, is_listening};
 pub use process::Process;
 pub use raw::RawConn;

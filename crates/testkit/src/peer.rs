@@ -39,3 +39,17 @@ pub fn haproxy(conf: &str, port: u16) -> Result<(Process, TempDir)> {
     process.wait_for_port(port, START_TIMEOUT)?;
     Ok((process, dir))
 }
+
+/// Starts dnsmasq on `port` of 127.0.0.1, with these options and none of the machine's, and waits until it listens.
+///
+/// # Errors
+/// When dnsmasq is not installed or refuses an option; the message holds what it printed.
+pub fn dnsmasq(options: &[String], port: u16) -> Result<Process> {
+    let mut command = Command::new("dnsmasq");
+    command.args(["--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file", "--no-resolv"]);
+    command.args(["--no-hosts", "--bind-interfaces", "--listen-address=127.0.0.1", "--user="]);
+    command.arg(format!("--port={port}")).args(options);
+    let mut process = Process::spawn("dnsmasq", command).context("is dnsmasq installed? `make test` installs it")?;
+    process.wait_for_port(port, START_TIMEOUT)?;
+    Ok(process)
+}

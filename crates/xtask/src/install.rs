@@ -15,6 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("wrk", "wrk"),
     ("valgrind", "valgrind"),
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
     ("h2load", "nghttp2-client"),
     ("openssl", "openssl"),
     ("redis-server", "redis-server"),

@@ -24,13 +24,12 @@ table! {
         hash_load_factor: Decimal<105, 1_000> = optional;
         /// Sticky sessions: a cookie keeps a client at its endpoint.
         sticky: RawSticky = optional;
-        /// Addresses, as `"HOST:PORT"` or as tables. A host name stands for each of its addresses.
+        /// Addresses, as `"HOST:PORT"` or as tables. A host name stands for each of its addresses; a name of `SRV` records, such
+        /// as `"_http._tcp.api.internal"`, for each of their targets.
         endpoints: List<Endpoint> = required;
         /// A file that lists further endpoints, or all of them: TOML with the key `endpoints`, or JSON with an array, relative to
         /// the file that names it. A change is noticed; while it is wrong, the last list stays.
         endpoints_file: Text = optional;
-        /// How often host names are resolved again.
-        resolve_interval: Time<1_000, 86_400_000> = "30s";
         /// Active checks. By default none.
         health: RawHealth = optional;
         /// Takes endpoints out by failures of real requests, after nginx.
@@ -118,12 +117,13 @@ table! {
     /// An endpoint.
     "`endpoints` of `[service.NAME]`"
     struct RawEndpoint {
-        /// Address or host name, with the port.
+        /// Address or host name, with the port; or a name of `SRV` records.
         address: HostPort = required;
-        /// Share of the traffic relative to the other endpoints. 0 gets none but keeps sticky sessions.
+        /// Share of the traffic relative to the other endpoints. 0 gets none but keeps sticky sessions. `SRV` records have
+        /// weights of their own.
         weight: Int<0, 1000> = 1;
         /// Lower ones come first. Others get what those before them cannot bear: a priority bears its healthy share
-        /// times 1.4.
+        /// times 1.4. The first of `SRV` records have this one, and those behind them the next ones.
         priority: Int<0, 15> = 0;
         /// The zone that it is in. Endpoints in the zone of `[runtime]` come before others of their priority.
         zone: Zone = optional;

@@ -7,7 +7,7 @@ use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
 use gateway::params::{
     CheckKind, HashKey, Host, HostMatch, ListenerKind, PathChange, PathMatch, RetryOn, RouteTarget, Scheme,
-    StreamRouteParams, ValueMatch, ValueSource,
+    StreamRouteParams, ValueMatch, ValueSource, WhenEmpty,
 };
 use telemetry::trace::{Follow, Sampling};
 use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
@@ -159,6 +159,12 @@ fn the_full_file_arrives_in_the_parameters() {
     let endpoint = &api.endpoints[1];
     assert_eq!((&endpoint.host, endpoint.port), (&Host::Name("api.internal".to_owned()), 9001));
     assert_eq!((endpoint.weight, endpoint.backup, endpoint.drain), (3, true, true));
+    assert_eq!(api.endpoints[3].host, Host::Srv("_http._tcp.api.internal".to_owned()));
+    let resolver = gateway.resolver();
+    let servers: Vec<String> = resolver.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["10.0.0.53:53", "[fd00::53]:5353"]);
+    assert_eq!((resolver.ttl_min, resolver.ttl_max), (Duration::from_secs(2), Duration::from_secs(1800)));
+    assert_eq!((resolver.when_empty, resolver.stale_max), (WhenEmpty::Remove, Some(Duration::from_secs(86_400))));
     let check = api.check.as_ref().unwrap();
     assert_eq!((check.interval, check.timeout), (Duration::from_millis(500), Duration::from_millis(500)));
     let CheckKind::Http { statuses, body_contains, .. } = &check.kind else { panic!("{check:?}") };
@@ -332,7 +338,7 @@ fn a_file_lists_endpoints_beside_those_of_the_table() {
                 let endpoints = loaded.gateway.services()[0].endpoints.iter();
                 let host = |host: &Host| match host {
                     Host::Address(address) => address.to_string(),
-                    Host::Name(name) => name.clone(),
+                    Host::Name(name) | Host::Srv(name) => name.clone(),
                 };
                 let found: Vec<_> =
                     endpoints.map(|one| (format!("{}:{}", host(&one.host), one.port), one.weight)).collect();

@@ -9,7 +9,6 @@ use breaker::circuit::Force;
 use vocab::Name;
 
 use super::overrides::{Below, Override, Overrides};
-use super::service::Service;
 use super::{Control, breakers};
 use crate::change::{Change, ChangeError, Edit, Target};
 use crate::estate::{Estate, Knowledge};
@@ -82,9 +81,7 @@ impl Control {
 
     /// What the next process needs.
     pub(super) fn hand_over(&self) -> io::Result<Estate> {
-        let addresses = self.services.iter().flat_map(Service::addresses_of_names);
-        let addresses = addresses.map(|(name, addresses)| (name.clone(), addresses.clone())).collect();
-        let knowledge = Knowledge { overrides: self.overrides.clone(), addresses };
+        let knowledge = Knowledge { overrides: self.overrides.clone(), sets: self.names.sets().clone() };
         Ok(Estate { sockets: self.sockets.handles()?, knowledge: knowledge.write() })
     }
 
@@ -93,12 +90,13 @@ impl Control {
         let overlay = self.overrides.overlay(name);
         let params = overlay.extend(file);
         // Only names that are new are resolved, so this waits only for an endpoint that is added by its name.
-        let resolved = self.resolve(std::slice::from_ref(&params)).await;
+        self.resolve(std::slice::from_ref(&params)).await;
         let (cores, events) = (self.shared.cores, self.event_sender.clone());
         if let Some(service) = self.services.iter_mut().find(|service| service.name() == name) {
             service.set_overlay(overlay);
-            service.configure(params, resolved, cores, &events);
+            service.configure(params, self.names.sets(), cores, &events);
         }
+        self.forget_names();
     }
 
     fn below(&self, name: &Name) -> Option<Below<'_>> {
@@ -108,7 +106,7 @@ impl Control {
     fn below_named(&self, name: &str) -> Option<Below<'_>> {
         let file = self.file.iter().find(|file| file.name.as_str() == name)?;
         let service = self.services.iter().find(|service| *service.name() == file.name);
-        let inherited = Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.inherited };
+        let inherited = Below { service: &file.name, endpoints: &file.endpoints, resolved: self.names.sets() };
         Some(service.map_or(inherited, |service| service.below(file)))
     }
 

@@ -9,19 +9,21 @@ mod change;
 mod check;
 mod datagrams;
 mod listeners;
+pub(crate) mod names;
 mod naming;
 pub(crate) mod overrides;
+mod placing;
 mod rates;
-mod resolve;
 mod service;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use discovery::{Report as Found, Source};
 use net::workers::Cores;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -40,6 +42,7 @@ use breakers::Forced;
 use certificates::Certificates;
 use datagrams::Datagrams;
 use listeners::Sockets;
+use names::Names;
 use overrides::{Overrides, Shown};
 use service::Service;
 
@@ -50,7 +53,7 @@ const REPORTS_MAX: usize = 256;
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time for the names of a new configuration to be resolved before it takes effect without those that were not.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the control plane is told from outside.
 pub(crate) enum Command {
@@ -68,8 +71,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// A check has ended.
     Checked { service: Arc<ServiceState>, endpoint: u64, result: Result<(), String> },
-    /// A name was resolved.
-    Resolved { service: Arc<ServiceState>, host: String, result: Result<Vec<IpAddr>, String> },
+    /// A name was looked up.
+    Found { source: Source, report: Found },
 }
 
 /// A task that ends when this is dropped.
@@ -105,8 +108,8 @@ pub(crate) struct Control {
     shown: Arc<[Shown]>,
     /// Breakers that are held open or closed.
     forced: Arc<[Forced]>,
-    /// Addresses of names that the process before this one knew, until the first configuration is served.
-    inherited: HashMap<String, Vec<IpAddr>>,
+    /// What the names of endpoints stand for.
+    names: Names,
 }
 
 impl Control {
@@ -141,7 +144,7 @@ impl Control {
             overrides: known.overrides,
             shown: Arc::default(),
             forced: Arc::default(),
-            inherited: known.addresses,
+            names: Names::new(known.sets),
         }
     }
 
@@ -190,7 +193,10 @@ impl Control {
                 }
                 Some(event) = self.events.recv() => self.on_event(event),
                 () = due => self.on_deadline(),
-                _ = observe.tick() => self.services.iter_mut().for_each(Service::observe),
+                _ = observe.tick() => {
+                    self.services.iter_mut().for_each(Service::observe);
+                    self.tell_names();
+                }
             }
             if self.services.iter().any(Service::is_changed) {
                 self.publish();
@@ -209,12 +215,16 @@ impl Control {
                     service.on_checked(endpoint, result);
                 }
             }
-            Event::Resolved { service, host, result } => {
-                let (cores, events) = (self.shared.cores, self.event_sender.clone());
-                if let Some(service) = self.service(&service)
-                    && service.on_resolved(host, result)
-                {
-                    service.place_endpoints(cores, &events, false);
+            Event::Found { source, report } => {
+                let set = self.names.on_report(&source, report);
+                if self.names.has_news() {
+                    self.tell_names();
+                }
+                let Some(set) = set else { return };
+                for service in &mut self.services {
+                    if service.on_found(&source, &set) {
+                        service.place_endpoints(self.shared.cores, &self.event_sender, false);
+                    }
                 }
             }
         }
@@ -241,8 +251,9 @@ impl Control {
         let opened = self.sockets.open(params.listeners())?;
         let received = self.datagrams.open(params.listeners(), self.cores.len())?;
         let services = self.adopt_file(params.services());
-        let resolved = self.resolve(&services).await;
-        self.configure_services(&services, &resolved);
+        self.names.configure(params.resolver(), &self.event_sender);
+        self.resolve(&services).await;
+        self.configure_services(&services);
         let old = std::mem::take(&mut self.listeners);
         let routes = (std::mem::take(&mut self.routes), std::mem::take(&mut self.limits));
         let mut keepers = self.certificates.begin();
@@ -266,7 +277,6 @@ impl Control {
         let wanted: Vec<(Arc<ListenerState>, Vec<SocketAddr>)> =
             self.listeners.iter().map(|view| (Arc::clone(&view.state), view.params.addresses.clone())).collect();
         self.sockets.apply(opened, &wanted, &self.cores).await;
-        self.inherited.clear();
         self.datagrams.apply(received, &wanted, &self.cores).await;
         for gone in old {
             if !self.listeners.iter().any(|view| Arc::ptr_eq(&view.state, &gone.state)) {
@@ -276,63 +286,47 @@ impl Control {
         Ok(())
     }
 
-    /// Resolves the names that are new in these services, all at once.
-    async fn resolve(&self, services: &[ServiceParams]) -> HashMap<String, Vec<IpAddr>> {
-        let known = |params: &ServiceParams| self.services.iter().find(|service| *service.name() == params.name);
-        let mut names: Vec<String> = services
-            .iter()
-            .flat_map(|params| match known(params) {
-                Some(service) => service.unresolved(params),
-                None => resolve::host_names(params).map(str::to_owned).collect(),
-            })
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut tasks = tokio::task::JoinSet::new();
-        for name in names {
-            tasks.spawn(async move {
-                let result = resolve::resolve(&name).await;
-                (name, result)
-            });
-        }
-        let mut resolved = HashMap::new();
-        let collect = async {
-            while let Some(Ok((host, result))) = tasks.join_next().await {
-                match result {
-                    Ok(addresses) => {
-                        resolved.insert(host, addresses);
-                    }
-                    Err(error) => tracing::warn!(host, error, "cannot resolve yet; it is tried again"),
+    /// Asks for the names of these services, and waits a little for those that nothing is known of.
+    async fn resolve(&mut self, services: &[ServiceParams]) {
+        let sources: BTreeSet<Source> =
+            services.iter().flat_map(|params| placing::sources(&params.endpoints)).collect();
+        self.names.watch(&sources, &self.event_sender);
+        let deadline = tokio::time::Instant::now() + RESOLVE_TIMEOUT;
+        while self.names.is_waiting(&sources) {
+            match tokio::time::timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => self.on_event(event),
+                Ok(None) | Err(_) => {
+                    tracing::warn!("some names take long to resolve; they are tried again");
+                    return;
                 }
             }
-        };
-        if tokio::time::timeout(RESOLVE_TIMEOUT, collect).await.is_err() {
-            tracing::warn!("some names take long to resolve; they are tried again");
         }
-        for (host, addresses) in &self.inherited {
-            resolved.entry(host.clone()).or_insert_with(|| addresses.clone());
-        }
-        resolved
     }
 
-    fn configure_services(&mut self, params: &[ServiceParams], resolved: &HashMap<String, Vec<IpAddr>>) {
+    /// Forgets names that no service has any more.
+    fn forget_names(&mut self) {
+        self.names.retain(&self.services.iter().flat_map(Service::sources).collect());
+        self.tell_names();
+    }
+
+    fn tell_names(&mut self) {
+        self.shared.tell_names(self.names.views());
+    }
+
+    fn configure_services(&mut self, params: &[ServiceParams]) {
         let mut old = std::mem::take(&mut self.services);
         for params in params {
             let at = old.iter().position(|service| *service.name() == params.name);
-            let of_service = |name: &&str| resolved.get_key_value(*name);
-            let resolved: HashMap<String, Vec<IpAddr>> = resolve::host_names(params)
-                .filter_map(|name| of_service(&name))
-                .map(|(name, addresses)| (name.clone(), addresses.clone()))
-                .collect();
             let mut service = match at {
                 Some(at) => old.swap_remove(at),
-                None => Service::new(params.clone(), resolved.clone(), self.shared.cores),
+                None => Service::new(params.clone(), self.shared.cores),
             };
             service.set_overlay(self.overrides.overlay(&params.name));
             service.forced = breakers::forced(&self.forced, &params.name);
-            service.configure(params.clone(), resolved, self.shared.cores, &self.event_sender);
+            service.configure(params.clone(), self.names.sets(), self.shared.cores, &self.event_sender);
             self.services.push(service);
         }
+        self.forget_names();
     }
 
     fn listener_view(

@@ -15,9 +15,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use discovery::{Member, Set, Source};
 use vocab::Name;
 
 use crate::change::{Change, ChangeError, Edit, Target};
@@ -70,8 +71,8 @@ pub(super) struct Below<'a> {
     pub(super) service: &'a Name,
     /// Its endpoints in the file.
     pub(super) endpoints: &'a [EndpointParams],
-    /// Addresses of host names, as far as they are known.
-    pub(super) resolved: &'a HashMap<String, Vec<IpAddr>>,
+    /// What names stand for, as far as that is known.
+    pub(super) resolved: &'a HashMap<Source, Set>,
 }
 
 /// The overrides of one service, ready to be applied.
@@ -101,7 +102,8 @@ impl Setting {
 
     fn is_same_as(&self, below: &EndpointParams) -> bool {
         match self {
-            Self::Weight(weight) => below.weight == *weight,
+            // Records have weights of their own.
+            Self::Weight(weight) => below.weight == *weight && !matches!(below.host, Host::Srv(_)),
             Self::Drain(drain) => below.drain == *drain,
             Self::Add(_) | Self::Remove => false,
         }
@@ -116,15 +118,14 @@ impl<'a> Below<'a> {
         target: &Target,
     ) -> Option<&'e EndpointParams> {
         let mut by_address = None;
-        for endpoint in endpoints.filter(|endpoint| endpoint.port == target.port) {
-            match (&endpoint.host, &target.host) {
-                (named, host) if named == host => return Some(endpoint),
-                (Host::Name(name), Host::Address(ip))
-                    if self.resolved.get(name).is_some_and(|ips| ips.contains(ip)) =>
-                {
-                    by_address = by_address.or(Some(endpoint));
-                }
-                _ => {}
+        for endpoint in endpoints {
+            if endpoint.port == target.port && endpoint.host == target.host {
+                return Some(endpoint);
+            }
+            let (Some(source), Host::Address(ip)) = (endpoint.host.source(), &target.host) else { continue };
+            let is_it = |member: &Member| member.address == *ip && member.port.unwrap_or(endpoint.port) == target.port;
+            if self.resolved.get(&source).is_some_and(|set| set.iter().any(is_it)) {
+                by_address = by_address.or(Some(endpoint));
             }
         }
         by_address
@@ -354,9 +355,10 @@ impl Overlay {
         endpoints.iter().chain(&self.added).cloned().collect()
     }
 
-    /// An endpoint's settings at one of its addresses; `None` when it is removed.
+    /// An endpoint's settings at one of its addresses, given how it is written; `None` when it is removed.
     pub(super) fn apply<'e>(
         &self,
+        written: &Target,
         endpoint: &'e EndpointParams,
         address: SocketAddr,
     ) -> Option<Cow<'e, EndpointParams>> {
@@ -365,8 +367,8 @@ impl Overlay {
         }
         let mut applied = Cow::Borrowed(endpoint);
         // What is said of an address is more specific than what is said of its name, so it comes last.
-        for target in [Target::of(endpoint), Target::from(address)] {
-            let Some(edits) = self.edits.get(&target) else { continue };
+        for target in [written, &Target::from(address)] {
+            let Some(edits) = self.edits.get(target) else { continue };
             if edits.removed {
                 return None;
             }

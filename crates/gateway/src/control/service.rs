@@ -1,7 +1,6 @@
 //! A service in the control plane: its endpoints, their health, and the view that is published of them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,15 +9,17 @@ use balance::health::{Change, Outcome, ServiceHealth, State};
 use balance::{Availability, Candidate, Plan, slow_start};
 use breaker::circuit::Force;
 use breaker::{Breaker, RetryBudget};
+use discovery::{Set, Source};
 use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
 use super::naming::{host_header, server_name};
 use super::overrides::{Below, Overlay};
+use super::placing::{self, Placed};
 use super::rates::Rates;
-use super::{AbortOnDrop, Event, breakers, check, resolve};
+use super::{AbortOnDrop, Event, breakers, check};
 use crate::change::Target;
-use crate::params::{BreakerScope, EndpointParams, Host, ServiceParams};
+use crate::params::{BreakerScope, EndpointParams, ServiceParams};
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
 
 /// Most fields in a response's head.
@@ -34,9 +35,8 @@ pub(super) struct Service {
     /// Counts for the rule of success rates, if it is on.
     rates: Option<Rates>,
     pub(super) endpoints: Vec<Endpoint>,
-    /// Addresses by host name.
-    resolved: HashMap<String, Vec<IpAddr>>,
-    resolvers: HashMap<String, AbortOnDrop>,
+    /// What its names stand for.
+    resolved: HashMap<Source, Set>,
     budget: Option<Arc<RetryBudget>>,
     /// Its breaker, if it has one for all its endpoints.
     pub(super) breaker: Option<Arc<Breaker>>,
@@ -55,6 +55,8 @@ pub(super) struct Service {
 pub(super) struct Endpoint {
     pub(super) state: Arc<EndpointState>,
     host: String,
+    /// The entry that stands for it.
+    written: Target,
     params: EndpointParams,
     /// Since when its share grows; `None` when it has all of it.
     growing_since: Option<Instant>,
@@ -68,8 +70,8 @@ pub(super) struct Endpoint {
 }
 
 impl Service {
-    /// A service that nothing is known of but its settings and its names' addresses.
-    pub(super) fn new(params: ServiceParams, resolved: HashMap<String, Vec<IpAddr>>, cores: usize) -> Self {
+    /// A service that nothing is known of but its settings.
+    pub(super) fn new(params: ServiceParams, cores: usize) -> Self {
         let state = Arc::new(ServiceState::new(params.name.clone(), cores));
         let budget = new_budget(&params, &state);
         Self {
@@ -79,8 +81,7 @@ impl Service {
             params: Arc::new(params),
             overlay: Overlay::default(),
             endpoints: Vec::new(),
-            resolved,
-            resolvers: HashMap::new(),
+            resolved: HashMap::new(),
             budget,
             breaker: None,
             forced: None,
@@ -101,9 +102,9 @@ impl Service {
         Below { service: &file.name, endpoints: &file.endpoints, resolved: &self.resolved }
     }
 
-    /// The addresses that its host names stand for.
-    pub(super) fn addresses_of_names(&self) -> impl Iterator<Item = (&String, &Vec<IpAddr>)> {
-        self.resolved.iter()
+    /// Who has to be asked for its endpoints.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        placing::sources(&self.params.endpoints)
     }
 
     /// Takes what was changed at run time; it holds from the next time that the service is configured.
@@ -113,26 +114,22 @@ impl Service {
 
     /// Whether there is an endpoint beside those that a target names.
     pub(super) fn has_other_than(&self, target: &Target) -> bool {
-        let is_it = |one: &Endpoint| Target::of(&one.params) == *target || Target::from(one.state.address) == *target;
+        let is_it = |one: &Endpoint| one.written == *target || Target::from(one.state.address) == *target;
         !self.endpoints.iter().all(is_it)
     }
 
-    /// Host names in these settings of which no address is known.
-    pub(super) fn unresolved(&self, params: &ServiceParams) -> Vec<String> {
-        resolve::host_names(params).filter(|name| !self.resolved.contains_key(*name)).map(str::to_owned).collect()
-    }
-
-    /// Goes by other settings from now on, and keeps what is known of the endpoints that stay.
+    /// Goes by other settings from now on, with names that stand for this, and keeps what is known of the endpoints that
+    /// stay.
     pub(super) fn configure(
         &mut self,
         mut params: ServiceParams,
-        resolved: HashMap<String, Vec<IpAddr>>,
+        sets: &HashMap<Source, Set>,
         cores: usize,
         events: &mpsc::Sender<Event>,
     ) {
         let now = Instant::now();
-        self.resolved.extend(resolved);
-        self.resolved.retain(|name, _| resolve::host_names(&params).any(|other| other == name));
+        let known = |source: Source| Some((source.clone(), Arc::clone(sets.get(&source)?)));
+        self.resolved = placing::sources(&params.endpoints).filter_map(known).collect();
         let budget_params = |params: &ServiceParams| params.retry.as_ref().map(|retry| retry.budget);
         if budget_params(&params) != budget_params(&self.params) {
             self.budget = new_budget(&params, &self.state);
@@ -141,7 +138,6 @@ impl Service {
             || params.tls != self.params.tls
             || params.protocol != self.params.protocol
             || params.send_proxy != self.params.send_proxy;
-        let new_interval = params.resolve_interval != self.params.resolve_interval;
         if params.tls == self.params.tls {
             // What did not change keeps its sessions.
             params.tls.clone_from(&self.params.tls);
@@ -154,7 +150,6 @@ impl Service {
             self.endpoints.iter_mut().for_each(|endpoint| endpoint.check = None);
         }
         self.follow(changes, now);
-        self.start_resolvers(new_interval, events);
         self.place_endpoints(cores, events, true);
     }
 
@@ -174,16 +169,14 @@ impl Service {
         // At the start all endpoints are equally new, so none has to catch up.
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
-        let mut addresses = self.addresses(&params);
-        let mut before: Vec<(SocketAddr, EndpointParams)> =
-            old.values().map(|endpoint| (endpoint.state.address, endpoint.params.clone())).collect();
-        if addresses.is_empty() && !before.is_empty() {
-            before.sort_by_key(|(address, _)| *address);
+        let mut placed = placing::placed(&params.endpoints, &self.resolved);
+        if placed.is_empty() && !old.is_empty() && !placing::is_known(&params.endpoints, &self.resolved) {
             tracing::warn!(service = %params.name, "no address of its names is known yet, so its endpoints stay");
-            addresses = before.iter().map(|(address, endpoint)| (*address, endpoint)).collect();
+            placed = old.values().map(Endpoint::placed).collect();
+            placed.sort_by_key(|placed| placed.address);
         }
-        for (address, endpoint) in addresses {
-            let Some(applied) = self.overlay.apply(endpoint, address) else { continue };
+        for Placed { address, written, params: endpoint } in placed {
+            let Some(applied) = self.overlay.apply(&written, &endpoint, address) else { continue };
             let endpoint = applied.as_ref();
             let id = balance::hash::endpoint_id(&address.to_string());
             if self.endpoints.iter().any(|other| other.state.id == id) {
@@ -193,6 +186,7 @@ impl Service {
             let mut entry = old.remove(&id).unwrap_or_else(|| Endpoint {
                 state: Arc::new(EndpointState::new(address, cores)),
                 host: host.clone(),
+                written: written.clone(),
                 params: endpoint.clone(),
                 growing_since: (!is_start && !params.slow_start.window.is_zero()).then_some(now),
                 check: None,
@@ -204,7 +198,7 @@ impl Service {
                 // The check asks for the host.
                 entry.check = None;
             }
-            (entry.host, entry.params) = (host, endpoint.clone());
+            (entry.host, entry.written, entry.params) = (host, written, endpoint.clone());
             entry.breaker =
                 breakers::keep(entry.breaker.take(), params.breaker.as_ref(), BreakerScope::Endpoint, cores);
             if let (Some(check_params), None) = (&params.check, &entry.check) {
@@ -229,50 +223,13 @@ impl Service {
         self.view = None;
     }
 
-    /// What the settings' endpoints stand for.
-    fn addresses<'p>(&self, params: &'p ServiceParams) -> Vec<(SocketAddr, &'p EndpointParams)> {
-        let mut addresses = Vec::new();
-        for endpoint in &params.endpoints {
-            match &endpoint.host {
-                Host::Address(ip) => addresses.push((SocketAddr::new(*ip, endpoint.port), endpoint)),
-                Host::Name(name) => {
-                    let known = self.resolved.get(name).into_iter().flatten();
-                    addresses.extend(known.map(|ip| (SocketAddr::new(*ip, endpoint.port), endpoint)));
-                }
-            }
+    /// A name stands for something else now; true when it is one of this service's.
+    pub(super) fn on_found(&mut self, source: &Source, set: &Set) -> bool {
+        let is_own = self.sources().any(|own| own == *source);
+        if is_own {
+            self.resolved.insert(source.clone(), Arc::clone(set));
         }
-        addresses
-    }
-
-    fn start_resolvers(&mut self, again: bool, events: &mpsc::Sender<Event>) {
-        if again {
-            self.resolvers.clear();
-        }
-        let params = Arc::clone(&self.params);
-        self.resolvers.retain(|name, _| resolve::host_names(&params).any(|other| other == name));
-        for name in resolve::host_names(&params) {
-            let (state, interval) = (Arc::clone(&self.state), params.resolve_interval);
-            let known = self.resolved.contains_key(name);
-            self.resolvers
-                .entry(name.to_owned())
-                .or_insert_with(|| resolve::start(state, name.to_owned(), interval, known, events.clone()));
-        }
-    }
-
-    /// A name was resolved; true when that changes the endpoints.
-    pub(super) fn on_resolved(&mut self, host: String, result: Result<Vec<IpAddr>, String>) -> bool {
-        match result {
-            Ok(addresses) if self.resolved.get(&host) == Some(&addresses) => false,
-            Ok(addresses) => {
-                tracing::info!(service = %self.params.name, host, ?addresses, "addresses changed");
-                self.resolved.insert(host, addresses);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(service = %self.params.name, host, error, "cannot resolve; the last answer stays");
-                false
-            }
-        }
+        is_own
     }
 
     /// A check has ended.
@@ -432,7 +389,7 @@ impl Service {
             state: Arc::clone(&endpoint.state),
             host: endpoint.host.clone(),
             name: self.params.tls.as_ref().map(|tls| server_name(tls, &endpoint.params.host)),
-            target: Target::of(&endpoint.params),
+            target: endpoint.written.clone(),
             weight: endpoint.params.weight,
             zone: endpoint.params.zone.clone(),
             drain: endpoint.params.drain,
@@ -463,6 +420,10 @@ impl Service {
 }
 
 impl Endpoint {
+    fn placed(&self) -> Placed {
+        Placed { address: self.state.address, written: self.written.clone(), params: self.params.clone() }
+    }
+
     /// Whether new requests may go to it, as far as the operator is concerned.
     fn takes_requests(&self) -> bool {
         !self.params.drain && self.params.weight > 0

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow, NameRow};
 use telemetry::{
     AccessLog, AccessLogParams, BreakerState, ConnectionType, EndpointMetrics, Exposition, FailureKind,
     FinishedRequest, HealthChange, LatencyBuckets, Limit, ListenerMetrics, Method, ProcessMetrics, RefusedReason,
@@ -54,6 +54,9 @@ impl Collector for Objects {
         encode::services(&[("backend", &self.service)], &mut encoder)?;
         encode::breakers(&[("backend", "10.0.0.1:80", BreakerState::HalfOpen)], &mut encoder)?;
         encode::overrides(&[("backend", 1)], &mut encoder)?;
+        let lookups = [("success", 4), ("timeout", 0)];
+        let name = NameRow { name: "api.example.com", lookups: &lookups, endpoints: 2, resolved_at: 1_800_000_000 };
+        encode::names(&[name], &mut encoder)?;
         let connections = [("web", ConnectionType::Client, self.listener.open())];
         encode::active_connections(&connections, &mut encoder)?;
         encode::endpoint_states(&[(labels, true, 3)], &mut encoder)
@@ -134,6 +137,9 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "limit_keys{limit=\"ip\"} 2",
         "limit_keys_displaced_total{limit=\"ip\"} 1",
         "service_overrides{service=\"backend\"} 1",
+        "resolver_lookups_total{name=\"api.example.com\",result=\"success\"} 4",
+        "resolver_endpoints{name=\"api.example.com\"} 2",
+        "resolver_last_success_timestamp_seconds{name=\"api.example.com\"} 1800000000",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
         "listener_errors_total{listener=\"web\",code=\"no_route\"} 1",
@@ -187,6 +193,9 @@ fn what_never_happened_has_no_row() {
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_open\"} 0",
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_closed\"} 0",
             "service_overrides{service=\"backend\"} 1",
+            "resolver_lookups_total{name=\"api.example.com\",result=\"success\"} 4",
+            "resolver_endpoints{name=\"api.example.com\"} 2",
+            "resolver_last_success_timestamp_seconds{name=\"api.example.com\"} 1800000000",
             "active_connections{service=\"web\",type=\"client\"} 0",
             "upstream_healthy{service=\"backend\",instance=\"10.0.0.1:80\"} 1",
             "upstream_in_flight{service=\"backend\",instance=\"10.0.0.1:80\"} 3",

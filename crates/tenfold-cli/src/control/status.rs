@@ -132,7 +132,14 @@ pub(super) fn services_table(services: &[Value]) -> Table {
             table.row(vec![name.into(), text(removed, "name").into(), none(), state, none(), none(), since.into()]);
         }
         for unresolved in list(&service["unresolved"]).iter().filter_map(Value::as_str) {
-            let state = Cell::toned("no address known", Tone::Bad);
+            let mut names = list(&service["names"]).iter();
+            let is_it = |name: &&Value| {
+                let rest = unresolved.strip_prefix(text(name, "name"));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+            };
+            let trouble = names.find(is_it).map_or("", |name| text(name, "trouble"));
+            let told = if trouble.is_empty() { String::new() } else { format!(": {trouble}") };
+            let state = Cell::toned(format!("no address known{told}"), Tone::Bad);
             let none = || Cell::from("");
             table.row(vec![name.into(), unresolved.into(), none(), state, none(), none(), none()]);
         }

@@ -10,6 +10,7 @@ mod command;
 mod control;
 mod demo;
 mod discovery;
+mod dns;
 mod forward_auth;
 mod forwarding;
 mod grpc;

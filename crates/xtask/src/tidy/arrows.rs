@@ -25,6 +25,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),
+    ("discovery", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -37,6 +38,7 @@ const FLOORS: &[(&str, Floor)] = &[
 /// Arrows between crates of one floor. Each left side comes after every crate that it may lead to, so there is no cycle.
 const BESIDE: &[(&str, &str)] = &[
     ("gateway", "acme"),
+    ("gateway", "discovery"),
     ("acme", "net"),
     ("gateway", "net"),
     ("gateway", "telemetry"),

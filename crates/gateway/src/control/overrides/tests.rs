@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::control::placing::{self, Placed};
 
 const NOW: SystemTime = UNIX_EPOCH;
 
@@ -44,13 +46,18 @@ struct Scene {
     overrides: Overrides,
     service: Name,
     file: Vec<EndpointParams>,
-    resolved: HashMap<String, Vec<IpAddr>>,
+    resolved: HashMap<Source, Set>,
 }
 
 impl Scene {
     fn new(endpoints: Vec<EndpointParams>) -> Self {
         let service = "api".parse().unwrap();
         Self { overrides: Overrides::default(), service, file: endpoints, resolved: HashMap::new() }
+    }
+
+    fn stands_for(&mut self, lasts: &[u8]) {
+        let member = |last: &u8| Member { priority: 0, address: ip(*last), port: None, host: None, weight: None };
+        self.resolved.insert(Source::Host("api.example.com".to_owned()), lasts.iter().map(member).collect());
     }
 
     fn change(&mut self, change: &Change) -> Result<usize, ChangeError> {
@@ -72,16 +79,9 @@ impl Scene {
     fn effective(&self) -> BTreeMap<SocketAddr, (u16, bool)> {
         let overlay = self.overrides.overlay(&self.service);
         let mut served = BTreeMap::new();
-        for endpoint in overlay.extended(&self.file) {
-            let ips = match &endpoint.host {
-                Host::Address(ip) => vec![*ip],
-                Host::Name(name) => self.resolved.get(name).cloned().unwrap_or_default(),
-            };
-            for ip in ips {
-                let address = SocketAddr::new(ip, endpoint.port);
-                if let Some(applied) = overlay.apply(&endpoint, address) {
-                    served.entry(address).or_insert((applied.weight, applied.drain));
-                }
+        for Placed { address, written, params } in placing::placed(&overlay.extended(&self.file), &self.resolved) {
+            if let Some(applied) = overlay.apply(&written, &params, address) {
+                served.entry(address).or_insert((applied.weight, applied.drain));
             }
         }
         served
@@ -174,7 +174,7 @@ fn a_reload_keeps_what_still_names_something() {
 fn one_address_of_a_name_can_be_overridden() {
     let of_name = |weight| EndpointParams { weight, ..EndpointParams::new(name("api.example.com"), 80) };
     let mut scene = Scene::new(vec![of_name(3)]);
-    scene.resolved.insert("api.example.com".to_owned(), vec![ip(1), ip(2)]);
+    scene.stands_for(&[1, 2]);
     let whole = Target { host: name("api.example.com"), port: 80 };
     scene.change(&edit(whole.clone(), Edit::Set(6), Edit::Keep)).unwrap();
     scene.change(&edit(target(1), Edit::Keep, Edit::Set(true))).unwrap();
@@ -182,11 +182,11 @@ fn one_address_of_a_name_can_be_overridden() {
     scene.change(&remove(target(2))).unwrap();
     assert_eq!(scene.at(2), None);
     // The name stands for others for a while.
-    scene.resolved.insert("api.example.com".to_owned(), vec![ip(3)]);
+    scene.stands_for(&[3]);
     assert_eq!(scene.at(3), Some((6, false)));
-    scene.resolved.insert("api.example.com".to_owned(), vec![ip(1), ip(2)]);
+    scene.stands_for(&[1, 2]);
     assert_eq!((scene.at(1), scene.at(2)), (Some((6, true)), None));
-    scene.resolved.insert("api.example.com".to_owned(), vec![ip(1)]);
+    scene.stands_for(&[1]);
     assert_eq!(scene.reload(vec![of_name(3)]), ["its endpoint has left the file"], "of the address that is gone");
     assert_eq!(scene.at(1), Some((6, true)));
     let shown = scene
