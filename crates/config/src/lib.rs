@@ -44,6 +44,7 @@ mod render;
 mod route;
 mod service;
 mod source;
+mod store;
 mod stream;
 mod syntax;
 mod tls;

@@ -23,7 +23,9 @@ mod limit;
 mod route;
 mod stream;
 
+pub use ::limit::lease::store::LeaseQuota;
 pub use ::limit::{Prefixes, Rate};
+pub use limit_redis::StoreParams;
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
@@ -32,7 +34,7 @@ pub use action::{
     TemplateError,
 };
 
-pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, Tell};
+pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, SharedParams, Tell, WithoutStore};
 pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
     SplitParams, ValueMatch, ValueSource,

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LeaseRow, LimitRow};
 use telemetry::{
     AccessLog, AccessLogParams, BreakerState, ConnectionType, EndpointMetrics, Exposition, FailureKind,
     FinishedRequest, HealthChange, LatencyBuckets, Limit, ListenerMetrics, Method, ProcessMetrics, RefusedReason,
@@ -42,8 +42,11 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
-        let row = LimitRow { limit: "ip", requests: &[("allowed", 3), ("refused", 0)], keys: Some(2), displaced: 1 };
-        encode::limits(&[row], &mut encoder)?;
+        let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
+        let requests = &[("allowed", 3), ("refused", 0)];
+        let row = LimitRow { limit: "ip", requests, keys: Some(2), displaced: 1, leases: Some(leases) };
+        encode::limits(&[row, LimitRow { limit: "own", leases: None, ..row }], &mut encoder)?;
+        encode::limit_stores(&[("redis://10.0.0.5:6379", true)], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &LatencyBuckets::default(), &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
         let api = CertificateLabels { host: "api.example.com", ..shop };

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),
+    ("limit-redis", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -36,6 +37,8 @@ const FLOORS: &[(&str, Floor)] = &[
 /// Arrows between crates of one floor. Each left side comes after every crate that it may lead to, so there is no cycle.
 const BESIDE: &[(&str, &str)] = &[
     ("gateway", "acme"),
+    ("gateway", "limit-redis"),
+    ("limit-redis", "net"),
     ("acme", "net"),
     ("gateway", "net"),
     ("gateway", "telemetry"),
