@@ -166,7 +166,12 @@ pub(crate) fn resolve(raw: &mut RawLimit) {
 }
 
 /// How the gateways share a limit, if they do. `None` when something of it is wrong, which has been reported.
-pub(crate) fn shared(key: &str, raw: &RawLimit, (rate, burst): (Rate, u32), sink: &mut Sink) -> Option<Option<SharedParams>> {
+pub(crate) fn shared(
+    key: &str,
+    raw: &RawLimit,
+    (rate, burst): (Rate, u32),
+    sink: &mut Sink,
+) -> Option<Option<SharedParams>> {
     let Some(store) = &raw.store else {
         return absent(key, raw, sink).then_some(None);
     };

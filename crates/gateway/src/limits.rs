@@ -27,8 +27,8 @@ use crate::action::Prepared;
 use crate::data::cookie;
 use crate::params::{KeyPart, LimitLaw, LimitParams, Tell};
 use crate::router::Asked;
-use key::{Digest, Value};
 pub(crate) use key::Seed;
+use key::{Digest, Value};
 pub(crate) use leases::Leases;
 pub(crate) use shared::{Shared, Stores};
 
@@ -162,9 +162,7 @@ impl LimitState {
     /// Whether what was spent means the same under these settings.
     fn fits(&self, params: &LimitParams) -> bool {
         let same_table = match &self.table {
-            Table::Rate(rates) => {
-                params.shared.is_none() && matches!(rates, Rates::Single(_)) == params.key.is_empty()
-            }
+            Table::Rate(rates) => params.shared.is_none() && matches!(rates, Rates::Single(_)) == params.key.is_empty(),
             Table::Concurrency(_) => true,
             Table::Shared(shared) => params.shared.as_ref() == Some(&shared.params),
         };
@@ -240,9 +238,7 @@ impl Limit {
         let Asking { asked, client, route, .. } = asking;
         self.params.key.iter().map(move |part| match part {
             KeyPart::ClientIp => Value::Address(*client),
-            KeyPart::Header(name) => {
-                Value::Text(asked.request.fields.named(asked.head, name.as_bytes()).next())
-            }
+            KeyPart::Header(name) => Value::Text(asked.request.fields.named(asked.head, name.as_bytes()).next()),
             KeyPart::Cookie(name) => Value::Text(cookie(asked.request, asked.head, name)),
             KeyPart::Route => Value::Name(route.as_str().as_bytes()),
         })

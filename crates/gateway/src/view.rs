@@ -336,7 +336,8 @@ fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncod
     let limits = routes.filter_map(|route| route.limits.as_deref()).flat_map(Limits::iter);
     // Routes may share one.
     let states: BTreeMap<_, _> = limits.map(|limit| (limit.state.name.as_str(), &limit.state)).collect();
-    let counts: Vec<_> = states.values().map(|state| (state.outcomes(), state.shared().map(SharedLimit::totals))).collect();
+    let counts: Vec<_> =
+        states.values().map(|state| (state.outcomes(), state.shared().map(SharedLimit::totals))).collect();
     let rows = states.iter().zip(&counts).map(|((limit, state), (requests, totals))| LimitRow {
         limit,
         requests,

@@ -26,8 +26,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pauses between tries to connect. Drawn at random up to these, for all who use the store have lost it together.
-const BACKOFF: BackoffParams =
-    BackoffParams { base: Duration::from_millis(50), max: Duration::from_secs(1) };
+const BACKOFF: BackoffParams = BackoffParams { base: Duration::from_millis(50), max: Duration::from_secs(1) };
 
 /// A store. Belongs to one thread, within a runtime that takes local tasks; what is under way ends when it is dropped.
 #[derive(Debug)]

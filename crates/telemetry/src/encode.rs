@@ -168,9 +168,7 @@ pub fn limits(rows: &[LimitRow<'_>], encoder: &mut DescriptorEncoder<'_>) -> fmt
 /// Those of the encoder.
 pub fn limit_stores(rows: &[(&str, bool)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut family = family::LIMIT_STORE_UP.start(encoder)?;
-    rows.iter().try_for_each(|(store, up)| {
-        family.encode_family(&[("store", *store)])?.encode_gauge(&u64::from(*up))
-    })
+    rows.iter().try_for_each(|(store, up)| family.encode_family(&[("store", *store)])?.encode_gauge(&u64::from(*up)))
 }
 
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.

@@ -33,7 +33,8 @@ table! {
         /// What happens while the store is lost: each gateway keeps the limit for itself (`local`), everything passes
         /// (`open`), or nothing does (`closed`). By default `local`.
         without_store: WithoutStoreWord = optional;
-        /// Keys that are told apart at once; each takes 16 bytes. Of more, those that are idle make room.
+        /// Keys that are told apart at once; each takes 16 bytes, and with a `store` some 250 more on each core that is asked
+        /// for it. Of more, those that are idle make room.
         keys_max: Int<1, 16_777_216> = 100000;
         /// Bits of an IPv4 address that make a client.
         ipv4_prefix: Int<1, 32> = 32;

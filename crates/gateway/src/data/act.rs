@@ -64,7 +64,8 @@ impl Act<'_, '_> {
             return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
         }
         if let Some(limits) = &route.limits {
-            match limits.admit(0, &self.asking(self.started), room.added, room.held) {
+            let admitted = limits.admit(0, &self.asking(self.started), room.added, room.held);
+            match admitted {
                 Ok(()) => {}
                 Err(Halt::Refused(answer)) => return Err(answer),
                 // Apart, so that other requests do not carry the memory of one that waits.

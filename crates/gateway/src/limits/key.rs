@@ -133,9 +133,10 @@ mod tests {
 
     #[test]
     fn a_store_is_told_the_same_by_every_gateway() {
-        let values = [Value::Address("192.0.2.1".parse().unwrap()), text("shop"), Value::Text(None), Value::Name(b"web")];
+        let values =
+            [Value::Address("192.0.2.1".parse().unwrap()), text("shop"), Value::Text(None), Value::Name(b"web")];
         let digest = Digest::of(Prefixes::default(), values.into_iter());
         // Buckets outlive gateways: whoever changes this makes all of them full at once.
-        assert_eq!(digest.to_string(), "PENDING");
+        assert_eq!(digest.to_string(), "7d6bf983f2019d3eccadc51a4b072146");
     }
 }

@@ -134,7 +134,12 @@ impl StoreState {
 
 impl Shared {
     /// A shared limit of which nothing is spent. `None` when its numbers do not fit, which parameters exclude.
-    pub(super) fn new(limit: &LimitParams, shared: &SharedParams, store: Arc<StoreState>, cores: usize) -> Option<Self> {
+    pub(super) fn new(
+        limit: &LimitParams,
+        shared: &SharedParams,
+        store: Arc<StoreState>,
+        cores: usize,
+    ) -> Option<Self> {
         let LimitLaw::Rate(law) = &limit.law else { return None };
         let local = match shared.without_store {
             WithoutStore::Local => Some(Rates::new(law.quota(), &limit.key, limit.keys_max)?),

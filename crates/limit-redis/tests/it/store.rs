@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use limit::Rate;
 use limit::lease::store::{LeaseQuota, Request};
 use limit_redis::{Store, StoreError, StoreParams};
-use testkit::Redis;
+use net::tls::{Authorities, ClientTls, ClientTlsParams, HTTP11, MinVersion, ServerName, Trust};
+use testkit::{Authority, Redis, free_port};
 use tokio::sync::Notify;
 use vocab::Secret;
 
@@ -16,14 +17,20 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a store has reported, and a way to wait for more.
 #[derive(Clone, Default)]
-struct Reports(Rc<(RefCell<Vec<Result<(), String>>>, Notify)>);
+struct Reports(Rc<Heard>);
+
+#[derive(Default)]
+struct Heard {
+    reports: RefCell<Vec<Result<(), String>>>,
+    more: Notify,
+}
 
 impl Reports {
     fn open(&self, params: StoreParams) -> Store {
-        let reports = Rc::clone(&self.0);
+        let heard = Rc::clone(&self.0);
         Store::open(params, move |report| {
-            reports.0.borrow_mut().push(report.map_err(str::to_owned));
-            reports.1.notify_one();
+            heard.reports.borrow_mut().push(report.map_err(str::to_owned));
+            heard.more.notify_one();
         })
     }
 
@@ -31,17 +38,17 @@ impl Reports {
     async fn wait(&self, number: usize) -> Result<(), String> {
         let found = async {
             loop {
-                if let Some(report) = self.0.0.borrow().get(number - 1).cloned() {
+                if let Some(report) = self.0.reports.borrow().get(number - 1).cloned() {
                     return report;
                 }
-                self.0.1.notified().await;
+                self.0.more.notified().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), found).await.expect("a report")
     }
 
     fn count(&self) -> usize {
-        self.0.0.borrow().len()
+        self.0.reports.borrow().len()
     }
 }
 
@@ -157,8 +164,12 @@ fn a_store_that_hangs_costs_one_time_and_no_more() {
 
 #[test]
 fn who_may_not_use_it_hears_why_and_gets_nothing() {
-    let redis = Redis::start(&["--requirepass", "right-password", "--user", "shop", "on", ">shop-password", "~tenfold:*", "+@all"]);
-    let redis = redis.unwrap();
+    // The rights that the documentation names.
+    let rights = "+@connection +script|load +eval +evalsha +time +hgetall +hset +hdel +pexpire";
+    let mut options =
+        vec!["--requirepass", "right-password", "--user", "shop", "on", ">shop-password", "~tenfold:limit:*"];
+    options.extend(rights.split(' '));
+    let redis = Redis::start(&options).unwrap();
     let with = |user: Option<&str>, password: Option<&str>| StoreParams {
         user: user.map(str::to_owned),
         password: password.map(Secret::new),
@@ -172,12 +183,12 @@ fn who_may_not_use_it_hears_why_and_gets_nothing() {
             let why = reports.wait(1).await.unwrap_err();
             assert!(why.contains("NOAUTH") || why.contains("refuses the user or the password"), "{why}");
             assert!(!why.contains("-password"), "{why}");
-            assert!(matches!(take(&store, "tenfold:a", 1).await, Err(StoreError::Lost)));
+            assert!(matches!(take(&store, "tenfold:limit:a", 1).await, Err(StoreError::Lost)));
         }
         let right = [(None, Some("right-password")), (Some("shop"), Some("shop-password"))];
         for (user, password) in right {
             let store = Reports::default().open(with(user, password));
-            assert_eq!(take(&store, "tenfold:a", 1).await.unwrap(), 1, "{user:?}");
+            assert_eq!(take(&store, "tenfold:limit:a", 1).await.unwrap(), 1, "{user:?}");
         }
     });
 }
@@ -196,6 +207,36 @@ fn a_key_that_is_somebody_elses_harms_no_other() {
         take(&store, "other", 1).await.unwrap_err();
         assert_eq!(take(&store, "mine", 1).await.unwrap(), 1);
         assert_eq!(reports.count(), 1);
+    });
+}
+
+#[test]
+fn a_store_under_tls_is_verified() {
+    let authority = Authority::new("Redis authority").unwrap();
+    let issued = authority.issue("redis", &["redis.example.com"]).unwrap();
+    let (certificate, key, port) =
+        (issued.certificate.display().to_string(), issued.key.display().to_string(), free_port());
+    let (ca, port_text) = (authority.file().display().to_string(), port.to_string());
+    let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let redis = Redis::start(&[&["--tls-auth-clients", "no", "--tls-port", &port_text], &files[..]].concat()).unwrap();
+    let with = |trust: Trust, name: &'static str| {
+        let (server_name, certificate, min_version) = (None, None, MinVersion::Tls12);
+        let tls = ClientTls::new(ClientTlsParams { trust, server_name, certificate, min_version, protocol: HTTP11 });
+        let tls = Some((tls.unwrap(), ServerName::try_from(name).unwrap()));
+        StoreParams { port, tls, timeout: Duration::from_secs(2), ..params(&redis) }
+    };
+    let trusted = || Trust::Authorities(Authorities::load(&authority.file()).unwrap());
+    let other = Authority::new("another").unwrap();
+    let untrusted = Trust::Authorities(Authorities::load(&other.file()).unwrap());
+    run(async {
+        let store = Reports::default().open(with(trusted(), "redis.example.com"));
+        assert_eq!(take(&store, "a", 100).await.unwrap(), 100);
+        for wrong in [with(trusted(), "other.example.com"), with(untrusted, "redis.example.com")] {
+            let reports = Reports::default();
+            let _store = reports.open(wrong);
+            let why = reports.wait(1).await.unwrap_err();
+            assert!(why.contains("certificate"), "{why}");
+        }
     });
 }
 

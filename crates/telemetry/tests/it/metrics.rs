@@ -45,7 +45,7 @@ impl Collector for Objects {
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
         let requests = &[("allowed", 3), ("refused", 0)];
         let row = LimitRow { limit: "ip", requests, keys: Some(2), displaced: 1, leases: Some(leases) };
-        encode::limits(&[row, LimitRow { limit: "own", leases: None, ..row }], &mut encoder)?;
+        encode::limits(&[row], &mut encoder)?;
         encode::limit_stores(&[("redis://10.0.0.5:6379", true)], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &LatencyBuckets::default(), &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
@@ -136,6 +136,11 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
         "limit_keys{limit=\"ip\"} 2",
         "limit_keys_displaced_total{limit=\"ip\"} 1",
+        "limit_leases_total{limit=\"ip\",result=\"granted\"} 6",
+        "limit_leases_total{limit=\"ip\",result=\"empty\"} 1",
+        "limit_leased_total{limit=\"ip\"} 40",
+        "limit_requests_without_store_total{limit=\"ip\"} 2",
+        "limit_store_up{store=\"redis://10.0.0.5:6379\"} 1",
         "service_overrides{service=\"backend\"} 1",
         "listener_connections_accepted_total{listener=\"web\"} 2",
         "listener_connections_refused_total{listener=\"web\",reason=\"connections_max\"} 1",
@@ -182,6 +187,11 @@ fn what_never_happened_has_no_row() {
             "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
             "limit_keys{limit=\"ip\"} 2",
             "limit_keys_displaced_total{limit=\"ip\"} 1",
+            "limit_leases_total{limit=\"ip\",result=\"granted\"} 6",
+            "limit_leases_total{limit=\"ip\",result=\"empty\"} 1",
+            "limit_leased_total{limit=\"ip\"} 40",
+            "limit_requests_without_store_total{limit=\"ip\"} 2",
+            "limit_store_up{store=\"redis://10.0.0.5:6379\"} 1",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"closed\"} 0",

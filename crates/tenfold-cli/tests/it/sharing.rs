@@ -27,7 +27,8 @@ fn passing(site: &Tenfold, count: usize, fields: &str) -> usize {
 
 fn wait_for_store(site: &Tenfold, up: bool) {
     let expected = if up { 1.0 } else { 0.0 };
-    site.wait_until("the store", |site| Ok(site.metric("limit_store_up", &["store=\"redis://127"])? == expected)).unwrap();
+    site.wait_until("the store", |site| Ok(site.metric("limit_store_up", &["store=\"redis://127"])? == expected))
+        .unwrap();
 }
 
 fn counted(site: &Tenfold, name: &str, labels: &[&str]) -> f64 {
@@ -118,7 +119,9 @@ fn a_killed_store_is_survived_as_configured_and_heals() {
             Ok(counted(site, "limit_leases_total", &["granted"]) > before)
         })
         .unwrap();
-        assert_eq!(passing(&site, 4, "X-Key: lost\r\n"), 2, "{without}");
+        // The request that had it asked was still decided without it, the one that saw so may have been paid.
+        let left = passing(&site, 4, "X-Key: lost\r\n");
+        assert!((2..=3).contains(&left), "{without}: {left}");
         let log = site.output();
         assert_eq!((said(&site, "is lost; each decides"), said(&site, "answers again")), (1, 1), "{log}");
     };
@@ -193,9 +196,11 @@ fn a_reload_keeps_leases_and_a_forgotten_script_is_sent_again() {
 fn limits_of_both_kinds_stand_beside_each_other() {
     let (origin, redis) = (Origin::start("a").unwrap(), Redis::start(&[]).unwrap());
     let text = config(&origin, &url(&redis), "rate = \"6/h\"\nburst = 6\nshadow = true");
-    let more = format!("[limit.other]\nrate = \"4/h\"\nburst = 4\nkey = \"everyone\"\nstore = \"{}\"\n[[route]]", url(&redis));
+    let more =
+        format!("[limit.other]\nrate = \"4/h\"\nburst = 4\nkey = \"everyone\"\nstore = \"{}\"\n[[route]]", url(&redis));
     let text = text.replace("[[route]]", &more);
-    let text = text.replace("limit = \"all\"", "limit = [{ rate = \"9/h\", burst = 9 }, \"all\", \"other\"]\nlimit_cost = 2");
+    let text =
+        text.replace("limit = \"all\"", "limit = [{ rate = \"9/h\", burst = 9 }, \"all\", \"other\"]\nlimit_cost = 2");
     let site = start(&text);
     // 2 + 2 of `other`; `all` sees three of what its own passes and the first limit lets by.
     assert_eq!(passing(&site, 6, ""), 2);

@@ -9,6 +9,7 @@ mod l4;
 mod limit;
 mod mirror;
 mod report;
+mod shared;
 mod subject;
 mod wrk;
 
@@ -21,6 +22,7 @@ pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use l4::L4Args;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
+pub use shared::SharedArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -33,6 +35,8 @@ pub enum BenchCommand {
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
     Limit(LimitArgs),
+    /// How much gets through of a rate that two gateways share
+    Shared(SharedArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
     Mirror(MirrorArgs),
 }
@@ -47,6 +51,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::L4(args) => l4::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
+        BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
     }
 }
