@@ -13,7 +13,7 @@ use testkit::{Authority, Redis, free_port};
 use tokio::sync::Notify;
 use vocab::Secret;
 
-const TIMEOUT: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a store has reported, and a way to wait for more.
 #[derive(Clone, Default)]
