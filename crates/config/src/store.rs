@@ -19,8 +19,9 @@ use crate::value::text;
 /// The port of Redis.
 const PORT: u16 = 6379;
 
-/// Time for a store's answer if nobody says otherwise: many round trips to one nearby, and what a client may wait.
-const TIMEOUT: Duration = Duration::from_millis(100);
+/// Time for a store's answer if nobody says otherwise: what a client may wait once, and more than a machine that is busy keeps
+/// a process waiting, for without the store a limit holds less exactly.
+const TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Where a Redis is, and who may use it.
 #[derive(Clone, Debug, PartialEq)]

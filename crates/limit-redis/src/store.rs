@@ -1,6 +1,7 @@
 //! A store, as one thread knows it: asks go out over its connection, and a task of its own keeps that.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::{Answer, StoreError, StoreParams};
 
 /// Asks under way at most. As many keys that ask at the same moment are an attack, or a store that has fallen behind.
 const ASKS_MAX: usize = 4096;
+
+/// Beyond the time of an ask. After a stall of this thread its time is over before the answer is read that has long come.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// Time to connect and to have the script run once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -88,12 +92,17 @@ impl Store {
         let inner = &*self.inner;
         let _place = inner.place().ok_or(StoreError::Busy)?;
         let mut used = None;
-        let answer = tokio::time::timeout(inner.params.timeout, async {
-            let (connection, number) = inner.connection().await?;
-            used = Some(number);
-            connection.lease(key, quota, ask).await
-        });
-        let answer = answer.await.unwrap_or(Err(StoreError::TimedOut));
+        let answer = {
+            let mut asked = pin!(async {
+                let (connection, number) = inner.connection().await?;
+                used = Some(number);
+                connection.lease(key, quota, ask).await
+            });
+            match tokio::time::timeout(inner.params.timeout, asked.as_mut()).await {
+                Ok(answer) => answer,
+                Err(_) => tokio::time::timeout(GRACE, asked).await.unwrap_or(Err(StoreError::TimedOut)),
+            }
+        };
         if let (Err(error), Some(number)) = (&answer, used)
             && error.ends_connection()
         {

@@ -28,7 +28,7 @@ table! {
         /// `rediss://` under TLS. Without it each gateway counts for itself.
         store: StoreUrl = optional;
         /// Time for the store's answer, which a request waits for only when its key has no allowance at hand. By default
-        /// `100ms`.
+        /// `250ms`.
         store_timeout: Time<1, 10_000> = optional;
         /// What happens while the store is lost: each gateway keeps the limit for itself (`local`), everything passes
         /// (`open`), or nothing does (`closed`). By default `local`.
