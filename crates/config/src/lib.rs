@@ -45,6 +45,7 @@ mod resolver;
 mod route;
 mod service;
 mod source;
+mod store;
 mod stream;
 mod syntax;
 mod tls;

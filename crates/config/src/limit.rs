@@ -15,6 +15,7 @@ use crate::habits::nearest;
 use crate::node::{Node, Value as NodeValue};
 use crate::raw::{AlgorithmWord, RawConfig, RawKey, RawLimit, RawRefusal, RawRoute, TellWord};
 use crate::source::Place;
+use crate::store;
 use crate::value::{invalid, text};
 
 /// A rate, such as `"100/s"`.
@@ -164,6 +165,7 @@ impl Value for Use {
 
 /// Fills in what a limit derives, so that the effective configuration shows it.
 fn resolve(raw: &mut RawLimit) {
+    store::resolve(raw);
     let bursts = !matches!(raw.algorithm.value, AlgorithmWord::SlidingWindow);
     let Some(rate) = raw.rate.as_ref().filter(|_| bursts && raw.burst.is_none() && !raw.failed.contains(&"burst"))
     else {
@@ -270,6 +272,13 @@ fn unknown(key: &str, name: &Name, place: Place, file: &RawConfig, sink: &mut Si
 
 fn params(key: &str, name: &Name, raw: &RawLimit, sink: &mut Sink) -> Option<LimitParams> {
     let law = law(key, raw, sink)?;
+    let shared = match (&law, &raw.rate) {
+        (LimitLaw::Rate(law), Some(rate)) => {
+            let RateText(amount, per) = rate.value;
+            store::shared(key, raw, (Rate { amount, per }, law.burst()), sink)?
+        }
+        _ => store::refuse(key, raw, sink).then_some(None)?,
+    };
     let parts = raw.key.value.0.iter().filter_map(|part| match &part.value {
         Part::Everyone => None,
         Part::ClientIp => Some(KeyPart::ClientIp),
@@ -282,6 +291,7 @@ fn params(key: &str, name: &Name, raw: &RawLimit, sink: &mut Sink) -> Option<Lim
         name: name.clone(),
         key: parts.collect(),
         law,
+        shared,
         keys_max: raw.keys_max.value.0,
         prefixes,
         shadow: raw.shadow.value.0,

@@ -22,7 +22,7 @@ pub(crate) use action::{
     RawResponseFields, RawRewrite, SchemeWord,
 };
 
-pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord};
+pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, WithoutStoreWord};
 
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};

@@ -158,9 +158,14 @@ fn floor_boundary(text: &str, offset: usize) -> usize {
 /// What names of keys with secrets end with, in lower case.
 const SECRET_KEYS: [&str; 6] = ["token", "headers", "authorization", "api-key", "api_key", "apikey"];
 
-/// Adds what stands behind each `token =` of a line, and the like. A file with broken syntax has no tree that would tell
+/// Adds what stands behind each `token =` of a line, and the like, and who may use what a URL names. A file with broken syntax has no tree that would tell
 /// where its secrets are, so this looks at the text alone and rather hides too much.
 fn written_secrets(line: &str, hidden: &mut Vec<Range<usize>>) {
+    if let Some((start, end)) = line.find("://").zip(line.rfind('@'))
+        && start + 3 < end
+    {
+        hidden.push(start + 3..end);
+    }
     let lower = line.to_ascii_lowercase();
     for (at, key) in SECRET_KEYS.iter().flat_map(|key| lower.match_indices(key)) {
         let after = &line[at + key.len()..];
@@ -227,5 +232,8 @@ mod tests {
         check("Authorization = \"Bearer s3cret\"", &["\"Bearer s3cret\""]);
         check("trace = { headers = { X-Api-Key = \"s3cret\"", &["{ X-Api-Key = \"s3cret\"", "\"s3cret\""]);
         check("# a token", &[]);
+        check("store = \"redis://shop:s3cret@10.0.0.5", &["shop:s3cret"]);
+        check("a = \"redis://:s3@cret@a\", b = \"redis://:other@b\"", &[":s3@cret@a\", b = \"redis://:other"]);
+        check("store = \"redis://10.0.0.5\"", &[]);
     }
 }

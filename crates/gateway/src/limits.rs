@@ -5,15 +5,21 @@
 //! nothing from the first.
 //!
 //! All cores share a limit's state, which is atomics in a table of fixed size (`limit`). It is kept across reloads as long as
-//! what is allowed does not change.
+//! what is allowed does not change. Of a limit that gateways share each core holds leases of its own (`leases`), from a
+//! store that all of them ask.
+
+mod key;
+mod leases;
+mod shared;
 
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http1::{Request, write};
-use limit::{Decision, KeyHasher, Keyed, KeyedConcurrency, Moment, Permit, Single, Verdict, fields};
+use http1::write;
+use limit::lease::Taken;
+use limit::{Decision, Keyed, KeyedConcurrency, Moment, Permit, Quota, Single, Verdict, fields};
 use telemetry::cell::{Counter, Sharded};
 use vocab::{ErrorCode, Name};
 
@@ -21,10 +27,10 @@ use crate::action::Prepared;
 use crate::data::cookie;
 use crate::params::{KeyPart, LimitLaw, LimitParams, Tell};
 use crate::router::Asked;
-
-/// What a limit's key is hashed under, so that nobody outside can find keys that meet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seed((u64, u64));
+pub(crate) use key::Seed;
+use key::{Digest, Value};
+pub(crate) use leases::Leases;
+pub(crate) use shared::{Shared, Stores};
 
 /// A limit as it is configured now.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ pub(crate) struct LimitState {
     /// Its name.
     pub(crate) name: Name,
     table: Table,
+    /// What was allowed when this was made.
     law: LimitLaw,
     keys_max: u32,
     counts: Sharded<[Counter; Outcome::ALL.len()]>,
@@ -51,9 +58,16 @@ pub(crate) struct LimitState {
 
 #[derive(Debug)]
 enum Table {
+    Rate(Rates),
+    Concurrency(KeyedConcurrency),
+    Shared(Box<Shared>),
+}
+
+/// What was spent of a rate by this gateway.
+#[derive(Debug)]
+enum Rates {
     Single(Single),
     Keyed(Keyed),
-    Concurrency(KeyedConcurrency),
 }
 
 /// The limits of a route.
@@ -88,11 +102,30 @@ impl Drop for Held {
     }
 }
 
-impl Seed {
-    /// A seed from the system's random numbers.
-    pub(crate) fn random() -> Self {
-        let state = RandomState::new();
-        Self((state.hash_one(0), state.hash_one(1)))
+/// Why a request does not pass, or not yet.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// It is refused: the answer.
+    Refused(Box<Prepared>),
+    /// A lease has to come first, for the limit at this position.
+    Waits(usize),
+}
+
+impl Rates {
+    /// Nothing spent. `None` when the numbers do not fit, which parameters exclude.
+    fn new(quota: &Quota, key: &[KeyPart], keys_max: u32) -> Option<Self> {
+        if key.is_empty() {
+            return Some(Self::Single(Single::new(quota.clone())));
+        }
+        Keyed::new(quota.clone(), keys_max as usize).ok().map(Self::Keyed)
+    }
+
+    #[inline]
+    fn check(&self, key: impl FnOnce() -> u64, now: Moment, cost: u32) -> Decision {
+        match self {
+            Self::Single(single) => single.check(now, cost),
+            Self::Keyed(table) => table.check(key(), now, cost),
+        }
     }
 }
 
@@ -111,11 +144,14 @@ impl Outcome {
 
 impl LimitState {
     /// A limit of which nothing is spent. `None` when its numbers do not fit, which parameters exclude.
-    fn new(params: &LimitParams, cores: usize) -> Option<Self> {
-        let table = match &params.law {
-            LimitLaw::Rate(rate) if params.key.is_empty() => Table::Single(Single::new(rate.quota().clone())),
-            LimitLaw::Rate(rate) => Table::Keyed(Keyed::new(rate.quota().clone(), params.keys_max as usize).ok()?),
-            LimitLaw::Concurrency(max) => Table::Concurrency(KeyedConcurrency::new(*max, params.keys_max)),
+    fn new(params: &LimitParams, cores: usize, stores: &mut Stores) -> Option<Self> {
+        let table = match (&params.law, &params.shared) {
+            (LimitLaw::Rate(_), Some(shared)) => {
+                let store = stores.of(&shared.store, cores);
+                Table::Shared(Box::new(Shared::new(params, shared, store, cores)?))
+            }
+            (LimitLaw::Rate(rate), None) => Table::Rate(Rates::new(rate.quota(), &params.key, params.keys_max)?),
+            (LimitLaw::Concurrency(max), _) => Table::Concurrency(KeyedConcurrency::new(*max, params.keys_max)),
         };
         let counts = Sharded::new(cores, <[Counter; Outcome::ALL.len()]>::default);
         let displaced = Sharded::new(cores, Counter::default);
@@ -125,8 +161,12 @@ impl LimitState {
 
     /// Whether what was spent means the same under these settings.
     fn fits(&self, params: &LimitParams) -> bool {
-        let is_single = matches!(self.table, Table::Single(_));
-        self.law == params.law && self.keys_max == params.keys_max && is_single == is_single_law(params)
+        let same_table = match &self.table {
+            Table::Rate(rates) => params.shared.is_none() && matches!(rates, Rates::Single(_)) == params.key.is_empty(),
+            Table::Concurrency(_) => true,
+            Table::Shared(shared) => params.shared.as_ref() == Some(&shared.params),
+        };
+        self.law == params.law && self.keys_max == params.keys_max && same_table
     }
 
     fn count(&self, core: usize, outcome: Outcome) {
@@ -147,22 +187,32 @@ impl LimitState {
     /// Keys that have spent something, if they are told apart.
     pub(crate) fn keys(&self, now: Moment) -> Option<u64> {
         match &self.table {
-            Table::Keyed(table) => Some(table.keys_in_debt(now) as u64),
-            Table::Single(_) | Table::Concurrency(_) => None,
+            Table::Rate(Rates::Keyed(table)) => Some(table.keys_in_debt(now) as u64),
+            Table::Shared(shared) => Some(shared.keys()),
+            Table::Rate(Rates::Single(_)) | Table::Concurrency(_) => None,
+        }
+    }
+
+    /// What is known of it as a limit that gateways share, if it is one.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        match &self.table {
+            Table::Shared(shared) => Some(shared),
+            Table::Rate(_) | Table::Concurrency(_) => None,
         }
     }
 }
 
-fn is_single_law(params: &LimitParams) -> bool {
-    params.key.is_empty() && matches!(params.law, LimitLaw::Rate(_))
-}
-
 impl Limit {
     /// The limit with these settings, with what is known of it.
-    pub(crate) fn new(params: &LimitParams, known: Option<&Arc<LimitState>>, cores: usize) -> Option<Self> {
+    pub(crate) fn new(
+        params: &LimitParams,
+        known: Option<&Arc<LimitState>>,
+        cores: usize,
+        stores: &mut Stores,
+    ) -> Option<Self> {
         let state = match known.filter(|known| known.fits(params)) {
             Some(known) => Arc::clone(known),
-            None => Arc::new(LimitState::new(params, cores)?),
+            None => Arc::new(LimitState::new(params, cores, stores)?),
         };
         let error = Some((ErrorCode::RateLimited, crate::data::error_message(ErrorCode::RateLimited)));
         let refusal = match &params.refusal {
@@ -183,16 +233,25 @@ impl Limit {
         Some(Self { state, params: params.clone(), refusal, policy })
     }
 
-    /// The hash of a request's key. `route` tells routes apart.
-    fn key(&self, seed: Seed, asked: &Asked<'_>, client: std::net::IpAddr, route: &Name) -> u64 {
-        let hasher = KeyHasher::new(seed.0);
-        let value = |part: &KeyPart, hasher: KeyHasher| match part {
-            KeyPart::ClientIp => hasher.address(client, self.params.prefixes),
-            KeyPart::Header(name) => field_part(hasher, asked.request, asked.head, name),
-            KeyPart::Cookie(name) => optional(hasher, cookie(asked.request, asked.head, name)),
-            KeyPart::Route => hasher.part(route.as_str().as_bytes()),
-        };
-        self.params.key.iter().fold(hasher, |hasher, part| value(part, hasher)).finish()
+    /// What makes a request's key.
+    fn values<'a>(&'a self, asking: &'a Asking<'a>) -> impl Iterator<Item = Value<'a>> {
+        let Asking { asked, client, route, .. } = asking;
+        self.params.key.iter().map(move |part| match part {
+            KeyPart::ClientIp => Value::Address(*client),
+            KeyPart::Header(name) => Value::Text(asked.request.fields.named(asked.head, name.as_bytes()).next()),
+            KeyPart::Cookie(name) => Value::Text(cookie(asked.request, asked.head, name)),
+            KeyPart::Route => Value::Name(route.as_str().as_bytes()),
+        })
+    }
+
+    /// The hash of a request's key.
+    fn key(&self, asking: &Asking<'_>) -> u64 {
+        key::hash(asking.seed, self.params.prefixes, self.values(asking))
+    }
+
+    /// The hash of a request's key that a store is told.
+    fn digest(&self, asking: &Asking<'_>) -> Digest {
+        Digest::of(self.params.prefixes, self.values(asking))
     }
 
     /// Adds what a client is told of a decision to the lines of a response.
@@ -229,18 +288,6 @@ impl Limit {
     }
 }
 
-fn optional(hasher: KeyHasher, value: Option<&[u8]>) -> KeyHasher {
-    // What is not there is told apart from what is empty.
-    match value {
-        Some(value) => hasher.number(1).part(value),
-        None => hasher.number(0),
-    }
-}
-
-fn field_part(hasher: KeyHasher, request: &Request, head: &[u8], name: &str) -> KeyHasher {
-    optional(hasher, request.fields.named(head, name.as_bytes()).next())
-}
-
 /// Who asks, and when.
 pub(crate) struct Asking<'a> {
     pub(crate) asked: &'a Asked<'a>,
@@ -251,6 +298,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) now: Instant,
     /// A random number from 0 to 1.
     pub(crate) spread: f64,
+    /// What the core holds of limits that gateways share.
+    pub(crate) leases: &'a [Rc<Leases>],
 }
 
 impl Limits {
@@ -264,50 +313,110 @@ impl Limits {
         self.limits.iter()
     }
 
-    /// Lets a request pass, or says what it is answered. What its client is told of limits is added to `lines`, and what it
-    /// holds until its end to `held`.
+    /// Lets a request pass the limits from a position on, or says what it is answered, or what it waits for. What its client is
+    /// told of limits is added to `lines`, and what it holds until its end to `held`.
     ///
     /// # Errors
-    /// The answer.
+    /// [`Halt`].
     pub(crate) fn admit(
         &self,
+        from: usize,
         asking: &Asking<'_>,
         lines: &mut Vec<u8>,
         held: &mut Vec<Held>,
-    ) -> Result<(), Box<Prepared>> {
+    ) -> Result<(), Halt> {
         let now = Moment::since(asking.epoch, asking.now);
-        let core = asking.asked.core;
-        for limit in &self.limits {
-            let key = || limit.key(asking.seed, asking.asked, asking.client, asking.route);
+        for (at, limit) in self.limits.iter().enumerate().skip(from) {
             let (passes, decision) = match &limit.state.table {
-                Table::Single(single) => known(single.check(now, self.cost)),
-                Table::Keyed(table) => known(table.check(key(), now, self.cost)),
+                Table::Rate(rates) => known(rates.check(|| limit.key(asking), now, self.cost)),
                 Table::Concurrency(table) => {
-                    let permit = table.acquire(key());
+                    let permit = table.acquire(limit.key(asking));
                     let passes = permit.is_some();
                     held.extend(passes.then(|| Held { limit: Arc::clone(&limit.state), permit }));
                     (passes, None)
                 }
+                Table::Shared(shared) => {
+                    let key = limit.key(asking);
+                    let taken = match limit.leases(asking) {
+                        Some(leases) => {
+                            let held = leases.held(key, || limit.digest(asking));
+                            leases.take(&held, self.cost, asking.now)
+                        }
+                        None => Taken::AllowedWithoutStore,
+                    };
+                    if taken == Taken::Wait {
+                        return Err(Halt::Waits(at));
+                    }
+                    shared.verdict(taken, key, now, self.cost)
+                }
             };
-            if decision.is_some_and(|decision| decision.displaced) {
-                limit.state.displaced.core(core).increment();
+            limit.conclude((passes, decision), asking, lines).map_err(Halt::Refused)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a lease of the limit at a position, and goes on as [`admit`](Self::admit).
+    ///
+    /// # Errors
+    /// The answer.
+    pub(crate) async fn admit_late(
+        &self,
+        mut at: usize,
+        asking: &mut Asking<'_>,
+        lines: &mut Vec<u8>,
+        held: &mut Vec<Held>,
+    ) -> Result<(), Box<Prepared>> {
+        loop {
+            let limit = &self.limits[at];
+            if let (Table::Shared(shared), Some(leases)) = (&limit.state.table, limit.leases(asking)) {
+                let key = limit.key(asking);
+                let of_key = leases.held(key, || limit.digest(asking));
+                let taken = leases.wait(&of_key, self.cost).await;
+                asking.now = Instant::now();
+                let now = Moment::since(asking.epoch, asking.now);
+                limit.conclude(shared.verdict(taken, key, now, self.cost), asking, lines)?;
             }
-            let refused = !passes && !limit.params.shadow;
-            limit.state.count(
-                core,
-                match (passes, refused) {
-                    (true, _) => Outcome::Allowed,
-                    (false, true) => Outcome::Refused,
-                    (false, false) => Outcome::Shadowed,
-                },
-            );
-            // A shadow tells nobody of itself.
-            if !limit.params.shadow {
-                limit.tell(decision.as_ref(), refused, lines);
-            }
-            if refused {
-                return Err(limit.refuse(decision.as_ref(), asking.spread));
-            }
+            at = match self.admit(at + 1, asking, lines, held) {
+                Ok(()) => return Ok(()),
+                Err(Halt::Refused(answer)) => return Err(answer),
+                Err(Halt::Waits(next)) => next,
+            };
+        }
+    }
+}
+
+impl Limit {
+    /// What the asking core holds of it.
+    fn leases<'a>(&self, asking: &Asking<'a>) -> Option<&'a Rc<Leases>> {
+        asking.leases.iter().find(|leases| leases.is_of(&self.state))
+    }
+
+    /// Counts what became of a request, and tells its client.
+    fn conclude(
+        &self,
+        (passes, decision): (bool, Option<Decision>),
+        asking: &Asking<'_>,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Box<Prepared>> {
+        let core = asking.asked.core;
+        if decision.is_some_and(|decision| decision.displaced) {
+            self.state.displaced.core(core).increment();
+        }
+        let refused = !passes && !self.params.shadow;
+        self.state.count(
+            core,
+            match (passes, refused) {
+                (true, _) => Outcome::Allowed,
+                (false, true) => Outcome::Refused,
+                (false, false) => Outcome::Shadowed,
+            },
+        );
+        // A shadow tells nobody of itself.
+        if !self.params.shadow {
+            self.tell(decision.as_ref(), refused, lines);
+        }
+        if refused {
+            return Err(self.refuse(decision.as_ref(), asking.spread));
         }
         Ok(())
     }

@@ -24,9 +24,11 @@ mod limit;
 mod route;
 mod stream;
 
+pub use ::limit::lease::store::LeaseQuota;
 pub use ::limit::{Prefixes, Rate};
 pub use discovery::{Family, ResolverParams, WhenEmpty};
 pub use endpoint::{EndpointParams, Host};
+pub use limit_redis::StoreParams;
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
 pub use action::{
@@ -35,7 +37,7 @@ pub use action::{
     TemplateError,
 };
 
-pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, Tell};
+pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, SharedParams, Tell, WithoutStore};
 pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
     SplitParams, ValueMatch, ValueSource,

@@ -15,13 +15,13 @@ use limit::Moment;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LeaseRow, LimitRow};
 use telemetry::{ConnectionType, LatencyBuckets};
 
 use crate::change::Target;
 use crate::control::names::NameView;
 use crate::control::overrides::{Setting, Shown};
-use crate::limits::Limits;
+use crate::limits::{Limits, Shared as SharedLimit};
 use crate::params::{EndpointParams, Host, ListenerKind};
 use crate::router::{self, Goal};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
@@ -345,15 +345,25 @@ fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncod
     let limits = routes.filter_map(|route| route.limits.as_deref()).flat_map(Limits::iter);
     // Routes may share one.
     let states: BTreeMap<_, _> = limits.map(|limit| (limit.state.name.as_str(), &limit.state)).collect();
-    let counts: Vec<_> = states.values().map(|state| state.outcomes()).collect();
-    let rows = states.iter().zip(&counts).map(|((limit, state), requests)| LimitRow {
+    let counts: Vec<_> =
+        states.values().map(|state| (state.outcomes(), state.shared().map(SharedLimit::totals))).collect();
+    let rows = states.iter().zip(&counts).map(|((limit, state), (requests, totals))| LimitRow {
         limit,
         requests,
         keys: state.keys(now),
         displaced: state.displaced(),
+        leases: totals.as_ref().map(|(asks, leased, without_store)| LeaseRow {
+            asks,
+            leased: *leased,
+            without_store: *without_store,
+        }),
     });
     let rows: Vec<_> = rows.collect();
-    encode::limits(&rows, encoder)
+    encode::limits(&rows, encoder)?;
+    let shared = states.values().filter_map(|state| state.shared());
+    let stores: BTreeMap<_, _> = shared.map(|shared| (shared.store.label.as_str(), &shared.store)).collect();
+    let rows: Vec<_> = stores.into_iter().map(|(label, store)| (label, store.is_up())).collect();
+    encode::limit_stores(&rows, encoder)
 }
 
 fn encode_certificates(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

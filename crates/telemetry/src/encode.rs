@@ -115,6 +115,19 @@ pub struct LimitRow<'a> {
     pub keys: Option<u64>,
     /// Keys that took another's place.
     pub displaced: u64,
+    /// What its store gave, if gateways share it.
+    pub leases: Option<LeaseRow<'a>>,
+}
+
+/// What the store of a limit gave.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRow<'a> {
+    /// Asks by result.
+    pub asks: &'a [(&'static str, u64)],
+    /// Tokens.
+    pub leased: u64,
+    /// Requests that were decided without it.
+    pub without_store: u64,
 }
 
 /// Writes the `limit_*` families.
@@ -135,7 +148,27 @@ pub fn limits(rows: &[LimitRow<'_>], encoder: &mut DescriptorEncoder<'_>) -> fmt
         }
     }
     let mut family = family::LIMIT_DISPLACED.start(encoder)?;
-    rows.iter().try_for_each(|row| counter(&mut family, &[("limit", row.limit)], row.displaced))
+    rows.iter().try_for_each(|row| counter(&mut family, &[("limit", row.limit)], row.displaced))?;
+    let leases = || rows.iter().filter_map(|row| Some((row.limit, row.leases?)));
+    let mut family = family::LIMIT_LEASES.start(encoder)?;
+    for (limit, row) in leases() {
+        for (result, count) in row.asks {
+            counter(&mut family, &[("limit", limit), ("result", *result)], *count)?;
+        }
+    }
+    let mut family = family::LIMIT_LEASED.start(encoder)?;
+    leases().try_for_each(|(limit, row)| counter(&mut family, &[("limit", limit)], row.leased))?;
+    let mut family = family::LIMIT_WITHOUT_STORE.start(encoder)?;
+    leases().try_for_each(|(limit, row)| counter(&mut family, &[("limit", limit)], row.without_store))
+}
+
+/// Writes `limit_store_up`: stores by where they are, and whether they answer.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn limit_stores(rows: &[(&str, bool)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::LIMIT_STORE_UP.start(encoder)?;
+    rows.iter().try_for_each(|(store, up)| family.encode_family(&[("store", *store)])?.encode_gauge(&u64::from(*up)))
 }
 
 /// Writes `http_requests_in_flight`. Each row is a route's name and its requests under way.

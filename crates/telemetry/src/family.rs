@@ -116,6 +116,14 @@ families! {
         "Keys of a limit that have spent something which has not come back yet.";
     LIMIT_DISPLACED = Counter "limit_keys_displaced" NONE, ["limit"],
         "Keys that took the place, and the debt, of another one, because the limit's table is too small for what comes.";
+    LIMIT_LEASES = Counter "limit_leases" NONE, ["limit", "result"],
+        "Leases that a limit's store was asked for: `granted`, `empty`, because nothing was left, or `failed`.";
+    LIMIT_LEASED = Counter "limit_leased" NONE, ["limit"],
+        "What leases of a limit held, in the unit of costs.";
+    LIMIT_WITHOUT_STORE = Counter "limit_requests_without_store" NONE, ["limit"],
+        "Requests at a limit that were decided without its store, because that was lost.";
+    LIMIT_STORE_UP = Gauge "limit_store_up" NONE, ["store"],
+        "Whether a store of limits answers.";
     HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
         "Bytes of request bodies, by route, as they came.";
     HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],

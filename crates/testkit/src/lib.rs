@@ -1,7 +1,8 @@
 //! Real servers and raw clients for tests. Everything here speaks to a process from outside, through sockets, signals
 //! and `/proc`; nothing knows the inside of Tenfold.
 //!
-//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`] and [`dnsmasq`] run the peers.
+//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`] and [`dnsmasq`] run the peers, [`Redis`] a
+//!   store.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
@@ -49,6 +50,7 @@ mod port;
 mod process;
 pub mod procfs;
 mod raw;
+mod redis;
 mod script;
 mod steady;
 mod temp;
@@ -67,6 +69,7 @@ pub use peer::{dnsmasq, haproxy, nginx};
 pub use port::{free_port, is_listening};
 pub use process::Process;
 pub use raw::RawConn;
+pub use redis::Redis;
 pub use rustix::process::Signal;
 pub use script::{Script, Step};
 pub use steady::{Steady, SteadyParams, Window};

@@ -30,6 +30,8 @@ pub struct LoadParams {
     pub pause: Duration,
     /// Time for one request, connecting included.
     pub timeout: Duration,
+    /// Requests carry `X-Key`, one of so many, in no order; none with 0.
+    pub keys: usize,
 }
 
 impl LoadParams {
@@ -37,7 +39,7 @@ impl LoadParams {
     pub fn new(address: SocketAddr) -> Self {
         let (path, host) = ("/".to_owned(), "load.test".to_owned());
         let (pause, timeout) = (Duration::from_millis(2), Duration::from_secs(10));
-        Self { address, connections: 64, path, host, pause, timeout }
+        Self { address, connections: 64, path, host, pause, timeout, keys: 0 }
     }
 }
 
@@ -100,9 +102,9 @@ impl Load {
             failed_after_head: AtomicU64::new(0),
             failures: Mutex::new(Vec::new()),
         });
-        let client = |_| {
+        let client = |number| {
             let (params, shared) = (params.clone(), Arc::clone(&shared));
-            std::thread::spawn(move || Client::new(params, shared).run())
+            std::thread::spawn(move || Client::new(params, shared, number).run())
         };
         let threads = (0..params.connections).map(client).collect();
         Self { shared, threads }
@@ -207,18 +209,32 @@ struct Client {
     params: LoadParams,
     shared: Arc<Shared>,
     request: Vec<u8>,
+    /// Which key comes next.
+    turn: u64,
     stream: Option<TcpStream>,
     report: Report,
 }
 
 impl Client {
-    fn new(params: LoadParams, shared: Arc<Shared>) -> Self {
+    fn new(params: LoadParams, shared: Arc<Shared>, number: usize) -> Self {
         let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", params.path, params.host).into_bytes();
-        Self { params, shared, request, stream: None, report: Report::default() }
+        Self { params, shared, request, turn: number as u64, stream: None, report: Report::default() }
+    }
+
+    /// Writes the next key into the request.
+    fn turn(&mut self) {
+        // A linear congruential generator (Knuth, MMIX): clients meet at keys, but do not go from one to the next together.
+        self.turn = self.turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let key = (self.turn >> 33) as usize % self.params.keys;
+        let LoadParams { path, host, .. } = &self.params;
+        self.request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Key: {key}\r\n\r\n").into_bytes();
     }
 
     fn run(mut self) -> Report {
         while !self.shared.stopping.load(Ordering::Relaxed) {
+            if self.params.keys > 0 {
+                self.turn();
+            }
             let start = Instant::now();
             match self.exchange(start + self.params.timeout) {
                 Ok(()) => {

@@ -4,7 +4,8 @@ use crate::field::{FieldText, ResponseField};
 use crate::grammar::{choice, table};
 use crate::limit::{Part, RateText};
 use crate::map::Map;
-use crate::quantity::Int;
+use crate::quantity::{Int, Time};
+use crate::store::StoreUrl;
 use crate::value::{AnyText, OneOrMany, Switch};
 
 table! {
@@ -23,7 +24,17 @@ table! {
         /// Whose allowance a request takes: `client_ip`, `route`, `{ header = "NAME" }`, `{ cookie = "NAME" }`, or a list
         /// of them, whose values make the key together. `"everyone"` is one allowance for all.
         key: OneOrMany<Part> = ["client_ip"];
-        /// Keys that are told apart at once; each takes 16 bytes. Of more, those that are idle make room.
+        /// Where all gateways that name it share the rate: a Redis, as in `redis://USER:PASSWORD@10.0.0.5:6379/0`, or by
+        /// `rediss://` under TLS. Without it each gateway counts for itself.
+        store: StoreUrl = optional;
+        /// Time for the store's answer, which a request waits for only when its key has no allowance at hand. By default
+        /// `250ms`.
+        store_timeout: Time<1, 10_000> = optional;
+        /// What happens while the store is lost: each gateway keeps the limit for itself (`local`), everything passes
+        /// (`open`), or nothing does (`closed`). By default `local`.
+        without_store: WithoutStoreWord = optional;
+        /// Keys that are told apart at once; each takes 16 bytes, and with a `store` some 250 more on each core that is asked
+        /// for it. Of more, those that are idle make room.
         keys_max: Int<1, 16_777_216> = 100000;
         /// Bits of an IPv4 address that make a client.
         ipv4_prefix: Int<1, 32> = 32;
@@ -45,6 +56,15 @@ choice! {
         Gcra = "gcra" also "leaky_bucket";
         TokenBucket = "token_bucket" also "bucket", "fixed_window";
         SlidingWindow = "sliding_window" also "window", "sliding_log";
+    }
+}
+
+choice! {
+    /// What happens while a limit's store is lost.
+    enum WithoutStoreWord {
+        Local = "local";
+        Open = "open" also "allow", "pass", "fail_open";
+        Closed = "closed" also "deny", "refuse", "block", "fail_closed";
     }
 }
 

@@ -205,6 +205,10 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(user, "ann:***");
             *user = "ann:$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2".into();
         }
+        if let Some(store) = effective.pointer_mut("/limit/everywhere/store") {
+            assert_eq!(store, "rediss://shop:***@redis.example.com:6380/1");
+            *store = "rediss://shop:p%40ssword@redis.example.com:6380/1".into();
+        }
         let written = toml::to_string(&effective).unwrap();
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
@@ -219,6 +223,7 @@ fn secrets_are_not_shown() {
     let loaded = loaded(FULL);
     for shown in [format!("{loaded:?}"), loaded.effective.to_string(), loaded.warnings.to_string()] {
         assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        assert!(!shown.contains("p@ssword") && !shown.contains("p%40ssword"), "{shown}");
         assert!(!shown.contains("HNbAKRhp") && !shown.contains("myjXcpMp"), "{shown}");
         assert!(!shown.contains("bm90LWEt") && !shown.contains("not-a-secret"), "{shown}");
     }

@@ -34,7 +34,7 @@ use crate::change::{Change, ChangeError};
 use crate::data::Message;
 use crate::estate::{Estate, Inheritance, Knowledge};
 use crate::gateway::ApplyError;
-use crate::limits::{Limit, LimitState};
+use crate::limits::{Limit, LimitState, Stores};
 use crate::params::{GatewayParams, ListenerKind, ListenerParams, RouteParams, ServiceParams, StreamRouteParams};
 use crate::router::{Goal, Mirror, Route, Router, Services, StreamRouter};
 use crate::state::{Happened, ListenerState, ListenerView, Report, RouteState, ServiceState, Shared, Snapshot};
@@ -101,6 +101,8 @@ pub(crate) struct Control {
     listeners: Vec<Arc<ListenerView>>,
     routes: States<RouteState>,
     limits: States<LimitState>,
+    /// Stores of limits that gateways share.
+    stores: Stores,
     services: Vec<Service>,
     /// The services as the file has them, below the overrides.
     file: Vec<ServiceParams>,
@@ -139,6 +141,7 @@ impl Control {
             listeners: Vec::new(),
             routes: HashMap::new(),
             limits: HashMap::new(),
+            stores: Stores::default(),
             services: Vec::new(),
             file: Vec::new(),
             overrides: known.overrides,
@@ -364,7 +367,7 @@ impl Control {
             };
             let limits = route.limits.iter().filter_map(|params| {
                 let known = self.limits.get(&params.name).or_else(|| known_limits.get(&params.name));
-                let limit = Limit::new(params, known, self.shared.cores)?;
+                let limit = Limit::new(params, known, self.shared.cores, &mut self.stores)?;
                 self.limits.insert(params.name.clone(), Arc::clone(&limit.state));
                 Some(Arc::new(limit))
             });

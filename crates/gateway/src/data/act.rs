@@ -16,7 +16,7 @@ use super::reply;
 use crate::action::{self, Prepared};
 use crate::forwarded::{self, Origin};
 use crate::identity::RequestId;
-use crate::limits::{Asking, Held};
+use crate::limits::{Asking, Halt, Held, Limits};
 use crate::router::{Asked, Route, Target};
 use crate::state::ListenerView;
 
@@ -64,16 +64,13 @@ impl Act<'_, '_> {
             return Err(Box::new(Prepared::error(ErrorCode::BodyTooLarge, reply::message(ErrorCode::BodyTooLarge))));
         }
         if let Some(limits) = &route.limits {
-            let asking = Asking {
-                asked,
-                client: origin.client,
-                route: &route.state.name,
-                seed: core.shared.limit_seed,
-                epoch: core.shared.epoch,
-                now: self.started,
-                spread: core.random.borrow_mut().f64(),
-            };
-            limits.admit(&asking, room.added, room.held)?;
+            let admitted = limits.admit(0, &self.asking(self.started), room.added, room.held);
+            match admitted {
+                Ok(()) => {}
+                Err(Halt::Refused(answer)) => return Err(answer),
+                // Apart, so that other requests do not carry the memory of one that waits.
+                Err(Halt::Waits(at)) => Box::pin(self.wait_for_lease(limits, at, room.added, room.held)).await?,
+            }
         }
         if let Some(actions) = actions {
             let secure = link.peer.tls || origin.trusted && forwarded::says_https(asked.request, asked.head);
@@ -89,6 +86,31 @@ impl Act<'_, '_> {
             None => false,
         };
         Ok((choose(core, chosen, asked.request, asked.head, origin), rewritten))
+    }
+
+    /// What limits are asked.
+    fn asking(&self, now: Instant) -> Asking<'_> {
+        let core = self.link.core;
+        Asking {
+            asked: self.asked,
+            client: self.origin.client,
+            route: &self.route.state.name,
+            seed: core.shared.limit_seed,
+            epoch: core.shared.epoch,
+            now,
+            spread: core.random.borrow_mut().f64(),
+            leases: self.local.leases(),
+        }
+    }
+
+    async fn wait_for_lease(
+        &self,
+        limits: &Limits,
+        at: usize,
+        added: &mut Vec<u8>,
+        held: &mut Vec<Held>,
+    ) -> Result<(), Box<Prepared>> {
+        limits.admit_late(at, &mut self.asking(Instant::now()), added, held).await
     }
 }
 

@@ -194,6 +194,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
             Message::Stop => break,
         }
     }
+    core.local().give_leases_back().await;
     core.access.borrow_mut().flush();
     core.traces.borrow_mut().flush();
 }
@@ -256,7 +257,7 @@ impl Core {
             return local;
         }
         let mut seed = || self.random.borrow_mut().u64(..);
-        let fresh = Rc::new(Local::adopt(self.shared.snapshot(), &local, self.id, &mut seed));
+        let fresh = Rc::new(Local::adopt(self.shared.snapshot(), &local, (self.id, self.shared.epoch), &mut seed));
         *self.local.borrow_mut() = Rc::clone(&fresh);
         fresh
     }

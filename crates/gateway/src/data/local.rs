@@ -11,6 +11,7 @@ use balance::{Loads, Picker};
 
 use super::http2::pool::Multiplexed;
 use super::upstream::IdleConnections;
+use crate::limits::{Leases, Limits};
 use crate::state::{EndpointState, EndpointView, ListenerState, ListenerView, ServiceState, ServiceView, Snapshot};
 
 /// What a core serves from.
@@ -18,6 +19,7 @@ use crate::state::{EndpointState, EndpointView, ListenerState, ListenerView, Ser
 pub(crate) struct Local {
     snapshot: Arc<Snapshot>,
     services: Vec<Rc<LocalService>>,
+    leases: Vec<Rc<Leases>>,
 }
 
 /// A service, with this core's picker and pools.
@@ -46,7 +48,12 @@ pub(crate) struct LocalEndpoint {
 
 impl Local {
     /// Takes over a snapshot, keeping what `old` knows of the services and endpoints that stay.
-    pub(crate) fn adopt(snapshot: Arc<Snapshot>, old: &Self, core: usize, seed: &mut impl FnMut() -> u64) -> Self {
+    pub(crate) fn adopt(
+        snapshot: Arc<Snapshot>,
+        old: &Self,
+        (core, epoch): (usize, Instant),
+        seed: &mut impl FnMut() -> u64,
+    ) -> Self {
         let services: Vec<_> = snapshot
             .services
             .iter()
@@ -65,7 +72,22 @@ impl Local {
                 endpoint.multiplexed.clear();
             }
         }
-        Self { snapshot, services }
+        let leases = adopt_leases(&snapshot, &old.leases, (core, epoch), seed);
+        Self { snapshot, services, leases }
+    }
+
+    /// What the core holds of limits that gateways share.
+    pub(crate) fn leases(&self) -> &[Rc<Leases>] {
+        &self.leases
+    }
+
+    /// Gives back what it holds.
+    pub(crate) async fn give_leases_back(&self) {
+        let told: Vec<_> =
+            self.leases.iter().map(|leases| tokio::task::spawn_local(Rc::clone(leases).give_back())).collect();
+        for told in told {
+            let _nothing_to_hear = told.await;
+        }
     }
 
     /// Number of the snapshot.
@@ -102,7 +124,33 @@ impl Local {
                 endpoint.multiplexed.sweep(idle_timeout);
             }
         }
+        let now = Instant::now();
+        self.leases.iter().for_each(|leases| leases.sweep(now));
     }
+}
+
+/// Keeps the leases of limits that stay, makes those of new ones, and gives back what is left of others.
+fn adopt_leases(
+    snapshot: &Snapshot,
+    old: &[Rc<Leases>],
+    of_core: (usize, Instant),
+    seed: &mut impl FnMut() -> u64,
+) -> Vec<Rc<Leases>> {
+    let mut leases: Vec<Rc<Leases>> = Vec::new();
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    for limit in routes.filter_map(|route| route.limits.as_deref()).flat_map(Limits::iter) {
+        if limit.state.shared().is_none() || leases.iter().any(|known| known.is_of(&limit.state)) {
+            continue;
+        }
+        let known = old.iter().find(|known| known.is_of(&limit.state)).map(Rc::clone);
+        let others = || old.iter().chain(&leases);
+        let found = known.or_else(|| Leases::new(&limit.state, of_core, seed(), others()));
+        leases.extend(found);
+    }
+    for gone in old.iter().filter(|old| !leases.iter().any(|kept| Rc::ptr_eq(kept, old))) {
+        tokio::task::spawn_local(Rc::clone(gone).give_back());
+    }
+    leases
 }
 
 impl LocalService {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use limit::lease::store::LeaseQuota;
 use limit::{Prefixes, Quota, QuotaError, Rate};
+use limit_redis::StoreParams;
 use vocab::Name;
 
 use super::FixedParams;
@@ -16,6 +18,8 @@ pub struct LimitParams {
     pub key: Vec<KeyPart>,
     /// What is allowed.
     pub law: LimitLaw,
+    /// How gateways share it, if they do; its law is a rate then.
+    pub shared: Option<SharedParams>,
     /// Keys that are told apart at once. Of more, those that are idle make room.
     pub keys_max: u32,
     /// How much of a client's address counts.
@@ -26,6 +30,28 @@ pub struct LimitParams {
     pub tell: Tell,
     /// The answer to what is refused; `None` for the gateway's own.
     pub refusal: Option<FixedParams>,
+}
+
+/// How gateways share a rate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedParams {
+    /// Where its buckets are.
+    pub store: StoreParams,
+    /// The rate, as the store counts it.
+    pub quota: LeaseQuota,
+    /// What happens while the store is lost.
+    pub without_store: WithoutStore,
+}
+
+/// What becomes of requests while the store of a limit is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutStore {
+    /// Each gateway keeps the limit for itself.
+    Local,
+    /// They pass.
+    Open,
+    /// They are refused.
+    Closed,
 }
 
 /// A part of a limit's key.

@@ -117,6 +117,18 @@ impl ClientTls {
         let stream = connector.with_alpn(Vec::new()).connect(name, socket).await?;
         Ok(Stream::tls(stream.into()))
     }
+
+    /// As [`ClientTls::connect_through`], with the connection in one piece, for those who bring their own protocol.
+    ///
+    /// # Errors
+    /// As [`ClientTls::connect`].
+    pub async fn connect_whole(
+        &self,
+        name: ServerName<'static>,
+        socket: TcpStream,
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        TlsConnector::from(Arc::clone(&self.config)).with_alpn(Vec::new()).connect(name, socket).await
+    }
 }
 
 fn verifier(store: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, CertificateLabels, EndpointLabels, LimitRow, NameRow};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LeaseRow, LimitRow, NameRow};
 use telemetry::{
     AccessLog, AccessLogParams, BreakerState, ConnectionType, EndpointMetrics, Exposition, FailureKind,
     FinishedRequest, HealthChange, LatencyBuckets, Limit, ListenerMetrics, Method, ProcessMetrics, RefusedReason,
@@ -42,8 +42,11 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
-        let row = LimitRow { limit: "ip", requests: &[("allowed", 3), ("refused", 0)], keys: Some(2), displaced: 1 };
+        let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
+        let requests = &[("allowed", 3), ("refused", 0)];
+        let row = LimitRow { limit: "ip", requests, keys: Some(2), displaced: 1, leases: Some(leases) };
         encode::limits(&[row], &mut encoder)?;
+        encode::limit_stores(&[("redis://10.0.0.5:6379", true)], &mut encoder)?;
         encode::listeners(&[("web", &self.listener)], &LatencyBuckets::default(), &mut encoder)?;
         let shop = CertificateLabels { listener: "web", host: "shop.example.com" };
         let api = CertificateLabels { host: "api.example.com", ..shop };
@@ -136,6 +139,11 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
         "limit_keys{limit=\"ip\"} 2",
         "limit_keys_displaced_total{limit=\"ip\"} 1",
+        "limit_leases_total{limit=\"ip\",result=\"granted\"} 6",
+        "limit_leases_total{limit=\"ip\",result=\"empty\"} 1",
+        "limit_leased_total{limit=\"ip\"} 40",
+        "limit_requests_without_store_total{limit=\"ip\"} 2",
+        "limit_store_up{store=\"redis://10.0.0.5:6379\"} 1",
         "service_overrides{service=\"backend\"} 1",
         "resolver_lookups_total{name=\"api.example.com\",result=\"success\"} 4",
         "resolver_endpoints{name=\"api.example.com\"} 2",
@@ -185,6 +193,11 @@ fn what_never_happened_has_no_row() {
             "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
             "limit_keys{limit=\"ip\"} 2",
             "limit_keys_displaced_total{limit=\"ip\"} 1",
+            "limit_leases_total{limit=\"ip\",result=\"granted\"} 6",
+            "limit_leases_total{limit=\"ip\",result=\"empty\"} 1",
+            "limit_leased_total{limit=\"ip\"} 40",
+            "limit_requests_without_store_total{limit=\"ip\"} 2",
+            "limit_store_up{store=\"redis://10.0.0.5:6379\"} 1",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"shop.example.com\"} 1800000000",
             "tls_certificate_not_after_timestamp_seconds{listener=\"web\",host=\"api.example.com\"} 0",
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"closed\"} 0",

@@ -32,6 +32,7 @@ mod routing;
 mod sample;
 mod schema;
 mod secure_actions;
+mod sharing;
 mod site;
 mod tls;
 mod traces;

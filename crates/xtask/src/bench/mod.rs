@@ -10,6 +10,7 @@ mod library;
 mod limit;
 mod mirror;
 mod report;
+mod shared;
 mod subject;
 mod wrk;
 
@@ -23,6 +24,7 @@ pub use l4::L4Args;
 pub use library::LibraryArgs;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
+pub use shared::SharedArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -37,6 +39,8 @@ pub enum BenchCommand {
     Limit(LimitArgs),
     /// Instructions of a call through the pieces of the library
     Library(LibraryArgs),
+    /// How much gets through of a rate that two gateways share
+    Shared(SharedArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
     Mirror(MirrorArgs),
 }
@@ -52,6 +56,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Library(args) => library::run(&args),
+        BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
     }
 }

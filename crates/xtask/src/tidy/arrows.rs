@@ -26,6 +26,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("net", Floor::Shell),
     ("acme", Floor::Shell),
     ("discovery", Floor::Shell),
+    ("limit-redis", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -39,6 +40,8 @@ const FLOORS: &[(&str, Floor)] = &[
 const BESIDE: &[(&str, &str)] = &[
     ("gateway", "acme"),
     ("gateway", "discovery"),
+    ("gateway", "limit-redis"),
+    ("limit-redis", "net"),
     ("acme", "net"),
     ("gateway", "net"),
     ("gateway", "telemetry"),

@@ -1,0 +1,3 @@
+//! The way to a store, against a real Redis.
+
+mod store;
