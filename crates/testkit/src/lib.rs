@@ -8,6 +8,7 @@
 //! - [`http2`] writes and reads frames of HTTP/2 by hand; [`http2::Http2Conn`] is a client of them.
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
 //!   [`Steady`] at a known rate.
+//! - [`SlotServer`] is a service that can do so much and no more; [`OpenLoop`] offers it more.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
@@ -43,6 +44,7 @@ mod dns;
 pub mod http2;
 mod load;
 pub mod message;
+mod open_loop;
 mod origin;
 mod peer;
 mod port;
@@ -50,6 +52,7 @@ mod process;
 pub mod procfs;
 mod raw;
 mod script;
+mod slots;
 mod steady;
 mod temp;
 mod tenfold;
@@ -62,6 +65,7 @@ pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
 pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
+pub use open_loop::{Offered, OpenLoop};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{dnsmasq, haproxy, nginx};
 pub use port::{free_port, is_listening};
@@ -69,6 +73,7 @@ pub use process::Process;
 pub use raw::RawConn;
 pub use rustix::process::Signal;
 pub use script::{Script, Step};
+pub use slots::SlotServer;
 pub use steady::{Steady, SteadyParams, Window};
 pub use temp::TempDir;
 pub use tenfold::Tenfold;

@@ -32,6 +32,7 @@ mod routing;
 mod sample;
 mod schema;
 mod secure_actions;
+mod shedding;
 mod site;
 mod tls;
 mod traces;

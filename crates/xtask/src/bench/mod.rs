@@ -9,6 +9,7 @@ mod l4;
 mod library;
 mod limit;
 mod mirror;
+mod overload;
 mod report;
 mod subject;
 mod wrk;
@@ -23,6 +24,7 @@ pub use l4::L4Args;
 pub use library::LibraryArgs;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
+pub use overload::OverloadArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,8 @@ pub enum BenchCommand {
     Library(LibraryArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
     Mirror(MirrorArgs),
+    /// What is left of a service that is offered three times what it can do, with load shedding and without
+    Overload(OverloadArgs),
 }
 
 /// Runs a bench.
@@ -53,5 +57,6 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Library(args) => library::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
+        BenchCommand::Overload(args) => overload::run(&args),
     }
 }
