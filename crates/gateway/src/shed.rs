@@ -256,7 +256,8 @@ impl<'g> Waiter<'g> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let gone = self.gate.with_queue(self.core, |queue| queue.leave(self.ticket));
+        let now = self.gate.moment(Instant::now());
+        let gone = self.gate.with_queue(self.core, |queue| queue.leave(self.ticket, now));
         drop(gone);
     }
 }

@@ -8,6 +8,8 @@
 //! - **Once the queue has stood for `wait`** without being empty in between, those who came last go first, and wait for a
 //!   twentieth of it at most. The newest have clients that still wait, and the oldest would come too late in any case.
 //!   What is of [`Class::Low`] does not wait at all then.
+//! - **It is calm again** when nobody has had to wait for as long. A queue that is so short is empty now and then in the
+//!   middle of an overload, and if that ended it, everybody would wait for all of `wait` again.
 //! - More important classes always go first.
 //! - **In a full queue** the newcomer takes the place of who would have gone last, if that is somebody else.
 //! - Nobody goes whose time is over, whoever notices first.
@@ -55,8 +57,17 @@ pub struct WaitQueue<T> {
     /// By class, the oldest first.
     classes: [VecDeque<Waiting<T>>; CLASSES],
     tickets: u64,
-    /// Since when somebody has waited without a pause; `None` while nobody waits.
-    stands_since: Option<Moment>,
+    state: State,
+    /// Whether the overload that there was has not ended for sure.
+    overloaded: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Somebody has waited since then, without a pause.
+    Stands(Moment),
+    /// Nobody has.
+    Empty(Moment),
 }
 
 /// Classes that wait: what is exempt never has to.
@@ -90,7 +101,13 @@ pub struct Ticket {
 impl<T> WaitQueue<T> {
     /// A queue in which nobody waits.
     pub fn new(params: QueueParams) -> Self {
-        Self { params, classes: Default::default(), tickets: 0, stands_since: None }
+        Self {
+            params,
+            classes: Default::default(),
+            tickets: 0,
+            state: State::Empty(Moment::default()),
+            overloaded: false,
+        }
     }
 
     /// How many wait.
@@ -103,9 +120,12 @@ impl<T> WaitQueue<T> {
         self.classes.iter().all(VecDeque::is_empty)
     }
 
-    /// Whether the queue has stood for too long.
+    /// Whether the queue has stood for too long, and not been empty for as long since.
     pub fn is_overloaded(&self, now: Moment) -> bool {
-        self.stands_since.is_some_and(|since| now.saturating_since(since) >= self.params.wait)
+        match self.state {
+            State::Stands(since) => self.overloaded || now.saturating_since(since) >= self.params.wait,
+            State::Empty(since) => self.overloaded && now.saturating_since(since) < self.params.wait,
+        }
     }
 
     /// Lets one wait, until `due` at the latest.
@@ -131,7 +151,9 @@ impl<T> WaitQueue<T> {
         self.tickets += 1;
         let ticket = Ticket { class, number: self.tickets };
         self.classes[class].push_back(Waiting { ticket: ticket.number, due, value });
-        self.stands_since.get_or_insert(now);
+        if let State::Empty(_) = self.state {
+            (self.state, self.overloaded) = (State::Stands(now), overloaded);
+        }
         Ok(Entered { ticket, due, displaced })
     }
 
@@ -148,17 +170,17 @@ impl<T> WaitQueue<T> {
                 break;
             }
         }
-        self.rest();
+        self.rest(now);
         found.map(|one| one.value)
     }
 
-    /// Takes one out who waits no longer; `None` when he has gone already.
-    pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
+    /// Takes one out who waits no longer at `now`; `None` when he has gone already.
+    pub fn leave(&mut self, ticket: Ticket, now: Moment) -> Option<T> {
         let waiting = &mut self.classes[ticket.class];
         // Tickets are given in order.
         let at = waiting.binary_search_by_key(&ticket.number, |one| one.ticket).ok()?;
         let gone = waiting.remove(at);
-        self.rest();
+        self.rest(now);
         gone.map(|one| one.value)
     }
 
@@ -174,9 +196,11 @@ impl<T> WaitQueue<T> {
         gone.map(|one| one.value)
     }
 
-    fn rest(&mut self) {
-        if self.is_empty() {
-            self.stands_since = None;
+    fn rest(&mut self, now: Moment) {
+        if let State::Stands(_) = self.state
+            && self.is_empty()
+        {
+            (self.overloaded, self.state) = (self.is_overloaded(now), State::Empty(now));
         }
     }
 }

@@ -23,7 +23,8 @@ table! {
         normal_share: Share = "90%";
         /// Most requests that wait for a place, of which each worker has its part. With 0 none waits.
         queue_max: Int<0, 100_000> = 100;
-        /// Longest wait for a place. When some have waited for as long without a pause, it is a twentieth of that.
+        /// Longest wait for a place. When some have waited for as long without a pause, it is a twentieth of that, until
+        /// none had to wait for as long.
         queue_timeout: Time<1, 60_000> = "100ms";
     }
 }

@@ -25,7 +25,15 @@ struct Server {
 impl Server {
     fn new(slots: usize, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { slots, service_nanos: 20 * MILLI, running: BinaryHeap::new(), queue: VecDeque::new(), random, tenth: 1, refused: 0 }
+        Self {
+            slots,
+            service_nanos: 20 * MILLI,
+            running: BinaryHeap::new(),
+            queue: VecDeque::new(),
+            random,
+            tenth: 1,
+            refused: 0,
+        }
     }
 
     fn in_flight(&self) -> u32 {

@@ -32,12 +32,21 @@ struct Waiting {
 struct Model {
     /// In the order in which they came.
     waiting: Vec<Waiting>,
-    stands_since: Option<Moment>,
+    /// When somebody began to wait where nobody did, and when nobody did any more, in their order.
+    turns: Vec<(Moment, bool)>,
 }
 
 impl Model {
+    /// Goes through all that was: an overload begins when somebody has waited for long, and ends when nobody has.
     fn is_overloaded(&self, now: Moment) -> bool {
-        self.stands_since.is_some_and(|since| now.saturating_since(since) >= WAIT)
+        let mut overloaded = false;
+        for (at, &(since, stands)) in self.turns.iter().enumerate() {
+            let until = self.turns.get(at + 1).map_or(now, |next| next.0);
+            if until.saturating_since(since) >= WAIT {
+                overloaded = stands;
+            }
+        }
+        overloaded
     }
 
     /// The position of who goes first, of some.
@@ -72,7 +81,9 @@ impl Model {
             displaced = Some(self.waiting.remove(last).id);
         }
         self.waiting.push(Waiting { id, class, due });
-        self.stands_since.get_or_insert(now);
+        if self.waiting.len() == 1 && displaced.is_none() {
+            self.turns.push((now, true));
+        }
         Some((due, displaced))
     }
 
@@ -84,20 +95,20 @@ impl Model {
         if let Some(goes) = &goes {
             self.waiting.retain(|one| one != goes);
         }
-        self.rest();
+        self.rest(now);
         goes.map(|goes| goes.id)
     }
 
-    fn leave(&mut self, id: usize) -> bool {
+    fn leave(&mut self, id: usize, now: Moment) -> bool {
         let before = self.waiting.len();
         self.waiting.retain(|one| one.id != id);
-        self.rest();
+        self.rest(now);
         self.waiting.len() < before
     }
 
-    fn rest(&mut self) {
-        if self.waiting.is_empty() {
-            self.stands_since = None;
+    fn rest(&mut self, now: Moment) {
+        if self.waiting.is_empty() && self.turns.last().is_some_and(|(_, stands)| *stands) {
+            self.turns.push((now, false));
         }
     }
 }
@@ -150,8 +161,8 @@ proptest! {
                 }
                 Step::Leave(id) => {
                     if let Some(ticket) = tickets.get(id).copied().flatten() {
-                        let expected = model.leave(id);
-                        prop_assert_eq!(queue.leave(ticket), expected.then_some(id));
+                        let expected = model.leave(id, now);
+                        prop_assert_eq!(queue.leave(ticket, now), expected.then_some(id));
                     }
                 }
             }
@@ -175,6 +186,9 @@ fn under_an_overload_the_newest_go_first_and_wait_shortly() {
     assert_eq!(queue.enter(Class::Low, millis(100), None, "low"), Err("low"));
     assert_eq!(queue.next(millis(101), |_| true), Some("fourth"));
     assert_eq!(queue.next(millis(102), |_| true), Some("third"), "the time of the second is over");
-    assert!(queue.is_empty() && !queue.is_overloaded(millis(102)));
-    assert_eq!(queue.enter(Class::Low, millis(102), None, "low").unwrap().due, millis(202));
+    assert!(queue.is_empty() && queue.is_overloaded(millis(201)), "it has been empty for less than a wait");
+    assert_eq!(queue.enter(Class::Normal, millis(150), None, "fifth").unwrap().due, millis(155));
+    assert_eq!(queue.next(millis(151), |_| true), Some("fifth"));
+    assert!(queue.is_overloaded(millis(250)) && !queue.is_overloaded(millis(251)));
+    assert_eq!(queue.enter(Class::Low, millis(251), None, "low").unwrap().due, millis(351));
 }

@@ -166,7 +166,8 @@ fn breaker_row(service: &str, breaker: &Value) -> Vec<Cell> {
 
 fn shedding_row(service: &str, shedding: &Value) -> Vec<Cell> {
     let refused = shedding["refused"].as_object().into_iter().flatten();
-    let refused = refused.filter(|(_, count)| count.as_u64() != Some(0)).map(|(class, count)| format!("{count} {class}"));
+    let refused =
+        refused.filter(|(_, count)| count.as_u64() != Some(0)).map(|(class, count)| format!("{count} {class}"));
     let refused: Vec<String> = refused.collect();
     let (limit, in_flight) = (number(shedding, "limit"), number(shedding, "in_flight"));
     let mut state = format!("limit {limit}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::http2::{Http2Conn, frame, hpack};
-use testkit::{OpenLoop, RawConn, RawUpstream, Script, SlotServer, Step, Tenfold, free_port};
+use testkit::{OpenLoop, Origin, RawConn, RawUpstream, Script, SlotServer, Step, Tenfold, free_port};
 
 use crate::site::{apply, check_own, get, listeners, page, start};
 
@@ -13,7 +13,8 @@ const ONE_PLACE: &str = "shedding = { limit_min = 2, limit_max = 2, low_share = 
                          queue_max = 10, queue_timeout = \"1m\" }";
 
 /// As that, without a queue.
-const NO_QUEUE: &str = "shedding = { limit_min = 2, limit_max = 2, normal_share = \"50%\", low_share = \"50%\", queue_max = 0 }";
+const NO_QUEUE: &str =
+    "shedding = { limit_min = 2, limit_max = 2, normal_share = \"50%\", low_share = \"50%\", queue_max = 0 }";
 
 /// A site whose routes have all priorities, by paths of their names, and one that requests may choose it on.
 fn text(endpoint: SocketAddr, service: &str) -> String {
@@ -175,12 +176,45 @@ fn a_place_is_held_until_the_head_of_the_response() {
 }
 
 #[test]
+fn a_fallback_is_served_for_what_is_shed() {
+    let upstream = silent();
+    let site = site(&upstream, &format!("{NO_QUEUE}\nfallback = {{ status = 200, body = \"later\" }}"));
+    let _first = send(&site, "/");
+    wait_for(&site, "shedding_in_flight", 1.0);
+    assert_eq!(get(&site, "/", "").text(), "later");
+    assert_eq!(site.metric("service_fallbacks_total", &[]).unwrap(), 1.0);
+}
+
+#[test]
+fn copies_are_refused_first_and_do_not_wait() {
+    let (origin, shadow) = (Origin::start("a").unwrap(), silent());
+    let site = start(&format!(
+        "{}[[route]]\nservice = \"api\"\npriority = \"critical\"\nmirror = {{ service = \"shadow\", share = \"100%\" }}\n\
+         [service.api]\nendpoints = [\"{}\"]\n[service.shadow]\nendpoints = [\"{}\"]\n{ONE_PLACE}\n",
+        listeners(free_port()),
+        origin.address(),
+        shadow.address()
+    ));
+    let of_shadow = |result: &str| {
+        let labels = ["service=\"shadow\"", "class=\"low\"", &format!("result=\"{result}\"")];
+        site.metric("shedding_requests_total", &labels).unwrap()
+    };
+    assert_eq!(get(&site, "/", "").status, 200);
+    site.wait_until("copied", |_| Ok(of_shadow("admitted") == 1.0)).unwrap();
+    assert_eq!(get(&site, "/", "").status, 200);
+    site.wait_until("refused", |_| Ok(of_shadow("refused") == 1.0)).unwrap();
+    assert_eq!(site.metric("shedding_waiting", &["service=\"shadow\""]).unwrap(), 0.0);
+}
+
+#[test]
 fn a_reload_keeps_what_is_known() {
     let upstream = silent();
     let mut site = site(&upstream, ONE_PLACE);
     let _first = send(&site, "/first");
     wait_for(&site, "shedding_in_flight", 1.0);
-    let text = std::fs::read_to_string(site.config()).unwrap().replace("response_timeout = \"1h\"", "response_timeout = \"50m\"");
+    let text = std::fs::read_to_string(site.config())
+        .unwrap()
+        .replace("response_timeout = \"1h\"", "response_timeout = \"50m\"");
     apply(&mut site, &text);
     assert_eq!((level(&site, "shedding_in_flight"), counted(&site, "normal", "admitted")), (1.0, 1.0));
     let _second = send(&site, "/second");
