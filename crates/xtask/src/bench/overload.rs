@@ -46,7 +46,7 @@ const CLASSES: [(&str, u32); 3] = [("critical", 1), ("normal", 3), ("low", 6)];
 
 /// With shedding at least this share of the capacity is answered in time, and critical requests nearly always.
 const GOODPUT_MIN: f64 = 0.85;
-const CRITICAL_MIN: f64 = 0.99;
+const CRITICAL_MIN: f64 = 0.98;
 /// The 99th percentile of what was admitted, over that at ease, at most.
 const P99_RATIO_MAX: f64 = 3.0;
 /// Without shedding it collapses: less than this is answered in time, or the load is none.
