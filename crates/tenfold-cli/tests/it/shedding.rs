@@ -245,29 +245,28 @@ fn who_has_gone_while_a_connection_was_made_is_not_sent() {
     assert_eq!(bytes, b"", "nothing was sent on it");
 }
 
-/// What a service of ten slots of 20 ms makes of three times what it can do: the share of its capacity that was answered in
-/// time, by class and all together.
-fn goodput(service: &str) -> [f64; 4] {
-    let server = SlotServer::start(10, Duration::from_millis(20)).unwrap();
+/// What a service of four slots of 40 ms makes of three times what it can do: the share of its capacity that was answered in
+/// time, of critical requests and all together.
+fn goodput(service: &str) -> (f64, f64) {
+    let server = SlotServer::start(4, Duration::from_millis(40)).unwrap();
     let site = start(&text(server.address(), service));
     let (time, warm_up) = (Duration::from_secs(4), Duration::from_secs(2));
     let paths = [("/critical", 1), ("/", 4), ("/low", 10)].map(|(path, share)| (path.to_owned(), share)).to_vec();
-    let deadline = Duration::from_millis(250);
-    let load = OpenLoop { address: site.address(), rate: 1500, time, warm_up, deadline, paths, seed: 1 };
+    let deadline = Duration::from_secs(1);
+    let load = OpenLoop { address: site.address(), rate: 300, time, warm_up, deadline, paths, seed: 1 };
     let offered = load.run().unwrap();
-    let capacity = 500.0 * (time - warm_up).as_secs_f64();
     assert!(offered.iter().all(|one| one.failed == 0 && one.told_when == one.refused), "{offered:?}");
-    let share = |good: u64| good as f64 / capacity;
-    let all = offered.iter().map(|one| one.good).sum();
-    [share(offered[0].good), share(offered[1].good), share(offered[2].good), share(all)]
+    let capacity = 100.0 * (time - warm_up).as_secs_f64();
+    let all: u64 = offered.iter().map(|one| one.good).sum();
+    (offered[0].good as f64 / capacity, all as f64 / capacity)
 }
 
 #[test]
 fn three_times_what_it_can_do() {
-    // What is offered of the critical is a fifth of the capacity. Machines of tests are slow and busy, so the bounds are wide;
-    // the bench has the narrow ones.
-    let [critical, _, _, all] = goodput("shedding = {}");
-    assert!(all > 0.6 && critical > 0.15, "{critical} of critical, {all} of all");
-    let [_, _, _, all] = goodput("");
+    // What is offered of the critical is a fifth of the capacity. Machines of tests are busy, so the bounds are wide; the
+    // bench has the narrow ones.
+    let (critical, all) = goodput("shedding = {}");
+    assert!(all > 0.5 && critical > 0.1, "{critical} of critical, {all} of all");
+    let (_, all) = goodput("");
     assert!(all < 0.3, "without shedding {all} was answered in time");
 }
