@@ -224,7 +224,7 @@ impl Value for SlowStart {
 }
 
 /// A short form as the long one: a table with nothing but this key.
-fn table_of(key: &str, node: &Node) -> Node {
+pub(crate) fn table_of(key: &str, node: &Node) -> Node {
     let entry = Entry { key: key.to_owned(), key_place: node.place, node: node.clone() };
     Node { value: NodeValue::Table(vec![entry]), place: node.place }
 }

@@ -44,6 +44,7 @@ mod render;
 mod resolver;
 mod route;
 mod service;
+mod shedding;
 mod source;
 mod store;
 mod stream;

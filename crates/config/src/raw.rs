@@ -16,6 +16,7 @@ mod breaker;
 mod limit;
 mod resolver;
 mod service;
+mod shedding;
 
 pub(crate) use action::{
     RawBasicAuth, RawCors, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond,
@@ -26,6 +27,8 @@ pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, Wi
 
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
+pub(crate) use shedding::{ClassWord, RawPriority, RawShedding, SaidWord};
+
 pub(crate) use service::{
     BalanceWord, ProtocolWord, RawEndpoint, RawHashKey, RawHealth, RawOutlier, RawPool, RawRetry, RawService,
     RawSlowStart, RawSuccessRate, SendProxyWord,
@@ -316,6 +319,9 @@ table! {
         limit: OneOrMany<crate::limit::Use> = optional;
         /// What a request costs its limits of rates.
         limit_cost: Int<0, 1_000_000> = 1;
+        /// How important its requests are to a service that sheds load: `low` is refused first, `critical` last, `exempt`
+        /// neither counted nor refused. As a table, requests may say it. By default `normal`.
+        priority: crate::shedding::Priority = optional;
         /// Who may ask, by name and password.
         basic_auth: RawBasicAuth = optional;
         /// A service that is asked before a request passes.

@@ -16,6 +16,7 @@ use crate::map::Map;
 use crate::matching::ValueTest;
 use crate::raw::{RawConfig, RawForwardAuth, RawRoute, RawShare};
 use crate::service;
+use crate::shedding;
 use crate::source::Place;
 use crate::tls::Files;
 use crate::value::List;
@@ -42,6 +43,7 @@ pub(crate) fn params(
     let target = target(&key, raw, path.as_ref(), sink);
     let actions = action::params(&key, raw, path.as_ref(), files, sink);
     let limits = limit::of_route(&key, raw, limits, sink);
+    let priority = raw.priority.as_ref().map(|field| shedding::priority(&key, &field.value, sink));
     Some(RouteParams {
         path: path?,
         name: raw.name.as_ref()?.value.0.clone(),
@@ -57,6 +59,7 @@ pub(crate) fn params(
         },
         limits,
         cost: raw.limit_cost.value.0,
+        priority: priority.unwrap_or_default(),
         mirror: raw.mirror.as_ref().and_then(|field| {
             let mirror = &field.value;
             Some(MirrorParams {
@@ -127,6 +130,7 @@ fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) 
         ("rewrite", raw.rewrite.as_ref().map(|field| field.place)),
         ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
         ("mirror", raw.mirror.as_ref().map(|field| field.place)),
+        ("priority", raw.priority.as_ref().map(|field| field.place)),
     ];
     for (name, place) in to_service.into_iter().filter(|_| answers) {
         let Some(place) = place else { continue };

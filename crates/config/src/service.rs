@@ -25,6 +25,7 @@ use crate::raw::{
     BalanceWord, ProtocolWord, RawHealth, RawOutlier, RawPool, RawRetry, RawService, RawSlowStart, RawSuccessRate,
     SendProxyWord,
 };
+use crate::shedding;
 use crate::tls::{self, Files};
 use crate::value::{List, OneOrMany};
 
@@ -37,6 +38,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Fills in the defaults that depend on other keys, so that the effective configuration shows them.
 pub(crate) fn resolve(raw: &mut RawService) {
     breaker::resolve(raw);
+    shedding::resolve(raw);
     let place = raw.place;
     let hashes = matches!(raw.balance.value, BalanceWord::RingHash | BalanceWord::Maglev);
     if raw.hash_key.is_none() && hashes {
@@ -76,6 +78,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
     let success_rate = success_rate.map(|field| self::success_rate(&key, &field.value, sink));
     let retry = raw.retry.value.value().map(|retry| retrying(&key, retry, sink));
     let breaker = breaker::params(&key, raw, sink);
+    let shedding = shedding::params(&key, raw, sink);
     let fallback = raw.fallback.as_ref().and_then(|field| breaker::fallback(&key, &field.value, sink));
     let endpoints = endpoints(&key, raw.endpoints.as_ref()?, sink);
     let sticky = raw.sticky.as_ref().and_then(|sticky| {
@@ -104,6 +107,7 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
         retry,
         breaker,
         limits: breaker::limits(&raw.limits.value),
+        shedding,
         fallback,
         connect_timeout: raw.connect_timeout.value.0,
         response_timeout: raw.response_timeout.value.0,

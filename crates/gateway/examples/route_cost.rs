@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gateway::bench::RouterBench;
-use gateway::params::{ActionParams, Conditions, HostMatch, PathMatch, RouteParams, RouteTarget};
+use gateway::params::{ActionParams, Conditions, HostMatch, PathMatch, PriorityParams, RouteParams, RouteTarget};
 use http1::{Limits, Request};
 
 /// A name, the routes (a host or any, and a path), and the path that is asked for.
@@ -27,6 +27,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         forward_auth: None,
         limits: Vec::new(),
         cost: 1,
+        priority: PriorityParams::default(),
         mirror: None,
         timeout: None,
         body_timeout: None,

@@ -20,6 +20,7 @@ mod limits;
 pub mod params;
 mod pattern;
 mod router;
+mod shed;
 mod state;
 mod view;
 

@@ -22,8 +22,10 @@ mod breaker;
 mod endpoint;
 mod limit;
 mod route;
+mod shedding;
 mod stream;
 
+pub use ::limit::gradient::{Class, GradientParams};
 pub use ::limit::lease::store::LeaseQuota;
 pub use ::limit::{Prefixes, Rate};
 pub use discovery::{Family, ResolverParams, WhenEmpty};
@@ -42,6 +44,7 @@ pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,
     SplitParams, ValueMatch, ValueSource,
 };
+pub use shedding::{PriorityParams, SheddingParams};
 pub use stream::{ListenerKind, StreamRouteParams};
 
 /// Everything the gateway serves.
@@ -126,6 +129,8 @@ pub struct ServiceParams {
     pub breaker: Option<ServiceBreakerParams>,
     /// Bounds on what is under way.
     pub limits: LimitsParams,
+    /// How load is shed; `None` when all of it is taken.
+    pub shedding: Option<SheddingParams>,
     /// What is served instead when it is not asked.
     pub fallback: Option<FallbackParams>,
     /// Time to connect to an endpoint.

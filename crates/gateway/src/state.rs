@@ -29,6 +29,7 @@ use crate::control::overrides::Shown;
 use crate::limits::Seed;
 use crate::params::{ListenerKind, ListenerParams, ServiceParams};
 use crate::router::{Router, StreamRouter};
+use crate::shed::Gate;
 
 /// The root of everything shared.
 #[derive(Debug)]
@@ -150,6 +151,8 @@ pub(crate) struct ServiceView {
     pub(crate) tripped: Vec<u16>,
     /// Retries that it may make.
     pub(crate) budget: Option<Arc<RetryBudget>>,
+    /// What admits requests, if load is shed.
+    pub(crate) shedding: Option<Arc<Gate>>,
     /// Bounds on response heads.
     pub(crate) limits: http1::Limits,
 }

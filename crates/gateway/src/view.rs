@@ -2,6 +2,7 @@
 
 mod breaker;
 mod names;
+mod shedding;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -216,6 +217,7 @@ fn service_json(service: &ServiceView, snapshot: &Snapshot, names: &[NameView]) 
         "name": name.as_str(),
         "requests": service.state.requests_total(),
         "breaker": breaker::service_json(service, &snapshot.forced),
+        "shedding": shedding::service_json(service),
         "tiers": tiers,
         "endpoints": endpoints,
         "removed": removed.collect::<Vec<_>>(),
@@ -312,6 +314,7 @@ impl Collector for GatewayView {
             snapshot.services.iter().map(|service| (service.state.name.as_str(), &service.state.metrics)).collect();
         encode::services(&services, &mut encoder)?;
         breaker::encode(&snapshot, &mut encoder)?;
+        shedding::encode(&snapshot, &mut encoder)?;
         encode_overrides(&snapshot, &mut encoder)?;
         names::encode(&self.shared.names(), &mut encoder)?;
         encode_endpoints(&snapshot, &self.buckets, &mut encoder)?;

@@ -7,13 +7,20 @@
 //! shrinks in proportion. With a service of `n` slots it settles at `n` times the tolerance plus the queue.
 //!
 //! - A limit is changed only by a window in which at least half of it was used: an idle service teaches nothing.
+//! - **At the start** it grows by half in each window, until one is slower than at ease or had drops. A queue at a time
+//!   would take a minute to a service of some hundred slots, and refuse meanwhile what that could have served.
+//! - **Requests of unequal cost.** Where one in ten takes ten times as long, the average of a window changes by a third
+//!   from one to the next, by chance. Whoever takes that for a queue, and the shortest average ever for the time at
+//!   ease, refuses half of what the service could well do. So times are averaged as logarithms, which a few long ones
+//!   hardly move, and a window says no more than its spread lets it say: what may be chance is none.
 //! - **What a service at ease takes.** `Gradient2` takes a long average for it. Under an overload that stays, that
-//!   average becomes the overloaded time, and the limit creeps up to its maximum. Here it is measured: every ten
-//!   seconds, and once the time has doubled for ten windows, half the limit is let in until the queue has gone, and for
-//!   a window after that. It costs less than a percent of the throughput. Between the measurements it follows only times
-//!   that are shorter, and those of windows that left half of the limit unused.
-//! - A request that was dropped (it timed out, or the service refused it) says nothing about times. A window with one
-//!   lowers the limit by a tenth.
+//!   average becomes the overloaded time, and the limit creeps up to its maximum. Here it is measured: when the service
+//!   has been slower than at ease, every ten seconds, and once the time has doubled for ten windows, half the limit is
+//!   let in until the queue has gone, and for a window after that. It costs less than a percent of the throughput.
+//!   Between the measurements it follows only times that are shorter, and those of windows that left half of the limit
+//!   unused.
+//! - A request that was dropped (it timed out, or the service refused it) says nothing about times. A window in which
+//!   that became of a twentieth lowers the limit by a tenth.
 //! - **Classes** are refused from shares of the limit upwards, so that the least important go first. What is exempt,
 //!   such as health checks, is never refused, and at least one request of each class is always let in.
 //!
@@ -23,9 +30,13 @@
 //! Source: Netflix's concurrency-limits, `Gradient2Limit`; the measurement at ease is after Envoy's adaptive
 //! concurrency filter.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod law;
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
+
+use law::{Law, Log, Summary};
 
 use crate::Moment;
 use crate::moment::nanos_of;
@@ -112,7 +123,11 @@ pub struct Gradient {
 #[derive(Debug, Default)]
 struct Window {
     samples: AtomicU32,
-    nanos: AtomicU64,
+    /// Logarithms of the times, as multiples of that at ease, and the squares of these, in units of [`LOG_UNIT`].
+    logs: AtomicI64,
+    squares: AtomicU64,
+    /// What the times are multiples of; 0 until a first time was seen.
+    unit_nanos: AtomicU64,
     in_flight_max: AtomicU32,
     dropped: AtomicU32,
     /// Requests that began before this are not of this window.
@@ -120,41 +135,21 @@ struct Window {
     end_nanos: AtomicU64,
 }
 
-/// What a window came to.
-#[derive(Clone, Copy, Debug)]
-struct Summary {
-    rtt_nanos: f64,
-    in_flight_max: u32,
-    dropped: bool,
-}
+/// A sixteenth of a thousandth: fine enough for averages, and a million samples of the longest times fit.
+const LOG_UNIT: f64 = 1.0 / 16_384.0;
 
-#[derive(Debug)]
-struct Law {
-    limit: f64,
-    /// The time at ease; 0 until there is one.
-    at_ease_nanos: f64,
-    /// Whether the running window measures the time at ease.
-    measures: bool,
-    measured: Moment,
-    /// Windows in a row that took twice as long as at ease.
-    doubled: u32,
-}
-
-/// Half of the limit is let in while it is measured: a queue within the tolerance is gone then, whatever the number of
-/// slots.
-const MEASURE_SHARE: f64 = 0.5;
-
-/// Windows of twice the time after which it is measured anew: a second, as a rule.
-const DOUBLED_MAX: u32 = 10;
+/// One of so many requests has to be dropped before a window says that the service has too much to do: a few happen to
+/// every service.
+const DROPPED_ONE_IN: u32 = 20;
 
 impl Gradient {
     /// A limit that starts at `now`.
     pub fn new(params: GradientParams, now: Moment) -> Self {
-        let start = f64::from(params.limit_start.clamp(params.limit_min.max(1), params.limit_max.max(1)));
+        let law = Law::new(&params, now);
         let window = Window::default();
         window.end_nanos.store((now + params.window).nanos(), Ordering::Relaxed);
-        let law = Law { limit: start, at_ease_nanos: 0.0, measures: false, measured: now, doubled: 0 };
-        Self { params, limit: AtomicU32::new(start as u32), window, law: Mutex::new(law) }
+        let limit = AtomicU32::new(law.admitted(&params));
+        Self { params, limit, window, law: Mutex::new(law) }
     }
 
     /// The limit at this moment.
@@ -179,12 +174,11 @@ impl Gradient {
     pub fn sample(&self, now: Moment, rtt: Duration, in_flight: u32, dropped: bool) {
         let window = &self.window;
         window.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
-        let nanos = nanos_of(rtt);
+        let nanos = nanos_of(rtt).max(1);
         if dropped {
             window.dropped.fetch_add(1, Ordering::Relaxed);
         } else if now.nanos().saturating_sub(nanos) >= window.begin_nanos.load(Ordering::Relaxed) {
-            window.samples.fetch_add(1, Ordering::Relaxed);
-            window.nanos.fetch_add(nanos, Ordering::Relaxed);
+            window.add(nanos);
         }
         if now.nanos() >= window.end_nanos.load(Ordering::Relaxed) {
             self.end_window(now);
@@ -201,66 +195,51 @@ impl Gradient {
         };
         let window = &self.window;
         let samples = window.samples.load(Ordering::Relaxed);
-        let dropped = window.dropped.load(Ordering::Relaxed) > 0;
+        let dropped = window.dropped.load(Ordering::Relaxed);
         let is_over = now.nanos() >= window.end_nanos.load(Ordering::Relaxed);
-        if !is_over || samples < self.params.samples_min.max(1) && !dropped {
+        if !is_over || samples < self.params.samples_min.max(1) && dropped == 0 {
             return;
         }
-        let nanos = window.nanos.swap(0, Ordering::Relaxed);
-        window.samples.store(0, Ordering::Relaxed);
-        window.dropped.store(0, Ordering::Relaxed);
-        let in_flight_max = window.in_flight_max.swap(0, Ordering::Relaxed);
-        let rtt_nanos = if samples == 0 { 0.0 } else { nanos as f64 / f64::from(samples) };
-        law.close(&self.params, now, Summary { rtt_nanos, in_flight_max, dropped });
+        let unit_nanos = window.unit_nanos.load(Ordering::Relaxed);
+        let summary = window.take(samples, dropped);
+        let slowest = summary.log.map_or(0.0, |log| log.mean.exp() * unit_nanos as f64);
+        law.close(&self.params, now, unit_nanos, summary);
         // While it measures, the queue first has to go, which takes about as long as requests take now.
-        let begin = if law.measures { now + Duration::from_nanos(rtt_nanos as u64) } else { Moment::default() };
+        let begin = if law.measures() { now + Duration::from_nanos(slowest as u64) } else { Moment::default() };
+        window.unit_nanos.store(law.at_ease_nanos(), Ordering::Relaxed);
         window.begin_nanos.store(begin.nanos(), Ordering::Relaxed);
         window.end_nanos.store((begin.max(now) + self.params.window).nanos(), Ordering::Relaxed);
         self.limit.store(law.admitted(&self.params), Ordering::Relaxed);
     }
 }
 
-impl Law {
-    fn close(&mut self, params: &GradientParams, now: Moment, summary: Summary) {
-        let Summary { rtt_nanos: rtt, in_flight_max, dropped } = summary;
-        if self.measures {
-            self.measures = false;
-            self.measured = now;
-            self.doubled = 0;
-            if rtt > 0.0 {
-                self.at_ease_nanos = rtt;
-            }
-            return;
-        }
-        let is_used = f64::from(in_flight_max) >= self.limit / 2.0;
-        if rtt > 0.0 {
-            self.learn(rtt, is_used);
-        }
-        if !is_used {
-            return;
-        }
-        let gradient = if rtt > 0.0 { (params.tolerance * self.at_ease_nanos / rtt).clamp(0.5, 1.0) } else { 1.0 };
-        let aim = if dropped { self.limit * 0.9 } else { self.limit * gradient + f64::from(params.queue) };
-        let step = if dropped { 1.0 } else { params.smoothing.clamp(0.0, 1.0) };
-        let most = f64::from(params.limit_max.max(1));
-        self.limit = (self.limit + (aim - self.limit) * step).clamp(f64::from(params.limit_min.max(1)).min(most), most);
-        self.doubled = if rtt > 2.0 * self.at_ease_nanos { self.doubled + 1 } else { 0 };
-        let is_due = now.saturating_since(self.measured) >= params.measure_every || self.doubled >= DOUBLED_MAX;
-        self.measures = is_due && rtt > 0.0;
-    }
-
-    fn learn(&mut self, rtt: f64, is_used: bool) {
-        let share = match self.at_ease_nanos {
-            0.0 => 1.0,
-            at_ease if rtt < at_ease => 0.5,
-            _ if is_used => 0.0,
-            _ => 0.05,
+impl Window {
+    fn add(&self, nanos: u64) {
+        let unit = match self.unit_nanos.load(Ordering::Relaxed) {
+            0 => match self.unit_nanos.compare_exchange(0, nanos, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => nanos,
+                Err(first) => first,
+            },
+            unit => unit,
         };
-        self.at_ease_nanos += (rtt - self.at_ease_nanos) * share;
+        let log = (nanos as f64 / unit as f64).ln();
+        self.logs.fetch_add((log / LOG_UNIT) as i64, Ordering::Relaxed);
+        self.squares.fetch_add((log * log / LOG_UNIT) as u64, Ordering::Relaxed);
+        self.samples.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn admitted(&self, params: &GradientParams) -> u32 {
-        let share = if self.measures { MEASURE_SHARE } else { 1.0 };
-        ((self.limit * share) as u32).clamp(1, params.limit_max.max(1))
+    /// What it came to. The next begins.
+    fn take(&self, samples: u32, dropped: u32) -> Summary {
+        let (logs, squares) = (self.logs.swap(0, Ordering::Relaxed), self.squares.swap(0, Ordering::Relaxed));
+        self.samples.store(0, Ordering::Relaxed);
+        self.dropped.store(0, Ordering::Relaxed);
+        let count = f64::from(samples.max(1));
+        let mean = logs as f64 * LOG_UNIT / count;
+        let variance = (squares as f64 * LOG_UNIT / count - mean * mean).max(0.0);
+        Summary {
+            log: (samples > 0).then(|| Log { mean, error: 2.0 * (variance / count).sqrt() }),
+            in_flight_max: self.in_flight_max.swap(0, Ordering::Relaxed),
+            dropped: dropped > 0 && dropped.saturating_mul(DROPPED_ONE_IN) >= samples.saturating_add(dropped),
+        }
     }
 }

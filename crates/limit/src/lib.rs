@@ -5,7 +5,7 @@
 //!   [`Keyed`] one for each key in bounded memory; [`KeyHasher`] and [`Prefixes`] make keys.
 //! - [`KeyedConcurrency`] bounds what each key has under way.
 //! - [`lease`] shares a rate across instances through a store.
-//! - [`gradient`] finds out how much a service can take at once.
+//! - [`gradient`] finds out how much a service can take at once; [`WaitQueue`] is who waits for a place.
 //! - [`fields`] writes what a client is told.
 
 mod atomic;
@@ -17,6 +17,7 @@ mod key;
 mod keyed;
 pub mod lease;
 mod moment;
+mod queue;
 mod quota;
 mod single;
 
@@ -25,6 +26,7 @@ pub use decision::{Decision, Verdict};
 pub use key::{KeyHasher, Prefixes};
 pub use keyed::Keyed;
 pub use moment::Moment;
+pub use queue::{Entered, QueueParams, Ticket, WaitQueue};
 pub use quota::{PERIOD_MAX, Quota, QuotaError, Rate};
 pub use single::Single;
 

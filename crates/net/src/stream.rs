@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -185,6 +186,30 @@ impl Reader<'_> {
         match self {
             Self::Bare(half) => Some(half.as_ref()),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Whether the peer has ended its sending side, or the connection is broken, even if there is something to read before
+    /// that. Asks the kernel.
+    pub fn has_ended(&self) -> bool {
+        self.polled().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether the connection is broken, so that nothing can be sent any more. Asks the kernel.
+    pub fn is_broken(&self) -> bool {
+        self.polled().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
+    fn polled(&self) -> PollFlags {
+        let ask = |socket: &TcpStream| {
+            let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+            // Who cannot be asked is taken for alive.
+            let asked = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+            asked.map_or(PollFlags::empty(), |_| fds[0].revents())
+        };
+        match self {
+            Self::Bare(half) => ask(half.as_ref()),
+            Self::Tls(session) => ask(session.borrow().get_ref().0),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::family::{self, Family};
 use crate::histogram::{HistogramTotals, LatencyBuckets};
 use crate::label::{
     BreakerState, CLASSES, ConnectionType, FailureKind, HealthChange, Limit, Method, RefusedReason, RetryReason,
-    TripCause, slot_status,
+    ShedClass, ShedResult, TripCause, slot_status,
 };
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
@@ -351,6 +351,44 @@ pub fn breakers(rows: &[(&str, &str, BreakerState)], encoder: &mut DescriptorEnc
             family.encode_family(&labels)?.encode_gauge(&u64::from(state == found))
         })
     })
+}
+
+/// A service that sheds load, as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct SheddingRow<'a> {
+    /// Its name.
+    pub service: &'a str,
+    /// Its counts.
+    pub metrics: &'a ServiceMetrics,
+    /// How many requests it may have under way.
+    pub limit: u64,
+    /// How many it has.
+    pub in_flight: u64,
+    /// How many wait.
+    pub waiting: u64,
+}
+
+/// Writes the `shedding_*` families.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn shedding(rows: &[SheddingRow<'_>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::SHEDDING_REQUESTS.start(encoder)?;
+    for row in rows {
+        for &class in ShedClass::ALL {
+            for &result in ShedResult::ALL {
+                let labels = [("service", row.service), ("class", class.as_str()), ("result", result.as_str())];
+                counter(&mut family, &labels, row.metrics.shed_requests(class, result))?;
+            }
+        }
+    }
+    let mut level = |family: &Family, value: fn(&SheddingRow<'_>) -> u64| {
+        let mut family = family.start(encoder)?;
+        rows.iter().try_for_each(|row| family.encode_family(&[("service", row.service)])?.encode_gauge(&value(row)))
+    };
+    level(&family::SHEDDING_LIMIT, |row| row.limit)?;
+    level(&family::SHEDDING_IN_FLIGHT, |row| row.in_flight)?;
+    level(&family::SHEDDING_WAITING, |row| row.waiting)
 }
 
 /// Writes `service_overrides`. Each row is a service's name and how many of its settings are overridden.

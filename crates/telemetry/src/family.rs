@@ -176,6 +176,15 @@ families! {
         "Requests, or retries, that a bound of the service kept back.";
     SERVICE_FALLBACKS = Counter "service_fallbacks" NONE, ["service"],
         "Requests that the service's fallback served.";
+    SHEDDING_REQUESTS = Counter "shedding_requests" NONE, ["service", "class", "result"],
+        "Requests to a service that sheds load: admitted at once, after a wait (`waited`), refused, refused after a wait \
+         (`late`), or given up by their clients while they waited (`gone`).";
+    SHEDDING_LIMIT = Gauge "shedding_limit" NONE, ["service"],
+        "Requests that a service that sheds load may have under way now.";
+    SHEDDING_IN_FLIGHT = Gauge "shedding_in_flight" NONE, ["service"],
+        "Requests that count against the limit: from when they are admitted to the head of their response.";
+    SHEDDING_WAITING = Gauge "shedding_waiting" NONE, ["service"],
+        "Requests that wait for a place under the limit.";
     BREAKER_TRIPS = Counter "breaker_trips" NONE, ["service", "cause"],
         "Openings of a service's breaker, or of its endpoints' breakers.";
     BREAKER_REFUSALS = Counter "breaker_refusals" NONE, ["service"],

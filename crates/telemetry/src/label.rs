@@ -218,6 +218,34 @@ label_enum! {
 }
 
 label_enum! {
+    /// How important a request is to a service that sheds load.
+    ShedClass {
+        /// Refused first.
+        Low => "low",
+        /// What is not said to be anything else.
+        Normal => "normal",
+        /// Refused last.
+        Critical => "critical",
+    }
+}
+
+label_enum! {
+    /// What became of a request at a service that sheds load.
+    ShedResult {
+        /// There was a place at once.
+        Admitted => "admitted",
+        /// There was a place after a wait.
+        Waited => "waited",
+        /// It was refused, at once or by others who are more important.
+        Refused => "refused",
+        /// It was refused when it had waited for too long.
+        Late => "late",
+        /// Its client went while it waited.
+        Gone => "gone",
+    }
+}
+
+label_enum! {
     /// Where a breaker stands.
     BreakerState {
         /// Every call passes.

@@ -21,7 +21,7 @@ pub use access::{AccessEntry, AccessLog, AccessLogError, AccessLogTotals, CoreAc
 pub use exposition::Exposition;
 pub use histogram::{Histogram, HistogramTotals, LATENCY_BOUNDS_MICROS, LatencyBuckets, UnknownBound};
 pub use label::{BreakerState, ConnectionType, FailureKind, HealthChange, Limit, Method};
-pub use label::{RefusedReason, RetryReason, TripCause};
+pub use label::{RefusedReason, RetryReason, ShedClass, ShedResult, TripCause};
 pub use log::{LogError, LogHandle, init_logs};
 pub use object::{EndpointMetrics, FinishedRequest, ListenerMetrics, RouteMetrics, ServiceMetrics};
 pub use params::{AccessLogFormat, AccessLogParams, AccessLogTarget, LogFormat, LogLevel, LogParams};

@@ -11,7 +11,7 @@ use vocab::ErrorCode;
 use crate::cell::{Counter, Gauge, Sharded};
 use crate::histogram::{Histogram, HistogramTotals};
 use crate::label::{CLASSES, FailureKind, HealthChange, Limit, Method, RefusedReason, RetryReason, STATUS_SLOTS};
-use crate::label::{TripCause, class_slot, status_slot};
+use crate::label::{ShedClass, ShedResult, TripCause, class_slot, status_slot};
 
 /// Requests of one route: how many by method and status, and how long they took by method.
 #[derive(Debug)]
@@ -342,6 +342,7 @@ struct ServiceCells {
     breaker_refused: Counter,
     limited: [Counter; Limit::ALL.len()],
     fallbacks: Counter,
+    shed: [[Counter; ShedResult::ALL.len()]; ShedClass::ALL.len()],
 }
 
 impl ServiceMetrics {
@@ -390,6 +391,17 @@ impl ServiceMetrics {
     #[inline]
     pub fn fell_back(&self, core: usize) {
         self.0.core(core).fallbacks.increment();
+    }
+
+    /// Counts what became of a request where load is shed.
+    #[inline]
+    pub fn shed(&self, core: usize, class: ShedClass, result: ShedResult) {
+        self.0.core(core).shed[class as usize][result as usize].increment();
+    }
+
+    /// Requests of a class of which something became so far, where load is shed.
+    pub fn shed_requests(&self, class: ShedClass, result: ShedResult) -> u64 {
+        self.0.sum(|cells| cells.shed[class as usize][result as usize].value())
     }
 
     /// Openings of breakers so far for a cause.

@@ -9,6 +9,7 @@
 //! - [`http2`] writes and reads frames of HTTP/2 by hand; [`http2::Http2Conn`] is a client of them.
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
 //!   [`Steady`] at a known rate.
+//! - [`SlotServer`] is a service that can do so much and no more; [`OpenLoop`] offers it more.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
@@ -44,6 +45,7 @@ mod dns;
 pub mod http2;
 mod load;
 pub mod message;
+mod open_loop;
 mod origin;
 mod peer;
 mod port;
@@ -52,6 +54,7 @@ pub mod procfs;
 mod raw;
 mod redis;
 mod script;
+mod slots;
 mod steady;
 mod temp;
 mod tenfold;
@@ -64,6 +67,7 @@ pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
 pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
+pub use open_loop::{Offered, OpenLoop};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{dnsmasq, haproxy, nginx};
 pub use port::{free_port, is_listening};
@@ -72,6 +76,7 @@ pub use raw::RawConn;
 pub use redis::Redis;
 pub use rustix::process::Signal;
 pub use script::{Script, Step};
+pub use slots::SlotServer;
 pub use steady::{Steady, SteadyParams, Window};
 pub use temp::TempDir;
 pub use tenfold::Tenfold;

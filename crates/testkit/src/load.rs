@@ -172,7 +172,8 @@ impl Histogram {
         0
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Counts what another has counted as well.
+    pub fn merge(&mut self, other: &Self) {
         for (&bucket, &count) in &other.buckets {
             *self.buckets.entry(bucket).or_default() += count;
         }

@@ -43,6 +43,8 @@ pub enum ErrorCode {
     NoEndpoint,
     /// The gateway holds as many connections or requests as it may.
     Overloaded,
+    /// The service has more to do than it can, and requests of this class are refused meanwhile.
+    Shed,
     /// A circuit breaker keeps requests from the service.
     BreakerOpen,
     /// No connection to an upstream could be made.
@@ -65,7 +67,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -80,6 +82,7 @@ impl ErrorCode {
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Overloaded,
+        Self::Shed,
         Self::BreakerOpen,
         Self::UpstreamConnect,
         Self::UpstreamConnectTimeout,
@@ -108,6 +111,7 @@ impl ErrorCode {
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
+            Self::Shed => "shed",
             Self::BreakerOpen => "breaker_open",
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -134,7 +138,8 @@ impl ErrorCode {
             Self::RateLimited => 429,
             Self::NoRoute => 404,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
-            Self::NoEndpoint | Self::Overloaded | Self::BreakerOpen | Self::AuthUnavailable | Self::Draining => 503,
+            Self::NoEndpoint | Self::Overloaded | Self::Shed | Self::BreakerOpen => 503,
+            Self::AuthUnavailable | Self::Draining => 503,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }

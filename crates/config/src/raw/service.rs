@@ -8,7 +8,7 @@ use crate::quantity::{Decimal, Int, Share, Size, Time};
 use crate::tls::RawServiceTls;
 use crate::value::{List, Off, OneOrMany, Or, Switch, Text};
 
-use super::{HeadBytes, Limit, RawBreaker, RawFallback, RawLimits};
+use super::{HeadBytes, Limit, RawBreaker, RawFallback, RawLimits, RawShedding};
 
 table! {
     /// What stands behind the gateway: one or more endpoints that serve alike.
@@ -44,6 +44,8 @@ table! {
         retry: Or<Off, RawRetry> = {};
         /// Keeps requests from the service, or from an endpoint, that has failed too often. Off unless the table is there.
         breaker: RawBreaker = optional;
+        /// Refuses requests that the service cannot take, the least important first. Off unless the table is there.
+        shedding: RawShedding = optional;
         /// Bounds on what is under way.
         limits: RawLimits = {};
         /// What is served instead when the service is not asked. By default status 503.

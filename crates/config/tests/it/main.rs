@@ -4,6 +4,7 @@ mod breaker;
 mod documentation;
 mod golden;
 mod hostile;
+mod shedding;
 mod valid;
 
 /// Variables as the tests see them: the same on every machine.

@@ -8,6 +8,7 @@ mod certificates;
 mod change;
 mod check;
 mod datagrams;
+mod health_change;
 mod listeners;
 pub(crate) mod names;
 mod naming;

@@ -10,9 +10,9 @@ use balance::{Availability, Candidate, Plan, slow_start};
 use breaker::circuit::Force;
 use breaker::{Breaker, RetryBudget};
 use discovery::{Set, Source};
-use telemetry::HealthChange;
 use tokio::sync::mpsc;
 
+use super::health_change::{kind_of, log_change};
 use super::naming::{host_header, server_name};
 use super::overrides::{Below, Overlay};
 use super::placing::{self, Placed};
@@ -20,6 +20,7 @@ use super::rates::Rates;
 use super::{AbortOnDrop, Event, breakers, check};
 use crate::change::Target;
 use crate::params::{BreakerScope, EndpointParams, ServiceParams};
+use crate::shed::Gate;
 use crate::state::{EndpointState, EndpointView, ServiceState, ServiceView};
 
 /// Most fields in a response's head.
@@ -40,6 +41,8 @@ pub(super) struct Service {
     budget: Option<Arc<RetryBudget>>,
     /// Its breaker, if it has one for all its endpoints.
     pub(super) breaker: Option<Arc<Breaker>>,
+    /// What admits requests, if load is shed.
+    shedding: Option<Arc<Gate>>,
     /// What its breakers are held as.
     pub(super) forced: Option<Force>,
     /// Why endpoints are not healthy.
@@ -84,6 +87,7 @@ impl Service {
             resolved: HashMap::new(),
             budget,
             breaker: None,
+            shedding: None,
             forced: None,
             causes: HashMap::new(),
             stepped: Instant::now(),
@@ -145,6 +149,7 @@ impl Service {
         let changes = self.health.set_params(params.health.clone(), now);
         self.count_rates(params.health.success_rate.map(|rule| rule.interval), now);
         self.breaker = breakers::keep(self.breaker.take(), params.breaker.as_ref(), BreakerScope::Service, cores);
+        self.shedding = Gate::keep(self.shedding.take(), params.shedding.as_ref(), cores);
         self.params = Arc::new(params);
         if new_checks {
             self.endpoints.iter_mut().for_each(|endpoint| endpoint.check = None);
@@ -360,6 +365,7 @@ impl Service {
             breaker: self.breaker.clone(),
             tripped,
             budget: self.budget.clone(),
+            shedding: self.shedding.clone(),
             limits: http1::Limits {
                 bytes_max: self.params.head_bytes_max.get() as usize,
                 fields_max: RESPONSE_FIELDS_MAX,
@@ -433,26 +439,4 @@ impl Endpoint {
 fn new_budget(params: &ServiceParams, state: &ServiceState) -> Option<Arc<RetryBudget>> {
     let retry = params.retry.as_ref()?;
     Some(Arc::new(RetryBudget::new(retry.budget, Instant::now(), state.requests_total())))
-}
-
-fn kind_of(change: &Change) -> Option<HealthChange> {
-    match (change.from, change.to) {
-        (_, State::Unhealthy) => Some(HealthChange::CheckDown),
-        (_, State::Ejected { .. }) => Some(HealthChange::Ejected),
-        (State::Unhealthy, State::Healthy) => Some(HealthChange::CheckUp),
-        (_, State::Healthy) => Some(HealthChange::Readmitted),
-        (_, State::Probing) => None,
-    }
-}
-
-fn log_change(service: &vocab::Name, endpoint: &EndpointState, change: &Change) {
-    let (from, to, cause) = (change.from.as_str(), change.to.as_str(), &change.cause);
-    match change.to {
-        State::Healthy | State::Probing => {
-            tracing::info!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
-        }
-        State::Ejected { .. } | State::Unhealthy => {
-            tracing::warn!(%service, endpoint = endpoint.label, from, to, %cause, "health changed");
-        }
-    }
 }

@@ -89,7 +89,12 @@ async fn answer(with: &Act<'_, '_>, auth: &ForwardAuth) -> Option<Vec<u8>> {
         sticky,
         trace: with.trace.1,
         keep: 0,
-        terms: Terms { granted: Some(&auth.told), whole: Some(time), ..Terms::default() },
+        terms: Terms {
+            priority: Some(&route.priority),
+            granted: Some(&auth.told),
+            whole: Some(time),
+            ..Terms::default()
+        },
     };
     let parts = Parts { link: &mut inner, scratch: &mut scratch, body: &mut body, account: &mut account };
     let outcome = forward::run(parts, &call).await;

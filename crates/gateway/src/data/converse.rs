@@ -27,6 +27,7 @@ use super::relay::{Broken, Relay};
 use super::retry::{Retries, Verdict};
 use super::side::Side;
 use crate::forwarded;
+use crate::shed;
 
 /// Most interim responses before the final one.
 const INTERIM_MAX: u32 = 16;
@@ -143,6 +144,9 @@ pub(crate) async fn run(
     if let Verdict::Retry(pause) = retries.after_status(conversation.response.status, replayable.get()) {
         return Ended::Tried(Tried::Held(pause));
     }
+    if let Some(pass) = with.pass {
+        pass.give_back();
+    }
     conversation.respond(&mut side, head_len, attempt, answered).await
 }
 
@@ -246,12 +250,23 @@ impl Conversation<'_, '_, '_> {
             self.account.grpc_status = grpc::status_of_head(self.response, head);
             match self.account.grpc_status {
                 Some(of_call) => status = grpc::as_http(of_call),
-                None if grpc::is_answer(self.response, head) => return (now, Some(took)),
+                None if grpc::is_answer(self.response, head) => {
+                    self.tell_of_load(status, (took, now));
+                    return (now, Some(took));
+                }
                 None => {}
             }
         }
         attempt.answered(status, self.is_failure(status), (took, now));
+        self.tell_of_load(status, (took, now));
         (now, None)
+    }
+
+    /// Tells what sheds load how long a head took.
+    fn tell_of_load(&self, status: u16, (took, now): (Duration, Instant)) {
+        if let Some(pass) = self.with.pass {
+            pass.answered(now, took, status);
+        }
     }
 
     /// Tells how an endpoint did whose call has ended, or broke off.
@@ -259,7 +274,11 @@ impl Conversation<'_, '_, '_> {
         match relayed {
             Ok(()) => {
                 let status = grpc::as_http(self.account.grpc_status.unwrap_or(grpc::UNKNOWN.into()));
-                attempt.answered(status, self.is_failure(status), (took, Instant::now()));
+                let now = Instant::now();
+                attempt.answered(status, self.is_failure(status), (took, now));
+                if shed::is_overload(status) {
+                    self.tell_of_load(status, (took, now));
+                }
             }
             Err(Broken::Upstream(_)) => attempt.failed(FailureKind::Closed, self.sent),
             // That the client has gone, or its time is over, says nothing.

@@ -29,7 +29,7 @@ use super::spans;
 use crate::action::{Actions, Names, Prepared};
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
-use crate::params::HashKey;
+use crate::params::{HashKey, PriorityParams};
 use crate::router::{self, Asked, Route};
 use crate::state::ListenerView;
 
@@ -243,6 +243,8 @@ pub(crate) struct Call<'a> {
 pub(crate) struct Terms<'a> {
     /// What is changed on the way.
     pub(crate) actions: Option<&'a Actions>,
+    /// How important it is; normal unless somebody says so.
+    pub(crate) priority: Option<&'a PriorityParams>,
     /// Names of fields that are not the client's to write; the lines of those that there are stand in the scratch.
     pub(crate) granted: Option<&'a Names>,
     /// Overall time for the response's head, from the request's on.
@@ -258,6 +260,7 @@ impl<'a> Terms<'a> {
     pub(crate) fn of(route: &'a Route) -> Self {
         Self {
             actions: route.actions.as_deref(),
+            priority: Some(&route.priority),
             granted: route.auth.as_deref().map(|auth| &auth.granted),
             timeout: route.timeout,
             body_timeout: route.body_timeout,

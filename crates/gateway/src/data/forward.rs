@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use balance::Request as Pick;
@@ -11,6 +12,7 @@ use telemetry::{FailureKind, Limit};
 use vocab::ErrorCode;
 
 use super::account::Account;
+use super::admission;
 use super::attempt::{Attempt, Unpicked};
 use super::body::RequestBody;
 use super::connection::{Link, Peer};
@@ -34,6 +36,7 @@ use super::upstream::{How, NoConnection, Upstream};
 use crate::action::Prepared;
 use crate::forwarded::Hop;
 use crate::params::Protocol;
+use crate::shed::Pass;
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -88,16 +91,26 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
     };
     let mut retries = Retries::new(&core, service, parts.scratch.request.method.is_idempotent());
     parts.body.keep_up_to(retries.body_bytes_max().max(call.keep));
-    let asked = match &parts.link.source {
-        ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
-        ClientSource::Wire(_) | ClientSource::Whole => call.terms.whole,
+    let (overall, whole) = due(&parts, call);
+    let mut started = (parts.account.tries == 0).then_some(parts.account.started);
+    let pass = match &service.view.shedding {
+        None => None,
+        Some(gate) => match admission::ask(&parts, call, gate) {
+            Ok(pass) => pass,
+            // Apart, so that requests that need not wait do not carry the memory of it.
+            Err(class) => match Box::pin(admission::wait(&mut parts, call, (gate, class), overall)).await {
+                Ok(pass) => {
+                    started = None;
+                    Some(pass)
+                }
+                Err(outcome) => return outcome,
+            },
+        },
     };
-    let at = |timeout| parts.account.started + timeout;
-    let (overall, whole) = (call.terms.timeout.into_iter().chain(asked).min().map(at), asked.map(at));
     parts.scratch.tried.clear();
     let mut renewed = None;
     loop {
-        let begun = if parts.account.tries == 0 { parts.account.started } else { Instant::now() };
+        let begun = started.take().unwrap_or_else(Instant::now);
         let fresh = renewed.is_some();
         let attempt = match renewed.take() {
             Some(attempt) => Ok(attempt),
@@ -113,11 +126,12 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         parts.account.tries += 1;
         parts.account.upstream = Some(attempt.endpoint().state.address);
         let span = spans::begin_try(&core, parts.account);
-        let one = Try { core: &core, call, fresh, begun, overall, whole, span };
+        let one = Try { core: &core, call, pass: pass.as_ref(), fresh, begun, overall, whole, span };
         let tried = one.run(&mut parts, &mut attempt, &mut retries).await;
         if let Some(span) = span {
             spans::end_try(&core, call, &parts, &attempt, (span, begun), &tried);
         }
+        one.tell_of_overload(&tried);
         let pause = match tried {
             Tried::Done(outcome) => return outcome,
             Tried::Held(pause) => pause,
@@ -134,6 +148,16 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
         drop(attempt);
         pause_for(&parts.scratch.deadline, pause).await;
     }
+}
+
+/// When a request is out of time that has no answer yet, and when even in the middle of its answer.
+fn due(parts: &Parts<'_, '_>, call: &Call<'_>) -> (Option<Instant>, Option<Instant>) {
+    let asked = match &parts.link.source {
+        ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
+        ClientSource::Wire(_) | ClientSource::Whole => call.terms.whole,
+    };
+    let at = |timeout| parts.account.started + timeout;
+    (call.terms.timeout.into_iter().chain(asked).min().map(at), asked.map(at))
 }
 
 /// Nobody could be asked.
@@ -161,6 +185,8 @@ pub(crate) async fn pause_for(deadline: &Deadline, pause: Duration) {
 pub(crate) struct Try<'t> {
     pub(crate) core: &'t Rc<Core>,
     pub(crate) call: &'t Call<'t>,
+    /// Its place, where the service sheds load.
+    pub(crate) pass: Option<&'t Pass<'t>>,
     /// Whether a kept connection will not do.
     fresh: bool,
     /// When it began.
@@ -209,6 +235,12 @@ impl Try<'_> {
                 Ok(upstream) => upstream,
                 Err(error) => return Tried::Failed(unconnected(&error, attempt, begun)),
             };
+        if !upstream.reused
+            && let Some(outcome) = self.unwanted(parts, true)
+        {
+            upstream.keep(endpoint, self.core.id, &params.pool, Instant::now());
+            return Tried::Done(outcome);
+        }
         self.write_head(parts, attempt.index);
         let reused = upstream.reused;
         let (reader, writer) = upstream.stream_mut().split();
@@ -250,6 +282,9 @@ impl Try<'_> {
             Ok(lease) => lease,
             Err(error) => return Tried::Failed(unconnected(&error, attempt, begun)),
         };
+        if let Some(outcome) = self.unwanted(parts, !lease.reused) {
+            return Tried::Done(outcome);
+        }
         self.write_head(parts, attempt.index);
         let wants_trailers = parts.scratch.request.fields.all(http1::FieldId::Te).next().is_some();
         let scheme = if how.tls.is_some() { "https" } else { "http" };
@@ -286,6 +321,34 @@ impl Try<'_> {
             // No answer on a stream is `101`.
             Ended::Switched => Tried::Done(Outcome::Broken),
         }
+    }
+
+    /// An endpoint that does not answer in time has too much to do, as far as anybody knows.
+    fn tell_of_overload(&self, tried: &Tried) {
+        if let (Some(pass), Tried::Failed(failure)) = (self.pass, tried)
+            && matches!(failure.code, ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout)
+        {
+            pass.dropped(Instant::now());
+        }
+    }
+
+    /// How the exchange ends if nobody wants the answer any more, now that there is a connection to ask on: its client
+    /// has gone, or its time is over. `waited` tells that the connection was not there before.
+    ///
+    /// A client of HTTP/1.1 that has ended its sending side may still read, so only a broken connection says that it has
+    /// gone.
+    fn unwanted(&self, parts: &mut Parts<'_, '_>, waited: bool) -> Option<Outcome> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let gone = match &parts.link.source {
+            ClientSource::Wire(reader) => waited && reader.is_broken(),
+            ClientSource::Stream(_) => parts.link.sink.is_gone(&mut cx),
+            ClientSource::Whole => false,
+        };
+        if gone {
+            return Some(Outcome::Broken);
+        }
+        let late = waited && self.overall.is_some_and(|overall| overall <= Instant::now());
+        late.then(|| own(ErrorCode::UpstreamTimeout))
     }
 
     /// What it means that an endpoint failed. `may_be_stale` tells that the connection was kept from before and nothing

@@ -128,6 +128,7 @@ pub(crate) fn status_of(code: ErrorCode) -> u8 {
         ErrorCode::Unauthorized => UNAUTHENTICATED,
         ErrorCode::NoEndpoint
         | ErrorCode::Overloaded
+        | ErrorCode::Shed
         | ErrorCode::BreakerOpen
         | ErrorCode::UpstreamConnect
         | ErrorCode::UpstreamClosed

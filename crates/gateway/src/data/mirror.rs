@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http1::{Framing, Version};
+use limit::gradient::Class;
 
 use super::account::Account;
 use super::body::RequestBody;
@@ -19,10 +20,14 @@ use super::forward::{self, Parts};
 use super::local::Local;
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
+use crate::params::PriorityParams;
 use crate::router::Route;
 
 /// Copies under way on a core at most. With the largest bodies that a route may mirror they hold 128 MiB.
 const COPIES_MAX: usize = 128;
+
+/// A copy is the first that a service with too much to do can do without.
+const COPY_PRIORITY: PriorityParams = PriorityParams::only(Class::Low);
 
 /// A request that is to be sent once more.
 pub(crate) struct Copy {
@@ -94,7 +99,7 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     let service = copy.local.service(mirror.service);
     let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
     let (origin, trace) = (copy.origin, copy.trace);
-    let terms = Terms::of(route);
+    let terms = Terms { priority: Some(&COPY_PRIORITY), ..Terms::of(route) };
     let call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let _nobody_waits = forward::run(parts, &call).await;

@@ -10,6 +10,7 @@
 mod accept;
 mod account;
 mod act;
+mod admission;
 mod attempt;
 mod authorize;
 mod body;

@@ -83,6 +83,7 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::NoRoute => "no route matches this host and path",
         ErrorCode::NoEndpoint => "no instance of the service is available",
         ErrorCode::Overloaded => "the gateway has no capacity left for this service",
+        ErrorCode::Shed => "the service has more to do than it can; try again later",
         ErrorCode::BreakerOpen => "the service has failed too often and is left alone for a while",
         ErrorCode::UpstreamConnect => "the service could not be reached",
         ErrorCode::UpstreamConnectTimeout => "the service did not accept a connection in time",

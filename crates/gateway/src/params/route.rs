@@ -7,6 +7,7 @@ use vocab::Name;
 use super::HashKey;
 use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
 use super::limit::LimitParams;
+use super::shedding::PriorityParams;
 use crate::pattern::Pattern;
 
 /// One `[[route]]`.
@@ -32,6 +33,8 @@ pub struct RouteParams {
     pub limits: Vec<LimitParams>,
     /// What a request costs those of rates.
     pub cost: u32,
+    /// How important requests are to a service that sheds load.
+    pub priority: PriorityParams,
     /// Another service that a share of the requests is copied to.
     pub mirror: Option<MirrorParams>,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.

@@ -33,7 +33,7 @@ pub(crate) use target::{Goal, Target};
 
 use crate::action::{Actions, ForwardAuth};
 use crate::limits::{Limit, Limits};
-use crate::params::{HostMatch, MirrorParams, PathMatch, RouteParams};
+use crate::params::{HostMatch, MirrorParams, PathMatch, PriorityParams, RouteParams};
 use crate::pattern::Search;
 use crate::state::RouteState;
 
@@ -65,6 +65,8 @@ pub(crate) struct Route {
     pub(crate) limits: Option<Box<Limits>>,
     /// Who is asked before a request passes.
     pub(crate) auth: Option<Box<ForwardAuth>>,
+    /// How important its requests are.
+    pub(crate) priority: PriorityParams,
     /// Where a share of the requests goes as well.
     pub(crate) mirror: Option<Mirror>,
     /// Overall time for a response head.
@@ -172,6 +174,7 @@ impl Route {
             limits: Limits::new(limits, params.cost),
             goal: services.goal,
             auth: services.auth.map(Box::new),
+            priority: params.priority.clone(),
             mirror: services.mirror,
             actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),
             timeout: params.timeout,

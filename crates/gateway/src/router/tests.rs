@@ -5,7 +5,7 @@ use http1::Limits;
 use proptest::prelude::*;
 
 use super::*;
-use crate::params::{Conditions as Asks, RouteTarget, ValueMatch, ValueSource};
+use crate::params::{Conditions as Asks, PriorityParams, RouteTarget, ValueMatch, ValueSource};
 use crate::pattern::Pattern;
 
 /// A route as tests write it: host and path as in the file, an expression after `~`.
@@ -29,6 +29,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         forward_auth: None,
         limits: Vec::new(),
         cost: 1,
+        priority: PriorityParams::default(),
         mirror: None,
         timeout: None,
         body_timeout: None,

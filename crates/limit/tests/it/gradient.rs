@@ -17,12 +17,23 @@ struct Server {
     running: BinaryHeap<Reverse<(u64, u64)>>,
     queue: VecDeque<u64>,
     random: fastrand::Rng,
+    /// How many times as long one in ten requests takes.
+    tenth: u64,
+    refused: u64,
 }
 
 impl Server {
     fn new(slots: usize, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { slots, service_nanos: 20 * MILLI, running: BinaryHeap::new(), queue: VecDeque::new(), random }
+        Self {
+            slots,
+            service_nanos: 20 * MILLI,
+            running: BinaryHeap::new(),
+            queue: VecDeque::new(),
+            random,
+            tenth: 1,
+            refused: 0,
+        }
     }
 
     fn in_flight(&self) -> u32 {
@@ -33,7 +44,7 @@ impl Server {
         while self.running.len() < self.slots {
             let Some(came) = self.queue.pop_front() else { return };
             // A fifth up or down.
-            let spread = self.random.u64(800..1_200);
+            let spread = self.random.u64(800..1_200) * if self.random.u32(..10) == 0 { self.tenth } else { 1 };
             self.running.push(Reverse((now + self.service_nanos * spread / 1_000, came)));
         }
     }
@@ -53,9 +64,14 @@ impl Server {
                 (answers, longest) = (answers + 1, longest.max(end - came));
                 self.begin(end);
             }
-            if self.random.u64(..10) < per_milli && limit.admit(Class::Critical, self.in_flight()) {
+            if self.random.u64(..10) >= per_milli {
+                continue;
+            }
+            if limit.admit(Class::Critical, self.in_flight()) {
                 self.queue.push_back(now);
                 self.begin(now);
+            } else {
+                self.refused += 1;
             }
         }
         (answers as f64 * 1e3 / millis as f64, Duration::from_nanos(longest))
@@ -143,4 +159,51 @@ fn the_least_important_are_refused_first() {
     let params = GradientParams { shares: [0.0, 0.0, 0.0], ..GradientParams::default() };
     let limit = Gradient::new(params, Moment::default());
     assert!(limit.admit(Class::Low, 0) && !limit.admit(Class::Low, 1));
+}
+
+#[test]
+fn requests_of_unequal_cost_are_no_overload() {
+    // Slots, how much longer one in ten takes, and requests per second; at most three quarters of what it can do.
+    for (slots, tenth, per_milli) in [(100, 10, 2), (60, 10, 1), (200, 30, 2)] {
+        for seed in 0..2 {
+            let (limit, mut server) = (limit(), Server::new(slots, seed));
+            server.tenth = tenth;
+            server.run(&limit, 0, 3_000, per_milli);
+            server.refused = 0;
+            server.run(&limit, 3_000, 25_000, per_milli);
+            assert_eq!(server.refused, 0, "slots {slots}, seed {seed}: limit {}", limit.limit());
+        }
+    }
+}
+
+#[test]
+fn an_overload_with_unequal_costs_is_found() {
+    for seed in 0..2 {
+        let (limit, mut server) = (limit(), Server::new(40, seed));
+        server.tenth = 20;
+        server.run(&limit, 0, 10_000, 1);
+        let (goodput, _) = server.run(&limit, 10_000, 30_000, 1);
+        // 40 slots, 20 ms for nine and 400 ms for one.
+        assert!(goodput > 0.9 * 40.0 / 0.058, "seed {seed}: {goodput} answers, limit {}", limit.limit());
+        assert!(limit.limit() <= 60, "seed {seed}: limit {}", limit.limit());
+    }
+}
+
+#[test]
+fn a_large_service_is_found_within_seconds() {
+    let (limit, mut server) = (limit(), Server::new(400, 1));
+    server.service_nanos = 100 * MILLI;
+    server.run(&limit, 0, 3_000, 3);
+    server.refused = 0;
+    server.run(&limit, 3_000, 2_000, 3);
+    assert_eq!(server.refused, 0, "limit {}", limit.limit());
+}
+
+#[test]
+fn a_few_drops_happen_to_everyone() {
+    let limit = limit();
+    for tick in 0..10_000 {
+        limit.sample(Moment::from_nanos(tick * MILLI), Duration::from_millis(20), 20, tick % 50 == 0);
+    }
+    assert!(limit.limit() >= 20, "limit {}", limit.limit());
 }

@@ -8,6 +8,7 @@ mod keyed;
 mod lease_script;
 mod lease_simulation;
 mod level;
+mod queue;
 mod store;
 mod threads;
 mod window;

@@ -6,11 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
-use telemetry::encode::{self, CertificateLabels, EndpointLabels, LeaseRow, LimitRow, NameRow};
+use telemetry::encode::{self, CertificateLabels, EndpointLabels, LeaseRow, LimitRow, NameRow, SheddingRow};
 use telemetry::{
     AccessLog, AccessLogParams, BreakerState, ConnectionType, EndpointMetrics, Exposition, FailureKind,
     FinishedRequest, HealthChange, LatencyBuckets, Limit, ListenerMetrics, Method, ProcessMetrics, RefusedReason,
-    ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics, TripCause, family,
+    ReloadMetrics, RetryReason, RouteMetrics, ServiceMetrics, ShedClass, ShedResult, TripCause, family,
 };
 use vocab::ErrorCode;
 
@@ -56,6 +56,9 @@ impl Collector for Objects {
         encode::endpoints(&[(labels, &self.endpoint)], &buckets, &mut encoder)?;
         encode::services(&[("backend", &self.service)], &mut encoder)?;
         encode::breakers(&[("backend", "10.0.0.1:80", BreakerState::HalfOpen)], &mut encoder)?;
+        let metrics = &self.service;
+        let row = SheddingRow { service: "backend", metrics, limit: 24, in_flight: 20, waiting: 2 };
+        encode::shedding(&[row], &mut encoder)?;
         encode::overrides(&[("backend", 1)], &mut encoder)?;
         let lookups = [("success", 4), ("timeout", 0)];
         let name = NameRow { name: "api.example.com", lookups: &lookups, endpoints: 2, resolved_at: 1_800_000_000 };
@@ -104,6 +107,7 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
     objects.service.breaker_refused(1);
     objects.service.limited(1, Limit::Retries);
     objects.service.fell_back(0);
+    objects.service.shed(1, ShedClass::Low, ShedResult::Late);
     assert_eq!((objects.route.requests(), objects.endpoint.requests()), (3, 2));
 
     let page = page(objects, Exposition::OpenMetrics);
@@ -130,6 +134,10 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_closed\"} 0",
         "service_limited_total{service=\"backend\",limit=\"retries_max\"} 1",
         "service_fallbacks_total{service=\"backend\"} 1",
+        "shedding_requests_total{service=\"backend\",class=\"low\",result=\"late\"} 1",
+        "shedding_limit{service=\"backend\"} 24",
+        "shedding_in_flight{service=\"backend\"} 20",
+        "shedding_waiting{service=\"backend\"} 2",
         "http_requests_in_flight{endpoint=\"api\"} 2",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"sent\"} 5",
         "http_requests_mirrored_total{endpoint=\"api\",result=\"dropped\"} 1",
@@ -205,6 +213,9 @@ fn what_never_happened_has_no_row() {
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"half_open\"} 1",
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_open\"} 0",
             "breaker_state{service=\"backend\",instance=\"10.0.0.1:80\",state=\"forced_closed\"} 0",
+            "shedding_limit{service=\"backend\"} 24",
+            "shedding_in_flight{service=\"backend\"} 20",
+            "shedding_waiting{service=\"backend\"} 2",
             "service_overrides{service=\"backend\"} 1",
             "resolver_lookups_total{name=\"api.example.com\",result=\"success\"} 4",
             "resolver_endpoints{name=\"api.example.com\"} 2",

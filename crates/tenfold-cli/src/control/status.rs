@@ -122,6 +122,9 @@ pub(super) fn services_table(services: &[Value]) -> Table {
         if !service["breaker"].is_null() {
             table.row(breaker_row(name, &service["breaker"]));
         }
+        if let shedding @ Value::Object(_) = &service["shedding"] {
+            table.row(shedding_row(name, shedding));
+        }
         for endpoint in list(&service["endpoints"]) {
             table.row(endpoint_row(name, endpoint));
         }
@@ -159,6 +162,24 @@ fn breaker_row(service: &str, breaker: &Value) -> Vec<Cell> {
     let held = breaker["forced"].as_str().map(|force| format!("held {force}")).unwrap_or_default();
     let none = || Cell::from("");
     vec![service.into(), "(breaker)".into(), none(), state, none(), none(), held.into()]
+}
+
+fn shedding_row(service: &str, shedding: &Value) -> Vec<Cell> {
+    let refused = shedding["refused"].as_object().into_iter().flatten();
+    let refused =
+        refused.filter(|(_, count)| count.as_u64() != Some(0)).map(|(class, count)| format!("{count} {class}"));
+    let refused: Vec<String> = refused.collect();
+    let (limit, in_flight) = (number(shedding, "limit"), number(shedding, "in_flight"));
+    let mut state = format!("limit {limit}");
+    match number(shedding, "waiting") {
+        0 => {}
+        waiting => state += &format!(", {waiting} waiting"),
+    }
+    if !refused.is_empty() {
+        state += &format!(", refused {}", refused.join(", "));
+    }
+    let none = || Cell::from("");
+    vec![service.into(), "(shedding)".into(), none(), state.into(), in_flight.into(), none(), none()]
 }
 
 fn endpoint_row(service: &str, endpoint: &Value) -> Vec<Cell> {
@@ -257,6 +278,20 @@ mod tests {
         check(breaker("forced_open".into(), "open".into()), Value::Null, "held open");
         check(breaker(Value::Null, Value::Null), "half_open".into(), "healthy, breaker half open");
         check(breaker(Value::Null, Value::Null), "open".into(), "by endpoint");
+    }
+
+    #[test]
+    fn people_see_what_is_shed() {
+        let check = |waiting: u64, low: u64, part: &str| {
+            let refused = json!({ "low": low, "normal": 0, "critical": 0 });
+            let shedding = json!({ "limit": 24, "in_flight": 20, "waiting": waiting, "refused": refused });
+            let shown = services_table(&[json!({ "name": "api", "shedding": shedding })]).render(false);
+            assert!(shown.lines().any(|line| line.contains(part)), "{part}: {shown}");
+        };
+        check(0, 0, "limit 24 ");
+        check(3, 0, "limit 24, 3 waiting ");
+        check(3, 7, "limit 24, 3 waiting, refused 7 low ");
+        assert!(!services_table(&[json!({ "name": "api", "shedding": null })]).render(false).contains("shedding"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod sample;
 mod schema;
 mod secure_actions;
 mod sharing;
+mod shedding;
 mod site;
 mod tls;
 mod traces;

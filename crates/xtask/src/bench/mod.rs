@@ -9,6 +9,7 @@ mod l4;
 mod library;
 mod limit;
 mod mirror;
+mod overload;
 mod report;
 mod shared;
 mod subject;
@@ -24,6 +25,7 @@ pub use l4::L4Args;
 pub use library::LibraryArgs;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
+pub use overload::OverloadArgs;
 pub use shared::SharedArgs;
 
 /// The benches.
@@ -43,6 +45,8 @@ pub enum BenchCommand {
     Shared(SharedArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
     Mirror(MirrorArgs),
+    /// What is left of a service that is offered three times what it can do, with load shedding and without
+    Overload(OverloadArgs),
 }
 
 /// Runs a bench.
@@ -58,5 +62,6 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Library(args) => library::run(&args),
         BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
+        BenchCommand::Overload(args) => overload::run(&args),
     }
 }
