@@ -108,6 +108,7 @@ fn one_probe_at_a_time() {
     for _ in 0..10 {
         check_own(&get(&site, "/", ""), 503, "breaker_open");
     }
+    site.wait_until("the probe has come", |_| Ok(upstream.requests()?.len() >= 2)).unwrap();
     assert_eq!(upstream.requests().unwrap().len(), 2, "the failure, and the probe");
 }
 
