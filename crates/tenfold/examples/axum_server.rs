@@ -30,7 +30,8 @@ struct Reports {
 }
 
 fn app(reports: Arc<Reports>) -> Result<Router, QuotaError> {
-    let tenants = KeyedLimiter::new("tenant", Quota::gcra(Rate::per_sec(1), 2)?, 10_000)?;
+    let tenants =
+        KeyedLimiter::new("tenant", Quota::gcra(Rate { amount: 2, per: Duration::from_secs(60) }, 2)?, 10_000)?;
     let tenant = |request: &Request| -> Option<HeaderValue> { request.headers().get("x-tenant").cloned() };
     let expensive = BulkheadParams { concurrency_max: 1, queue_max: 0, ..BulkheadParams::default() };
     let everything = Policy::builder("api").deadline(Duration::from_secs(5)).shedder(ShedderParams::default()).build();

@@ -5,11 +5,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use tenfold::Clock;
 use tenfold::resilience::{BackoffParams, BreakerParams, Error, Policy, RetryParams};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    for line in run().await {
+    for line in run(&Clock::default()).await {
         println!("{line}");
     }
 }
@@ -28,16 +29,17 @@ impl Stock {
     }
 }
 
-pub(crate) async fn run() -> Vec<String> {
+/// By a clock, so that a test need not wait.
+pub(crate) async fn run(clock: &Clock) -> Vec<String> {
     let stock = Stock::default();
     // Made once, and shared by all callers of the stock.
-    let policy = Policy::builder("stock")
+    let policy = Policy::builder_with_clock("stock", clock.clone())
         .deadline(Duration::from_secs(1))
         .retry(RetryParams {
             backoff: BackoffParams { base: Duration::from_millis(2), max: Duration::from_millis(20) },
             ..RetryParams::default()
         })
-        .breaker(BreakerParams { failures: Some(3), open_for: Duration::from_millis(50), ..BreakerParams::default() })
+        .breaker(BreakerParams { failures: Some(3), open_for: Duration::from_secs(1), ..BreakerParams::default() })
         .attempt_timeout(Duration::from_millis(200))
         .build();
     let count = || policy.call(|| stock.count("screws"));
@@ -61,7 +63,7 @@ pub(crate) async fn run() -> Vec<String> {
     };
 
     stock.is_away.store(false, Ordering::Relaxed);
-    tokio::time::sleep(open_for).await;
+    clock.sleep(open_for).await;
     let answer = count().await;
     let state = policy.breaker().map_or("none", |breaker| breaker.state().as_str());
     lines.push(format!("{answer:?} after {} tries, the breaker is {state}", asked()));

@@ -42,10 +42,10 @@ pub(crate) async fn run() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let asked = || asked.swap(0, Ordering::Relaxed);
     let client = Client::builder().no_proxy().build()?;
     let policy = Policy::builder("prices")
-        .deadline(Duration::from_secs(2))
+        .deadline(Duration::from_secs(20))
         .retry(RetryParams::default())
         .breaker(BreakerParams::default())
-        .attempt_timeout(Duration::from_millis(500))
+        .attempt_timeout(Duration::from_secs(5))
         .build();
     let mut lines = Vec::new();
 

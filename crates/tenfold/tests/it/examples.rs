@@ -13,15 +13,19 @@ mod plain;
 #[expect(dead_code, reason = "an example has a main of its own")]
 mod reqwest_client;
 
-#[tokio::test]
-async fn a_policy_around_plain_calls() {
+use tenfold::Clock;
+use tenfold::testing::ManualClock;
+
+#[test]
+fn a_policy_around_plain_calls() {
     let expected = [
         "Ok(6) after 1 tries",
         r#"Err(Inner("connection refused")) after 3 tries"#,
         "stock is left alone, after 0 tries",
         "Ok(6) after 1 tries, the breaker is closed",
     ];
-    assert_eq!(plain::run().await, expected);
+    let clock = ManualClock::new();
+    assert_eq!(clock.run(plain::run(&Clock::from(&clock))), expected);
 }
 
 #[tokio::test]
