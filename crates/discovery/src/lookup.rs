@@ -5,7 +5,7 @@
 //! still serves where asking again fails, so that a server which fails for one target, or for IPv6 alone, takes nothing
 //! away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +100,10 @@ impl Lookup {
             };
             // A name that nobody has may be had under the next domain. Where nobody knows, the next one would be a guess.
             let Found::Nothing { name_exists, .. } = found else {
-                self.memory.retain(|_, known| known.round == self.round);
+                // After a failure not all questions were put again, and what is known of them may be needed yet.
+                if matches!(found, Found::Members { .. }) {
+                    self.memory.retain(|_, known| known.round == self.round);
+                }
                 return found;
             };
             if name_exists || matches!(nothing, Found::Nothing { name_exists: false, good_for: None }) {
@@ -144,10 +147,17 @@ impl Lookup {
             Some(Put::Known { .. }) | None => return Found::Nothing { name_exists: true, good_for: None },
         };
         let shares: Vec<(u16, u16)> = targets.iter().map(|target| (target.priority, target.weight)).collect();
-        let hosts: Vec<String> = targets.iter().filter_map(|target| target.host.clone()).collect();
-        let unknown = hosts.iter().filter(|host| !glue.contains_key(*host)).cloned().collect();
+        let (hosts, beyond) = self.hosts(&targets);
+        // A server may leave out what does not fit beside the records, so that only all kinds of addresses are enough.
+        let kinds = self.params.family.kinds();
+        let is_whole = |host: &String| {
+            let has =
+                |kind: &Kind| glue.get(host).is_some_and(|ips| ips.iter().any(|ip| ip.is_ipv4() == (*kind == Kind::A)));
+            kinds.iter().all(has)
+        };
+        let (known, unknown): (Vec<String>, Vec<String>) = hosts.into_iter().partition(is_whole);
         let mut found = self.addresses_of_all(system, unknown, &mut until, &mut failed).await;
-        found.extend(glue);
+        found.extend(known.into_iter().filter_map(|host| Some((host.clone(), glue.get(&host)?.clone()))));
         let members = targets.into_iter().zip(srv::shares(&shares)).flat_map(|(target, share)| {
             let Target { port, host, .. } = target;
             let addresses = host.as_ref().and_then(|host| found.get(host)).cloned().unwrap_or_default();
@@ -161,22 +171,36 @@ impl Lookup {
             Some(failed) if members.is_empty() => Found::Failed(failed),
             // Either the service is decidedly not offered, or nobody has the names that it is offered by.
             None if members.is_empty() => Found::Nothing { name_exists: true, good_for: None },
-            failed => self.members(members, until, failed.map(|failed| failed.text)),
+            failed => {
+                let mut found = self.members(members, until, failed.map(|failed| failed.text));
+                if let Found::Members { left_out, .. } = &mut found {
+                    *left_out += beyond;
+                }
+                found
+            }
         }
+    }
+
+    /// The hosts of targets, the most important first, and how many there are beyond what would be taken.
+    fn hosts(&self, targets: &[Target]) -> (Vec<String>, usize) {
+        let mut hosts: Vec<(u16, &String)> =
+            targets.iter().filter_map(|target| Some((target.priority, target.host.as_ref()?))).collect();
+        hosts.sort_unstable();
+        let mut seen = HashSet::new();
+        hosts.retain(|(_, host)| seen.insert(*host));
+        let max = self.params.addresses_max.get() as usize;
+        let beyond = hosts.len().saturating_sub(max);
+        (hosts.into_iter().take(max).map(|(_, host)| host.clone()).collect(), beyond)
     }
 
     /// The addresses of targets, some at a time, and until when all that was found is good.
     async fn addresses_of_all(
         &mut self,
         system: &System,
-        mut hosts: Vec<String>,
+        hosts: Vec<String>,
         until: &mut Instant,
         failed: &mut Option<Unanswered>,
     ) -> HashMap<String, Vec<IpAddr>> {
-        hosts.sort_unstable();
-        hosts.dedup();
-        // What is beyond would be left out anyway, for each target has an address at least.
-        hosts.truncate(self.params.addresses_max.get() as usize);
         let mut found = HashMap::new();
         for some in hosts.chunks(TARGETS_AT_ONCE) {
             let questions: Vec<Question> = some.iter().flat_map(|host| self.questions(host)).collect();
@@ -266,7 +290,7 @@ impl Lookup {
     /// A set in a stable order, without repeats and of a bounded size.
     fn members(&self, mut members: Vec<Member>, until: Instant, failed: Option<String>) -> Found {
         members.sort();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         members.retain(|member| seen.insert((member.address, member.port)));
         let max = self.params.addresses_max.get() as usize;
         let left_out = members.len().saturating_sub(max);
@@ -347,5 +371,21 @@ impl Family {
             Self::Ipv4 => address.is_ipv4(),
             Self::Ipv6 => address.is_ipv6(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_the_first_priority_are_looked_up_first() {
+        let max = std::num::NonZeroU32::new(2).expect("not zero");
+        let params = ResolverParams { addresses_max: max, ..ResolverParams::default() };
+        let lookup = Lookup::new(Arc::new(Client::new(&params)), Arc::new(params));
+        let target =
+            |(priority, host): (u16, &str)| Target { priority, weight: 1, port: 80, host: Some(host.to_owned()) };
+        let targets = [(1, "a"), (0, "z"), (1, "z"), (1, "b"), (0, "y")].map(target);
+        assert_eq!(lookup.hosts(&targets), (vec!["y".to_owned(), "z".to_owned()], 2));
     }
 }

@@ -197,7 +197,8 @@ fn believed(message: &Message<[u8]>, asked: &Name<Vec<u8>>, kind: Kind) -> Resul
     let wanted: Vec<&Found<'_>> = own.filter(|record| record.data.is_of(kind)).collect();
     if !wanted.is_empty() {
         let good_for = wanted.iter().map(|record| record.good_for).fold(good_for, Duration::min);
-        return Ok(Answer::Records(gather(message, &wanted), good_for));
+        let (records, glue_good_for) = gather(message, &wanted);
+        return Ok(Answer::Records(records, good_for.min(glue_good_for)));
     }
     if message.header().rcode() == Rcode::NOERROR && links > 0 {
         return Ok(match host_text(&name.to_string()) {
@@ -264,7 +265,8 @@ impl Data<'_> {
     }
 }
 
-fn gather(message: &Message<[u8]>, wanted: &[&Found<'_>]) -> Records {
+/// The records, and how long what came beside them is good.
+fn gather(message: &Message<[u8]>, wanted: &[&Found<'_>]) -> (Records, Duration) {
     let (mut addresses, mut targets) = (Vec::new(), Vec::new());
     for record in wanted {
         match &record.data {
@@ -274,16 +276,18 @@ fn gather(message: &Message<[u8]>, wanted: &[&Found<'_>]) -> Records {
         }
     }
     if targets.is_empty() {
-        return Records::Addresses(addresses);
+        return (Records::Addresses(addresses), Duration::MAX);
     }
-    let glue = glue(message, &targets);
-    Records::Targets(targets, glue)
+    let (glue, good_for) = glue(message, &targets);
+    (Records::Targets(targets, glue), good_for)
 }
 
-/// Addresses beside `SRV` records. What cannot be read there is asked for instead.
-fn glue(message: &Message<[u8]>, targets: &[Target]) -> Glue {
+/// Addresses beside `SRV` records, and how long they are good, which is often much less than the records themselves. What
+/// cannot be read there is asked for instead.
+fn glue(message: &Message<[u8]>, targets: &[Target]) -> (Glue, Duration) {
+    let mut good_for = Duration::MAX;
     let mut glue: Glue = targets.iter().filter_map(|target| Some((target.host.clone()?, Vec::new()))).collect();
-    let Ok(section) = message.additional() else { return Glue::new() };
+    let Ok(section) = message.additional() else { return (Glue::new(), good_for) };
     for record in section {
         let Ok(record) = record else { break };
         let address = match record.rtype() {
@@ -294,10 +298,11 @@ fn glue(message: &Message<[u8]>, targets: &[Target]) -> Glue {
         let owner = host_text(&record.owner().to_string());
         if let (Some(address), Some(known)) = (address, owner.and_then(|owner| glue.get_mut(&owner))) {
             known.push(address);
+            good_for = good_for.min(duration(record.ttl()));
         }
     }
     glue.retain(|_, addresses| !addresses.is_empty());
-    glue
+    (glue, good_for)
 }
 
 fn duration(ttl: Ttl) -> Duration {

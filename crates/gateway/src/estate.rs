@@ -9,11 +9,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use breaker::circuit::Force;
 use discovery::{Member, Set, Source};
 use net::inherit::Inherited;
 use serde::{Deserialize, Serialize};
+use vocab::Name;
 
 use crate::change::Target;
+use crate::control::breakers::Forced;
 use crate::control::overrides::{Override, Overrides, Setting};
 use crate::params::{EndpointParams, Host};
 
@@ -42,6 +45,11 @@ pub(crate) struct Knowledge {
     pub(crate) overrides: Overrides,
     /// What names stood for last, for when no name server answers.
     pub(crate) sets: HashMap<Source, Set>,
+    /// Breakers that somebody holds open or closed.
+    pub(crate) forced: Vec<Forced>,
+    /// Endpoints whose checks fail, by the names of their services: without that, the next process would send requests to
+    /// them until its own checks have found out.
+    pub(crate) unhealthy: Vec<(Name, SocketAddr)>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -50,6 +58,16 @@ struct Record {
     overrides: Vec<OverrideRecord>,
     addresses: BTreeMap<String, Vec<IpAddr>>,
     services: BTreeMap<String, Vec<MemberRecord>>,
+    breakers: Vec<BreakerRecord>,
+    unhealthy: Vec<(String, SocketAddr)>,
+}
+
+/// The breakers of a service that are held.
+#[derive(Serialize, Deserialize)]
+struct BreakerRecord {
+    service: String,
+    held: String,
+    since_millis: u64,
 }
 
 /// What a record of a name says.
@@ -100,7 +118,10 @@ impl Knowledge {
     /// As it is handed over.
     pub(crate) fn write(&self) -> String {
         let overrides = self.overrides.iter().map(OverrideRecord::of).collect();
-        let mut record = Record { overrides, ..Record::default() };
+        let breakers = self.forced.iter().map(BreakerRecord::of).collect();
+        let unhealthy =
+            self.unhealthy.iter().map(|(service, address)| (service.as_str().to_owned(), *address)).collect();
+        let mut record = Record { overrides, breakers, unhealthy, ..Record::default() };
         for (source, set) in &self.sets {
             match source {
                 Source::Host(name) => {
@@ -130,7 +151,22 @@ impl Knowledge {
         let services = record.services.into_iter();
         let services =
             services.map(|(name, members)| (Source::Srv(name), members.into_iter().map(MemberRecord::read).collect()));
-        Ok(Self { overrides, sets: hosts.chain(services).collect() })
+        let forced = record.breakers.into_iter().filter_map(BreakerRecord::read).collect();
+        let unhealthy = record.unhealthy.into_iter();
+        let unhealthy = unhealthy.filter_map(|(service, address)| Some((service.parse().ok()?, address))).collect();
+        Ok(Self { overrides, sets: hosts.chain(services).collect(), forced, unhealthy })
+    }
+}
+
+impl BreakerRecord {
+    fn of(forced: &Forced) -> Self {
+        let service = forced.service.as_str().to_owned();
+        Self { service, held: forced.force.as_str().to_owned(), since_millis: millis_of(forced.since) }
+    }
+
+    fn read(self) -> Option<Forced> {
+        let force = Force::ALL.into_iter().find(|force| force.as_str() == self.held)?;
+        Some(Forced { service: self.service.parse().ok()?, force, since: moment_of(self.since_millis) })
     }
 }
 
@@ -154,13 +190,12 @@ impl OverrideRecord {
             Setting::Weight(weight) => SettingRecord::Weight(*weight),
             Setting::Drain(drain) => SettingRecord::Drain(*drain),
         };
-        let since = over.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             service: over.service.as_str().to_owned(),
             host: host_text(&over.target.host),
             port: over.target.port,
             setting,
-            since_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            since_millis: millis_of(over.since),
         }
     }
 
@@ -172,7 +207,7 @@ impl OverrideRecord {
             SettingRecord::Weight(weight) => Setting::Weight(weight),
             SettingRecord::Drain(drain) => Setting::Drain(drain),
         };
-        let since = UNIX_EPOCH.checked_add(Duration::from_millis(self.since_millis)).unwrap_or_else(SystemTime::now);
+        let since = moment_of(self.since_millis);
         Some(Override { service: self.service.parse().ok()?, target, setting, since })
     }
 }
@@ -196,6 +231,15 @@ impl EndpointRecord {
     }
 }
 
+fn millis_of(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn moment_of(millis: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or_else(SystemTime::now)
+}
+
 fn host_text(host: &Host) -> String {
     match host {
         Host::Address(address) => address.to_string(),
@@ -215,7 +259,6 @@ fn host_of(text: String, port: u16) -> Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vocab::Name;
 
     #[test]
     fn what_is_written_is_read() {
@@ -254,10 +297,15 @@ mod tests {
             (Source::Host("a.example.com".to_owned()), [plain].into()),
             (Source::Srv("_http._tcp.example.com".to_owned()), [told].into()),
         ];
-        let known = Knowledge { overrides: overrides.iter().cloned().collect(), sets: sets.iter().cloned().collect() };
+        let known = Knowledge {
+            overrides: overrides.iter().cloned().collect(),
+            sets: sets.iter().cloned().collect(),
+            forced: Force::ALL.map(|force| Forced { service: name("api"), force, since }).into(),
+            unhealthy: vec![(name("api"), SocketAddr::new(address, 80))],
+        };
         let read = Knowledge::read(&known.write()).expect("it is ours");
         assert!(read.overrides.iter().eq(&overrides), "{read:?}");
-        assert_eq!(read.sets, known.sets);
+        assert_eq!((read.sets, read.forced, read.unhealthy), (known.sets, known.forced, known.unhealthy));
     }
 
     #[test]
@@ -270,5 +318,7 @@ mod tests {
         assert_eq!(read(add).expect("an override"), 1);
         assert_eq!(read(&add.replace("api", "")).expect("one without a name"), 0);
         assert!(read("1").is_err() && read("{").is_err());
+        let held = "{\"breakers\": [{\"service\": \"api\", \"held\": \"ajar\", \"since_millis\": 1}]}";
+        assert_eq!(Knowledge::read(held).expect("a word of another version").forced, []);
     }
 }

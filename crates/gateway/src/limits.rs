@@ -120,6 +120,11 @@ impl Rates {
         Keyed::new(quota.clone(), keys_max as usize).ok().map(Self::Keyed)
     }
 
+    /// Whether it tells keys apart, or does not, as this key wants.
+    fn fit(&self, key: &[KeyPart]) -> bool {
+        matches!(self, Self::Single(_)) == key.is_empty()
+    }
+
     #[inline]
     fn check(&self, key: impl FnOnce() -> u64, now: Moment, cost: u32) -> Decision {
         match self {
@@ -162,9 +167,12 @@ impl LimitState {
     /// Whether what was spent means the same under these settings.
     fn fits(&self, params: &LimitParams) -> bool {
         let same_table = match &self.table {
-            Table::Rate(rates) => params.shared.is_none() && matches!(rates, Rates::Single(_)) == params.key.is_empty(),
+            Table::Rate(rates) => params.shared.is_none() && rates.fit(&params.key),
             Table::Concurrency(_) => true,
-            Table::Shared(shared) => params.shared.as_ref() == Some(&shared.params),
+            Table::Shared(shared) => {
+                params.shared.as_ref() == Some(&shared.params)
+                    && shared.local.as_ref().is_none_or(|rates| rates.fit(&params.key))
+            }
         };
         self.law == params.law && self.keys_max == params.keys_max && same_table
     }

@@ -153,22 +153,26 @@ impl Gate {
     fn give_back(self: &Arc<Self>, core: usize) {
         self.in_flight.0.fetch_sub(1, Ordering::SeqCst);
         if self.waiting.0.load(Ordering::SeqCst) > 0 {
-            self.hand_over(core, Instant::now());
+            let turn = self.queues[core].turns.fetch_add(1, Ordering::Relaxed);
+            // Whose turn it is goes first; the others are asked as well.
+            let others = self.queues.len().saturating_sub(1).max(1);
+            let first = match turn % SHARED_ONE_IN {
+                0 => core + 1 + (turn / SHARED_ONE_IN) as usize % others,
+                _ => core,
+            };
+            self.hand_over(first, Instant::now());
         }
     }
 
-    /// Hands over all places that are free to those that wait.
+    /// Hands over all places that are free to those that wait, on one core first.
     #[cold]
-    fn hand_over(self: &Arc<Self>, core: usize, now: Instant) {
-        let turn = self.queues[core].turns.fetch_add(1, Ordering::Relaxed);
+    fn hand_over(self: &Arc<Self>, first: usize, now: Instant) {
         let cores = self.queues.len();
-        // Whose turn it is goes first; the others are asked as well.
-        let others = cores.saturating_sub(1).max(1);
-        let first = match turn % SHARED_ONE_IN {
-            0 => core + 1 + (turn / SHARED_ONE_IN) as usize % others,
-            _ => core,
-        };
         for at in (0..cores).map(|step| (first + step) % cores) {
+            // As a rule nothing is free for those who come to wait, and no core's lock is to be taken then.
+            if !self.limit.admit(Class::Critical, self.in_flight.0.load(Ordering::SeqCst)) {
+                return;
+            }
             let next = || self.with_queue(at, |queue| queue.next(self.moment(now), |class| self.take(class)));
             while let Some(grant) = next() {
                 let granted = Granted { gate: Some(Arc::clone(self)), core: at };
@@ -217,6 +221,11 @@ impl Pass<'_> {
     /// An endpoint has not answered in time.
     pub(crate) fn dropped(&self, now: Instant) {
         self.gate.limit.sample(self.gate.moment(now), Duration::ZERO, self.in_flight(), true);
+    }
+
+    /// Whether the place was not given back yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.get()
     }
 
     /// Gives the place back.
@@ -313,6 +322,8 @@ mod tests {
         let mut there = wait(&gate, Class::Normal, 1).unwrap();
         for turn in 0..20 {
             pass.give_back();
+            // Who comes to wait takes nobody's turn.
+            here.push(wait(&gate, Class::Normal, 0).unwrap());
             if let Ok(granted) = there.granted.try_recv() {
                 assert!(turn <= SHARED_ONE_IN, "after {turn} turns");
                 drop(there.take(granted));

@@ -172,6 +172,8 @@ impl Inner {
             }
         };
         tokio::select! {
+            // First, or what was told of this connection would be left for the next one.
+            biased;
             () = self.lost.notified() => match &*self.state.borrow() {
                 State::Lost(why) => why.clone(),
                 State::Connecting | State::Up(..) => StoreError::Lost.to_string(),

@@ -99,6 +99,9 @@ impl State {
 }
 
 impl Force {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Open, Self::Closed];
+
     /// A stable word for logs and interfaces.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -27,7 +27,7 @@ struct Sections {
     targets: Vec<(u16, u16, u16, &'static str)>,
     nothing: Option<(u32, u32)>,
     referral: bool,
-    glue: Vec<(&'static str, [u8; 4])>,
+    glue: Vec<(&'static str, u32, [u8; 4])>,
 }
 
 impl Sections {
@@ -64,9 +64,9 @@ impl Sections {
             builder.push(Record::new(name("example.com"), Class::IN, secs(1), data)).unwrap();
         }
         let mut builder = builder.additional();
-        for (owner, ip) in &self.glue {
+        for (owner, ttl, ip) in &self.glue {
             builder
-                .push(Record::new(name(owner), Class::IN, secs(60), A::from_octets(ip[0], ip[1], ip[2], ip[3])))
+                .push(Record::new(name(owner), Class::IN, secs(*ttl), A::from_octets(ip[0], ip[1], ip[2], ip[3])))
                 .unwrap();
         }
         builder.finish()
@@ -139,7 +139,7 @@ fn targets_bring_addresses_along() {
     let question = question("_http._tcp.example.com", Kind::Srv);
     let found = Sections {
         targets: vec![(1, 5, 8080, "A.example.com"), (2, 0, 80, "."), (2, 0, 80, "b.example.com")],
-        glue: vec![("a.example.com", [10, 0, 0, 1]), ("other.example.com", [10, 0, 0, 9])],
+        glue: vec![("a.example.com", 30, [10, 0, 0, 1]), ("other.example.com", 1, [10, 0, 0, 9])],
         ..Sections::default()
     };
     let Answer::Records(Records::Targets(targets, glue), good_for) = found.read(&question) else {
@@ -149,7 +149,7 @@ fn targets_bring_addresses_along() {
     assert_eq!(hosts, [Some("a.example.com"), None, Some("b.example.com")]);
     assert_eq!((targets[0].priority, targets[0].weight, targets[0].port), (1, 5, 8080));
     assert_eq!(glue, Glue::from([("a.example.com".to_owned(), vec![IpAddr::from([10, 0, 0, 1])])]));
-    assert_eq!(good_for, Duration::from_secs(60));
+    assert_eq!(good_for, Duration::from_secs(30), "the address is good for less than the records, which have a minute");
 }
 
 #[test]
@@ -209,7 +209,7 @@ proptest! {
             aliases: vec![("_http._tcp.example.com", 300, "a.example.net")],
             addresses: vec![("a.example.net", 60, [10, 0, 0, 2])],
             targets: vec![(1, 5, 8080, "A.example.com")],
-            glue: vec![("a.example.com", [10, 0, 0, 1])],
+            glue: vec![("a.example.com", 60, [10, 0, 0, 1])],
             ..Sections::default()
         };
         let mut bytes = sections.bytes(&question);

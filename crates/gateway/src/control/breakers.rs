@@ -3,8 +3,8 @@
 //! A breaker decides on the cores, by what the calls there say. The control plane makes it, tells the log of its moves,
 //! and for those of endpoints takes whoever is held back out of the plan, so that priorities and shares go by who is left.
 //!
-//! Holding a breaker is a change at run time like an override: it outlives reloads while its service has a breaker, and
-//! not the process.
+//! Holding a breaker is a change at run time like an override: it outlives reloads and upgrades while its service has a
+//! breaker.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

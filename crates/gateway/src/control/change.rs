@@ -81,7 +81,16 @@ impl Control {
 
     /// What the next process needs.
     pub(super) fn hand_over(&self) -> io::Result<Estate> {
-        let knowledge = Knowledge { overrides: self.overrides.clone(), sets: self.names.sets().clone() };
+        let of_service = |service: &Service| {
+            let name = service.name().clone();
+            service.unhealthy().map(move |address| (name.clone(), address)).collect::<Vec<_>>()
+        };
+        let knowledge = Knowledge {
+            overrides: self.overrides.clone(),
+            sets: self.names.sets().clone(),
+            forced: self.forced.to_vec(),
+            unhealthy: self.services.iter().flat_map(of_service).collect(),
+        };
         Ok(Estate { sockets: self.sockets.handles()?, knowledge: knowledge.write() })
     }
 

@@ -111,6 +111,8 @@ pub(crate) struct Control {
     shown: Arc<[Shown]>,
     /// Breakers that are held open or closed.
     forced: Arc<[Forced]>,
+    /// Endpoints whose checks failed in the process before this one, until the first configuration is served.
+    unhealthy: Vec<(Name, SocketAddr)>,
     /// What the names of endpoints stand for.
     names: Names,
 }
@@ -147,7 +149,8 @@ impl Control {
             file: Vec::new(),
             overrides: known.overrides,
             shown: Arc::default(),
-            forced: Arc::default(),
+            forced: known.forced.into(),
+            unhealthy: known.unhealthy,
             names: Names::new(known.sets),
         }
     }
@@ -328,8 +331,10 @@ impl Control {
             service.set_overlay(self.overrides.overlay(&params.name));
             service.forced = breakers::forced(&self.forced, &params.name);
             service.configure(params.clone(), self.names.sets(), self.shared.cores, &self.event_sender);
+            service.recall(&self.unhealthy);
             self.services.push(service);
         }
+        self.unhealthy.clear();
         self.forget_names();
     }
 

@@ -1,6 +1,7 @@
 //! A service in the control plane: its endpoints, their health, and the view that is published of them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use breaker::circuit::Force;
 use breaker::{Breaker, RetryBudget};
 use discovery::{Set, Source};
 use tokio::sync::mpsc;
+use vocab::Name;
 
 use super::health_change::{kind_of, log_change};
 use super::naming::{host_header, server_name};
@@ -248,6 +250,28 @@ impl Service {
             self.view = None;
         }
         self.follow(changes, now);
+    }
+
+    /// Endpoints whose checks fail.
+    pub(super) fn unhealthy(&self) -> impl Iterator<Item = SocketAddr> {
+        let fails = |endpoint: &&Endpoint| self.health.state(endpoint.state.id) == Some(State::Unhealthy);
+        self.endpoints.iter().filter(fails).map(|endpoint| endpoint.state.address)
+    }
+
+    /// Takes endpoints whose checks failed in the process before this one for unhealthy, until their checks say otherwise.
+    pub(super) fn recall(&mut self, unhealthy: &[(Name, SocketAddr)]) {
+        let now = Instant::now();
+        let failed = self.params.health.active.map_or(0, |active| active.fall.max(1));
+        let is_theirs = |endpoint: &&Endpoint| {
+            unhealthy.iter().any(|(service, address)| service == self.name() && *address == endpoint.state.address)
+        };
+        let ids: Vec<u64> = self.endpoints.iter().filter(is_theirs).map(|endpoint| endpoint.state.id).collect();
+        for id in ids {
+            for _ in 0..failed {
+                let changes = self.health.on_active(id, now, Err("as before the upgrade".to_owned()));
+                self.follow(changes, now);
+            }
+        }
     }
 
     /// A request has told how an endpoint is.

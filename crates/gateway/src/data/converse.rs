@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http1::{Framing, HeadScan, Limits, Request, Response, Version};
@@ -31,6 +31,10 @@ use crate::shed;
 
 /// Most interim responses before the final one.
 const INTERIM_MAX: u32 = 16;
+
+/// For how long a request whose body is still on its way holds its place where load is shed. Slow clients would otherwise
+/// hold all places of a service that has nothing to do.
+const UPLOAD_PLACE_TIME: Duration = Duration::from_secs(1);
 
 /// How a conversation ended.
 pub(crate) enum Ended {
@@ -211,11 +215,23 @@ impl Conversation<'_, '_, '_> {
             if !first && self.client.is_gone(cx) {
                 return Poll::Ready(Err(NoHead::Gone));
             }
-            if !std::mem::replace(&mut armed, true) {
-                let time = if sent.is_some() { params.response_timeout } else { unhurried };
-                self.deadline.set(self.with.due(sent.unwrap_or_else(Instant::now), time));
+            loop {
+                let uploads = self.with.pass.filter(|pass| sent.is_none() && pass.is_held());
+                if !std::mem::replace(&mut armed, true) {
+                    let time = match sent {
+                        Some(_) => params.response_timeout,
+                        None if uploads.is_some() => UPLOAD_PLACE_TIME,
+                        None => unhurried,
+                    };
+                    self.deadline.set(self.with.due(sent.unwrap_or_else(Instant::now), time));
+                }
+                ready!(self.deadline.poll_expired(cx));
+                match uploads {
+                    Some(pass) if !self.with.is_late() => pass.give_back(),
+                    _ => return Poll::Ready(Err(NoHead::TimedOut)),
+                }
+                armed = false;
             }
-            self.deadline.poll_expired(cx).map(|_| Err(NoHead::TimedOut))
         })
         .await;
         self.sent = sent.unwrap_or(self.sent);

@@ -152,8 +152,10 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
 
 /// When a request is out of time that has no answer yet, and when even in the middle of its answer.
 fn due(parts: &Parts<'_, '_>, call: &Call<'_>) -> (Option<Instant>, Option<Instant>) {
+    let (request, head) = (&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]);
     let asked = match &parts.link.source {
-        ClientSource::Stream(_) => grpc::timeout(&parts.scratch.request, &parts.link.buffer.filled()[..call.head_len]),
+        ClientSource::Stream(_) if grpc::is_call(request, head) => grpc::timeout(request, head),
+        ClientSource::Stream(_) => None,
         ClientSource::Wire(_) | ClientSource::Whole => call.terms.whole,
     };
     let at = |timeout| parts.account.started + timeout;
@@ -203,6 +205,11 @@ impl Try<'_> {
     /// When something that may take `time` from now on is out of time.
     pub(crate) fn due(&self, now: Instant, time: Duration) -> Instant {
         self.overall.map_or(now + time, |overall| overall.min(now + time))
+    }
+
+    /// Whether the request is out of time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.overall.is_some_and(|overall| overall <= Instant::now())
     }
 
     async fn run(&self, parts: &mut Parts<'_, '_>, attempt: &mut Attempt<'_>, retries: &mut Retries<'_>) -> Tried {
@@ -323,12 +330,16 @@ impl Try<'_> {
         }
     }
 
-    /// An endpoint that does not answer in time has too much to do, as far as anybody knows.
+    /// An endpoint that does not answer in time has too much to do, as far as anybody knows. The time that a client gives
+    /// says nothing: one who gives a millisecond would make any service look overloaded.
     fn tell_of_overload(&self, tried: &Tried) {
         if let (Some(pass), Tried::Failed(failure)) = (self.pass, tried)
             && matches!(failure.code, ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout)
         {
-            pass.dropped(Instant::now());
+            let now = Instant::now();
+            if self.whole.is_none_or(|whole| now < whole) {
+                pass.dropped(now);
+            }
         }
     }
 

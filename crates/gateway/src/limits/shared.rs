@@ -18,7 +18,7 @@ pub(crate) struct Shared {
     /// The store.
     pub(crate) store: Arc<StoreState>,
     /// What decides while the store is lost, if that is a limit of this gateway alone.
-    local: Option<Rates>,
+    pub(super) local: Option<Rates>,
     counts: Sharded<LeaseCounts>,
 }
 

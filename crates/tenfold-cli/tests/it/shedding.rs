@@ -176,6 +176,21 @@ fn a_place_is_held_until_the_head_of_the_response() {
 }
 
 #[test]
+fn a_slow_upload_holds_its_place_for_a_moment_only() {
+    let upstream = RawUpstream::start(Script::ok("well")).unwrap();
+    let site = site(&upstream, NO_QUEUE);
+    let mut slow = RawConn::connect(site.address()).unwrap();
+    slow.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 4\r\n\r\nab").unwrap();
+    wait_for(&site, "shedding_in_flight", 1.0);
+    assert_eq!(get(&site, "/", "").status, 503);
+    wait_for(&site, "shedding_in_flight", 0.0);
+    assert_eq!(get(&site, "/", "").status, 200);
+    // It goes on all the same.
+    slow.send("cd").unwrap();
+    assert_eq!(slow.read_response("POST").unwrap().status, 200);
+}
+
+#[test]
 fn a_fallback_is_served_for_what_is_shed() {
     let upstream = silent();
     let site = site(&upstream, &format!("{NO_QUEUE}\nfallback = {{ status = 200, body = \"later\" }}"));

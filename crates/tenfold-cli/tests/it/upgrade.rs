@@ -12,7 +12,7 @@ use testkit::{
 use tungstenite::Message;
 
 use crate::l4;
-use crate::site::{command, config, get, instance, page, site, start};
+use crate::site::{check_own, command, config, get, health, instance, page, site, start};
 use crate::websocket::{connect, echo};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
@@ -297,6 +297,26 @@ fn what_was_changed_at_run_time_holds_in_the_new_process() {
             assert_eq!(instance(&site, ""), "c");
         }
     }
+}
+
+#[test]
+fn breakers_stay_held_and_endpoints_unhealthy() {
+    let (sick, well) = (
+        RawUpstream::start(Script::answer("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")).unwrap(),
+        Origin::start("well").unwrap(),
+    );
+    // The new process hears of its own first checks much later than of its first requests.
+    let service = "health = { path = \"/\", interval = \"1h\", fall = 1 }\nbreaker = {}\nretry = \"off\"";
+    let mut site = site(&[sick.address(), well.address()], service);
+    site.wait_until("checked", |site| Ok(health(site) == ["unhealthy", "healthy"])).unwrap();
+    let admin = format!("http://{}", site.admin().unwrap());
+    let held = command().args(["breaker", "open", "api", "--admin", &admin]).output().unwrap();
+    assert!(held.status.success(), "{}", text(&held.stderr));
+    sick.set_script(Script::new([Step::AwaitRequest, Step::Drain]));
+    site.upgrade().unwrap();
+    assert_eq!(health(&site), ["unhealthy", "healthy"]);
+    assert_eq!(page(&site, "/api/services/api")["breaker"]["state"], "forced_open");
+    check_own(&get(&site, "/", ""), 503, "breaker_open");
 }
 
 #[test]

@@ -212,9 +212,14 @@ impl Policy {
         if let Some(retry) = &parts.retry {
             retry.note_call(now);
         }
-        let mut retries = 0;
+        let (mut retries, mut last) = (0, None);
         loop {
-            let permits = parts.admit(self.class, now).map_err(Refusal::into_any)?;
+            let permits = match (parts.admit(self.class, now), last.take()) {
+                (Ok(permits), _) => permits,
+                // What came of the try before is worth more than that there is no other: the call may have taken effect.
+                (Err(_), Some(result)) => return told(result),
+                (Err(refusal), None) => return Err(refusal.into_any()),
+            };
             let (call, is_repeatable) = begin();
             let result = parts.bounded(now, deadline, call).await;
             let verdict = match &result {
@@ -223,14 +228,8 @@ impl Policy {
             };
             permits.record(verdict, now, &parts.clock);
             let pause = if is_repeatable { parts.pause(verdict, retries + 1, deadline) } else { None };
-            let Some(pause) = pause else {
-                return match result {
-                    Ok(result) => result.map_err(Error::Inner),
-                    Err(timed_out) => Err(timed_out.into_any()),
-                };
-            };
-            // What the last try gave may hold a connection that the next one could use.
-            drop(result);
+            let Some(pause) = pause else { return told(result) };
+            last = Some(result);
             parts.clock.sleep(pause).await;
             now = parts.clock.now();
             retries += 1;
@@ -240,6 +239,14 @@ impl Policy {
     /// Whether it may make a call more than once.
     pub(super) fn repeats(&self) -> bool {
         self.parts.retry.is_some()
+    }
+}
+
+/// What a caller hears of a try.
+fn told<T, E>(result: Result<Result<T, E>, Refusal>) -> Result<T, Error<E>> {
+    match result {
+        Ok(result) => result.map_err(Error::Inner),
+        Err(timed_out) => Err(timed_out.into_any()),
     }
 }
 

@@ -169,7 +169,7 @@ impl Retry {
         }
         let now = shared.clock.now();
         // On top of what the callee asks for, or all who were told the same second came back in it.
-        let pause = asked + shared.backoff.pause(retry, shared.clock.random());
+        let pause = asked.saturating_add(shared.backoff.pause(retry, shared.clock.random()));
         if deadline.is_some_and(|deadline| deadline.saturating_duration_since(now) <= pause) {
             return None;
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tenfold::Clock;
 use tenfold::resilience::{
-    BackoffParams, Breaker, BreakerParams, BulkheadParams, Class, Error, Policy, PolicyBuilder, Quota, Rate, Retry,
-    RetryParams, ShedderParams, State, Verdict,
+    BackoffParams, Breaker, BreakerParams, BulkheadParams, Class, Error, Force, Policy, PolicyBuilder, Quota, Rate,
+    Retry, RetryParams, ShedderParams, State, Verdict,
 };
 use tenfold::testing::ManualClock;
 
@@ -278,4 +278,18 @@ fn futures_are_small_and_can_be_sent() {
     let policy = policy(&clock).retry(retries(1)).build();
     let call = || async { Ok::<_, std::io::Error>(()) };
     assert!(sent(&policy.call(call)) <= 900, "{} bytes", sent(&policy.call(call)));
+}
+
+#[test]
+fn what_a_try_gave_is_told_when_no_other_is_let_in() {
+    let clock = ManualClock::new();
+    let policy = policy(&clock).retry(retries(2)).breaker(BreakerParams::default()).build();
+    let callee = Callee::new(&clock, &[]);
+    let mut call = std::pin::pin!(policy.call(|| callee.call()));
+    assert!(poll(call.as_mut()).is_pending(), "it pauses after the first try");
+    // Others may open the breaker meanwhile. That this call was made must not look as if it was not.
+    policy.breaker().expect("it has one").force(Some(Force::Open));
+    let result = clock.run(call);
+    assert!(result.as_ref().is_err_and(Error::may_have_taken_effect), "{result:?}");
+    assert_eq!((result, callee.calls.get()), (Err(Error::Inner("down")), 1));
 }
