@@ -9,6 +9,7 @@ use breaker::circuit::Force;
 use vocab::Name;
 
 use super::overrides::{Below, Override, Overrides};
+use super::service::Service;
 use super::{Control, breakers};
 use crate::change::{Change, ChangeError, Edit, Target};
 use crate::estate::{Estate, Knowledge};

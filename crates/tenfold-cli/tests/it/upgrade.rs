@@ -305,8 +305,8 @@ fn breakers_stay_held_and_endpoints_unhealthy() {
         RawUpstream::start(Script::answer("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")).unwrap(),
         Origin::start("well").unwrap(),
     );
-    // The new process hears of its own first checks much later than of its first requests.
-    let service = "health = { path = \"/\", interval = \"1h\", fall = 1 }\nbreaker = {}\nretry = \"off\"";
+    // The new process would need a while to find out by itself.
+    let service = "health = { path = \"/\", interval = \"300ms\", fall = 10 }\nbreaker = {}\nretry = \"off\"";
     let mut site = site(&[sick.address(), well.address()], service);
     site.wait_until("checked", |site| Ok(health(site) == ["unhealthy", "healthy"])).unwrap();
     let admin = format!("http://{}", site.admin().unwrap());
