@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::message::{Request, Response};
@@ -39,7 +40,12 @@ pub(crate) fn start(config: &str) -> Tenfold {
 pub(crate) fn ask(address: SocketAddr, request: &str, method: &str) -> Response {
     let mut conn = RawConn::connect(address).unwrap();
     conn.send(request).unwrap();
-    conn.read_response(method).unwrap()
+    let response = conn.read_response(method).unwrap();
+    // A client has its answer a moment before that is counted and the endpoint's connection kept. Both is done when the
+    // gateway ends the connection in turn.
+    let _gone_already = conn.finish();
+    let _ended = conn.ends_within(Duration::from_secs(1)).unwrap();
+    response
 }
 
 /// GETs a path, with further fields (each line with its end), on a connection of its own.
