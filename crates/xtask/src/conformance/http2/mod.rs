@@ -27,9 +27,9 @@ pub(super) use subject::TEXTS;
 /// Rows that run side by side; most of a row's time is waiting.
 const LANES: usize = 8;
 /// Time for whatever is awaited.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(6);
 /// Time for what decides about a row: no server takes as long to refuse.
-const DECISION: Duration = Duration::from_millis(1500);
+const DECISION: Duration = Duration::from_secs(4);
 /// How long surplus octets are waited for.
 const QUIET: Duration = Duration::from_millis(60);
 /// Between two rows of a lane, twice.
@@ -152,7 +152,9 @@ fn played(row: &Row, tls: Option<&Path>, address: SocketAddr, upstream: &RawUpst
     if row.tests_frame_size && heard.setting(frame::setting::MAX_FRAME_SIZE).is_some_and(|size| size > 1 << 14) {
         return Ok(Passed::NotApplicable);
     }
-    let exact = judge::judge(row, &seen).map_err(told)?;
+    // What stopped the row in the middle says more than what did not come after.
+    let stopped = acted.as_ref().err().map_or_else(String::new, |error| format!(", stopped: {error:#}"));
+    let exact = judge::judge(row, &seen).map_err(|problem| told(problem + &stopped))?;
     // Whoever ends a connection may do so before the row has come to its end.
     acted.or_else(|error| if ended { Ok(()) } else { Err(told(format!("{error:#}"))) })?;
     Ok(Passed::As { other_code: !exact, whole_connection: ended && row.may.reset.is_some() })
