@@ -52,6 +52,7 @@ pub(crate) struct Lookup {
 #[derive(Clone, Debug)]
 struct Known {
     records: Records,
+    came: Instant,
     until: Instant,
     round: u64,
 }
@@ -257,8 +258,9 @@ impl Lookup {
     fn remember(&mut self, question: &Question, answer: Result<Answer, Unanswered>) -> Put {
         match answer {
             Ok(Answer::Records(records, good_for)) => {
-                let until = Instant::now() + good_for.max(self.params.ttl_min).min(self.params.ttl_max);
-                let known = Known { records: records.clone(), until, round: self.round };
+                let came = Instant::now();
+                let until = came + good_for.max(self.params.ttl_min).min(self.params.ttl_max);
+                let known = Known { records: records.clone(), came, until, round: self.round };
                 self.memory.insert(question.clone(), known);
                 Put::Known { records, until, failed: None }
             }
@@ -273,10 +275,11 @@ impl Lookup {
         }
     }
 
-    /// What was known before, in place of what nobody answers now.
+    /// What was known before, in place of what nobody answers now, for as long as that may serve.
     fn fallen_back(&mut self, question: &Question, mut unanswered: Unanswered) -> Put {
         unanswered.text = format!("{} of {}: {}", question.kind.as_str(), question.name, unanswered.text);
-        match self.memory.get_mut(question) {
+        let serves = |known: &&mut Known| self.params.stale_max.is_none_or(|max| known.came.elapsed() < max);
+        match self.memory.get_mut(question).filter(serves) {
             None => Put::Failed(unanswered),
             Some(known) => {
                 known.round = self.round;
@@ -377,6 +380,21 @@ impl Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_nobody_answers_any_more_serves_for_as_long_as_the_settings_say() {
+        let question = Question { name: "api.example.com".to_owned(), kind: Kind::Aaaa };
+        let silent = || Err(Unanswered { is_timeout: true, text: "nobody answers".to_owned() });
+        let records = Records::Addresses(vec![IpAddr::from([10, 0, 0, 1])]);
+        for (stale_max, is_kept) in [(None, true), (Some(Duration::from_secs(60)), true), (Some(Duration::ZERO), false)]
+        {
+            let params = ResolverParams { stale_max, ..ResolverParams::default() };
+            let mut lookup = Lookup::new(Arc::new(Client::new(&params)), Arc::new(params));
+            lookup.remember(&question, Ok(Answer::Records(records.clone(), Duration::from_secs(1))));
+            let put = lookup.remember(&question, silent());
+            assert_eq!(matches!(put, Put::Known { .. }), is_kept, "{stale_max:?}: {put:?}");
+        }
+    }
 
     #[test]
     fn hosts_of_the_first_priority_are_looked_up_first() {

@@ -167,11 +167,18 @@ impl Gate {
     /// Hands over all places that are free to those that wait, on one core first.
     #[cold]
     fn hand_over(self: &Arc<Self>, first: usize, now: Instant) {
+        // A place that nobody wanted may be for those of a core that was asked before.
+        while self.hand_round(first, now) {}
+    }
+
+    /// Whether a place came back, so that the cores are to be asked again.
+    fn hand_round(self: &Arc<Self>, first: usize, now: Instant) -> bool {
         let cores = self.queues.len();
+        let mut came_back = false;
         for at in (0..cores).map(|step| (first + step) % cores) {
             // As a rule nothing is free for those who come to wait, and no core's lock is to be taken then.
             if !self.limit.admit(Class::Critical, self.in_flight.0.load(Ordering::SeqCst)) {
-                return;
+                return false;
             }
             let next = || self.with_queue(at, |queue| queue.next(self.moment(now), |class| self.take(class)));
             while let Some(grant) = next() {
@@ -180,9 +187,11 @@ impl Gate {
                     // Who has gone meanwhile leaves the place to the next.
                     unwanted.gate = None;
                     self.in_flight.0.fetch_sub(1, Ordering::SeqCst);
+                    came_back = true;
                 }
             }
         }
+        came_back
     }
 
     /// Does something to the queue of a core, and counts what that changes.

@@ -4,7 +4,7 @@ local token, refill = tonumber(ARGV[1]), tonumber(ARGV[2])
 local capacity, drain, forgotten_millis = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local want, least, instance = tonumber(ARGV[6]), tonumber(ARGV[7]), 'h' .. ARGV[8]
 local returned, returned_stamp = tonumber(ARGV[9]), tonumber(ARGV[10])
-local hungry_micros = 200000
+local hungry_micros, clock_back_micros = 200000, 1000000
 
 local now
 if ARGV[11] then
@@ -28,7 +28,11 @@ for i = 1, #fields, 2 do
   end
 end
 if now < at then
-  now = at
+  if at - now > clock_back_micros then
+    at = now
+  else
+    now = at
+  end
 end
 
 local function drained(units, micros)
@@ -45,7 +49,7 @@ if returned > 0 then
 end
 
 for name, value in pairs(since) do
-  if now - value >= hungry_micros then
+  if value > now or now - value >= hungry_micros then
     redis.call('HDEL', KEYS[1], name)
     since[name] = nil
   else

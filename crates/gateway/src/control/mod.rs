@@ -76,6 +76,15 @@ pub(crate) enum Event {
     Found { source: Source, report: Found },
 }
 
+/// Why the control plane wakes.
+enum Turn {
+    Command(Option<Command>),
+    Reports(Vec<Report>),
+    Event(Event),
+    Deadline,
+    Observation,
+}
+
 /// A task that ends when this is dropped.
 pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
 
@@ -115,6 +124,8 @@ pub(crate) struct Control {
     unhealthy: Vec<(Name, SocketAddr)>,
     /// What the names of endpoints stand for.
     names: Names,
+    /// When retry budgets last heard of the requests.
+    observed: Instant,
 }
 
 impl Control {
@@ -152,62 +163,90 @@ impl Control {
             forced: known.forced.into(),
             unhealthy: known.unhealthy,
             names: Names::new(known.sets),
+            observed: Instant::now(),
         }
     }
 
     /// Runs until nobody can command it any more.
     pub(crate) async fn run(mut self) {
-        let mut observe = tokio::time::interval(OBSERVE_INTERVAL);
-        let mut reports = Vec::with_capacity(REPORTS_MAX);
         loop {
-            let deadline = self.services.iter().filter_map(Service::next_deadline).min();
-            let due = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                command = self.commands.recv() => match command {
-                    Some(Command::Apply(params, done)) => {
-                        let applied = self.apply(*params).await;
-                        let _nobody_waits = done.send(applied);
-                    }
-                    Some(Command::Change(change, done)) => {
-                        let changed = self.change(change).await;
-                        let _nobody_waits = done.send(changed);
-                    }
-                    Some(Command::HandOver(done)) => {
-                        let _nobody_waits = done.send(self.hand_over());
-                    }
-                    Some(Command::CloseSockets(done)) => {
-                        self.sockets.close();
-                        // An order under way is broken off, and its lock given up: another process may wait for it.
-                        drop(self.certificates.begin());
-                        let _nobody_waits = done.send(());
-                    }
-                    None => return,
-                },
-                _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => {
-                    for report in reports.drain(..) {
-                        if let Some(service) = self.service(&report.service) {
-                            match report.event {
-                                Happened::Outcome(outcome) => service.on_outcome(report.endpoint, outcome),
-                                Happened::Breaker(change) => service.on_breaker(report.endpoint, &change),
-                            }
+            match self.next_turn(true).await {
+                Turn::Command(Some(command)) => self.obey(command).await,
+                Turn::Command(None) => return,
+                turn => self.take(turn),
+            }
+            self.publish_changes();
+        }
+    }
+
+    /// Waits for what comes next. Nothing is lost when the waiting is broken off.
+    async fn next_turn(&mut self, takes_commands: bool) -> Turn {
+        let deadline = self.services.iter().filter_map(Service::next_deadline).min();
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut reports = Vec::new();
+        tokio::select! {
+            command = self.commands.recv(), if takes_commands => Turn::Command(command),
+            _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => Turn::Reports(reports),
+            Some(event) = self.events.recv() => Turn::Event(event),
+            () = due => Turn::Deadline,
+            () = tokio::time::sleep_until((self.observed + OBSERVE_INTERVAL).into()) => Turn::Observation,
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Apply(params, done) => {
+                let applied = self.apply(*params).await;
+                let _nobody_waits = done.send(applied);
+            }
+            Command::Change(change, done) => {
+                let changed = self.change(change).await;
+                let _nobody_waits = done.send(changed);
+            }
+            Command::HandOver(done) => {
+                let _nobody_waits = done.send(self.hand_over());
+            }
+            Command::CloseSockets(done) => {
+                self.sockets.close();
+                // An order under way is broken off, and its lock given up: another process may wait for it.
+                drop(self.certificates.begin());
+                let _nobody_waits = done.send(());
+            }
+        }
+    }
+
+    /// Takes what concerns the services as they are, which is anything but a command.
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Command(_) => {}
+            Turn::Reports(reports) => {
+                for report in reports {
+                    if let Some(service) = self.service(&report.service) {
+                        match report.event {
+                            Happened::Outcome(outcome) => service.on_outcome(report.endpoint, outcome),
+                            Happened::Breaker(change) => service.on_breaker(report.endpoint, &change),
                         }
                     }
                 }
-                Some(event) = self.events.recv() => self.on_event(event),
-                () = due => self.on_deadline(),
-                _ = observe.tick() => {
-                    self.services.iter_mut().for_each(Service::observe);
-                    self.tell_names();
-                }
             }
-            if self.services.iter().any(Service::is_changed) {
-                self.publish();
+            Turn::Event(event) => self.on_event(event),
+            Turn::Deadline => self.on_deadline(),
+            Turn::Observation => {
+                self.observed = Instant::now();
+                self.services.iter_mut().for_each(Service::observe);
+                self.tell_names();
             }
+        }
+    }
+
+    fn publish_changes(&mut self) {
+        if self.services.iter().any(Service::is_changed) {
+            self.publish();
         }
     }
 
@@ -300,13 +339,13 @@ impl Control {
         self.names.watch(&sources, &self.event_sender);
         let deadline = tokio::time::Instant::now() + RESOLVE_TIMEOUT;
         while self.names.is_waiting(&sources) {
-            match tokio::time::timeout_at(deadline, self.events.recv()).await {
-                Ok(Some(event)) => self.on_event(event),
-                Ok(None) | Err(_) => {
-                    tracing::warn!("some names take long to resolve; they are tried again");
-                    return;
-                }
-            }
+            let Ok(turn) = tokio::time::timeout_at(deadline, self.next_turn(false)).await else {
+                tracing::warn!("some names take long to resolve; they are tried again");
+                return;
+            };
+            // Endpoints fail and recover meanwhile as at any other time.
+            self.take(turn);
+            self.publish_changes();
         }
     }
 

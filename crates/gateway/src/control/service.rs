@@ -177,10 +177,14 @@ impl Service {
         let is_start = old.is_empty() && configured;
         let params = Arc::clone(&self.params);
         let mut placed = placing::placed(&params.endpoints, &self.resolved);
-        if placed.is_empty() && !old.is_empty() && !placing::is_known(&params.endpoints, &self.resolved) {
+        let serves = |placed: &Placed| !placed.params.backup && !placed.params.drain && placed.params.weight > 0;
+        let are_known = placing::is_known(&params.endpoints, &self.resolved);
+        if !are_known && !old.is_empty() && !placed.iter().any(serves) {
             tracing::warn!(service = %params.name, "no address of its names is known yet, so its endpoints stay");
-            placed = old.values().map(Endpoint::placed).collect();
-            placed.sort_by_key(|placed| placed.address);
+            let mut stay: Vec<Placed> = old.values().map(Endpoint::placed).collect();
+            stay.sort_by_key(|placed| placed.address);
+            // Of one that is in both, the settings are the new ones.
+            placed.extend(stay);
         }
         for Placed { address, written, params: endpoint } in placed {
             let Some(applied) = self.overlay.apply(&written, &endpoint, address) else { continue };

@@ -33,6 +33,9 @@ pub(crate) struct Attempt<'c> {
     reported: bool,
     /// Leave of a breaker, until its result is told.
     leave: Option<Leave<'c>>,
+    /// When the time is over that the client has given, which says nothing about the endpoint: one who gives a
+    /// millisecond would have every endpoint taken out.
+    pub(crate) given: Option<Instant>,
 }
 
 /// Why there is no try.
@@ -187,7 +190,7 @@ impl<'c> Attempt<'c> {
     /// Tries the endpoint at a position.
     pub(crate) fn at(core: &'c Core, service: &'c Rc<LocalService>, index: u16) -> Self {
         service.endpoints[usize::from(index)].state.in_flight.0.fetch_add(1, Ordering::Relaxed);
-        Self { core, service, index, probe: false, reported: false, leave: None }
+        Self { core, service, index, probe: false, reported: false, leave: None, given: None }
     }
 
     /// The endpoint.
@@ -261,6 +264,9 @@ impl<'c> Attempt<'c> {
         let endpoint = self.endpoint();
         endpoint.state.metrics.failure(self.core.id, kind);
         let now = Instant::now();
+        if is_timeout(kind) && self.given.is_some_and(|given| given <= now) {
+            return;
+        }
         let took = now.saturating_duration_since(sent);
         self.observe(now, took.max(FAILURE_LATENCY));
         // What is not named says neither that it is well nor that it is not.
@@ -311,6 +317,11 @@ impl<'c> Attempt<'c> {
 fn sooner(known: Option<Refusal>, other: Refusal) -> Option<Refusal> {
     let first = [known.and_then(|refusal| refusal.0), other.0].into_iter().flatten().min();
     Some(Refusal(first))
+}
+
+/// Whether a failure is that a time was over.
+fn is_timeout(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::ConnectTimeout | FailureKind::Timeout)
 }
 
 /// Whether a failure before a response's head counts.

@@ -105,11 +105,14 @@ pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Ac
     let tls = terms.tls;
     let stream = match tls {
         None => Some(Stream::Bare(socket)),
-        Some(tls) => secure::accept(&core, &state, &tls, socket).await,
+        Some(tls) => Box::pin(secure::accept(&core, &state, &tls, socket)).await,
     };
+    // What only some connections need is apart, or all would be as large when they are idle.
     match stream {
         Some(stream) if terms.passes => Box::pin(stream::run(&core, &state, stream, peer)).await,
-        Some(stream) if stream.speaks_http2() => http2::serve::run(&core, &state, stream, Vec::new(), peer).await,
+        Some(stream) if stream.speaks_http2() => {
+            Box::pin(http2::serve::run(&core, &state, stream, Vec::new(), peer)).await;
+        }
         Some(stream) => requests(&core, &state, stream, peer).await,
         None => {}
     }
@@ -262,5 +265,20 @@ pub(crate) async fn linger(core: &Core, state: &ConnectionState, stream: &mut St
             }
             Ok(_) | Err(Expired) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of_future<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_little() {
+        let bytes = bytes_of_future(serve);
+        assert!(bytes <= 1024, "{bytes} bytes are held for each connection, whatever it does");
     }
 }

@@ -89,6 +89,8 @@ struct Conversation<'c, 'u, 's> {
     account: &'c mut Account,
     /// When the request had gone out.
     sent: Instant,
+    /// Whether the answer came before that.
+    is_early: bool,
     /// Whether anything has come back.
     any: bool,
     /// Whether the client has asked for another protocol, and may.
@@ -135,6 +137,7 @@ pub(crate) async fn run(
         client: &mut link.sink,
         account,
         sent: with.begun,
+        is_early: false,
         any: false,
         may_switch: may_upgrade(&scratch.request, head),
         closing: &link.state.closing,
@@ -234,6 +237,7 @@ impl Conversation<'_, '_, '_> {
             }
         })
         .await;
+        self.is_early = sent.is_none();
         self.sent = sent.unwrap_or(self.sent);
         self.any |= !self.buffer.is_empty();
         result
@@ -280,7 +284,8 @@ impl Conversation<'_, '_, '_> {
 
     /// Tells what sheds load how long a head took.
     fn tell_of_load(&self, status: u16, (took, now): (Duration, Instant)) {
-        if let Some(pass) = self.with.pass {
+        // How long an answer took that came before all of the request had gone, is the client's doing.
+        if let Some(pass) = self.with.pass.filter(|_| !self.is_early || shed::is_overload(status)) {
             pass.answered(now, took, status);
         }
     }

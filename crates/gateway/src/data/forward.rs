@@ -123,6 +123,7 @@ pub(crate) async fn run(mut parts: Parts<'_, '_>, call: &Call<'_>) -> Outcome {
             Ok(attempt) => attempt,
             Err(why) => return unserved(&core, service, why),
         };
+        attempt.given = whole.filter(|_| matches!(parts.link.source, ClientSource::Stream(_)));
         parts.account.tries += 1;
         parts.account.upstream = Some(attempt.endpoint().state.address);
         let span = spans::begin_try(&core, parts.account);
@@ -319,7 +320,7 @@ impl Try<'_> {
         match converse::run(self, parts, attempt, retries, ends).await {
             Ended::Tried(tried) => tried,
             Ended::Failed { kind, code, any, seen } => {
-                if kind == FailureKind::Timeout {
+                if kind == FailureKind::Timeout && attempt.given.is_none_or(|given| Instant::now() < given) {
                     lease.condemn();
                 }
                 Tried::Failed(self.failed(attempt, kind, code, lease.reused && !any, seen))

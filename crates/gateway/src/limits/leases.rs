@@ -73,6 +73,22 @@ pub(super) struct Held {
     answered: Notify,
 }
 
+/// Somebody who waits for the store's answer, as the holder counts them: its next ask is for all.
+struct Waiting<'h>(&'h Held, u32);
+
+impl Held {
+    fn waiting(&self, cost: u32) -> Waiting<'_> {
+        self.holder.borrow_mut().waits(cost);
+        Waiting(self, cost)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.holder.borrow_mut().left(self.1);
+    }
+}
+
 impl CoreStore {
     fn open(state: &Arc<StoreState>, core: usize) -> Rc<Self> {
         let heard = Arc::clone(state);
@@ -164,6 +180,7 @@ impl Leases {
     /// Waits for the store's answer, and takes then. It is over within the store's time, or a moment more.
     pub(super) async fn wait(self: &Rc<Self>, held: &Rc<Held>, cost: u32) -> Taken {
         let due = Instant::now() + self.store.state.params.timeout + LATE;
+        let _counted = held.waiting(cost);
         loop {
             // Made first, so that no answer is missed.
             let answered = held.answered.notified();

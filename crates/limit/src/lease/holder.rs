@@ -91,8 +91,10 @@ pub struct Holder {
     size: u64,
     /// Tokens asked for, while an answer is awaited.
     asked: Option<u64>,
-    /// The most that one request waits for.
+    /// The most that one request needs.
     needed: u64,
+    /// What all need that wait for an answer of the store.
+    waiting: u64,
     /// Instances that get less than they want, this one included.
     hungry: u64,
     pause_until: Moment,
@@ -132,6 +134,16 @@ impl Holder {
         Taken::Wait
     }
 
+    /// Somebody waits for the store's answer, with a request of this cost, until [`left`](Self::left).
+    pub fn waits(&mut self, cost: u32) {
+        self.waiting += u64::from(cost);
+    }
+
+    /// Somebody waits no longer, one way or another.
+    pub fn left(&mut self, cost: u32) {
+        self.waiting = self.waiting.saturating_sub(u64::from(cost));
+    }
+
     /// What to send to the store now, if anything. Asked after each [`take`](Self::take).
     pub fn ask(&mut self, params: &HolderParams, now: Moment) -> Option<Ask> {
         if self.asked.is_some() || now < self.pause_until {
@@ -147,7 +159,9 @@ impl Holder {
         // A quarter at first, then twice as much each time that one was spent before its end.
         self.size = if self.size == 0 { most.div_ceil(4) } else { (2 * self.size).min(most) };
         let least = self.needed.saturating_sub(held).max(1);
-        let want = self.size.max(least);
+        // One round trip for all that wait, also where the rate gives less than one token in a lease's share.
+        let waiting = self.waiting.min(u64::from(params.quota.burst())).saturating_sub(held);
+        let want = self.size.max(least).max(waiting);
         self.asked = Some(want);
         Some(Ask { want, least, instance: params.instance, returned: 0, returned_stamp: 0 })
     }

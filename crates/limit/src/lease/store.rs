@@ -21,6 +21,9 @@ pub const SCRIPT: &str = include_str!("../lease.lua");
 /// An instance counts as hungry for so long after it last got less than it wanted: several pauses.
 pub const HUNGRY_MICROS: u64 = 200_000;
 
+/// By more than this a clock does not go back unless it is set.
+pub const CLOCK_BACK_MICROS: u64 = 1_000_000;
+
 /// Largest whole number that a store is trusted with, half of what a double counts exactly.
 const EXACT_MAX: u128 = 1 << 52;
 
@@ -149,8 +152,13 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// One step at the store's time `now_micros`. A time that went back counts as the latest seen.
+    /// One step at the store's time `now_micros`. A time that went back by a little counts as the latest seen; by more than
+    /// [`CLOCK_BACK_MICROS`], the clock was set, or is another store's, and goes on from there: waiting until it has come
+    /// so far again would let nothing through meanwhile.
     pub fn lease(&mut self, quota: &LeaseQuota, now_micros: u64, request: Request) -> Grant {
+        if self.at_micros.saturating_sub(now_micros) > CLOCK_BACK_MICROS {
+            self.at_micros = now_micros;
+        }
         let now = now_micros.max(self.at_micros);
         self.debt = drained(self.debt, now - self.at_micros, quota);
         self.at_micros = now;
@@ -160,7 +168,7 @@ impl Bucket {
             let age = now.saturating_sub(request.returned_stamp);
             self.debt = self.debt.saturating_sub(drained(returned, age, quota));
         }
-        self.hungry.retain(|_, at| now - *at < HUNGRY_MICROS);
+        self.hungry.retain(|_, at| *at <= now && now - *at < HUNGRY_MICROS);
         let available = quota.capacity.saturating_sub(self.debt) / quota.token;
         let others = self.hungry.keys().filter(|&&instance| instance != request.instance).count() as u64;
         let share = available.div_ceil(others + 1);

@@ -81,7 +81,11 @@ fn the_script_computes_what_the_reference_does() {
         let mut now = 1_790_000_000_000_000_u64;
         let mut last = Grant::default();
         for step in 0..2_000 {
-            now = if random.u8(..20) == 0 { now - 1_000 } else { now + random.u64(..quota.drain_micros() / 8 + 2) };
+            now = match random.u8(..40) {
+                0 | 1 => now - 1_000,
+                2 => now - 1_000_000 - random.u64(..3),
+                _ => now + random.u64(..quota.drain_micros() / 8 + 2),
+            };
             let mut request = Request {
                 want: random.u64(..u64::from(burst)),
                 least: random.u64(..u64::from(burst).min(5) + 1),

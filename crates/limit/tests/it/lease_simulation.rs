@@ -235,3 +235,36 @@ fn what_is_held_is_given_back_while_that_is_worth_anything() {
     assert_eq!(back_after(5), Some((0, 13, 1)));
     assert_eq!(back_after(20), None);
 }
+
+#[test]
+fn all_that_wait_are_paid_by_one_round_trip_however_low_the_rate() {
+    let quota = LeaseQuota::new(Rate::per_sec(2), 100).unwrap();
+    let params = HolderParams::new(quota, 1);
+    let (mut holder, mut store, now) = (Holder::default(), Bucket::default(), Moment::from_nanos(0));
+    // The first asks at once, and knows of no others.
+    assert_eq!(holder.take(&params, now, 1), Taken::Wait);
+    holder.waits(1);
+    let ask = holder.ask(&params, now).unwrap();
+    assert_eq!((ask.want, ask.least), (1, 1));
+    let costs = [1, 3, 1, 1];
+    for cost in costs {
+        assert_eq!(holder.take(&params, now, cost), Taken::Wait);
+        holder.waits(cost);
+        assert_eq!(holder.ask(&params, now), None, "one is under way");
+    }
+    holder.granted(&params, now, store.lease(&quota, 5, ask));
+    assert_eq!(holder.take(&params, now, 1), Taken::Allowed);
+    holder.left(1);
+    assert_eq!(holder.take(&params, now, costs[0]), Taken::Wait);
+    let ask = holder.ask(&params, now).unwrap();
+    assert_eq!((ask.want, ask.least), (6, 1));
+    holder.granted(&params, now, store.lease(&quota, 5, ask));
+    for cost in costs {
+        assert_eq!(holder.take(&params, now, cost), Taken::Allowed);
+        holder.left(cost);
+    }
+    assert_eq!(holder.take(&params, now, 1), Taken::Wait);
+    // No more is asked for than there can ever be.
+    (0..1_000).for_each(|_| holder.waits(1));
+    assert_eq!(holder.ask(&params, now).map(|ask| ask.want), Some(100));
+}

@@ -41,13 +41,17 @@ fn a_bucket_gives_what_it_has_and_says_when_there_is_more() {
     assert_eq!(told(&mut bucket, 5_011_000, ask(50, 2)), (6, 2, 0));
     assert_eq!(told(&mut bucket, 5_011_000, ask(50, 1)), (3, 2, 0));
     // A clock that goes back stands still.
-    assert_eq!(told(&mut bucket, 1_000_000, ask(50, 1)), (1, 2, 0));
+    assert_eq!(told(&mut bucket, 4_011_000, ask(50, 1)), (1, 2, 0));
     // Hunger is forgotten, and a full bucket is full.
     assert_eq!(told(&mut bucket, 9_000_000, ask(100, 3)), (100, 1, 1_000));
     // All or nothing for one that costs five.
     let costly = Request { least: 5, ..ask(5, 3) };
     assert_eq!(told(&mut bucket, 9_004_000, costly), (0, 1, 1_000));
     assert_eq!(told(&mut bucket, 9_005_000, costly), (5, 1, 5_000));
+    // One that was set goes on from where it is: nothing is granted for the step, and no hunger is left of before.
+    assert_eq!(told(&mut bucket, 9_005_000, ask(1, 4)), (0, 1, 1_000));
+    assert_eq!(told(&mut bucket, 1_000_000, ask(1, 1)), (0, 1, 1_000));
+    assert_eq!(told(&mut bucket, 1_050_000, ask(50, 1)), (50, 1, 1_000));
 }
 
 #[test]

@@ -231,6 +231,39 @@ fn a_start_without_a_name_server_heals_by_itself() {
 }
 
 #[test]
+fn a_silent_name_server_holds_up_nothing_but_the_reload() {
+    let dns = DnsServer::start().unwrap();
+    let (port, mut origins) = origins(3);
+    dns.set_addresses(API, 60, &[ip(1), ip(2)]);
+    let checked = "health = { path = \"/\", interval = \"100ms\", fall = 1 }";
+    let backup = format!("{{ address = \"127.0.0.3:{port}\", backup = true }}");
+    let written = format!("endpoints = [\"{API}:{port}\", {backup}]");
+    let text = config(&dns, "-", "", checked).replace("endpoints = [\"-\"]", &written);
+    let text = text.replace("timeout = \"200ms\"", "timeout = \"5s\"");
+    let mut site = start(&text);
+    assert!(matches!(&*instance(&site, ""), "1" | "2"));
+    dns.set_mood(DnsMood::Silent);
+    let reloaded = Instant::now();
+    site.reload(&text.replace(API, "other.example.com")).unwrap();
+    let asked = || dns.questions().iter().any(|asked| asked.name == "other.example.com");
+    site.wait_until("asked", |_| Ok(asked())).unwrap();
+    origins.remove(0).stop();
+    let is_out =
+        |site: &Tenfold| site.metric("upstream_healthy", &[&format!("instance=\"127.0.0.1:{port}\"")]).unwrap() == 0.0;
+    site.wait_until("noticed", |site| Ok(is_out(site))).unwrap();
+    let noticed = reloaded.elapsed();
+    assert_eq!(site.metric("config_reloads_total", &["result=\"success\""]).unwrap(), 0.0, "after {noticed:?}");
+    // The new name stands for nothing yet, so what there was stays beside the backup.
+    site.wait_until("reloaded", |site| Ok(site.metric("config_reloads_total", &["result=\"success\""])? == 1.0))
+        .unwrap();
+    assert_eq!(instance(&site, ""), "2");
+    dns.set_addresses("other.example.com", 60, &[ip(2)]);
+    dns.set_mood(DnsMood::Well);
+    let wanted = [2, 3].map(|last| format!("127.0.0.{last}:{port}"));
+    site.wait_until("the new name", |site| Ok(endpoints(site) == wanted)).unwrap();
+}
+
+#[test]
 fn what_does_not_fit_comes_over_tcp() {
     let dns = DnsServer::start().unwrap();
     let (port, _origins) = origins(1);

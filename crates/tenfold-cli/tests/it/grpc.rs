@@ -226,18 +226,25 @@ fn the_time_that_a_client_gives_is_kept() {
     run(async {
         // A server that takes connections and says nothing.
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let site = site(&[silent.local_addr().unwrap()], GRPC);
+        let site = site(&[silent.local_addr().unwrap()], "protocol = \"http2\"\nbreaker = { failures = 1 }\n");
         let stream = tokio::net::TcpStream::connect(site.address()).await.unwrap();
         // tonic would give up by itself at the same moment, so the call is made by hand.
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::post("http://shop.example.com/test.Echo/Talk");
-        let request = request.header("content-type", "application/grpc").header("grpc-timeout", "300m");
-        let begun = Instant::now();
-        let (response, _) = sender.ready().await.unwrap().send_request(request.body(()).unwrap(), true).unwrap();
-        let response: http::Response<h2::RecvStream> = response.await.unwrap();
-        assert_eq!(response.headers()["grpc-status"], "4");
-        assert!((300..1500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        for _ in 0..3 {
+            let request = http::Request::post("http://shop.example.com/test.Echo/Talk");
+            let request = request.header("content-type", "application/grpc").header("grpc-timeout", "300m");
+            let begun = Instant::now();
+            let mut sender = sender.clone().ready().await.unwrap();
+            let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+            let response: http::Response<h2::RecvStream> = response.await.unwrap();
+            assert_eq!(response.headers()["grpc-status"], "4");
+            assert!((300..1500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        }
+        // The time that clients give neither takes an endpoint out nor opens a breaker.
+        let failures = || site.metric("upstream_failures_total", &[]).unwrap();
+        assert_eq!((failures(), site.metric("upstream_healthy", &[]).unwrap()), (3.0, 1.0));
+        assert_eq!(site.metric("breaker_state", &["state=\"closed\""]).unwrap(), 1.0);
         // The server is told of it as well.
         let (address, _reporter) = serve().await;
         let site = crate::site::site(&[address], GRPC);

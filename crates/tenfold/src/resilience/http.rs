@@ -32,7 +32,8 @@ use super::{Error, Judge, Refusal, Verdict};
 
 /// What a response's head says of the callee.
 ///
-/// - `Transient`, with the time of `Retry-After` if there is one: 429, 502, 503 and 504.
+/// - `Limited`, with the time of `Retry-After` if there is one: 429. A callee that keeps its rate is not a broken one.
+/// - `Transient`, likewise: 502, 503 and 504.
 /// - `Failed`: all others from 500 on.
 /// - `Fine`: everything else. 404 is an answer.
 ///
@@ -46,7 +47,8 @@ use super::{Error, Judge, Refusal, Verdict};
 /// ```
 pub fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status.as_u16() {
-        429 | 502 | 503 | 504 => Verdict::Transient { retry_after: retry_after(headers) },
+        429 => Verdict::Limited { retry_after: retry_after(headers) },
+        502..=504 => Verdict::Transient { retry_after: retry_after(headers) },
         500.. => Verdict::Failed,
         _ => Verdict::Fine,
     }

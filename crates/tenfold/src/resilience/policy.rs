@@ -319,9 +319,7 @@ impl Parts {
 
     fn pause(&self, verdict: Verdict, retry: u32, deadline: Option<Instant>) -> Option<Duration> {
         let retries = self.retry.as_ref()?;
-        if !verdict.is_failure() {
-            return None;
-        }
+        verdict.repeat_after()?;
         // What the callee said is worth more to the caller than that the breaker has opened meanwhile.
         let would_pass = |breaker: &Breaker| breaker.would_admit(self.clock.now());
         if !self.breaker.as_ref().is_none_or(would_pass) {

@@ -161,9 +161,8 @@ impl Retry {
     /// The pause before another try, if there is one. It is then out of the budget. One that would begin at the deadline
     /// or after it is none: the caller hears what happened instead of "timed out".
     pub(super) fn pause(&self, verdict: Verdict, retry: u32, deadline: Option<Instant>) -> Option<Duration> {
-        let Verdict::Transient { retry_after } = verdict else { return None };
+        let asked = verdict.repeat_after()?;
         let shared = &*self.0;
-        let asked = retry_after.unwrap_or(Duration::ZERO);
         if retry > shared.params.retries_max || asked > shared.params.retry_after_max {
             return None;
         }

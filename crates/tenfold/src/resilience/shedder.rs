@@ -162,8 +162,8 @@ impl ShedderPermit<'_> {
         let dropped = match verdict {
             Verdict::Fine => false,
             Verdict::Transient { .. } => true,
-            // A failure that is not of the moment may be quick or slow for reasons of its own.
-            Verdict::Failed => return,
+            // What is no work done, nor a sign of the moment, may be quick or slow for reasons of its own.
+            Verdict::Limited { .. } | Verdict::Failed => return,
         };
         let took = now.saturating_duration_since(self.began);
         let in_flight = shared.in_flight.load(Ordering::Relaxed);

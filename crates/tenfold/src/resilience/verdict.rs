@@ -8,6 +8,7 @@ use std::time::Duration;
 /// |---|---|---|---|
 /// | `Fine` | success | none | a sample of how long calls take |
 /// | `Transient` | failure | another try | a sign of overload |
+/// | `Limited` | success | another try | nothing |
 /// | `Failed` | failure | none | nothing |
 ///
 /// An error that is the caller's own fault, such as "not found", is `Fine`: the callee has done its work.
@@ -17,6 +18,11 @@ pub enum Verdict {
     Fine,
     /// It failed, and may succeed when it is asked again.
     Transient {
+        /// After this time at the earliest, where it has said so.
+        retry_after: Option<Duration>,
+    },
+    /// It is well, and has told this caller to come later: a rate limit of its own.
+    Limited {
         /// After this time at the earliest, where it has said so.
         retry_after: Option<Duration>,
     },
@@ -30,7 +36,18 @@ impl Verdict {
 
     /// Whether it failed.
     pub fn is_failure(self) -> bool {
-        self != Self::Fine
+        match self {
+            Self::Fine | Self::Limited { .. } => false,
+            Self::Transient { .. } | Self::Failed => true,
+        }
+    }
+
+    /// Whether to call again, and after what time at the earliest.
+    pub(super) fn repeat_after(self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after } | Self::Limited { retry_after } => Some(retry_after.unwrap_or_default()),
+            Self::Fine | Self::Failed => None,
+        }
     }
 }
 

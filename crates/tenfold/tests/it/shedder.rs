@@ -35,7 +35,12 @@ fn a_dropped_call_is_no_longer_under_way() {
 
 #[test]
 fn signs_of_overload_shrink_it_and_other_failures_do_not() {
-    for (verdict, shrinks) in [(Verdict::Failed, false), (Verdict::TRANSIENT, true), (Verdict::Fine, false)] {
+    for (verdict, shrinks) in [
+        (Verdict::Failed, false),
+        (Verdict::TRANSIENT, true),
+        (Verdict::Limited { retry_after: None }, false),
+        (Verdict::Fine, false),
+    ] {
         let manual = ManualClock::new();
         let clock = Clock::from(&manual);
         let shedder = Shedder::with_clock("search", ShedderParams::default(), &manual);

@@ -69,7 +69,7 @@ impl<S, F: Clone, A: Clone> Layer<S> for KeyedLayer<F, A> {
 
 impl<S, Req, K, F, A> Service<Req> for KeyedGuard<S, F, A>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     S::Response: Send + 'static,
     S::Future: Send + 'static,
     K: Hash,
@@ -88,11 +88,14 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let allowed = (self.key)(&request).map_or(Ok(()), |key| self.limiter.acquire(&key));
+        // What was reserved for this call goes with it, also when it is refused.
+        let clone = self.inner.clone();
+        let mut ready_one = std::mem::replace(&mut self.inner, clone);
         if let Err(refusal) = allowed {
             return Box::pin(ready(self.answer.answer(Refusal::into_any(refusal))));
         }
         let answer = self.answer.clone();
-        let response = self.inner.call(request);
+        let response = ready_one.call(request);
         Box::pin(async move { response.await.or_else(|error| answer.answer(Error::Inner(error))) })
     }
 }

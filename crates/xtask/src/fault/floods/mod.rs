@@ -27,7 +27,7 @@ pub struct FloodsArgs {
     #[command(flatten)]
     proof: ProofArgs,
 
-    /// Floods: rapid_reset, continuation, settings, slow_read, slow_read_http2, slow_head, tls_silent, tls_first_byte, tls_hello; all of them by default
+    /// Floods: rapid_reset, continuation, settings, slow_read, slow_read_http2, slow_head, tls_silent, tls_first_byte, tls_hello, passed_silent, passed_hello, announced_silent, announced_header; all of them by default
     #[arg(long, value_delimiter = ',')]
     flood: Vec<String>,
 }
@@ -67,7 +67,7 @@ fn prove(site: &Site, flood: &Flood, patience: Duration, quick: bool, verdict: &
         time: Duration::from_secs(if quick { 2 } else { 6 }),
         patience,
     };
-    let load = site.load(flood.secure);
+    let load = site.load(flood.entry);
     std::thread::sleep(WARM_UP);
     let baseline = Footprint::of(site.tenfold.pid())?;
     // What an allocator keeps of a first flood serves the second one. What is lost, is lost again.
@@ -116,7 +116,7 @@ fn measure(site: &Site, load: &Steady, flood: &Flood, extent: Extent) -> Result<
     let (counted_before, memory_before) = (counted()?, procfs::rss_bytes(pid)?);
     let (begun, cpu_from) = (Instant::now(), cpu()?);
     let (offence, memory_most) = std::thread::scope(|scope| {
-        let offender = scope.spawn(|| offend(site, flood.secure, &flood.deed, extent));
+        let offender = scope.spawn(|| offend(site, flood.entry, &flood.deed, extent));
         let mut most = memory_before;
         while !offender.is_finished() {
             most = most.max(procfs::rss_bytes(pid)?);

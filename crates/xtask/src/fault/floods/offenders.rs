@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::thread::gettid;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::site::{CONNECTIONS, Site};
+use super::site::{Entry, Site};
 use crate::proof;
 
 /// What a connection may send before it counts as one that nobody cuts: many times what any limit allows.
@@ -70,8 +70,8 @@ pub(super) struct Offence {
 }
 
 /// Does it.
-pub(super) fn offend(site: &Site, secure: bool, deed: &Deed, extent: Extent) -> Result<Offence> {
-    let address = site.address(secure);
+pub(super) fn offend(site: &Site, entry: Entry, deed: &Deed, extent: Extent) -> Result<Offence> {
+    let address = site.address(entry);
     match deed {
         Deed::Send { opening, piece } => {
             let until = Instant::now() + extent.time;
@@ -90,7 +90,7 @@ pub(super) fn offend(site: &Site, secure: bool, deed: &Deed, extent: Extent) -> 
             let begun = Instant::now();
             let mut offence = Offence { offenders: u64::from(extent.clients) * requests, ..Offence::default() };
             loop {
-                let clients = site.clients(secure)?.saturating_sub(u64::from(CONNECTIONS));
+                let clients = site.clients(entry)?.saturating_sub(entry.connections());
                 offence.at_once = offence.at_once.max(clients * requests);
                 // Of the load's own some may be between two connections, and both counted. At first, those who have
                 // connected may not be accepted yet.

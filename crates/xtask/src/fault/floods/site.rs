@@ -12,7 +12,7 @@ use crate::proof;
 /// The load beside which harm is done: light, so that what is measured is a wait for the gateway and not for a core.
 const RATE: u32 = 1000;
 /// Its connections.
-pub(super) const CONNECTIONS: u32 = 16;
+const CONNECTIONS: u32 = 16;
 /// Every so many requests one of them is given up for a new one: fifty newcomers a second.
 const FRESH_EVERY: u32 = 20;
 
@@ -20,13 +20,47 @@ const FRESH_EVERY: u32 = 20;
 /// to it is not taken for the gateway's.
 pub(super) const HARMED: &str = "harmed.test";
 
-/// A gateway with a listener in clear and one under TLS, before an origin for the others and one for the offenders.
+/// A listener that is flooded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// HTTP in clear.
+    Web,
+    /// HTTPS.
+    Secure,
+    /// TLS that is passed through by its server name, to the listener for HTTPS.
+    Passed,
+    /// TCP behind a proxy that says whose each connection is.
+    Announced,
+}
+
+/// A gateway with listeners of all these kinds, before an origin for the others and one for the offenders.
 pub(super) struct Site {
     pub(super) tenfold: Tenfold,
     pub(super) authority: Authority,
-    web: SocketAddr,
-    secure: SocketAddr,
+    addresses: [SocketAddr; 4],
     _origins: Origins,
+}
+
+impl Entry {
+    /// The listener's name.
+    fn listener(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Secure => "secure",
+            Self::Passed => "passed",
+            Self::Announced => "announced",
+        }
+    }
+
+    /// Where the others go meanwhile: there too, or where the same core serves clients that can be had.
+    fn of_others(self) -> Self {
+        if self == Self::Announced { Self::Web } else { self }
+    }
+
+    /// Connections that the others have there.
+    pub(super) fn connections(self) -> u64 {
+        if self.of_others() == self { u64::from(CONNECTIONS) } else { 0 }
+    }
 }
 
 impl Site {
@@ -36,7 +70,7 @@ impl Site {
         proof::give_way(origins.pids()[1])?;
         let authority = Authority::new("floods")?;
         let issued = authority.issue("site", &["localhost"])?;
-        let [admin, web, secure] = [free_port(), free_port(), free_port()];
+        let [admin, web, secure, passed, announced] = std::array::from_fn(|_| free_port());
         let ([origin, harmed], seconds) = ([0, 1].map(|at| origins.addresses()[at]), patience.as_secs());
         let listener =
             format!("head_timeout = \"{seconds}s\"\nwrite_timeout = \"{seconds}s\"\nidle_timeout = \"{seconds}s\"");
@@ -45,6 +79,11 @@ impl Site {
              [listener.web]\nlisten = \"127.0.0.1:{web}\"\n{listener}\n\
              [listener.secure]\nlisten = \"127.0.0.1:{secure}\"\n{listener}\nhandshake_timeout = \"{seconds}s\"\n\
              tls = {{ certificate = \"{}\", key = \"{}\" }}\n\
+             [listener.passed]\nkind = \"tcp\"\nlisten = \"127.0.0.1:{passed}\"\nhandshake_timeout = \"{seconds}s\"\n\
+             [listener.announced]\nkind = \"tcp\"\nlisten = \"127.0.0.1:{announced}\"\nservice = \"api\"\n\
+             proxy_protocol = {{ accept_from = [\"127.0.0.0/8\"] }}\nhandshake_timeout = \"{seconds}s\"\n\
+             [[route]]\nname = \"passed\"\nlistener = \"passed\"\nsni = \"localhost\"\nservice = \"secure\"\n\
+             [service.secure]\nendpoints = [\"127.0.0.1:{secure}\"]\n\
              [[route]]\nname = \"web\"\nlistener = \"web\"\nservice = \"api\"\n\
              [[route]]\nname = \"secure\"\nlistener = \"secure\"\nservice = \"api\"\n\
              [[route]]\nname = \"harmed\"\nhost = \"{HARMED}\"\nlistener = \"web\"\nservice = \"harmed\"\n\
@@ -54,19 +93,21 @@ impl Site {
             issued.key.display(),
         );
         let tenfold = Tenfold::start_with(Command::new(binary), &toml)?;
-        let [web, secure] = [web, secure].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        Ok(Self { tenfold, authority, web, secure, _origins: origins })
+        let addresses = [web, secure, passed, announced].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Ok(Self { tenfold, authority, addresses, _origins: origins })
     }
 
     /// A listener's address.
-    pub(super) fn address(&self, secure: bool) -> SocketAddr {
-        if secure { self.secure } else { self.web }
+    pub(super) fn address(&self, entry: Entry) -> SocketAddr {
+        self.addresses[entry as usize]
     }
 
     /// Starts the load of clients that mean well.
-    pub(super) fn load(&self, secure: bool) -> Steady {
+    pub(super) fn load(&self, entry: Entry) -> Steady {
+        let entry = entry.of_others();
+        let secure = entry != Entry::Web;
         Steady::start(SteadyParams {
-            address: self.address(secure),
+            address: self.address(entry),
             path: "/".to_owned(),
             rate: RATE,
             connections: CONNECTIONS,
@@ -76,8 +117,8 @@ impl Site {
     }
 
     /// Client connections that a listener has.
-    pub(super) fn clients(&self, secure: bool) -> Result<u64> {
-        let listener = if secure { "service=\"secure\"" } else { "service=\"web\"" };
-        Ok(self.tenfold.metric("active_connections", &[listener, "type=\"client\""])? as u64)
+    pub(super) fn clients(&self, entry: Entry) -> Result<u64> {
+        let listener = format!("service=\"{}\"", entry.listener());
+        Ok(self.tenfold.metric("active_connections", &[&listener, "type=\"client\""])? as u64)
     }
 }

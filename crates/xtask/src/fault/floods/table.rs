@@ -10,13 +10,13 @@ use testkit::http2::hpack;
 
 use super::judge::Bounds;
 use super::offenders::Deed;
-use super::site::HARMED;
+use super::site::{Entry, HARMED};
 
 /// A kind of attack.
 pub(super) struct Flood {
     pub(super) name: &'static str,
-    /// Whether it is done where TLS is spoken.
-    pub(super) secure: bool,
+    /// Where it is done.
+    pub(super) entry: Entry,
     pub(super) deed: Deed,
     /// Connections at once: in the long form, and in the short one.
     pub(super) clients: (u32, u32),
@@ -36,11 +36,17 @@ pub(super) const NAMES: &[&str] = &[
     "tls_silent",
     "tls_first_byte",
     "tls_hello",
+    "passed_silent",
+    "passed_hello",
+    "announced_silent",
+    "announced_header",
 ];
 
 const ABUSE: (&str, &str) = ("listener_connections_refused_total", "reason=\"http2_abuse\"");
 const UNREAD: (&str, &str) = ("listener_errors_total", "code=\"write_timeout\"");
 const LATE_HEAD: (&str, &str) = ("listener_errors_total", "code=\"head_timeout\"");
+const LATE_HELLO: (&str, &str) = ("listener_connections_refused_total", "reason=\"hello_timeout\"");
+const LATE_HEADER: (&str, &str) = ("listener_connections_refused_total", "reason=\"proxy_timeout\"");
 const LATE_HANDSHAKE: (&str, &str) = ("listener_connections_refused_total", "reason=\"tls_timeout\"");
 
 /// Connections opened per second: all are there before the first is cut.
@@ -57,7 +63,12 @@ const STREAMS: u32 = 100;
 pub(super) fn flood(name: &str, authority: &Path) -> Result<Option<Flood>> {
     let flood = |deed, clients, metric, memory_kib: u64, cpu_ms| Flood {
         name: NAMES.iter().find(|known| **known == name).copied().unwrap_or_default(),
-        secure: name.starts_with("tls_"),
+        entry: match name.split_once('_') {
+            Some(("tls", _)) => Entry::Secure,
+            Some(("passed", _)) => Entry::Passed,
+            Some(("announced", _)) => Entry::Announced,
+            _ => Entry::Web,
+        },
         deed,
         clients,
         metric,
@@ -96,6 +107,17 @@ pub(super) fn flood(name: &str, authority: &Path) -> Result<Option<Flood>> {
         // Keys were agreed on and the certificate was sent and signed.
         "tls_hello" => {
             flood(hold(client_hello(authority, "localhost")?, None, 1), (10_000, 2000), LATE_HANDSHAKE, 48, 5)
+        }
+        "passed_silent" => flood(hold(Vec::new(), None, 1), (10_000, 2000), LATE_HELLO, 8, 2),
+        // All but the last octet is held until then.
+        "passed_hello" => {
+            let mut hello = client_hello(authority, "localhost")?;
+            hello.pop();
+            flood(hold(hello, None, 1), (10_000, 2000), LATE_HELLO, 24, 2)
+        }
+        "announced_silent" => flood(hold(Vec::new(), None, 1), (10_000, 2000), LATE_HEADER, 8, 2),
+        "announced_header" => {
+            flood(hold(b"PROXY TCP4 192.0.2.1 ".to_vec(), None, 1), (10_000, 2000), LATE_HEADER, 8, 2)
         }
         _ => return Ok(None),
     }))
