@@ -43,6 +43,14 @@ enum Command {
         #[arg(long)]
         name: String,
     },
+    /// A proxy that does nothing but splice; ends with its standard input
+    #[command(hide = true)]
+    SpliceConnections {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
+    },
     /// Open connections that each make one request and stay; ends with its standard input
     #[command(hide = true)]
     IdleConnections(bench::IdleArgs),
@@ -61,6 +69,10 @@ fn main() -> Result<()> {
         Command::Origin { address, name } => {
             xtask::proof::end_with_standard_input();
             testkit::serve_origin(address, &name)
+        }
+        Command::SpliceConnections { listen, upstream } => {
+            xtask::proof::end_with_standard_input();
+            bench::splice_connections(listen, upstream)
         }
         Command::IdleConnections(args) => bench::hold_idle_connections(&args),
     }

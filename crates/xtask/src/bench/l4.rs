@@ -27,7 +27,7 @@ pub struct L4Args {
     #[arg(long, value_delimiter = ',', default_values_t = CASES.iter().map(|&case| case.to_owned()))]
     case: Vec<String>,
 
-    /// Subjects: tenfold, nginx, haproxy, haproxy_splice
+    /// Subjects: tenfold, nginx, haproxy, haproxy_splice; bare does nothing but splice
     #[arg(long, value_delimiter = ',', default_values_t = SUBJECTS.iter().map(|&name| name.to_owned()))]
     subject: Vec<String>,
 

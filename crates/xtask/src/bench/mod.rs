@@ -1,6 +1,7 @@
 //! Measurements beside peers; see `docs/benchmarks.md`.
 
 mod balance;
+mod bare;
 mod callgrind;
 mod gateway;
 mod h2load;
@@ -19,6 +20,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 pub use balance::BalanceArgs;
+pub use bare::splice_connections;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use l4::L4Args;

@@ -53,6 +53,8 @@ const P99_RATIO_MAX: f64 = 3.0;
 const COLLAPSED_MAX: f64 = 0.2;
 /// A client that is this late itself measures nothing.
 const LATE_MAX_MICROS: u64 = 10_000;
+/// How often a measurement may be disturbed before it is given up.
+const TRIES: usize = 4;
 
 /// What was measured of a gateway.
 #[derive(Default)]
@@ -75,7 +77,7 @@ pub(super) fn run(args: &OverloadArgs) -> Result<()> {
     let mut all = [("shedding", "shedding = {}", Measured::default()), ("none", "", Measured::default())];
     for round in 1..=rounds {
         for (name, setting, measured) in &mut all {
-            measure(&binary, setting, Duration::from_secs(seconds), round as u64, measured)?;
+            undisturbed(&binary, setting, Duration::from_secs(seconds), round as u64, measured)?;
             let last = |values: &[f64]| values.last().copied().unwrap_or_default();
             let served: Vec<String> = CLASSES
                 .iter()
@@ -105,6 +107,29 @@ pub(super) fn run(args: &OverloadArgs) -> Result<()> {
     ensure!(collapsed < COLLAPSED_MAX, "without shedding the goodput is {collapsed}: that is no overload");
     Ok(())
 }
+
+/// Measures, and does so again when something else kept this machine busy meanwhile.
+fn undisturbed(binary: &Path, setting: &str, time: Duration, seed: u64, measured: &mut Measured) -> Result<()> {
+    for _ in 1..TRIES {
+        match measure(binary, setting, time, seed, measured) {
+            Err(error) if error.is::<Disturbed>() => println!("once more: {error}"),
+            other => return other,
+        }
+    }
+    measure(binary, setting, time, seed, measured)
+}
+
+/// The client was not in time, so that nothing was measured.
+#[derive(Debug)]
+struct Disturbed(u64);
+
+impl std::fmt::Display for Disturbed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the client itself was {} us late", self.0)
+    }
+}
+
+impl std::error::Error for Disturbed {}
 
 /// Starts a service and a gateway, and offers them little and then too much.
 fn measure(binary: &Path, setting: &str, time: Duration, seed: u64, measured: &mut Measured) -> Result<()> {
@@ -136,7 +161,7 @@ fn measure(binary: &Path, setting: &str, time: Duration, seed: u64, measured: &m
 fn checked(offered: Vec<Offered>) -> Result<Vec<Offered>> {
     for one in &offered {
         let late = one.late.percentile(0.99);
-        ensure!(late < LATE_MAX_MICROS, "the client itself is {late} us late, so that nothing is measured");
+        ensure!(late < LATE_MAX_MICROS, Disturbed(late));
         let failure = one.failure.as_deref().unwrap_or_default();
         ensure!(one.failed == 0, "{} requests failed: {failure}", one.failed);
         let (refused, told) = (one.refused, one.told_when);

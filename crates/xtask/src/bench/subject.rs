@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,10 @@ use crate::repository;
 
 /// Proxies that are measured.
 pub(super) const SUBJECTS: &[&str] = &["tenfold", "nginx", "haproxy", "haproxy_splice"];
+/// What only splices, for `bench l4`; measured when asked for.
+pub(super) const BARE: &str = "bare";
+/// Time for that to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tenfold with traces, and the share of requests that are sampled; measured when asked for.
 pub(super) const TRACED: &[(&str, &str)] =
     &[("tenfold_trace_0", "0%"), ("tenfold_trace_1", "1%"), ("tenfold_trace_100", "100%")];
@@ -127,9 +131,10 @@ impl Subject {
                 let conf = template(&format!("{name}.cfg"), &values)?;
                 haproxy(&conf, port).map(|(process, dir)| Server::Peer(process, dir))
             }
+            BARE => bare(port, origin.port),
             other => {
                 let traced: Vec<_> = TRACED.iter().map(|(name, _)| *name).collect();
-                bail!("no subject {other}; there are {}, {}", SUBJECTS.join(", "), traced.join(", "))
+                bail!("no subject {other}; there are {}, {BARE}, {}", SUBJECTS.join(", "), traced.join(", "))
             }
         })
         .with_context(|| format!("subject {name}"))?;
@@ -172,6 +177,16 @@ impl Subject {
 /// Whether a subject is Tenfold, in whichever form.
 pub(super) fn is_tenfold(name: &str) -> bool {
     name == "tenfold" || TRACED.iter().any(|(traced, _)| *traced == name)
+}
+
+/// Starts the proxy that only splices.
+fn bare(port: u16, origin: u16) -> Result<Server> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("splice-connections").stdin(Stdio::piped());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--upstream", &format!("127.0.0.1:{origin}")]);
+    let mut process = Process::spawn(BARE, command)?;
+    process.wait_for_port(port, START_TIMEOUT)?;
+    Ok(Server::Peer(process, TempDir::new()?))
 }
 
 /// A file with its placeholders filled in.
