@@ -67,6 +67,12 @@ impl Footprint {
         Ok(Self { descriptors, threads, rss_bytes: procfs::rss_bytes(pid)? })
     }
 
+    /// With as many descriptors more as a load that goes on may open at any moment.
+    pub(super) fn with_descriptors(mut self, more: usize) -> Self {
+        self.descriptors += more;
+        self
+    }
+
     /// A check for each thing that can leak.
     pub(super) fn leaks_beyond(&self, baseline: &Self) -> Vec<(&'static str, Result<(), String>)> {
         let check = |name, now: u64, before: u64, spare: u64| {

@@ -5,6 +5,9 @@ use super::offenders::Offence;
 /// The 99th percentile of others may be this on a loopback whatever it was before: threads of two cores wait for each
 /// other about so long now and then, with or without a gateway between them.
 const P99_FLOOR_US: u64 = 4000;
+/// The check that something else on this machine can fail. What disturbs only ever adds to it, while a flood that holds
+/// others up does so each time it is done: so it is the best of two rounds that counts.
+pub(super) const LATENCY: &str = "others' p99";
 /// Memory that any load may make the allocator take: what [`leaks`](crate::fault) allow as well.
 const MEMORY_SPARE_BYTES: u64 = 8 << 20;
 
@@ -68,7 +71,7 @@ impl Seen {
             ("offenders at once", check(at_once >= expected, format!("{at_once} instead of {expected}"))),
             ("offenders cut", check(uncut == 0, format!("{uncut} of {offenders} were not"))),
             ("offenders counted", check(self.counted == offenders, format!("{} of {offenders}", self.counted))),
-            ("others' p99", check(p99 <= p99_max, format!("{p99} us, at most {p99_max} us"))),
+            (LATENCY, check(p99 <= p99_max, format!("{p99} us, at most {p99_max} us"))),
             (
                 "others' requests",
                 check(self.failed == 0, format!("{} failed: {}", self.failed, self.failures.join("; "))),
@@ -108,8 +111,8 @@ mod tests {
         assert_eq!(broken(|seen| seen.offence.uncut = 1), ["offenders cut"]);
         assert_eq!(broken(|seen| seen.counted = 99), ["offenders counted"]);
         assert_eq!(broken(|seen| seen.counted = 101), ["offenders counted"]);
-        assert_eq!(broken(|seen| seen.p99_during_us = 6001), ["others' p99"]);
-        assert_eq!(broken(|seen| seen.p99_before_us = 100), ["others' p99"], "the floor is lower than this");
+        assert_eq!(broken(|seen| seen.p99_during_us = 6001), [LATENCY]);
+        assert_eq!(broken(|seen| seen.p99_before_us = 100), [LATENCY], "the floor is lower than this");
         assert_eq!(broken(|seen| (seen.p99_before_us, seen.p99_during_us) = (100, 3900)), [""; 0], "noise");
         assert_eq!(broken(|seen| seen.failed = 1), ["others' requests"]);
         assert_eq!(broken(|seen| seen.memory_bytes = 10 << 20), ["memory"]);

@@ -12,7 +12,7 @@ use crate::proof;
 /// The load beside which harm is done: light, so that what is measured is a wait for the gateway and not for a core.
 const RATE: u32 = 1000;
 /// Its connections.
-const CONNECTIONS: u32 = 16;
+pub(super) const CONNECTIONS: u32 = 16;
 /// Every so many requests one of them is given up for a new one: fifty newcomers a second.
 const FRESH_EVERY: u32 = 20;
 
