@@ -1,8 +1,8 @@
 //! Real servers and raw clients for tests. Everything here speaks to a process from outside, through sockets, signals
 //! and `/proc`; nothing knows the inside of Tenfold.
 //!
-//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`] and [`dnsmasq`] run the peers, [`Redis`] a
-//!   store.
+//! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`], [`varnish`] and [`dnsmasq`] run the peers,
+//!   [`Redis`] a store.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
@@ -10,6 +10,7 @@
 //! - [`Origin`] is a sample service that says which instance answered; [`Load`] sends it idempotent requests, and
 //!   [`Steady`] at a known rate.
 //! - [`SlotServer`] is a service that can do so much and no more; [`OpenLoop`] offers it more.
+//! - [`CacheOrigin`] is what caches stand before; [`Burst`] asks for something on many connections at once.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
@@ -38,6 +39,8 @@
 //! ```
 
 mod acme;
+mod burst;
+mod cache_origin;
 mod certs;
 mod collector;
 mod curl;
@@ -62,6 +65,8 @@ mod upstream;
 mod wire;
 
 pub use acme::{AcmeMood, AcmeOptions, AcmeServer};
+pub use burst::Burst;
+pub use cache_origin::CacheOrigin;
 pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
@@ -69,7 +74,7 @@ pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use open_loop::{Offered, OpenLoop};
 pub use origin::{Origin, serve as serve_origin};
-pub use peer::{dnsmasq, haproxy, nginx};
+pub use peer::{dnsmasq, haproxy, nginx, varnish};
 pub use port::{free_port, is_listening};
 pub use process::Process;
 pub use raw::RawConn;

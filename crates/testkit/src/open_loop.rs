@@ -55,10 +55,11 @@ pub struct Offered {
 }
 
 /// A client's answer.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     retry_after: bool,
-    keeps: bool,
+    /// Whether the connection stays.
+    pub(crate) keeps: bool,
 }
 
 type Pool = Rc<RefCell<Vec<TcpStream>>>;
@@ -165,7 +166,7 @@ async fn ask(address: SocketAddr, pool: &Pool, request: &str) -> Result<Answer> 
 }
 
 /// Reads an answer to its end: a head, and a body of a known length.
-async fn read(socket: &mut TcpStream) -> Result<Answer> {
+pub(crate) async fn read(socket: &mut TcpStream) -> Result<Answer> {
     let mut bytes = Vec::with_capacity(1024);
     let head_len = loop {
         if let Some(at) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {

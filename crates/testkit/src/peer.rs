@@ -40,6 +40,25 @@ pub fn haproxy(conf: &str, port: u16) -> Result<(Process, TempDir)> {
     Ok((process, dir))
 }
 
+/// Starts Varnish on a VCL and waits until it listens on `port`; `options` are those of `varnishd` besides. What it works with,
+/// its log among it, is in a folder in memory that lives as long as the guard.
+///
+/// # Errors
+/// When Varnish is not installed or refuses the VCL; the message holds what it printed.
+pub fn varnish(vcl: &str, options: &[String], port: u16) -> Result<(Process, TempDir)> {
+    let dir = TempDir::in_memory()?;
+    let path = dir.write("default.vcl", vcl)?;
+    let mut command = Command::new("varnishd");
+    // In the foreground, with no other way in than the port; a jail would want users that only the package makes.
+    command.args(["-F", "-j", "none", "-T", "none", "-a", &format!("127.0.0.1:{port}")]);
+    command.arg("-n").arg(dir.path().join("work")).arg("-f").arg(path).args(options);
+    let mut process = Process::spawn("varnish", command).context("is varnish installed? `make test` installs it")?;
+    // The port is open before the process that serves it runs, which says so.
+    process.wait_for_output("Child launched OK", START_TIMEOUT)?;
+    process.wait_for_port(port, START_TIMEOUT)?;
+    Ok((process, dir))
+}
+
 /// Starts dnsmasq on `port` of 127.0.0.1, with these options and none of the machine's, and waits until it listens.
 ///
 /// # Errors

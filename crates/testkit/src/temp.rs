@@ -15,9 +15,23 @@ impl TempDir {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new() -> Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes an empty folder whose files are kept in memory, where the system has a place for such, and otherwise as
+    /// [`new`](Self::new).
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn in_memory() -> Result<Self> {
+        let place = Path::new("/dev/shm");
+        if place.is_dir() { Self::new_in(place) } else { Self::new() }
+    }
+
+    fn new_in(place: &Path) -> Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("tenfold-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = place.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("temporary folder {}", path.display()))?;
         Ok(Self { path })
     }

@@ -12,6 +12,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("nginx", "nginx"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("haproxy", "haproxy"),
+    ("varnishd", "varnish"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("wrk", "wrk"),
     ("valgrind", "valgrind"),
     ("curl", "curl"),
@@ -29,11 +32,24 @@ const NEEDED: &[(&str, &str)] = &[
 /// # Errors
 /// When apt-get fails, or a program is still missing afterwards.
 pub fn run() -> Result<()> {
-    let missing = missing(NEEDED, is_there);
-    if missing.is_empty() {
+    if missing(NEEDED, is_there).is_empty() {
         println!("install: nothing is missing");
         return Ok(());
     }
+    install(NEEDED)
+}
+
+/// Installs those of some programs that are missing, for a proof that needs them.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn require(programs: &[&str]) -> Result<()> {
+    let needed: Vec<_> = NEEDED.iter().filter(|(program, _)| programs.contains(program)).copied().collect();
+    if missing(&needed, is_there).is_empty() { Ok(()) } else { install(&needed) }
+}
+
+fn install(needed: &[(&str, &str)]) -> Result<()> {
+    let missing = missing(needed, is_there);
     println!("install: missing {}; installing with apt-get", missing.join(" "));
     // The lists on the machine often suffice, and fetching them takes long; only a failure asks for fresh ones.
     if apt_get(&install_arguments(&missing)).is_err() {
@@ -41,7 +57,7 @@ pub fn run() -> Result<()> {
         apt_get(&["update"])?;
         apt_get(&install_arguments(&missing))?;
     }
-    let still = self::missing(NEEDED, is_there);
+    let still = self::missing(needed, is_there);
     ensure!(still.is_empty(), "still missing after apt-get: {}", still.join(" "));
     Ok(())
 }

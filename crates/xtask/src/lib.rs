@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tools wait for processes and have no worker to hold up")]
 
 pub mod bench;
+mod caches;
 pub mod ci;
 pub mod conformance;
 pub mod fault;

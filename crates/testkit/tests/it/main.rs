@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use testkit::{Load, LoadParams, Origin, RawConn, RawUpstream, Script, Step, free_port, haproxy, nginx};
+use testkit::{
+    CacheOrigin, Curl, Load, LoadParams, Origin, RawConn, RawUpstream, Script, Step, free_port, haproxy, nginx, varnish,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
@@ -114,5 +116,35 @@ fn peers_run_on_a_given_configuration() {
     assert!(!testkit::is_listening(nginx_port) && !testkit::is_listening(haproxy_port));
 
     let error = testkit::nginx("nonsense;", nginx_port).unwrap_err().to_string();
+    assert!(error.contains("nonsense"), "{error}");
+}
+
+#[test]
+fn a_cache_spares_its_origin_what_may_be_kept_and_nothing_else() {
+    let (origin, port) = (CacheOrigin::start().unwrap(), free_port());
+    let address = origin.address();
+    let vcl = format!("vcl 4.1; backend a {{ .host = \"{}\"; .port = \"{}\"; }}", address.ip(), address.port());
+    // By itself it would ask for gzip alone and unpack it for others.
+    let options = ["-p", "http_gzip_support=off"].map(str::to_owned);
+    let (mut varnish, _dir) = varnish(&vcl, &options, port).unwrap();
+    let check = |path: &str, gzip: bool, requests: u64| {
+        let curl = if gzip { Curl::default().flag("--compressed") } else { Curl::default() };
+        let answer = curl.get(&format!("http://127.0.0.1:{port}{path}")).unwrap();
+        assert_eq!((answer.status, answer.code), (200, 0), "{path}: {}", answer.error);
+        assert_eq!(origin.requests(), requests, "{path}");
+        answer.text()
+    };
+    check("/1024/0/60/plain/a", false, 1);
+    check("/1024/0/60/plain/a", true, 1);
+    check("/1024/0/60/plain/b", false, 2);
+    assert_eq!(check("/1024/0/60/vary/a", false, 3), "x".repeat(1024));
+    assert_eq!(check("/1024/0/60/vary/a", true, 4), "z".repeat(1024 - 23), "unpacked by curl");
+    check("/1024/0/60/vary/a", true, 4);
+    check("/102400/0/60/vary/a", true, 5);
+    check("/1024/0/60/private/a", false, 6);
+    check("/1024/0/60/private/a", false, 7);
+    varnish.stop(Duration::from_secs(5)).unwrap();
+
+    let error = testkit::varnish("nonsense;", &[], free_port()).unwrap_err().to_string();
     assert!(error.contains("nonsense"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 mod balance;
 mod bare;
+mod cache;
 mod callgrind;
 mod gateway;
 mod h2load;
@@ -13,6 +14,7 @@ mod mirror;
 mod overload;
 mod report;
 mod shared;
+mod stampede;
 mod subject;
 mod wrk;
 
@@ -21,6 +23,7 @@ use clap::Subcommand;
 
 pub use balance::BalanceArgs;
 pub use bare::splice_connections;
+pub use cache::CacheArgs;
 pub use gateway::GatewayArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use l4::L4Args;
@@ -29,6 +32,7 @@ pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
 pub use overload::OverloadArgs;
 pub use shared::SharedArgs;
+pub use stampede::StampedeArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -37,6 +41,10 @@ pub enum BenchCommand {
     Gateway(GatewayArgs),
     /// CPU time per exchange of proxies that pass TCP through
     L4(L4Args),
+    /// CPU time per request of caches, nearly all of which are hits
+    Cache(CacheArgs),
+    /// 1,000 requests at once for what a cache does not have, or no longer
+    Stampede(StampedeArgs),
     /// Instructions per pick of an endpoint
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
@@ -59,6 +67,8 @@ pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Gateway(args) => gateway::run(&args),
         BenchCommand::L4(args) => l4::run(&args),
+        BenchCommand::Cache(args) => cache::run(&args),
+        BenchCommand::Stampede(args) => stampede::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Library(args) => library::run(&args),

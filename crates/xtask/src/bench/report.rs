@@ -31,6 +31,9 @@ pub(super) struct Row {
     pub(super) idle_kib: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) instructions_per_op: Option<f64>,
+    /// Share of requests that a cache answered by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hit_ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rounds: Option<usize>,
 }
@@ -81,8 +84,9 @@ impl Report {
         );
         let cell = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         for row in &self.rows {
+            let hits = row.hit_ratio.map_or(String::new(), |share| format!("  {:.2} % hits", 100.0 * share));
             println!(
-                "{:<18} {:<8} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}",
+                "{:<18} {:<8} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}{hits}",
                 row.subject,
                 row.case,
                 cell(row.cpu_us_per_op, 2),

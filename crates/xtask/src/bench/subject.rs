@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use testkit::{Authority, Issued, Process, TempDir, Tenfold, free_port, haproxy, nginx, procfs};
 
-use crate::repository;
+use crate::repository::template;
 
 /// Proxies that are measured.
 pub(super) const SUBJECTS: &[&str] = &["tenfold", "nginx", "haproxy", "haproxy_splice"];
@@ -187,16 +187,6 @@ fn bare(port: u16, origin: u16) -> Result<Server> {
     let mut process = Process::spawn(BARE, command)?;
     process.wait_for_port(port, START_TIMEOUT)?;
     Ok(Server::Peer(process, TempDir::new()?))
-}
-
-/// A file with its placeholders filled in.
-fn template(file: &str, values: &[(&str, String)]) -> Result<String> {
-    let path: PathBuf = repository::root().join(file);
-    let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    for (placeholder, value) in values {
-        text = text.replace(placeholder, value);
-    }
-    Ok(text)
 }
 
 /// Starts something on one core: a child process inherits the cores of the thread that starts it.

@@ -18,7 +18,7 @@ pub(super) struct Round {
 }
 
 /// Connections that the load keeps.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 64;
 
 /// Sends load of HTTP/1.1 to a subject for a while, and takes its CPU time before and after. A failed request is an error.
 pub(super) fn round(subject: &Subject, case: &str, seconds: u64, pinned: bool) -> Result<Round> {
@@ -44,7 +44,8 @@ pub(super) fn round(subject: &Subject, case: &str, seconds: u64, pinned: bool) -
     parse(&text, spent).with_context(whole)
 }
 
-fn parse(text: &str, spent: Duration) -> Result<Round> {
+/// Reads the line that `bench/gateway/report.lua` prints.
+pub(super) fn parse(text: &str, spent: Duration) -> Result<Round> {
     let line = text.lines().find_map(|line| line.strip_prefix("report ")).context("no report")?;
     let value = |name: &str| {
         let word = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));

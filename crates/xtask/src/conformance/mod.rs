@@ -1,6 +1,7 @@
 //! A gateway held to the standards of what it speaks, row by row: each row says what is sent and what may come of it, and
 //! a reader that shares no code with the gateway judges what came. The same rows can be sent through nginx and HAProxy.
 
+mod cache;
 mod http1;
 mod http2;
 mod subject;
@@ -11,6 +12,8 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use testkit::{RawUpstream, free_port};
+
+pub use cache::CacheArgs;
 
 use crate::proof::{self, ProofArgs, Verdict};
 use subject::Pair;
@@ -24,6 +27,8 @@ pub enum ConformanceCommand {
     Http2(ConformanceArgs),
     /// WebSocket: octets both ways and every kind of end, over HTTP/1.1 and HTTP/2, bare and under TLS
     Websocket(ConformanceArgs),
+    /// HTTP caching, by the public suite, counted as it counts
+    Cache(CacheArgs),
 }
 
 /// Arguments of a conformance proof.
@@ -53,6 +58,7 @@ pub fn run(command: ConformanceCommand) -> Result<()> {
         ConformanceCommand::Http1(args) => ("http1", http1::run, args),
         ConformanceCommand::Http2(args) => ("http2", http2::run, args),
         ConformanceCommand::Websocket(args) => ("websocket", websocket::run, args),
+        ConformanceCommand::Cache(args) => return cache::run(&args),
     };
     let binary = (args.subject == "tenfold").then(proof::release_binary).transpose()?;
     let verdict = proof(&args.subject, binary.as_deref(), args.class.as_deref(), args.proof.quick)?;

@@ -66,7 +66,9 @@ impl Tree {
                 let (path, name) = (entry.path(), entry.file_name());
                 let name = name.to_string_lossy();
                 // Links are not followed: what they lead to is checked where it stands.
-                if entry.file_type()?.is_dir() && !name.starts_with('.') && name != "target" {
+                // What tools put there is not this repository's.
+                let is_foreign = name.starts_with('.') || name == "target" || name == "node_modules";
+                if entry.file_type()?.is_dir() && !is_foreign {
                     folders.push(path);
                 } else if entry.file_type()?.is_file() {
                     tree.read(&path)?;

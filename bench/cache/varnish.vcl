@@ -1,0 +1,7 @@
+# Varnish as it comes, before one origin.
+vcl 4.1;
+
+backend default {
+    .host = "{origin_host}";
+    .port = "{origin_port}";
+}
