@@ -63,6 +63,11 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ),
     ("`[[route]]`", &["server_name", "hosts", "domain", "hostname"], "write host = \"www.example.com\""),
     ("`[[route]]`", &["strip_prefix", "stripPrefix", "strip_path"], "write rewrite = { prefix = \"/\" }"),
+    (
+        "`[[route]]`",
+        &["static", "static_files", "file_server", "root", "alias", "try_files", "document_root", "dir", "directory"],
+        "write files = { root = \"/srv/www\" }",
+    ),
     ("`[[route]]`", &["return", "direct_response", "response"], "write respond = { status = 404 }"),
     ("`[[route]]`", &["add_header", "more_set_headers"], "write response_headers = { set = { NAME = \"VALUE\" } }"),
     ("`[[route]]`", &["proxy_set_header"], "write request_headers = { set = { NAME = \"VALUE\" } }"),

@@ -43,6 +43,7 @@ mod reference;
 mod render;
 mod resolver;
 mod route;
+mod served;
 mod service;
 mod shedding;
 mod source;

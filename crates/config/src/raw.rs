@@ -19,8 +19,8 @@ mod service;
 mod shedding;
 
 pub(crate) use action::{
-    RawBasicAuth, RawCors, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields, RawRespond,
-    RawResponseFields, RawRewrite, SchemeWord,
+    CodingWord, RawBasicAuth, RawCors, RawFiles, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields,
+    RawRespond, RawResponseFields, RawRewrite, SchemeWord,
 };
 
 pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, WithoutStoreWord};
@@ -298,7 +298,7 @@ table! {
         cookies: Map<AskedCookie, ValueTest> = {};
         /// Parameters that the request's query must have, by name, compared after reading escapes.
         query: Map<AskedParameter, ValueTest> = {};
-        /// The service that requests go to, by name. This, `split`, `redirect` or `respond` is
+        /// The service that requests go to, by name. This, `split`, `redirect`, `respond` or `files` is
         /// needed.
         service: crate::entry::NameValue = optional;
         /// Services that share the requests by their weights.
@@ -312,6 +312,8 @@ table! {
         redirect: RawRedirect = optional;
         /// Answers always the same, instead of sending requests to a service.
         respond: RawRespond = optional;
+        /// Serves files, instead of sending requests to a service.
+        files: RawFiles = optional;
         /// Sends requests that came by plain HTTP to the same place by HTTPS, with 308. Requests that a trusted proxy says
         /// came by HTTPS pass.
         https_only: Switch = false;

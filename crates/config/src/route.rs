@@ -15,6 +15,7 @@ use crate::limit;
 use crate::map::Map;
 use crate::matching::ValueTest;
 use crate::raw::{RawConfig, RawForwardAuth, RawRoute, RawShare};
+use crate::served;
 use crate::service;
 use crate::shedding;
 use crate::source::Place;
@@ -40,7 +41,7 @@ pub(crate) fn params(
     let key = format!("route[{index}]");
     // All of it first, so that one mistake does not hide another.
     let path = path(&key, raw, sink);
-    let target = target(&key, raw, path.as_ref(), sink);
+    let target = target(&key, raw, path.as_ref(), files, sink);
     let actions = action::params(&key, raw, path.as_ref(), files, sink);
     let limits = limit::of_route(&key, raw, limits, sink);
     let priority = raw.priority.as_ref().map(|field| shedding::priority(&key, &field.value, sink));
@@ -100,8 +101,14 @@ fn path(key: &str, raw: &RawRoute, sink: &mut Sink) -> Option<PathMatch> {
 }
 
 /// Where requests go. The place of each service is in [`services`].
-fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) -> Option<RouteTarget> {
-    const GOALS: [&str; 4] = ["service", "split", "redirect", "respond"];
+fn target(
+    key: &str,
+    raw: &RawRoute,
+    path: Option<&PathMatch>,
+    files: &Files<'_>,
+    sink: &mut Sink,
+) -> Option<RouteTarget> {
+    const GOALS: [&str; 5] = ["service", "split", "redirect", "respond", "files"];
     if let (Some(by), None) = (&raw.split_by, &raw.split)
         && !raw.failed.contains(&"split")
     {
@@ -112,22 +119,28 @@ fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) 
     let Some((_, first)) = goals.next() else {
         if !raw.failed.iter().any(|key| GOALS.contains(key)) {
             let diagnostic = Diagnostic::error(raw.place, key, "the key `service` is missing");
-            let diagnostic = diagnostic.allowed("one of `service`, `split`, `redirect` and `respond`");
+            let diagnostic = diagnostic.allowed("one of `service`, `split`, `redirect`, `respond` and `files`");
             sink.push(diagnostic.fix("add service = \"NAME\"".to_owned()));
         }
         return None;
     };
     if let Some((name, second)) = goals.next() {
-        let message = "a route has one of `service`, `split`, `redirect` and `respond`";
+        let message = "a route has one of `service`, `split`, `redirect`, `respond` and `files`";
         let diagnostic = Diagnostic::error(second, format!("{key}.{name}"), message)
             .related(first, "this is one")
             .fix("remove one of them".to_owned());
         sink.push(diagnostic);
         return None;
     }
-    let answers = raw.redirect.is_some() || raw.respond.is_some();
+    let answers = raw.redirect.is_some() || raw.respond.is_some() || raw.files.is_some();
+    // Files are found by what a rewrite makes of the path; there is no host to tell.
+    let rewrite = raw.rewrite.as_ref();
+    let rewrite = match &raw.files {
+        None => ("rewrite", rewrite.map(|field| field.place)),
+        Some(_) => ("rewrite.host", rewrite.and_then(|field| Some(field.value.host.as_ref()?.place))),
+    };
     let to_service = [
-        ("rewrite", raw.rewrite.as_ref().map(|field| field.place)),
+        rewrite,
         ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
         ("mirror", raw.mirror.as_ref().map(|field| field.place)),
         ("priority", raw.priority.as_ref().map(|field| field.place)),
@@ -146,6 +159,9 @@ fn target(key: &str, raw: &RawRoute, path: Option<&PathMatch>, sink: &mut Sink) 
     if let Some(field) = &raw.respond {
         return action::respond(key, &field.value, sink).map(RouteTarget::Fixed);
     }
+    if let Some(field) = &raw.files {
+        return served::params(key, &field.value, files, sink).map(RouteTarget::Files);
+    }
     raw.service.as_ref().map(|service| RouteTarget::Service(service.value.0.clone()))
 }
 
@@ -156,6 +172,7 @@ fn goals(raw: &RawRoute) -> impl Iterator<Item = (&'static str, Place)> {
         ("split", raw.split.as_ref().map(|field| field.place)),
         ("redirect", raw.redirect.as_ref().map(|field| field.place)),
         ("respond", raw.respond.as_ref().map(|field| field.place)),
+        ("files", raw.files.as_ref().map(|field| field.place)),
     ];
     all.into_iter().filter_map(|(name, place)| Some((name, place?)))
 }
@@ -165,7 +182,7 @@ pub(crate) fn base_name(raw: &RawRoute) -> Option<Name> {
     if let Some((_, service)) = targets(raw).next() {
         return Some(service.value.0.clone());
     }
-    let (goal, _) = goals(raw).find(|(goal, _)| matches!(*goal, "redirect" | "respond"))?;
+    let (goal, _) = goals(raw).find(|(goal, _)| matches!(*goal, "redirect" | "respond" | "files"))?;
     goal.parse().ok()
 }
 

@@ -13,6 +13,7 @@ mod clients;
 mod control;
 mod data;
 mod estate;
+mod files;
 mod forwarded;
 mod gateway;
 mod identity;

@@ -20,6 +20,7 @@ use vocab::Name;
 mod action;
 mod breaker;
 mod endpoint;
+mod files;
 mod limit;
 mod route;
 mod shedding;
@@ -39,6 +40,7 @@ pub use action::{
     TemplateError,
 };
 
+pub use files::{Coding, FilePath, FilesParams};
 pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, SharedParams, Tell, WithoutStore};
 pub use route::{
     Conditions, ForwardAuthParams, HostMatch, MirrorParams, PathMatch, RouteParams, RouteTarget, ShareParams,

@@ -115,6 +115,8 @@ pub(crate) struct RouteState {
     mirrored: Sharded<[Counter; 2]>,
     /// Requests that another service was asked about, by [`Permission`].
     asked: Sharded<[Counter; 3]>,
+    /// Requests for files, by [`Served`].
+    served: Sharded<[Counter; 5]>,
 }
 
 /// What came of asking a service whether a request may pass.
@@ -125,6 +127,21 @@ pub(crate) enum Permission {
     /// It may not.
     Denied,
     /// There was no answer to go by.
+    Failed,
+}
+
+/// What came of a request for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It was in the kernel's memory.
+    Memory,
+    /// A disk had to be waited for.
+    Disk,
+    /// There is none.
+    Missing,
+    /// The path may not be served, or leads out of the root.
+    Refused,
+    /// It could not be read.
     Failed,
 }
 
@@ -355,6 +372,7 @@ impl RouteState {
             in_flight: Sharded::new(cores, Gauge::default),
             mirrored,
             asked,
+            served: Sharded::new(cores, <[Counter; 5]>::default),
         }
     }
 
@@ -383,6 +401,16 @@ impl RouteState {
     /// Requests that another service was asked about: allowed, denied and failed, all cores together.
     pub(crate) fn asked_total(&self) -> [u64; 3] {
         [0, 1, 2].map(|at| self.asked.iter().map(|counts| counts[at].value()).sum())
+    }
+
+    /// Counts a request of a core for a file.
+    pub(crate) fn served(&self, core: usize, served: Served) {
+        self.served.core(core)[served as usize].increment();
+    }
+
+    /// Requests for files, by [`Served`], all cores together.
+    pub(crate) fn served_total(&self) -> [u64; 5] {
+        [0, 1, 2, 3, 4].map(|at| self.served.iter().map(|counts| counts[at].value()).sum())
     }
 
     /// Requests under way, all cores together.

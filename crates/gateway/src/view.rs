@@ -121,7 +121,7 @@ impl GatewayView {
                     Goal::Forward(router::Target::Split(split)) => {
                         (Value::Null, split.shares().map(share_json).collect())
                     }
-                    Goal::Answer(_) => (Value::Null, Value::Null),
+                    Goal::Answer(_) | Goal::Files(_) => (Value::Null, Value::Null),
                 };
                 json!({
                     "name": route.state.name.as_str(),
@@ -340,7 +340,11 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
     let asking = routes.filter(|route| route.auth.is_some());
     let rows: Vec<_> = asking.map(|route| (route.state.name.as_str(), route.state.asked_total())).collect();
-    encode::routes_asked(&rows, encoder)
+    encode::routes_asked(&rows, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let serving = routes.filter(|route| matches!(route.goal, Goal::Files(_)));
+    let rows: Vec<_> = serving.map(|route| (route.state.name.as_str(), route.state.served_total())).collect();
+    encode::routes_files(&rows, encoder)
 }
 
 fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

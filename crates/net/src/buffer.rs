@@ -113,6 +113,17 @@ impl Buffer {
         self.bytes.len() - self.end
     }
 
+    /// Has `read` fill at most `limit` bytes of the room at the end: how many it says it has.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn fill_with<E>(&mut self, limit: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+        let end = self.bytes.len().min(self.end.saturating_add(limit));
+        let count = read(&mut self.bytes[self.end..end])?;
+        self.end = end.min(self.end + count);
+        Ok(count)
+    }
+
     /// Reads what has come, at most `limit` bytes and at most the room at the end: how many, 0 at the end of the
     /// stream. The caller makes room before.
     pub fn poll_fill(
@@ -152,6 +163,21 @@ mod tests {
         assert_eq!(grown.filled(), &[1; 40]);
         drop(grown);
         assert_eq!(buffers.take().bytes.len(), 16);
+    }
+
+    #[test]
+    fn a_buffer_is_filled_up_to_a_limit() {
+        let mut buffer = Buffers::new(8).take();
+        buffer.extend(b"ab");
+        let fill = |room: &mut [u8]| {
+            room.fill(b'x');
+            Ok::<_, ()>(room.len())
+        };
+        assert_eq!(buffer.fill_with(3, fill), Ok(3));
+        assert_eq!(buffer.fill_with(9, fill), Ok(3));
+        assert_eq!(buffer.fill_with(9, fill), Ok(0));
+        assert_eq!(buffer.filled(), b"abxxxxxx");
+        assert_eq!(buffer.fill_with(1, |_| Err(7)), Err(7));
     }
 
     #[test]

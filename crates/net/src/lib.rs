@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod handover;
 pub mod inherit;
 pub mod listen;
+pub mod sendfile;
 pub mod splice;
 pub mod stream;
 pub mod tls;
@@ -15,5 +16,6 @@ pub mod workers;
 
 pub use buffer::{Buffer, Buffers};
 pub use deadline::{Deadline, Deadlines, Expired};
+pub use sendfile::poll_send_file;
 pub use splice::{Pipe, Pipes};
 pub use stream::{Reader, Stream, Writer};

@@ -104,6 +104,21 @@ pub fn routes_asked(rows: &[(&str, [u64; 3])], encoder: &mut DescriptorEncoder<'
     Ok(())
 }
 
+/// Writes `http_files`. Each row is a route's name, and how many of its requests were served from memory, were served from
+/// a disk, had no file, were refused, and failed.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn routes_files(rows: &[(&str, [u64; 5])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = family::HTTP_FILES.start(encoder)?;
+    for (route, counts) in rows {
+        for (result, count) in ["memory", "disk", "missing", "refused", "failed"].into_iter().zip(counts) {
+            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
+        }
+    }
+    Ok(())
+}
+
 /// What a limit counted.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitRow<'a> {

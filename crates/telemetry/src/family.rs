@@ -110,6 +110,9 @@ families! {
     HTTP_FORWARD_AUTH = Counter "http_forward_auth" NONE, ["endpoint", "result"],
         "Requests of routes with `forward_auth`: `allowed` and `denied` by the service that was asked, or `failed`, because \
          there was no answer to go by.";
+    HTTP_FILES = Counter "http_files" NONE, ["endpoint", "result"],
+        "Requests of routes with `files`: answered from the kernel's `memory`, or after a wait for a `disk`; `missing`; \
+         `refused`, because the path is hidden or leads out of the root; or `failed`, because the file could not be read.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

@@ -39,6 +39,12 @@ pub enum ErrorCode {
     RateLimited,
     /// No route matches the request.
     NoRoute,
+    /// The route serves files, and has none of this path.
+    NoFile,
+    /// The route serves files, which are read only.
+    MethodNotAllowed,
+    /// The file could not be read, or not to its end.
+    FileUnavailable,
     /// The service has no endpoint that may take the request.
     NoEndpoint,
     /// The gateway holds as many connections or requests as it may.
@@ -67,7 +73,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -80,6 +86,9 @@ impl ErrorCode {
         Self::Unauthorized,
         Self::RateLimited,
         Self::NoRoute,
+        Self::NoFile,
+        Self::MethodNotAllowed,
+        Self::FileUnavailable,
         Self::NoEndpoint,
         Self::Overloaded,
         Self::Shed,
@@ -109,6 +118,9 @@ impl ErrorCode {
             Self::Unauthorized => "unauthorized",
             Self::RateLimited => "rate_limited",
             Self::NoRoute => "no_route",
+            Self::NoFile => "no_file",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::FileUnavailable => "file_unavailable",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
             Self::Shed => "shed",
@@ -136,10 +148,11 @@ impl ErrorCode {
             Self::ExpectationFailed => 417,
             Self::Unauthorized => 401,
             Self::RateLimited => 429,
-            Self::NoRoute => 404,
+            Self::NoRoute | Self::NoFile => 404,
+            Self::MethodNotAllowed => 405,
             Self::UpstreamConnect | Self::UpstreamClosed | Self::UpstreamInvalid => 502,
             Self::NoEndpoint | Self::Overloaded | Self::Shed | Self::BreakerOpen => 503,
-            Self::AuthUnavailable | Self::Draining => 503,
+            Self::AuthUnavailable | Self::Draining | Self::FileUnavailable => 503,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }

@@ -82,6 +82,34 @@ table! {
     }
 }
 
+table! {
+    /// Serves the files of a directory to GET and HEAD.
+    "`files` of `[[route]]`"
+    struct RawFiles {
+        /// The directory, relative to this file. A request gets the file below it that its path names, after `rewrite`.
+        root: Text = required;
+        /// The file that stands for a directory, a name.
+        index: Text = "index.html";
+        /// Codings in which files stand beside themselves, as `app.js.br`, `app.js.zst` and `app.js.gz` beside `app.js`. A
+        /// client gets the one that it likes best, and of several that it likes as much the first of these.
+        precompressed: List<CodingWord> = [];
+        /// The path of a file, from `root` on, that is served in place of those that are not there, with status 200: for
+        /// pages that find their own way. By default they are answered with 404.
+        fallback: Text = optional;
+        /// Whether files and directories whose names begin with a dot are served. `/.well-known` always is.
+        hidden: Switch = false;
+    }
+}
+
+choice! {
+    /// Content codings.
+    enum CodingWord {
+        Zstd = "zstd" also "zst", "zstandard";
+        Brotli = "br" also "brotli";
+        Gzip = "gzip" also "gz", "x_gzip", "deflate";
+    }
+}
+
 choice! {
     /// Schemes of URLs.
     enum SchemeWord {

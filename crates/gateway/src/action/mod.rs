@@ -32,6 +32,9 @@ use path::Change;
 use redirect::Redirect;
 
 use crate::params::{ActionParams, FixedParams, PathMatch, RedirectParams};
+use std::sync::Arc;
+
+use crate::files::Files;
 use crate::router::{Asked, Goal, Route, Target};
 
 /// What a route does on the way.
@@ -54,6 +57,15 @@ pub(crate) struct Actions {
 pub(crate) enum Answer {
     Redirect(Redirect),
     Fixed(Prepared),
+}
+
+/// Where a request goes that may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way<'r> {
+    /// To a service.
+    Service(&'r Target),
+    /// To a file.
+    Files(&'r Arc<Files>),
 }
 
 impl Actions {
@@ -141,9 +153,10 @@ pub(crate) async fn admit(
 ///
 /// # Errors
 /// The answer, if the route gives one by itself.
-pub(crate) fn goal<'r>(route: &'r Route, asked: &Asked<'_>) -> Result<&'r Target, Box<Prepared>> {
+pub(crate) fn goal<'r>(route: &'r Route, asked: &Asked<'_>) -> Result<Way<'r>, Box<Prepared>> {
     match &route.goal {
-        Goal::Forward(target) => Ok(target),
+        Goal::Forward(target) => Ok(Way::Service(target)),
+        Goal::Files(files) => Ok(Way::Files(files)),
         Goal::Answer(Answer::Redirect(redirect)) => Err(Box::new(redirect.answer(asked))),
         Goal::Answer(Answer::Fixed(prepared)) => Err(Box::new(prepared.clone())),
     }

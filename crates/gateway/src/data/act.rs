@@ -11,9 +11,11 @@ use super::authorize;
 use super::connection::Link;
 use super::core::Core;
 use super::exchange::hash_of;
+use super::files;
 use super::local::Local;
 use super::reply;
-use crate::action::{self, Prepared};
+use crate::action::{self, Prepared, Way};
+use crate::files::Serving;
 use crate::forwarded::{self, Origin};
 use crate::identity::RequestId;
 use crate::limits::{Asking, Halt, Held, Limits};
@@ -49,12 +51,20 @@ pub(crate) struct Room<'a> {
     pub(crate) held: &'a mut Vec<Held>,
 }
 
+/// Where a request goes.
+pub(crate) enum Goes {
+    /// To the service at a position, which is asked for another target if this is true.
+    On(usize, bool),
+    /// To a file, which is its answer.
+    File(Box<Serving>),
+}
+
 impl Act<'_, '_> {
-    /// The position of the service that the request goes to, and whether that is asked for another target.
+    /// Where the request goes.
     ///
     /// # Errors
     /// The answer, if it does not go on.
-    pub(crate) async fn run(&self, room: Room<'_>) -> Result<(usize, bool), Box<Prepared>> {
+    pub(crate) async fn run(&self, room: Room<'_>) -> Result<Goes, Box<Prepared>> {
         let Self { link, listener, route, asked, origin, .. } = *self;
         let (core, actions) = (link.core, route.actions.as_deref());
         if let Some(actions) = actions {
@@ -80,12 +90,19 @@ impl Act<'_, '_> {
             // Apart, so that requests of other routes do not carry the memory of another exchange.
             Box::pin(authorize::ask(self, auth, room.granted, room.added)).await?;
         }
-        let chosen = action::goal(route, asked)?;
+        let way = action::goal(route, asked)?;
         let rewritten = match actions {
             Some(actions) => actions.rewrite(room.target, asked, listener.limits.bytes_max)?,
             None => false,
         };
-        Ok((choose(core, chosen, asked.request, asked.head, origin), rewritten))
+        match way {
+            Way::Service(target) => Ok(Goes::On(choose(core, target, asked.request, asked.head, origin), rewritten)),
+            Way::Files(files) => {
+                let target = rewritten.then_some(&**room.target);
+                // Apart, so that requests for services do not carry the memory of a look for files.
+                Box::pin(files::find(self, files, target)).await.map(Goes::File)
+            }
+        }
     }
 
     /// What limits are asked.

@@ -7,8 +7,9 @@ use http1::{Framing, Method, Request, write};
 use super::account::Account;
 use super::connection::{Link, Next};
 use super::core::Core;
-use super::exchange::{self, Scratch};
+use super::exchange;
 use super::io::Wait;
+use super::scratch::Scratch;
 use crate::forwarded::Origin;
 use crate::state::ListenerView;
 

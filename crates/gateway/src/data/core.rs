@@ -18,9 +18,10 @@ use tokio::task::AbortHandle;
 use super::accept::{self, Acceptor};
 use super::connection;
 use super::datagram::{self, Receiver};
-use super::exchange::Scratch;
+use super::disk::Disk;
 use super::http2::worker::Workers;
 use super::local::Local;
+use super::scratch::Scratch;
 use crate::action::Checks;
 use crate::state::{ListenerState, Place, Shared};
 
@@ -134,6 +135,8 @@ pub(crate) struct Core {
     pub(crate) random: RefCell<fastrand::Rng>,
     /// Passwords that were checked.
     pub(crate) checks: Checks,
+    /// Threads that may wait for a disk.
+    pub(crate) disk: Disk,
     /// The access log's end.
     pub(crate) access: RefCell<CoreAccessLog>,
     /// The traces' end.
@@ -238,6 +241,7 @@ impl Core {
             stream_workers: Workers::default(),
             random: RefCell::default(),
             checks: Checks::default(),
+            disk: Disk::default(),
             access: RefCell::new(records.access),
             traces: RefCell::new(records.traces),
             local: RefCell::default(),

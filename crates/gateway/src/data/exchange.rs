@@ -7,17 +7,17 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http1::{HeadScan, Method, Request, Response, Version};
-use net::{Deadline, Deadlines};
+use http1::{HeadScan, Method, Request, Version};
 use vocab::ErrorCode;
 
 use super::account::{Account, Subject};
-use super::act::{Act, Room};
+use super::act::{Act, Goes, Room};
 use super::body::RequestBody;
 use super::challenge;
 use super::connection::{Link, Next};
 use super::ends::ClientSource;
 use super::fallback;
+use super::files;
 use super::forward::{Outcome, Parts};
 use super::grpc;
 use super::head;
@@ -25,61 +25,13 @@ use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
 use super::mirror::{self, Copy};
 use super::reply::{self, Reply};
+use super::scratch::Scratch;
 use super::spans;
 use crate::action::{Actions, Names, Prepared};
 use crate::forwarded::Origin;
-use crate::identity::RequestId;
 use crate::params::{HashKey, PriorityParams};
 use crate::router::{self, Asked, Route};
 use crate::state::ListenerView;
-
-/// Largest vector that is kept between exchanges.
-const KEPT_BYTES_MAX: usize = 128 * 1024;
-
-/// Working memory of an exchange, reused by the next.
-pub(crate) struct Scratch {
-    pub(crate) request: Request,
-    pub(crate) response: Response,
-    /// What goes to the endpoint.
-    pub(crate) to_upstream: Vec<u8>,
-    /// What goes to the client.
-    pub(crate) to_client: Vec<u8>,
-    /// Path and query that the endpoint is asked for, if they are not the request's.
-    pub(crate) target: Vec<u8>,
-    /// Lines of fields that the route adds to the response.
-    pub(crate) added: Vec<u8>,
-    /// Lines of fields that the request gets by leave of another service; of meaning only where one is asked.
-    pub(crate) granted: Vec<u8>,
-    /// Endpoints tried.
-    pub(crate) tried: Vec<u16>,
-    pub(crate) id: RequestId,
-    /// When the endpoint, or the client that takes its response, is out of time.
-    pub(crate) deadline: Deadline,
-}
-
-impl Scratch {
-    /// Fresh memory.
-    pub(crate) fn new(deadlines: &Deadlines) -> Self {
-        Self {
-            request: Request::default(),
-            response: Response::default(),
-            to_upstream: Vec::new(),
-            to_client: Vec::new(),
-            target: Vec::new(),
-            added: Vec::new(),
-            granted: Vec::new(),
-            tried: Vec::new(),
-            id: RequestId::default(),
-            deadline: deadlines.register(),
-        }
-    }
-
-    /// Whether an unusual exchange has made it too large to be kept.
-    pub(crate) fn is_large(&self) -> bool {
-        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added, &self.granted];
-        kept.iter().map(|bytes| bytes.capacity()).sum::<usize>() > KEPT_BYTES_MAX
-    }
-}
 
 /// What a connection of HTTP/2 begins with, as far as it looks like a head: RFC 9113 section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -310,8 +262,11 @@ async fn serve(
             let asked = &Asked { core: core.id, request, head, path: &path };
             let (started, trace) = (account.started, (account.trace, random));
             let act = Act { link, local, listener, route, asked, origin, id, started, trace, too_large };
-            let acted = act.run(Room { target, granted, added, held: &mut held }).await;
-            acted.map(|(chosen, rewritten)| (route, chosen, rewritten)).map_err(|p| (Some(route), Outcome::Prepared(p)))
+            match act.run(Room { target, granted, added, held: &mut held }).await {
+                Ok(Goes::On(chosen, rewritten)) => Ok((route, chosen, rewritten)),
+                Ok(Goes::File(serving)) => Err((Some(route), Outcome::File(serving))),
+                Err(prepared) => Err((Some(route), Outcome::Prepared(prepared))),
+            }
         }
     };
     let (route, outcome) = match acted {
@@ -467,6 +422,11 @@ async fn conclude(
         Outcome::Own(code, message) => Box::new(Prepared::error(code, message)),
         Outcome::Unserved(code, refusal) => Box::new(fallback::refused(code, refusal)),
         Outcome::Prepared(prepared) => prepared,
+        Outcome::File(serving) => {
+            let keep_alive = scratch.request.keep_alive && body.is_complete() && !link.state.closing.get();
+            let sent = Box::pin(files::send(link, scratch, account, (&*serving, route), keep_alive)).await;
+            return if sent { after(keep_alive, body) } else { Next::Cut };
+        }
     };
     // A client whose request broke the grammar is not trusted with where the next one begins.
     let sound = prepared.error.is_none_or(|(code, _)| code != ErrorCode::BadRequest);
@@ -486,10 +446,14 @@ async fn conclude(
         }
     }
     answer(link, scratch, account, &prepared).await;
-    match (account.status, keep_alive) {
-        (None, _) => Next::Cut,
-        (Some(_), true) => Next::KeepAlive,
-        (Some(_), false) if body.is_complete() => Next::Close,
-        (Some(_), false) => Next::Linger,
+    if account.status.is_some() { after(keep_alive, body) } else { Next::Cut }
+}
+
+/// What becomes of the connection after an answer of the gateway's own.
+fn after(keep_alive: bool, body: &RequestBody) -> Next {
+    match keep_alive {
+        true => Next::KeepAlive,
+        false if body.is_complete() => Next::Close,
+        false => Next::Linger,
     }
 }

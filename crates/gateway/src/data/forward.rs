@@ -19,7 +19,7 @@ use super::connection::{Link, Peer};
 use super::converse::{self, Ended};
 use super::core::Core;
 use super::ends::{ClientSource, EndpointSink, EndpointSource};
-use super::exchange::{Call, Scratch};
+use super::exchange::Call;
 use super::grpc;
 use super::head::{self, Outbound};
 use super::http2;
@@ -30,10 +30,12 @@ use super::leave::{Place, Refusal};
 use super::local::LocalService;
 use super::reply;
 use super::retry::{Failure, Retries, Verdict};
+use super::scratch::Scratch;
 use super::spans;
 use super::tunnel::{Tunnel, Way};
 use super::upstream::{How, NoConnection, Upstream};
 use crate::action::Prepared;
+use crate::files::Serving;
 use crate::forwarded::Hop;
 use crate::params::Protocol;
 use crate::shed::Pass;
@@ -54,6 +56,8 @@ pub(crate) enum Outcome {
     Own(ErrorCode, &'static str),
     /// The route answers by itself.
     Prepared(Box<Prepared>),
+    /// The route answers with a file.
+    File(Box<Serving>),
 }
 
 /// How one try ended.

@@ -115,7 +115,9 @@ pub(crate) fn refusal_of(status: u16) -> u8 {
 /// A failure in gRPC's terms.
 pub(crate) fn status_of(code: ErrorCode) -> u8 {
     match code {
-        ErrorCode::NoRoute | ErrorCode::NotImplemented => UNIMPLEMENTED,
+        ErrorCode::NoRoute | ErrorCode::NoFile | ErrorCode::MethodNotAllowed | ErrorCode::NotImplemented => {
+            UNIMPLEMENTED
+        }
         ErrorCode::UpstreamTimeout | ErrorCode::UpstreamConnectTimeout => DEADLINE_EXCEEDED as u8,
         ErrorCode::HeadTimeout | ErrorCode::BodyTimeout | ErrorCode::WriteTimeout | ErrorCode::IdleTimeout => {
             DEADLINE_EXCEEDED as u8
@@ -133,6 +135,7 @@ pub(crate) fn status_of(code: ErrorCode) -> u8 {
         | ErrorCode::UpstreamConnect
         | ErrorCode::UpstreamClosed
         | ErrorCode::AuthUnavailable
+        | ErrorCode::FileUnavailable
         | ErrorCode::Draining => UNAVAILABLE,
     }
 }

@@ -81,6 +81,9 @@ pub(crate) fn message(code: ErrorCode) -> &'static str {
         ErrorCode::Unauthorized => "a name and password are needed",
         ErrorCode::RateLimited => "a limit has been reached; try again later",
         ErrorCode::NoRoute => "no route matches this host and path",
+        ErrorCode::NoFile => "there is no such file",
+        ErrorCode::MethodNotAllowed => "files are read by GET and HEAD only",
+        ErrorCode::FileUnavailable => "the file cannot be read now",
         ErrorCode::NoEndpoint => "no instance of the service is available",
         ErrorCode::Overloaded => "the gateway has no capacity left for this service",
         ErrorCode::Shed => "the service has more to do than it can; try again later",
@@ -118,12 +121,13 @@ pub(crate) fn code_of(error: &http1::Error) -> ErrorCode {
 
 /// The reason phrase of the statuses that [`ErrorCode::status`] gives and of those that people answer with. It may be
 /// empty: nobody reads it but people.
-fn reason(status: u16) -> &'static str {
+pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
@@ -140,8 +144,10 @@ fn reason(status: u16) -> &'static str {
         451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         408 => "Request Timeout",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",

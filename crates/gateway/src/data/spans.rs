@@ -49,9 +49,13 @@ pub(crate) fn end_try(
     let Some(trace) = account.trace.filter(RequestTrace::is_sampled) else { return };
     let (status, error) = match tried {
         // Prepared answers belong to routes, and who was not asked was not tried.
-        Tried::Done(Outcome::Answered { .. } | Outcome::Broken | Outcome::Prepared(_) | Outcome::Unserved(..)) => {
-            (account.status, account.error)
-        }
+        Tried::Done(
+            Outcome::Answered { .. }
+            | Outcome::Broken
+            | Outcome::Prepared(_)
+            | Outcome::File(_)
+            | Outcome::Unserved(..),
+        ) => (account.status, account.error),
         Tried::Done(Outcome::Own(code, _)) => (None, Some(*code)),
         Tried::Failed(failure) => (None, Some(failure.code)),
         Tried::Held(_) => (Some(scratch.response.status), None),

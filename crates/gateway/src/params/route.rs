@@ -6,6 +6,7 @@ use vocab::Name;
 
 use super::HashKey;
 use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
+use super::files::FilesParams;
 use super::limit::LimitParams;
 use super::shedding::PriorityParams;
 use crate::pattern::Pattern;
@@ -85,6 +86,8 @@ pub enum RouteTarget {
     Redirect(RedirectParams),
     /// Nowhere: the answer is always the same.
     Fixed(FixedParams),
+    /// Nowhere: the answer is a file.
+    Files(FilesParams),
 }
 
 /// Shares of a route's requests.
@@ -182,7 +185,7 @@ impl RouteTarget {
         let (one, several) = match self {
             Self::Service(name) => (Some(name), &[][..]),
             Self::Split(split) => (None, split.shares.as_slice()),
-            Self::Redirect(_) | Self::Fixed(_) => (None, &[][..]),
+            Self::Redirect(_) | Self::Fixed(_) | Self::Files(_) => (None, &[][..]),
         };
         one.into_iter().chain(several.iter().map(|share| &share.service))
     }

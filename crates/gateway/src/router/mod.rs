@@ -279,7 +279,7 @@ fn lower_host<'r>(host: &[u8], room: &'r mut [u8; HOST_BYTES_MAX]) -> Option<&'r
 
 impl<'a> Asked<'a> {
     /// The request's query, without its `?`; empty when there is none.
-    fn query(&self) -> &'a [u8] {
+    pub(crate) fn query(&self) -> &'a [u8] {
         let target = self.request.target.path_and_query.of_buf(self.head);
         memchr::memchr(b'?', target).map_or(b"", |at| &target[at + 1..])
     }

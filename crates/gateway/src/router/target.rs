@@ -1,9 +1,12 @@
 //! Where a route's requests go.
 
+use std::sync::Arc;
+
 use vocab::Name;
 
 use super::split::Split;
 use crate::action::Answer;
+use crate::files::Files;
 use crate::params::{PathMatch, RouteTarget};
 
 /// What a route is for.
@@ -13,6 +16,8 @@ pub(crate) enum Goal {
     Forward(Target),
     /// They are answered here.
     Answer(Answer),
+    /// They are answered with files.
+    Files(Arc<Files>),
 }
 
 /// Where requests go; services by position in the snapshot.
@@ -37,6 +42,7 @@ impl Goal {
             RouteTarget::Split(split) => Split::new(split, position).map(|split| Self::Forward(Target::Split(split))),
             RouteTarget::Redirect(redirect) => Some(Self::Answer(Answer::redirect(redirect, route, cores))),
             RouteTarget::Fixed(fixed) => Some(Self::Answer(Answer::fixed(fixed))),
+            RouteTarget::Files(files) => Some(Self::Files(Arc::new(Files::new(files)))),
         }
     }
 
@@ -45,7 +51,7 @@ impl Goal {
         match self {
             Self::Forward(Target::Service(position)) => *position == service,
             Self::Forward(Target::Split(split)) => split.shares().any(|(position, _)| position == service),
-            Self::Answer(_) => false,
+            Self::Answer(_) | Self::Files(_) => false,
         }
     }
 }

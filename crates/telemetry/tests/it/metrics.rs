@@ -42,6 +42,7 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
+        encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
         let requests = &[("allowed", 3), ("refused", 0)];
         let row = LimitRow { limit: "ip", requests, keys: Some(2), displaced: 1, leases: Some(leases) };
@@ -144,6 +145,11 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
         "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
         "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+        "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
+        "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
+        "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
+        "http_files_total{endpoint=\"api\",result=\"refused\"} 6",
+        "http_files_total{endpoint=\"api\",result=\"failed\"} 5",
         "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
         "limit_keys{limit=\"ip\"} 2",
         "limit_keys_displaced_total{limit=\"ip\"} 1",
@@ -198,6 +204,11 @@ fn what_never_happened_has_no_row() {
             "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
             "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
             "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+            "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
+            "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
+            "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
+            "http_files_total{endpoint=\"api\",result=\"refused\"} 6",
+            "http_files_total{endpoint=\"api\",result=\"failed\"} 5",
             "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
             "limit_keys{limit=\"ip\"} 2",
             "limit_keys_displaced_total{limit=\"ip\"} 1",

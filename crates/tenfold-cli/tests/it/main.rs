@@ -11,6 +11,8 @@ mod control;
 mod demo;
 mod discovery;
 mod dns;
+mod files;
+mod files_sent;
 mod forward_auth;
 mod forwarding;
 mod grpc;

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("breaker", Floor::Core),
     ("limit", Floor::Core),
     ("preface", Floor::Core),
+    ("coding", Floor::Core),
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),
