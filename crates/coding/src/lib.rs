@@ -1,8 +1,11 @@
-//! Content codings of HTTP: what they are called, and which of them a client accepts (RFC 9110 sections 8.4 and 12.5.3).
+//! Content codings of HTTP: what they are called, which of them a client accepts (RFC 9110 sections 8.4 and 12.5.3), and
+//! encoders that take a body piece by piece.
 
 mod accept;
+mod encoder;
 
 pub use accept::Accepted;
+pub use encoder::{Effort, Encoder};
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

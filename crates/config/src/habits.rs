@@ -63,6 +63,12 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ),
     ("`[[route]]`", &["server_name", "hosts", "domain", "hostname"], "write host = \"www.example.com\""),
     ("`[[route]]`", &["strip_prefix", "stripPrefix", "strip_path"], "write rewrite = { prefix = \"/\" }"),
+    ("`[[route]]`", &["gzip", "brotli", "zstd", "compression", "encode", "gzip_types"], "write compress = {}"),
+    (
+        "`compress` of",
+        &["min_size", "minimum_length", "gzip_min_length", "min_length", "minResponseBodyBytes"],
+        "write body_bytes_min = \"1KiB\"",
+    ),
     (
         "`[[route]]`",
         &["static", "static_files", "file_server", "root", "alias", "try_files", "document_root", "dir", "directory"],

@@ -19,8 +19,8 @@ mod service;
 mod shedding;
 
 pub(crate) use action::{
-    CodingWord, RawBasicAuth, RawCors, RawFiles, RawForwardAuth, RawMirror, RawOrigin, RawRedirect, RawRequestFields,
-    RawRespond, RawResponseFields, RawRewrite, SchemeWord,
+    CodingWord, LevelWord, RawBasicAuth, RawCompress, RawCors, RawFiles, RawForwardAuth, RawMirror, RawOrigin,
+    RawRedirect, RawRequestFields, RawRespond, RawResponseFields, RawRewrite, SchemeWord,
 };
 
 pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, WithoutStoreWord};
@@ -314,6 +314,8 @@ table! {
         respond: RawRespond = optional;
         /// Serves files, instead of sending requests to a service.
         files: RawFiles = optional;
+        /// Which responses of the service are compressed. By default none.
+        compress: RawCompress = optional;
         /// Sends requests that came by plain HTTP to the same place by HTTPS, with 308. Requests that a trusted proxy says
         /// came by HTTPS pass.
         https_only: Switch = false;

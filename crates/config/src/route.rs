@@ -53,6 +53,10 @@ pub(crate) fn params(
         conditions: conditions(raw),
         target: target?,
         actions: actions?,
+        compress: match &raw.compress {
+            Some(field) => Some(served::compress(&key, &field.value, sink)?),
+            None => None,
+        },
         forward_auth: match &raw.forward_auth {
             // Without a service nobody would be asked, which has been reported.
             Some(field) => Some(forward_auth(&field.value)?),
@@ -143,6 +147,7 @@ fn target(
         rewrite,
         ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
         ("mirror", raw.mirror.as_ref().map(|field| field.place)),
+        ("compress", raw.compress.as_ref().map(|field| field.place)),
         ("priority", raw.priority.as_ref().map(|field| field.place)),
     ];
     for (name, place) in to_service.into_iter().filter(|_| answers) {

@@ -25,6 +25,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         target: RouteTarget::Service("api".parse().expect("a name")),
         actions: ActionParams::default(),
         forward_auth: None,
+        compress: None,
         limits: Vec::new(),
         cost: 1,
         priority: PriorityParams::default(),

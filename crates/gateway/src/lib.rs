@@ -10,6 +10,7 @@ mod action;
 pub mod bench;
 pub mod change;
 mod clients;
+mod compress;
 mod control;
 mod data;
 mod estate;

@@ -19,6 +19,7 @@ use vocab::Name;
 
 mod action;
 mod breaker;
+mod compress;
 mod endpoint;
 mod files;
 mod limit;
@@ -40,6 +41,7 @@ pub use action::{
     TemplateError,
 };
 
+pub use compress::{CompressParams, Effort, MediaRange};
 pub use files::{Coding, FilePath, FilesParams};
 pub use limit::{KeyPart, LimitLaw, LimitParams, RateLaw, SharedParams, Tell, WithoutStore};
 pub use route::{

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use balance::Plan;
 use balance::health::{Outcome, State};
 use breaker::{Breaker, RetryBudget};
+use coding::Coding;
 use net::tls::ServerName;
 use telemetry::cell::{Counter, Gauge, Sharded};
 use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
@@ -117,6 +118,8 @@ pub(crate) struct RouteState {
     asked: Sharded<[Counter; 3]>,
     /// Requests for files, by [`Served`].
     served: Sharded<[Counter; 5]>,
+    /// Responses that were compressed, by coding; bytes of them before, and after.
+    compressed: Sharded<[Counter; Coding::ALL.len() + 2]>,
 }
 
 /// What came of asking a service whether a request may pass.
@@ -373,6 +376,7 @@ impl RouteState {
             mirrored,
             asked,
             served: Sharded::new(cores, <[Counter; 5]>::default),
+            compressed: Sharded::new(cores, <[Counter; Coding::ALL.len() + 2]>::default),
         }
     }
 
@@ -411,6 +415,19 @@ impl RouteState {
     /// Requests for files, by [`Served`], all cores together.
     pub(crate) fn served_total(&self) -> [u64; 5] {
         [0, 1, 2, 3, 4].map(|at| self.served.iter().map(|counts| counts[at].value()).sum())
+    }
+
+    /// Counts a response of a core that was compressed, by so many bytes to so many.
+    pub(crate) fn compressed(&self, core: usize, coding: Coding, (from, to): (u64, u64)) {
+        let counts = self.compressed.core(core);
+        counts[coding as usize].increment();
+        counts[Coding::ALL.len()].add(from);
+        counts[Coding::ALL.len() + 1].add(to);
+    }
+
+    /// Responses that were compressed, by coding, and bytes before and after, all cores together.
+    pub(crate) fn compressed_total(&self) -> [u64; Coding::ALL.len() + 2] {
+        std::array::from_fn(|at| self.compressed.iter().map(|counts| counts[at].value()).sum())
     }
 
     /// Requests under way, all cores together.

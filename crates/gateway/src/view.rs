@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use balance::Candidate;
 use balance::health::State;
+use coding::Coding;
 use limit::Moment;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -344,7 +345,11 @@ fn encode_routes(snapshot: &Snapshot, buckets: &LatencyBuckets, encoder: &mut De
     let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
     let serving = routes.filter(|route| matches!(route.goal, Goal::Files(_)));
     let rows: Vec<_> = serving.map(|route| (route.state.name.as_str(), route.state.served_total())).collect();
-    encode::routes_files(&rows, encoder)
+    encode::routes_files(&rows, encoder)?;
+    let routes = snapshot.listeners.iter().flat_map(|listener| listener.router.routes());
+    let compressing = routes.filter(|route| route.compress.is_some());
+    let rows: Vec<_> = compressing.map(|route| (route.state.name.as_str(), route.state.compressed_total())).collect();
+    encode::routes_compressed(&rows, Coding::ALL.map(Coding::as_str), encoder)
 }
 
 fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -4,6 +4,8 @@
 //! are left out, so that the output stays as small as the traffic is plain. A label set must come once only per scrape;
 //! Prometheus refuses a page that repeats one.
 
+mod route;
+
 use std::fmt;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
@@ -16,6 +18,8 @@ use crate::label::{
     ShedClass, ShedResult, TripCause, slot_status,
 };
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
+
+pub use route::{routes_asked, routes_compressed, routes_files, routes_mirrored};
 
 /// An endpoint's labels: its service's name, and its address as configured or resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,50 +77,6 @@ pub fn routes(
     };
     bytes(&family::HTTP_REQUEST_BODY, |(received, _)| received)?;
     bytes(&family::HTTP_RESPONSE_BODY, |(_, sent)| sent)
-}
-
-/// Writes `http_requests_mirrored`. Each row is a route's name, how many of its requests were mirrored, and how many should
-/// have been.
-///
-/// # Errors
-/// Those of the encoder.
-pub fn routes_mirrored(rows: &[(&str, [u64; 2])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let mut family = family::HTTP_MIRRORED.start(encoder)?;
-    for (route, counts) in rows {
-        for (result, count) in ["sent", "dropped"].into_iter().zip(counts) {
-            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes `http_forward_auth`. Each row is a route's name, and how many of its requests were allowed, denied, and neither.
-///
-/// # Errors
-/// Those of the encoder.
-pub fn routes_asked(rows: &[(&str, [u64; 3])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let mut family = family::HTTP_FORWARD_AUTH.start(encoder)?;
-    for (route, counts) in rows {
-        for (result, count) in ["allowed", "denied", "failed"].into_iter().zip(counts) {
-            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes `http_files`. Each row is a route's name, and how many of its requests were served from memory, were served from
-/// a disk, had no file, were refused, and failed.
-///
-/// # Errors
-/// Those of the encoder.
-pub fn routes_files(rows: &[(&str, [u64; 5])], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let mut family = family::HTTP_FILES.start(encoder)?;
-    for (route, counts) in rows {
-        for (result, count) in ["memory", "disk", "missing", "refused", "failed"].into_iter().zip(counts) {
-            counter(&mut family, &[("endpoint", *route), ("result", result)], *count)?;
-        }
-    }
-    Ok(())
 }
 
 /// What a limit counted.

@@ -113,6 +113,10 @@ families! {
     HTTP_FILES = Counter "http_files" NONE, ["endpoint", "result"],
         "Requests of routes with `files`: answered from the kernel's `memory`, or after a wait for a `disk`; `missing`; \
          `refused`, because the path is hidden or leads out of the root; or `failed`, because the file could not be read.";
+    HTTP_COMPRESSED = Counter "http_responses_compressed" NONE, ["endpoint", "coding"],
+        "Responses of routes with `compress` that were compressed.";
+    HTTP_COMPRESSION_BYTES = Counter "http_compression" BYTES, ["endpoint", "side"],
+        "Bytes of their bodies, `before` and `after`.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

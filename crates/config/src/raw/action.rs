@@ -6,6 +6,7 @@ use crate::http::{FieldName, HostField, NewPrefix, Target};
 use crate::map::Map;
 use crate::matching::{MethodName, PathExpression, RedirectStatus};
 use crate::quantity::{Int, Share, Size, Time};
+use crate::served::MediaType;
 use crate::value::{AnyText, List, OneOrMany, Or, Star, Switch, Text};
 
 table! {
@@ -98,6 +99,33 @@ table! {
         fallback: Text = optional;
         /// Whether files and directories whose names begin with a dot are served. `/.well-known` always is.
         hidden: Switch = false;
+    }
+}
+
+table! {
+    /// Which responses of a service are compressed for clients that take a coding.
+    "`compress` of `[[route]]`"
+    struct RawCompress {
+        /// Codings. Of those that a client likes as much, the first of these.
+        codings: List<CodingWord> = ["zstd", "br", "gzip"];
+        /// Types of responses; a `*` in a type stands for anything. Those of gRPC never are.
+        types: List<MediaType> = [
+            "text/*", "application/json", "application/*+json", "application/x-ndjson", "application/javascript",
+            "application/xml", "application/*+xml", "application/wasm", "image/svg+xml", "font/ttf", "font/otf",
+        ];
+        /// Bodies that are known to be shorter stay as they are.
+        body_bytes_min: Size<0, 16_777_216> = "1KiB";
+        /// How much work is put into it: `fast` for little, `small` for answers that are sent many times.
+        level: LevelWord = "balanced";
+    }
+}
+
+choice! {
+    /// How much work is put into compression.
+    enum LevelWord {
+        Fast = "fast" also "low", "fastest", "1";
+        Balanced = "balanced" also "medium", "default", "normal";
+        Small = "small" also "high", "best", "smallest", "max", "9";
     }
 }
 

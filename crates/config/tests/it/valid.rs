@@ -6,8 +6,8 @@ use balance::Algorithm;
 use balance::health::{OutlierParams, PassiveParams};
 use config::{Loaded, load_str};
 use gateway::params::{
-    CheckKind, Coding, FilePath, HashKey, Host, HostMatch, ListenerKind, PathChange, PathMatch, RetryOn, RouteTarget,
-    Scheme, StreamRouteParams, ValueMatch, ValueSource, WhenEmpty,
+    CheckKind, Coding, Effort, FilePath, HashKey, Host, HostMatch, ListenerKind, MediaRange, PathChange, PathMatch,
+    RetryOn, RouteTarget, Scheme, StreamRouteParams, ValueMatch, ValueSource, WhenEmpty,
 };
 use telemetry::trace::{Follow, Sampling};
 use telemetry::{AccessLogFormat, AccessLogTarget, LogFormat, LogLevel};
@@ -154,10 +154,14 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!((moved.status, moved.scheme, moved.keep_query), (308, Some(Scheme::Https), false));
     let RouteTarget::Fixed(gone) = &gateway.routes()[9].target else { panic!("{:?}", gateway.routes()[9]) };
     assert_eq!((gone.status, gone.body.as_str(), gone.fields[0].value()), (410, "gone\n", "text/html"));
-    let RouteTarget::Files(site) = &gateway.routes()[10].target else { panic!("{:?}", gateway.routes()[10]) };
+    let RouteTarget::Files(site) = &gateway.routes()[11].target else { panic!("{:?}", gateway.routes()[11]) };
     assert_eq!((site.root.to_str(), site.index.as_str(), site.hidden), (Some("pages"), "start.html", true));
     assert_eq!(site.precompressed, [Coding::Brotli, Coding::Gzip]);
     assert_eq!(site.fallback.as_ref().map(FilePath::as_str), Some("app/start.html"));
+    let compress = gateway.routes()[10].compress.as_ref().unwrap();
+    assert_eq!((&compress.codings[..], compress.bytes_min), (&[Coding::Gzip, Coding::Brotli][..], 2048));
+    assert_eq!(compress.types.iter().map(MediaRange::as_str).collect::<Vec<_>>(), ["text/*", "application/json"]);
+    assert_eq!(compress.effort, Effort::High);
     let api = &gateway.services()[0];
     assert_eq!((api.balance, &api.hash_key), (Algorithm::Ring, &HashKey::Header("x-user".to_owned())));
     let endpoint = &api.endpoints[1];

@@ -15,6 +15,7 @@ use vocab::ErrorCode;
 use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
+use super::encode::Encoding;
 use super::ends::{ClientSink, EndpointSink, EndpointSource};
 use super::exchange::Call;
 use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
@@ -26,6 +27,7 @@ use super::io::Wait;
 use super::relay::{Broken, Relay};
 use super::retry::{Retries, Verdict};
 use super::side::Side;
+use crate::compress::Treatment;
 use crate::forwarded;
 use crate::shed;
 
@@ -157,7 +159,7 @@ pub(crate) async fn run(
     conversation.respond(&mut side, head_len, attempt, answered).await
 }
 
-impl Conversation<'_, '_, '_> {
+impl<'c> Conversation<'c, '_, '_> {
     /// Awaits the final response's head, passing interim ones on: how many bytes of the buffer it has.
     async fn final_head<F>(&mut self, side: &mut Side<'_, F>) -> Result<usize, NoHead>
     where
@@ -328,7 +330,8 @@ impl Conversation<'_, '_, '_> {
             return self.without_head(&NoHead::Invalid);
         }
         let framing = self.response.framing;
-        let is_framed = matches!(framing, Framing::Chunked | Framing::UntilClose);
+        let (treatment, encoding) = self.treat(head_len);
+        let is_framed = matches!(framing, Framing::Chunked | Framing::UntilClose) || encoding.is_some();
         let chunked = self.request.version == Version::Http11;
         // A client that is still sending its body has to hear that the rest is not wanted.
         let keep_alive = self.request.keep_alive && !self.closing.get() && side.is_done() && (chunked || !is_framed);
@@ -336,7 +339,8 @@ impl Conversation<'_, '_, '_> {
         let sticky = self.with.call.service.view.params.sticky.as_ref();
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id, self.secure));
         let edits = self.with.call.terms.actions.map(|actions| &actions.response);
-        let with = Inbound { version: self.request.version, keep_alive, sticky, edits, added: self.added };
+        let (version, encoded) = (self.request.version, encoding.is_some());
+        let with = Inbound { version, keep_alive, sticky, edits, treatment, encoded, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);
         self.account.status = Some(self.response.status);
@@ -352,10 +356,12 @@ impl Conversation<'_, '_, '_> {
             sent: 0,
             grpc_status: None,
             whole: self.with.whole,
+            encoding,
         };
         let relayed = side.beside(pin!(relay.run(self.out, framing, chunked, switched))).await;
         self.account.body_sent += relay.sent;
         self.account.grpc_status = self.account.grpc_status.or(relay.grpc_status);
+        drop(relay);
         if let Some(took) = unjudged {
             self.judge_call(attempt, &relayed, took);
         }
@@ -366,6 +372,19 @@ impl Conversation<'_, '_, '_> {
                 Ended::Answered { keep_alive, reusable, answered }
             }
             Err(broken) => self.broken(&broken, is_framed && !chunked),
+        }
+    }
+
+    /// What is done with the response where responses are compressed, and the encoding of its body, if it gets one.
+    fn treat(&self, head_len: usize) -> (Treatment, Option<Box<Encoding<'c>>>) {
+        let Some(wish) = &self.with.call.terms.wish else { return (Treatment::default(), None) };
+        let treatment = wish.treatment(self.response, &self.buffer.filled()[..head_len]);
+        if treatment.coding.is_none() || self.response.framing == Framing::Empty {
+            return (treatment, None);
+        }
+        match Encoding::begin(self.with.core, wish, &treatment) {
+            Some(encoding) => (treatment, Some(encoding)),
+            None => (treatment.plain(), None),
         }
     }
 

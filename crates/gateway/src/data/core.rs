@@ -129,6 +129,8 @@ pub(crate) struct Core {
     pub(crate) deadlines: Deadlines,
     /// Mirrored requests under way.
     pub(crate) copies: Cell<usize>,
+    /// Bodies that are being compressed.
+    pub(crate) encoders: Cell<usize>,
     /// Tasks for streams of HTTP/2.
     pub(crate) stream_workers: Workers,
     /// Random numbers.
@@ -238,6 +240,7 @@ impl Core {
             pipes: Pipes::default(),
             deadlines: Deadlines::default(),
             copies: Cell::new(0),
+            encoders: Cell::new(0),
             stream_workers: Workers::default(),
             random: RefCell::default(),
             checks: Checks::default(),

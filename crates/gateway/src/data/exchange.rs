@@ -28,6 +28,7 @@ use super::reply::{self, Reply};
 use super::scratch::Scratch;
 use super::spans;
 use crate::action::{Actions, Names, Prepared};
+use crate::compress::Wish;
 use crate::forwarded::Origin;
 use crate::params::{HashKey, PriorityParams};
 use crate::router::{self, Asked, Route};
@@ -199,6 +200,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) priority: Option<&'a PriorityParams>,
     /// Names of fields that are not the client's to write; the lines of those that there are stand in the scratch.
     pub(crate) granted: Option<&'a Names>,
+    /// What it wishes for, where responses are compressed.
+    pub(crate) wish: Option<Wish<'a>>,
     /// Overall time for the response's head, from the request's on.
     pub(crate) timeout: Option<Duration>,
     /// Longest pause within the bodies, instead of the listener's and the service's.
@@ -214,6 +217,7 @@ impl<'a> Terms<'a> {
             actions: route.actions.as_deref(),
             priority: Some(&route.priority),
             granted: route.auth.as_deref().map(|auth| &auth.granted),
+            wish: None,
             timeout: route.timeout,
             body_timeout: route.body_timeout,
             whole: None,
@@ -281,7 +285,8 @@ async fn serve(
             let service = local.service(chosen);
             let key = hash_key(service, request, head, origin);
             let sticky = sticky_id(service, request, head);
-            let terms = Terms::of(route);
+            let wish = route.compress.as_deref().and_then(|compress| compress.wish(request, head, &route.state));
+            let terms = Terms { wish, ..Terms::of(route) };
             let mut call =
                 Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
             let parts = Parts { link, scratch, body: &mut body, account };

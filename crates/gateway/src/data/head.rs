@@ -8,6 +8,7 @@ use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 use telemetry::trace::Traceparent;
 
 use crate::action::{Edits, Names};
+use crate::compress::Treatment;
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
 use crate::params::StickyParams;
@@ -144,6 +145,10 @@ pub(crate) struct Inbound<'a> {
     pub(crate) sticky: Option<(&'a StickyParams, u64, bool)>,
     /// Fields that the route changes.
     pub(crate) edits: Option<&'a Edits>,
+    /// What is done with it where responses are compressed.
+    pub(crate) treatment: Treatment,
+    /// Whether its body is encoded on the way.
+    pub(crate) encoded: bool,
     /// Lines of fields that the route adds.
     pub(crate) added: &'a [u8],
 }
@@ -152,14 +157,19 @@ pub(crate) struct Inbound<'a> {
 pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8], with: &Inbound<'_>) {
     out.clear();
     write::status_line(out, response.status, response.reason.of_buf(head));
-    let framed = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
+    let framed = matches!(response.framing, Framing::Chunked | Framing::UntilClose) || with.encoded;
+    let treated = with.treatment.varies;
     // RFC 9110 section 8.6: no server may send a length with these.
-    let drops_length = framed || response.status == 204 || response.status == 101;
+    let drops_length = framed || with.treatment.coding.is_some() || response.status == 204 || response.status == 101;
     write::kept_fields(out, head, &response.fields, |field| {
         !(drops_length && field.id == FieldId::ContentLength)
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
+            && !(treated && with.treatment.drops(field.name.of_buf(head)))
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
+    if treated {
+        with.treatment.push(out, response, head, |name| with.edits.is_some_and(|edits| edits.drops(name)));
+    }
     if framed && with.version == Version::Http11 {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

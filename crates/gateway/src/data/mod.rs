@@ -21,6 +21,7 @@ mod core;
 mod datagram;
 mod decode;
 mod disk;
+mod encode;
 mod ends;
 mod exchange;
 mod fallback;

@@ -12,6 +12,7 @@ use net::{Buffer, Deadline, Reader, Writer};
 use vocab::ErrorCode;
 
 use super::core::Core;
+use super::encode::Encoding;
 use super::ends::{ClientSink, EndpointSource};
 use super::io::{self, Stalled, Wait};
 
@@ -37,6 +38,8 @@ pub(crate) struct Relay<'r, 'u, 'c> {
     pub(crate) grpc_status: Option<u16>,
     /// When it must have ended.
     pub(crate) whole: Option<Instant>,
+    /// What encodes it on the way, if anything does.
+    pub(crate) encoding: Option<Box<Encoding<'r>>>,
 }
 
 /// How a response broke off after its head had begun to go out.
@@ -74,7 +77,9 @@ impl Relay<'_, '_, '_> {
         chunked: bool,
         switched: bool,
     ) -> Result<(), Broken> {
-        let (EndpointSource::Wire(reader), ClientSink::Wire(writer)) = (&mut *self.source, &mut *self.sink) else {
+        let (EndpointSource::Wire(reader), ClientSink::Wire(writer), None) =
+            (&mut *self.source, &mut *self.sink, &self.encoding)
+        else {
             return self.streamed(out, framing, chunked, switched).await;
         };
         let mut wire = WireRelay {

@@ -6,6 +6,7 @@ use vocab::Name;
 
 use super::HashKey;
 use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
+use super::compress::CompressParams;
 use super::files::FilesParams;
 use super::limit::LimitParams;
 use super::shedding::PriorityParams;
@@ -28,6 +29,8 @@ pub struct RouteParams {
     pub target: RouteTarget,
     /// What is done with them, and with their responses.
     pub actions: ActionParams,
+    /// Which responses are compressed, if any.
+    pub compress: Option<CompressParams>,
     /// A service that is asked before a request passes.
     pub forward_auth: Option<ForwardAuthParams>,
     /// Limits that requests must pass, in this order.

@@ -32,6 +32,7 @@ use table::Table;
 pub(crate) use target::{Goal, Target};
 
 use crate::action::{Actions, ForwardAuth};
+use crate::compress::Compress;
 use crate::limits::{Limit, Limits};
 use crate::params::{HostMatch, MirrorParams, PathMatch, PriorityParams, RouteParams};
 use crate::pattern::Search;
@@ -65,6 +66,8 @@ pub(crate) struct Route {
     pub(crate) limits: Option<Box<Limits>>,
     /// Who is asked before a request passes.
     pub(crate) auth: Option<Box<ForwardAuth>>,
+    /// What responses are compressed, if any.
+    pub(crate) compress: Option<Box<Compress>>,
     /// How important its requests are.
     pub(crate) priority: PriorityParams,
     /// Where a share of the requests goes as well.
@@ -174,6 +177,7 @@ impl Route {
             limits: Limits::new(limits, params.cost),
             goal: services.goal,
             auth: services.auth.map(Box::new),
+            compress: params.compress.as_ref().map(|params| Box::new(Compress::new(params))),
             priority: params.priority.clone(),
             mirror: services.mirror,
             actions: Actions::new(&params.actions, &params.path, cores).map(Box::new),

@@ -27,6 +27,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         target: RouteTarget::Service("api".parse().unwrap()),
         actions: crate::params::ActionParams::default(),
         forward_auth: None,
+        compress: None,
         limits: Vec::new(),
         cost: 1,
         priority: PriorityParams::default(),

@@ -43,6 +43,7 @@ impl Collector for Objects {
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
         encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
+        encode::routes_compressed(&[("api", [1, 2, 3, 90, 30])], ["zstd", "br", "gzip"], &mut encoder)?;
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
         let requests = &[("allowed", 3), ("refused", 0)];
         let row = LimitRow { limit: "ip", requests, keys: Some(2), displaced: 1, leases: Some(leases) };
@@ -150,6 +151,11 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
         "http_files_total{endpoint=\"api\",result=\"refused\"} 6",
         "http_files_total{endpoint=\"api\",result=\"failed\"} 5",
+        "http_responses_compressed_total{endpoint=\"api\",coding=\"zstd\"} 1",
+        "http_responses_compressed_total{endpoint=\"api\",coding=\"br\"} 2",
+        "http_responses_compressed_total{endpoint=\"api\",coding=\"gzip\"} 3",
+        "http_compression_bytes_total{endpoint=\"api\",side=\"before\"} 90",
+        "http_compression_bytes_total{endpoint=\"api\",side=\"after\"} 30",
         "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
         "limit_keys{limit=\"ip\"} 2",
         "limit_keys_displaced_total{limit=\"ip\"} 1",
@@ -209,6 +215,11 @@ fn what_never_happened_has_no_row() {
             "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
             "http_files_total{endpoint=\"api\",result=\"refused\"} 6",
             "http_files_total{endpoint=\"api\",result=\"failed\"} 5",
+            "http_responses_compressed_total{endpoint=\"api\",coding=\"zstd\"} 1",
+            "http_responses_compressed_total{endpoint=\"api\",coding=\"br\"} 2",
+            "http_responses_compressed_total{endpoint=\"api\",coding=\"gzip\"} 3",
+            "http_compression_bytes_total{endpoint=\"api\",side=\"before\"} 90",
+            "http_compression_bytes_total{endpoint=\"api\",side=\"after\"} 30",
             "limit_requests_total{limit=\"ip\",result=\"allowed\"} 3",
             "limit_keys{limit=\"ip\"} 2",
             "limit_keys_displaced_total{limit=\"ip\"} 1",

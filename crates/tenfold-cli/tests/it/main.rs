@@ -7,6 +7,7 @@ mod bodies;
 mod breaker;
 mod browser;
 mod command;
+mod compress;
 mod control;
 mod demo;
 mod discovery;

@@ -27,7 +27,7 @@ impl Relay<'_, '_, '_> {
         let on_stream = matches!(self.source, EndpointSource::Stream(_));
         let mut decoder = Decoder::new(framing, on_stream);
         let in_chunks = chunked
-            && matches!(framing, Framing::Chunked | Framing::UntilClose)
+            && (matches!(framing, Framing::Chunked | Framing::UntilClose) || self.encoding.is_some())
             && matches!(self.sink, ClientSink::Wire(_));
         if let ClientSink::Stream(responder) = self.sink {
             responder.begin(out, decoder.is_complete() && !switched).map_err(client)?;
@@ -43,10 +43,15 @@ impl Relay<'_, '_, '_> {
             let (range, used) = taken.map_err(|_| Broken::Upstream(ErrorCode::UpstreamInvalid))?;
             if !range.is_empty() {
                 let ends = decoder.is_complete() && trailers.is_empty();
-                self.sent += range.len() as u64;
                 let wait = Wait::after(self.deadline, self.write_pause);
-                put(self.sink, out, &buffer.filled()[range], in_chunks, ends, wait).await?;
-                begun = true;
+                let data = &buffer.filled()[range];
+                if let Some(encoding) = &mut self.encoding {
+                    self.sent += encoding.push(data, (self.sink, out), wait).await?;
+                } else {
+                    self.sent += data.len() as u64;
+                    put(self.sink, out, data, in_chunks, ends, wait).await?;
+                    begun = true;
+                }
             }
             buffer.consume(used);
             if decoder.is_complete() {
@@ -55,17 +60,13 @@ impl Relay<'_, '_, '_> {
             if !buffer.is_empty() {
                 continue;
             }
-            if !std::mem::replace(&mut begun, true) {
+            if self.encoding.is_none() && !std::mem::replace(&mut begun, true) {
                 self.flush(out).await?;
             }
             if large.is_none() && !on_stream {
                 large = Some(self.core.bodies.take());
             }
-            let came = match self.read(large.as_mut()).await {
-                Err(Broken::OutOfTime) => return Err(self.out_of_time().await),
-                came => came?,
-            };
-            match came {
+            match self.next(out, large.as_mut()).await? {
                 Came::Data(0) if matches!(framing, Framing::UntilClose) => break,
                 Came::Data(0) => return Err(Broken::Upstream(ErrorCode::UpstreamClosed)),
                 Came::Data(_) => {}
@@ -76,6 +77,10 @@ impl Relay<'_, '_, '_> {
             }
         }
         self.grpc_status = grpc::status_in(&trailers);
+        if let Some(encoding) = &mut self.encoding {
+            let wait = Wait::after(self.deadline, self.write_pause);
+            self.sent += encoding.finish((self.sink, out), trailers.is_empty(), wait).await?;
+        }
         if switched { self.flush(out).await } else { self.end(out, framing, in_chunks, &trailers).await }
     }
 
@@ -126,6 +131,43 @@ impl Relay<'_, '_, '_> {
             Ok(()) => Broken::OutOfTime,
             Err(_) => Broken::Client,
         }
+    }
+
+    /// Awaits the next piece.
+    async fn next(&mut self, out: &mut Vec<u8>, mut large: Option<&mut Buffer>) -> Result<Came, Broken> {
+        if self.encoding.is_some()
+            && let Some(came) = self.read_or_flush(out, large.as_deref_mut()).await?
+        {
+            return Ok(came);
+        }
+        match self.read(large).await {
+            Err(Broken::OutOfTime) => Err(self.out_of_time().await),
+            came => came,
+        }
+    }
+
+    /// Reads a piece that is at hand. If there is none, what the encoding holds back is sent, and the head if it has not
+    /// gone: nobody knows when the next piece comes.
+    async fn read_or_flush(&mut self, out: &mut Vec<u8>, large: Option<&mut Buffer>) -> Result<Option<Came>, Broken> {
+        let buffer = large.unwrap_or(self.buffer);
+        let source = &mut *self.source;
+        let came = poll_fn(|cx| {
+            Poll::Ready(match poll_piece(source, buffer, cx) {
+                Poll::Ready(came) => Some(came),
+                Poll::Pending => None,
+            })
+        });
+        if let Some(came) = came.await {
+            return came.map(Some).map_err(|_| Broken::Upstream(ErrorCode::UpstreamClosed));
+        }
+        if let Some(encoding) = self.encoding.as_mut().filter(|encoding| encoding.holds_back()) {
+            let wait = Wait::after(self.deadline, self.write_pause);
+            self.sent += encoding.flush((self.sink, out), wait).await?;
+        }
+        if !out.is_empty() {
+            self.flush(out).await?;
+        }
+        Ok(None)
     }
 
     /// Reads a piece, unless the client goes first.
