@@ -6,6 +6,7 @@ mod cache;
 mod callgrind;
 mod gateway;
 mod h2load;
+mod httpcache;
 mod idle;
 mod l4;
 mod library;
@@ -25,6 +26,7 @@ pub use balance::BalanceArgs;
 pub use bare::splice_connections;
 pub use cache::CacheArgs;
 pub use gateway::GatewayArgs;
+pub use httpcache::HttpcacheArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
 pub use l4::L4Args;
 pub use library::LibraryArgs;
@@ -49,6 +51,8 @@ pub enum BenchCommand {
     Balance(BalanceArgs),
     /// Instructions per decision of a limit
     Limit(LimitArgs),
+    /// Instructions of the cache's decision about a request that the store answers
+    Httpcache(HttpcacheArgs),
     /// Instructions of a call through the pieces of the library
     Library(LibraryArgs),
     /// How much gets through of a rate that two gateways share
@@ -71,6 +75,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Stampede(args) => stampede::run(&args),
         BenchCommand::Balance(args) => balance::run(&args),
         BenchCommand::Limit(args) => limit::run(&args),
+        BenchCommand::Httpcache(args) => httpcache::run(&args),
         BenchCommand::Library(args) => library::run(&args),
         BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),

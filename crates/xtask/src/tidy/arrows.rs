@@ -21,6 +21,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("balance", Floor::Core),
     ("breaker", Floor::Core),
     ("limit", Floor::Core),
+    ("httpcache", Floor::Core),
     ("preface", Floor::Core),
     ("coding", Floor::Core),
     ("telemetry", Floor::Shell),
