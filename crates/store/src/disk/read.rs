@@ -1,0 +1,152 @@
+//! The threads that read: whole objects for those who wait, and chunks of larger ones.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+
+use super::format::{self, Header, Kind, ObjectHead};
+use super::index::Place;
+use super::segment::{Chunk, Segment};
+use super::{DiskError, ReadJob, Shared, recover};
+use crate::key::Mark;
+use crate::object::{CHUNK_BYTES, Identity, Object, cut};
+use crate::pending::Source;
+use crate::purges::{Judgement, Token};
+
+/// A large object: its head in memory, its body on disk.
+#[derive(Debug)]
+pub(crate) struct DiskObject {
+    pub(crate) identity: Identity,
+    pub(crate) meta: Bytes,
+    pub(crate) body_bytes: u64,
+    pub(crate) chunks: Box<[Chunk]>,
+}
+
+/// A record as it was read, whose checksums are right.
+#[derive(Debug)]
+pub(super) struct Owned {
+    buffer: Vec<u8>,
+    header: Header,
+}
+
+impl Owned {
+    pub(super) fn head(&self) -> &[u8] {
+        &self.buffer[format::HEADER_BYTES..][..self.header.head_bytes as usize]
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.buffer[format::HEADER_BYTES + self.header.head_bytes as usize..][..self.header.body_bytes as usize]
+    }
+}
+
+/// Reads the record at a place.
+pub(super) fn record_at(segment: &Segment, place: &Place) -> Result<Owned, DiskError> {
+    let buffer = segment.read_at(u64::from(place.offset), place.bytes as usize)?;
+    let header = format::read_record(&buffer, segment.secret)?.header;
+    if header.version != place.version {
+        return Err(DiskError::Corrupt("version"));
+    }
+    Ok(Owned { buffer, header })
+}
+
+/// Works until nobody can ask any more.
+pub(super) fn run(shared: &Shared, jobs: &Receiver<ReadJob>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            ReadJob::Load { key, hash, pending } => {
+                let source = shared.index.find(hash).and_then(|place| load(shared, &key, hash, &place));
+                shared.base.memory.end_of(hash, &pending, source);
+            }
+            ReadJob::Chunk { chunk, done } => {
+                let outcome = chunk.read();
+                match &outcome {
+                    Ok(data) => shared.counters.bytes_read.add(data.len() as u64),
+                    Err(error) => shared.note(error),
+                }
+                // Whoever asked may have gone.
+                let _ = done.send(outcome);
+            }
+        }
+    }
+}
+
+/// Reads an object; `None` when it cannot be had, and then it is known no more.
+fn load(shared: &Shared, key: &[u8], hash: u64, place: &Place) -> Option<Source> {
+    let outcome = shared.segment(place.segment).ok_or(DiskError::Gone);
+    let outcome = outcome.and_then(|segment| record_at(&segment, place));
+    let source = match outcome.and_then(|record| source_of(shared, key, hash, &record)) {
+        Ok(source) => source,
+        Err(error) => {
+            shared.note(&error);
+            None
+        }
+    };
+    match source {
+        Some(_) => shared.counters.hits.add(1),
+        None => shared.forget(hash, place),
+    }
+    source
+}
+
+/// What a record holds, in memory where it is small. `None` when it was purged, or is of another key.
+fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<Option<Source>, DiskError> {
+    let head = ObjectHead::decode(record.head()).ok_or(DiskError::Corrupt("head"))?;
+    if head.key != key {
+        return Ok(None);
+    }
+    let header = &record.header;
+    let marks: Box<[Mark]> = head.marks.iter().map(|mark| Mark::from_number(*mark)).collect();
+    let (judgement, checked) = shared.base.purges.judge(header.since, key, &marks);
+    if judgement == Judgement::Gone {
+        return Ok(None);
+    }
+    let is_stale = judgement == Judgement::Stale;
+    let identity = Identity { key: key.into(), hash, marks, since: Token(header.since), version: header.version };
+    shared.counters.bytes_read.add(record.buffer.len() as u64);
+    let (meta, body_bytes) = (Bytes::copy_from_slice(head.meta), header.whole_bytes);
+    match header.kind {
+        Kind::Object if record.body().len() as u64 == body_bytes => {
+            let object = Arc::new(Object { identity, meta, chunks: cut(record.body()), body_bytes });
+            shared.base.memory.insert(Arc::clone(&object), Token(checked), is_stale);
+            Ok(Some(Source::Whole(object)))
+        }
+        Kind::Large => {
+            let chunks = chunks_of(shared, &head, body_bytes)?;
+            Ok(Some(Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, chunks }))))
+        }
+        _ => Err(DiskError::Corrupt("kind")),
+    }
+}
+
+/// The chunks of a large object, if all of them are there still. Their segments are held, so that they can be read to the end
+/// whatever is removed meanwhile.
+fn chunks_of(shared: &Shared, head: &ObjectHead<'_>, body_bytes: u64) -> Result<Box<[Chunk]>, DiskError> {
+    if head.chunks.len() as u64 != body_bytes.div_ceil(CHUNK_BYTES as u64) {
+        return Err(DiskError::Corrupt("list of chunks"));
+    }
+    let segments = shared.segments.read();
+    if !recover::all_there(&head.chunks, |number| segments.contains_key(&number)) {
+        return Err(DiskError::Gone);
+    }
+    let places = head.chunks.iter().zip(0_u32..);
+    let chunks = places.map(|(place, index)| {
+        let segment = segments.get(&place.segment).cloned().ok_or(DiskError::Gone)?;
+        let bytes = (body_bytes - u64::from(index) * CHUNK_BYTES as u64).min(CHUNK_BYTES as u64) as u32;
+        Ok(Chunk { segment, offset: place.offset, bytes, body_version: head.body_version, index })
+    });
+    chunks.collect()
+}
+
+impl Shared {
+    fn note(&self, error: &DiskError) {
+        match error {
+            DiskError::Io(_) => self.counters.errors.add(1),
+            DiskError::Corrupt(what) => {
+                self.counters.corrupt.add(1);
+                tracing::warn!(path = %self.params.path.display(), what, "store: a record on disk is damaged");
+            }
+            DiskError::Gone => {}
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Storing: who leads a fetch, what it brings, and what becomes of that.
+//!
+//! A leader is alone with its key. It begins before anything is known ([`Lead`]), learns what comes ([`Lead::start`]) or that it is not
+//! for others ([`Lead::decline`]), appends the body as it comes ([`Writer::append`]), and finishes. Whoever waits is told of each step,
+//! and of a leader that was dropped on the way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::Base;
+use crate::disk::{INLINE_BYTES_MAX, Job};
+use crate::growing::Growing;
+use crate::key::Key;
+use crate::object::{CHUNK_BYTES, Head, Identity, Object};
+use crate::pending::{Pending, Source, Stage};
+use crate::purges::{Judgement, Token};
+use crate::store::Inner;
+
+/// Chunks that a body keeps in memory when it is not kept there whole.
+const WINDOW_CHUNKS: usize = 4;
+/// Largest sizes of what comes with a body. All of it has to fit in one record of the smallest segment.
+const KEY_BYTES_MAX: usize = 32 * 1024;
+const META_BYTES_MAX: usize = 256 * 1024;
+const MARKS_MAX: usize = 4096;
+
+/// A body that grows, with what came before it.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) identity: Identity,
+    pub(crate) meta: Bytes,
+    pub(crate) body_bytes: Option<u64>,
+    pub(crate) growing: Growing,
+}
+
+/// A fetch that others can find, as long as this is there.
+pub(crate) struct Shown {
+    base: Arc<Base>,
+    pending: Arc<Pending>,
+    hashes: [u64; 2],
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.pending.set(Stage::Nothing);
+        let [asked, stored] = self.hashes;
+        self.base.memory.hide(asked, &self.pending);
+        if stored != asked {
+            self.base.memory.hide(stored, &self.pending);
+        }
+    }
+}
+
+/// Why a fetch is not stored. Those who wait go on as if it had been declined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// As much is being fetched as there is memory for.
+    #[error("too much is being fetched at once")]
+    Busy,
+    /// What comes with the body is too large.
+    #[error("{what} of {size} are more than the {max} that can be stored")]
+    TooLarge {
+        /// What is.
+        what: &'static str,
+        /// How large it is.
+        size: usize,
+        /// How large it may be.
+        max: usize,
+    },
+}
+
+/// Why a body is not stored, though it came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body has {bytes} bytes, and {announced} were announced")]
+pub struct LengthError {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Bytes that were announced.
+    pub announced: u64,
+}
+
+/// What became of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Whether it was given to the memory tier.
+    pub in_memory: bool,
+    /// Whether it is on its way to the disk tier.
+    pub on_disk: bool,
+}
+
+/// The right to fetch a key, which one has at a time. Others wait until it is started, declined, or dropped.
+pub struct Lead {
+    inner: Arc<Inner>,
+    key: Box<[u8]>,
+    since: Token,
+    shown: Shown,
+}
+
+impl Lead {
+    pub(crate) fn new(inner: Arc<Inner>, key: Key<'_>, pending: Arc<Pending>) -> Self {
+        let since = pending.since();
+        let shown = Shown { base: Arc::clone(&inner.base), pending, hashes: [key.hash(); 2] };
+        Self { inner, key: key.bytes().into(), since, shown }
+    }
+
+    /// What was purged when this began: what is fetched now is good only if nothing of it is purged from here on.
+    pub fn token(&self) -> Token {
+        self.since
+    }
+
+    /// Says what comes. Those who wait read along.
+    ///
+    /// # Errors
+    /// When it cannot be stored. Then those who wait are told that it is not for them.
+    pub fn start(self, head: Head) -> Result<Writer, StartError> {
+        let key = self.key.clone();
+        self.start_as(&key, head)
+    }
+
+    /// Says what comes, and that it is to be found under another key, such as that of a variant. Those who wait for the first one
+    /// are shown it too, and judge by what came with it whether it suits them.
+    ///
+    /// # Errors
+    /// As [`Lead::start`].
+    pub fn start_as(self, key: &[u8], head: Head) -> Result<Writer, StartError> {
+        let Self { inner, since, mut shown, .. } = self;
+        let fixed = (CHUNK_BYTES + key.len() + head.meta.len()) as u64;
+        let outcome = check_sizes(key, &head).and_then(|()| match inner.base.fill(fixed) {
+            true => Ok(()),
+            false => {
+                inner.base.unfill(fixed);
+                inner.base.fills_refused.add(1);
+                Err(StartError::Busy)
+            }
+        });
+        if let Err(error) = outcome {
+            shown.pending.set(Stage::Declined);
+            return Err(error);
+        }
+        let stored = inner.base.hasher.key(key);
+        let identity = Identity {
+            key: key.into(),
+            hash: stored.hash(),
+            marks: head.marks.into(),
+            since,
+            version: inner.base.next_version(),
+        };
+        let meta = Bytes::copy_from_slice(&head.meta);
+        let flow = Arc::new(Flow { identity, meta, body_bytes: head.body_bytes, growing: Growing::new() });
+        let [asked, _] = shown.hashes;
+        if stored.hash() != asked {
+            shown.hashes[1] = stored.hash();
+            inner.base.memory.show(stored.hash(), &shown.pending);
+        }
+        shown.pending.set(Stage::Started(Source::Growing(Arc::clone(&flow))));
+        let largest = inner.disk.as_ref().map_or(0, |_| inner.disk_object_bytes_max);
+        let goes_to_disk = head.body_bytes.is_none_or(|bytes| bytes <= largest) && largest > 0;
+        let disk = if goes_to_disk { OnDisk::NotYet } else { OnDisk::Never };
+        Ok(Writer { shown: Some(shown), inner, flow, counted: fixed, chunks: 0, disk, is_kept: true })
+    }
+
+    /// Says that what comes is not for others. They fetch for themselves, side by side.
+    pub fn decline(self) {
+        self.shown.pending.set(Stage::Declined);
+    }
+}
+
+fn check_sizes(key: &[u8], head: &Head) -> Result<(), StartError> {
+    let check = |what, size, max| if size > max { Err(StartError::TooLarge { what, size, max }) } else { Ok(()) };
+    check("bytes of key", key.len(), KEY_BYTES_MAX)?;
+    check("bytes of metadata", head.meta.len(), META_BYTES_MAX)?;
+    check("marks", head.marks.len(), MARKS_MAX)
+}
+
+/// Whether chunks go to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDisk {
+    /// It may turn out small enough to be written at its end.
+    NotYet,
+    Chunks,
+    Never,
+}
+
+/// A body that comes. Dropped before [`Writer::finish`], it is broken off, for those who read along too.
+pub struct Writer {
+    shown: Option<Shown>,
+    inner: Arc<Inner>,
+    flow: Arc<Flow>,
+    /// Bytes that are counted as being fetched.
+    counted: u64,
+    /// Full chunks so far.
+    chunks: u32,
+    disk: OnDisk,
+    /// Whether all of it is kept in memory.
+    is_kept: bool,
+}
+
+impl Writer {
+    /// Adds to the body. Those who read along have it at once.
+    pub fn append(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let count = self.flow.growing.room().min(data.len());
+            let (piece, rest) = data.split_at(count);
+            data = rest;
+            self.counted += count as u64;
+            if !self.inner.base.fill(count as u64) {
+                self.is_kept = false;
+            }
+            if let Some(chunk) = self.flow.growing.append(Bytes::copy_from_slice(piece)) {
+                self.chunks += 1;
+                self.chunk_is_full(chunk);
+                self.place();
+            }
+        }
+        self.place();
+    }
+
+    /// Bytes so far.
+    pub fn body_bytes(&self) -> u64 {
+        self.flow.growing.body_bytes()
+    }
+
+    fn chunk_is_full(&mut self, chunk: Bytes) {
+        if self.disk == OnDisk::Chunks {
+            self.send(self.chunks - 1, chunk);
+        }
+        let expected = self.flow.body_bytes.unwrap_or(0).max(self.body_bytes());
+        self.is_kept &= expected <= self.inner.base.memory.object_bytes_max();
+    }
+
+    /// Decides where the body goes, once more of it is known.
+    fn place(&mut self) {
+        let so_far = self.body_bytes();
+        if self.disk == OnDisk::NotYet && self.flow.body_bytes.unwrap_or(0).max(so_far) > INLINE_BYTES_MAX {
+            self.disk = OnDisk::Chunks;
+            self.flow.growing.set_on_disk(true);
+            let before = self.flow.growing.full_chunks().unwrap_or_default();
+            for (chunk, index) in before.into_iter().zip(0..) {
+                self.send(index, chunk);
+            }
+        }
+        if self.disk == OnDisk::Chunks && so_far > self.inner.disk_object_bytes_max {
+            self.leave_disk();
+        }
+        if !self.is_kept {
+            let given_up = self.flow.growing.keep_latest(WINDOW_CHUNKS);
+            self.inner.base.unfill(given_up);
+            self.counted -= given_up;
+        }
+    }
+
+    fn send(&mut self, index: u32, data: Bytes) {
+        let Some(disk) = self.inner.disk.as_ref().filter(|_| self.disk == OnDisk::Chunks) else { return };
+        let bytes = data.len() as u64;
+        if !disk.send(bytes, Job::Chunk { flow: Arc::clone(&self.flow), index, data }) {
+            self.leave_disk();
+        }
+    }
+
+    fn leave_disk(&mut self) {
+        self.disk = OnDisk::Never;
+        self.flow.growing.set_on_disk(false);
+    }
+
+    /// Ends the body as whole, and stores it. What was purged meanwhile is not stored, and those who read along have it all the same:
+    /// they asked before the purge.
+    ///
+    /// # Errors
+    /// When the body is not as long as was announced. Then it is broken off.
+    pub fn finish(mut self) -> Result<Stored, LengthError> {
+        let bytes = self.body_bytes();
+        if let Some(announced) = self.flow.body_bytes.filter(|announced| *announced != bytes) {
+            return Err(LengthError { bytes, announced });
+        }
+        let rest = self.flow.growing.rest();
+        let whole = self.flow.growing.finish();
+        let Some(shown) = self.shown.take() else { return Ok(Stored { in_memory: false, on_disk: false }) };
+        let identity = &self.flow.identity;
+        let (judgement, checked) = self.inner.base.purges.judge(identity.since.0, &identity.key, &identity.marks);
+        if judgement == Judgement::Gone {
+            return Ok(Stored { in_memory: false, on_disk: false });
+        }
+        let is_stale = judgement == Judgement::Stale;
+        let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
+        let in_memory = object.as_ref().is_some_and(|object| {
+            shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
+            self.inner.base.memory.insert(Arc::clone(object), Token(checked), is_stale)
+        });
+        if !in_memory {
+            self.inner.base.memory.remove_older(&self.flow.identity);
+        }
+        let on_disk = self.finish_on_disk(object, rest, shown);
+        Ok(Stored { in_memory, on_disk })
+    }
+
+    fn object(&self, chunks: Box<[Bytes]>, body_bytes: u64) -> Object {
+        let Identity { key, hash, marks, since, version } = &self.flow.identity;
+        let identity =
+            Identity { key: key.clone(), hash: *hash, marks: marks.clone(), since: *since, version: *version };
+        Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes }
+    }
+
+    /// `shown` is kept until what was stored can be found on disk.
+    fn finish_on_disk(&mut self, object: Option<Arc<Object>>, rest: Option<Bytes>, shown: Shown) -> bool {
+        let Some(disk) = &self.inner.disk else { return false };
+        let identity = &self.flow.identity;
+        let sent = match (self.disk, object) {
+            (OnDisk::NotYet, Some(object)) if object.body_bytes <= INLINE_BYTES_MAX => return disk.store(object),
+            (OnDisk::Chunks, _) => {
+                let chunks = self.chunks + u32::from(rest.is_some());
+                let bytes = rest.as_ref().map_or(0, |rest| rest.len() as u64);
+                disk.send(bytes, Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown })
+            }
+            _ => false,
+        };
+        if !sent {
+            disk.forget_older(identity.hash, identity.version);
+        }
+        sent
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Without effect once it is finished.
+        self.flow.growing.abort();
+        self.inner.base.unfill(self.counted);
+    }
+}

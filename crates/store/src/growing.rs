@@ -1,0 +1,224 @@
+//! A body that grows while others read it.
+//!
+//! One writer appends; any number of readers follow, each at a place of its own, and are woken when there is more. What was
+//! appended is published as it comes, and joined to chunks of one size once a chunk is full, so that a body that came in many
+//! small pieces takes no more memory than one that came at once.
+//!
+//! A body that is too large for memory keeps its latest chunks only, and those that are on their way to disk. A reader behind
+//! them reads from disk; without a disk it has fallen too far behind.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::disk::Chunk;
+use crate::object::{CHUNK_BYTES, joined};
+use crate::sync::Mutex;
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Growing,
+    Whole,
+    Broken,
+}
+
+/// What a reader finds at its place.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// So many bytes from its place on.
+    Bytes(Bytes),
+    /// They are on disk.
+    OnDisk(Chunk),
+    /// There will be more.
+    Later,
+    /// The body ends here.
+    End,
+    /// The body broke off.
+    Broken,
+    /// What comes here is gone, since the reader was too slow.
+    Lagged,
+}
+
+#[derive(Debug)]
+struct State {
+    /// So many chunks from the beginning on are in memory no more.
+    left: usize,
+    chunks: VecDeque<Bytes>,
+    /// Where chunks are on disk, from the first on, and whether there will be more.
+    places: Vec<Chunk>,
+    on_disk: bool,
+    /// What follows the last chunk.
+    pieces: Vec<Bytes>,
+    pieces_bytes: usize,
+    body_bytes: u64,
+    end: End,
+}
+
+#[derive(Debug)]
+pub(crate) struct Growing {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Growing {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            left: 0,
+            chunks: VecDeque::new(),
+            places: Vec::new(),
+            on_disk: false,
+            pieces: Vec::new(),
+            pieces_bytes: 0,
+            body_bytes: 0,
+            end: End::Growing,
+        };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `piece` must not go beyond the
+    /// end of a chunk.
+    pub(crate) fn append(&self, piece: Bytes) -> Option<Bytes> {
+        let full = {
+            let mut state = self.state.lock();
+            state.body_bytes += piece.len() as u64;
+            state.pieces_bytes += piece.len();
+            state.pieces.push(piece);
+            debug_assert!(state.pieces_bytes <= CHUNK_BYTES);
+            (state.pieces_bytes == CHUNK_BYTES).then(|| state.pieces.clone())
+        };
+        // Copying is done beside the lock: nobody but the writer changes pieces.
+        let chunk = full.map(|pieces| joined(&pieces));
+        if let Some(chunk) = &chunk {
+            let mut state = self.state.lock();
+            state.chunks.push_back(chunk.clone());
+            state.pieces_bytes = 0;
+            let pieces = std::mem::take(&mut state.pieces);
+            drop(state);
+            drop(pieces);
+        }
+        self.changed.notify_waiters();
+        chunk
+    }
+
+    /// Room in the chunk that is being filled.
+    pub(crate) fn room(&self) -> usize {
+        CHUNK_BYTES - self.state.lock().pieces_bytes
+    }
+
+    /// Bytes so far.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.state.lock().body_bytes
+    }
+
+    /// Keeps so many of the latest full chunks, and those that are not on disk yet but will be. Says how many bytes it gave up.
+    pub(crate) fn keep_latest(&self, count: usize) -> u64 {
+        let mut given_up = Vec::new();
+        let mut state = self.state.lock();
+        while state.chunks.len() > count && (!state.on_disk || state.left < state.places.len()) {
+            given_up.extend(state.chunks.pop_front());
+            state.left += 1;
+        }
+        drop(state);
+        (given_up.len() * CHUNK_BYTES) as u64
+    }
+
+    /// Says whether chunks are being written to disk, one after the other. Those that were stay there.
+    pub(crate) fn set_on_disk(&self, on_disk: bool) {
+        self.state.lock().on_disk = on_disk;
+    }
+
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.state.lock().on_disk
+    }
+
+    /// Where chunks are on disk, from the first on.
+    pub(crate) fn places(&self) -> Vec<Chunk> {
+        self.state.lock().places.clone()
+    }
+
+    /// Says where on disk the next chunk is.
+    pub(crate) fn placed(&self, chunk: Chunk) {
+        self.state.lock().places.push(chunk);
+    }
+
+    /// Full chunks so far that are in memory, from the first on; `None` when the first ones are not.
+    pub(crate) fn full_chunks(&self) -> Option<Vec<Bytes>> {
+        let state = self.state.lock();
+        (state.left == 0).then(|| state.chunks.iter().cloned().collect())
+    }
+
+    /// Ends the body, and gives its chunks if all of them are in memory.
+    pub(crate) fn finish(&self) -> Option<Box<[Bytes]>> {
+        let (mut chunks, pieces) = {
+            let state = self.state.lock();
+            let chunks = (state.left == 0).then(|| state.chunks.iter().cloned().collect::<Vec<_>>());
+            (chunks, state.pieces.clone())
+        };
+        if let Some(chunks) = chunks.as_mut().filter(|_| !pieces.is_empty()) {
+            chunks.push(joined(&pieces));
+        }
+        self.end(End::Whole);
+        chunks.map(Vec::into_boxed_slice)
+    }
+
+    /// What follows the last full chunk, in one piece.
+    pub(crate) fn rest(&self) -> Option<Bytes> {
+        let pieces = self.state.lock().pieces.clone();
+        (!pieces.is_empty()).then(|| joined(&pieces))
+    }
+
+    /// Ends the body where it is, as broken off.
+    pub(crate) fn abort(&self) {
+        self.end(End::Broken);
+    }
+
+    fn end(&self, end: End) {
+        let mut state = self.state.lock();
+        if state.end == End::Growing {
+            state.end = end;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// What is at a place.
+    pub(crate) fn step(&self, at: u64) -> Step {
+        let state = self.state.lock();
+        let index = (at / CHUNK_BYTES as u64) as usize;
+        let within = (at % CHUNK_BYTES as u64) as usize;
+        if index < state.left {
+            return state.places.get(index).cloned().map_or(Step::Lagged, Step::OnDisk);
+        }
+        if let Some(chunk) = state.chunks.get(index - state.left) {
+            return Step::Bytes(chunk.slice(within..));
+        }
+        let mut skip = at.saturating_sub(state.body_bytes - state.pieces_bytes as u64) as usize;
+        for piece in &state.pieces {
+            if skip < piece.len() {
+                return Step::Bytes(piece.slice(skip..));
+            }
+            skip -= piece.len();
+        }
+        match state.end {
+            End::Growing => Step::Later,
+            End::Whole => Step::End,
+            End::Broken => Step::Broken,
+        }
+    }
+
+    /// What is at a place, once there is something.
+    pub(crate) async fn next(&self, at: u64) -> Step {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Whoever appends between the look and the wait must be heard.
+            changed.as_mut().enable();
+            match self.step(at) {
+                Step::Later => changed.await,
+                step => return step,
+            }
+        }
+    }
+}

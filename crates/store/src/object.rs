@@ -1,0 +1,105 @@
+//! An entry that is whole: its key, its marks, its metadata and its body, which never change again.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::key::Mark;
+use crate::purges::Token;
+
+/// Bytes of a piece of a body. A body is so many pieces of this size and a shorter last one, in memory and on disk alike.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What comes with a body: everything that has to be known before its first byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Whatever the owner wants to find again: status, fields, times. It is stored in a copy of its own.
+    pub meta: Bytes,
+    /// What it can be purged by.
+    pub marks: Vec<Mark>,
+    /// Bytes of the body, where they are known. A body that turns out to have another length is not stored.
+    pub body_bytes: Option<u64>,
+}
+
+/// What an entry is called and what it is a version of.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) hash: u64,
+    pub(crate) marks: Box<[Mark]>,
+    pub(crate) since: Token,
+    /// Higher for what was stored later, also across restarts.
+    pub(crate) version: u64,
+}
+
+/// An entry in memory.
+pub struct Object {
+    pub(crate) identity: Identity,
+    pub(crate) meta: Bytes,
+    pub(crate) chunks: Box<[Bytes]>,
+    pub(crate) body_bytes: u64,
+}
+
+/// What an entry costs beside its key, marks, metadata and body: its own structure (168 bytes), its places in the tables of the
+/// shard and the policy (about 100 with their spare room), its counters and its part of the shadows (about 30), and what an
+/// allocator adds to five allocations of odd sizes. `cargo xtask fault cache` holds the sum against resident memory.
+const ENTRY_OVERHEAD_BYTES: usize = 400;
+/// What each chunk adds: its handle, the counter that is shared by clones, and the allocator's part.
+const CHUNK_OVERHEAD_BYTES: usize = 32 + 32 + 32;
+
+impl Object {
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.identity.key
+    }
+
+    /// What the owner stored with the body.
+    pub fn meta(&self) -> &Bytes {
+        &self.meta
+    }
+
+    /// The body, ready to be written by one `writev`.
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// The marks that it carries.
+    pub fn marks(&self) -> &[Mark] {
+        &self.identity.marks
+    }
+
+    /// Bytes of memory that it takes, all told.
+    pub(crate) fn weight(&self) -> u32 {
+        let lists = self.identity.key.len() + 8 * self.identity.marks.len() + self.meta.len();
+        let chunks = self.body_bytes as usize + self.chunks.len() * CHUNK_OVERHEAD_BYTES;
+        (ENTRY_OVERHEAD_BYTES + lists + chunks).try_into().unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Object");
+        shown.field("key", &self.identity.key.escape_ascii().to_string()).field("version", &self.identity.version);
+        shown.field("body_bytes", &self.body_bytes).finish_non_exhaustive()
+    }
+}
+
+/// Joins what came in pieces to one allocation of the exact size.
+pub(crate) fn joined(pieces: &[Bytes]) -> Bytes {
+    if let [one] = pieces {
+        return one.clone();
+    }
+    let mut whole = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
+    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    Bytes::from(whole)
+}
+
+/// Cuts a body into chunks, each in an allocation of its own.
+pub(crate) fn cut(body: &[u8]) -> Box<[Bytes]> {
+    body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect()
+}

@@ -1,0 +1,279 @@
+//! What was purged, and whether an entry is older than that.
+//!
+//! Purges are numbered. An entry carries the number of the last purge before its fetch began, and its marks. A purge writes its
+//! number beside the mark that it names and does nothing else, however many entries carry the mark; an entry is gone when one of
+//! its marks, or a prefix of its key, has a higher number than its own. Since a fetch's number is taken at its beginning, what was
+//! fetched across a purge is gone as well, whenever it is stored.
+//!
+//! A lookup compares the number up to which an entry was checked with the latest, and looks at its marks only when they differ:
+//! once per entry and purge at most.
+//!
+//! **Bounded.** When there are too many marks or prefixes, the oldest is dropped, and whatever is as old as that is gone as a whole:
+//! the `floor`. Nothing that was purged comes back; some of what was not has to be fetched again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::key::Mark;
+use crate::policy::hash::ByHash;
+use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
+
+/// The number of the last purge before something began: what a fetch takes with it, so that nothing is stored that a purge
+/// meant while it was under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub(crate) u64);
+
+/// What is purged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Everything that carries a mark.
+    Mark(Mark),
+    /// Everything whose key begins so.
+    Prefix(Box<[u8]>),
+    /// Everything.
+    All,
+}
+
+/// How entries are purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// They are as if they had never been stored.
+    Hard,
+    /// They are stale: to be validated before they are used, or used when nothing better can be had.
+    Soft,
+}
+
+/// A purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// What is purged.
+    pub what: What,
+    /// How.
+    pub how: How,
+}
+
+/// A purge with its number, as it is applied and written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    pub(crate) purge: Purge,
+}
+
+/// What purges made of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Valid,
+    Stale,
+    Gone,
+}
+
+/// The numbers of the latest purges, 0 for none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    hard: u64,
+    soft: u64,
+}
+
+impl Numbers {
+    fn note(&mut self, how: How, number: u64) {
+        let at = match how {
+            How::Hard => &mut self.hard,
+            How::Soft => &mut self.soft,
+        };
+        *at = number.max(*at);
+    }
+
+    fn latest(self) -> u64 {
+        self.hard.max(self.soft)
+    }
+
+    fn judge(self, since: u64) -> Judgement {
+        match self {
+            _ if self.hard > since => Judgement::Gone,
+            _ if self.soft > since => Judgement::Stale,
+            _ => Judgement::Valid,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    prefix: Box<[u8]>,
+    numbers: Numbers,
+}
+
+/// Marks lie in so many tables, so that growing one of them stops a purge for little.
+const TABLES: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Purges {
+    /// The number of the last purge. Written last, so that whoever reads it finds what it stands for.
+    latest: AtomicU64,
+    /// What began with a lower number is gone.
+    floor: AtomicU64,
+    /// Of `All` and soft.
+    stale_floor: AtomicU64,
+    tables: [RwLock<HashMap<u64, Numbers, ByHash>>; TABLES],
+    rules: RwLock<Arc<Vec<Rule>>>,
+    /// Held by whoever purges; marks in the order of their purges.
+    order: Mutex<VecDeque<(u64, u64)>>,
+    marks_max: usize,
+    prefixes_max: usize,
+}
+
+impl Purges {
+    pub(crate) fn new(marks_max: usize, prefixes_max: usize) -> Self {
+        Self {
+            latest: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            stale_floor: AtomicU64::new(0),
+            tables: std::array::from_fn(|_| RwLock::new(HashMap::default())),
+            rules: RwLock::new(Arc::default()),
+            order: Mutex::new(VecDeque::new()),
+            marks_max: marks_max.max(1),
+            prefixes_max: prefixes_max.max(1),
+        }
+    }
+
+    /// The number of the last purge.
+    pub(crate) fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Purges, and says under which number.
+    pub(crate) fn purge(&self, purge: Purge) -> Numbered {
+        let mut order = self.order.lock();
+        let numbered = Numbered { number: self.latest.load(Ordering::Acquire) + 1, purge };
+        self.apply(&mut order, &numbered);
+        numbered
+    }
+
+    /// Applies what was written down before, in any order.
+    pub(crate) fn restore(&self, numbered: &Numbered) {
+        let mut order = self.order.lock();
+        self.apply(&mut order, numbered);
+    }
+
+    fn apply(&self, order: &mut VecDeque<(u64, u64)>, numbered: &Numbered) {
+        let Numbered { number, purge: Purge { what, how } } = numbered;
+        match what {
+            What::Mark(mark) => {
+                let mark = mark.number();
+                self.table(mark).write().entry(mark).or_default().note(*how, *number);
+                order.push_back((*number, mark));
+                self.drop_oldest_marks(order);
+            }
+            What::Prefix(prefix) => self.add_rule(prefix, *how, *number),
+            What::All => {
+                let floor = if *how == How::Hard { &self.floor } else { &self.stale_floor };
+                floor.fetch_max(*number, Ordering::AcqRel);
+            }
+        }
+        self.latest.fetch_max(*number, Ordering::AcqRel);
+    }
+
+    fn drop_oldest_marks(&self, order: &mut VecDeque<(u64, u64)>) {
+        while order.len() > self.marks_max
+            && let Some((number, mark)) = order.pop_front()
+        {
+            let mut table = self.table(mark).write();
+            // A mark that was purged again has a later place in the order.
+            if table.get(&mark).is_some_and(|numbers| numbers.latest() <= number) {
+                table.remove(&mark);
+                self.floor.fetch_max(number, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn add_rule(&self, prefix: &[u8], how: How, number: u64) {
+        let mut rules = self.rules.write();
+        let mut changed: Vec<Rule> = rules.as_ref().clone();
+        match changed.iter_mut().find(|rule| *rule.prefix == *prefix) {
+            Some(rule) => rule.numbers.note(how, number),
+            None => {
+                let mut numbers = Numbers::default();
+                numbers.note(how, number);
+                changed.push(Rule { prefix: prefix.into(), numbers });
+            }
+        }
+        changed.sort_unstable_by_key(|rule| rule.numbers.latest());
+        while changed.len() > self.prefixes_max {
+            let dropped = changed.remove(0);
+            self.floor.fetch_max(dropped.numbers.latest(), Ordering::AcqRel);
+        }
+        *rules = Arc::new(changed);
+    }
+
+    /// Whether an entry of before is still good, by the number up to which it was checked, its key and its marks. Also gives
+    /// the number up to which it is checked now.
+    pub(crate) fn judge(&self, since: u64, key: &[u8], marks: &[Mark]) -> (Judgement, u64) {
+        let latest = self.latest();
+        if since >= latest {
+            return (Judgement::Valid, since);
+        }
+        if since < self.floor.load(Ordering::Acquire) {
+            return (Judgement::Gone, latest);
+        }
+        let mut worst = Judgement::Valid;
+        if since < self.stale_floor.load(Ordering::Acquire) {
+            worst = Judgement::Stale;
+        }
+        for mark in marks {
+            let numbers = self.table(mark.number()).read().get(&mark.number()).copied();
+            match numbers.map_or(Judgement::Valid, |numbers| numbers.judge(since)) {
+                Judgement::Gone => return (Judgement::Gone, latest),
+                Judgement::Stale => worst = Judgement::Stale,
+                Judgement::Valid => {}
+            }
+        }
+        let rules = Arc::clone(&self.rules.read());
+        // The latest come last; what is older than the entry cannot concern it.
+        for rule in rules.iter().rev().take_while(|rule| rule.numbers.latest() > since) {
+            if key.starts_with(&rule.prefix) {
+                match rule.numbers.judge(since) {
+                    Judgement::Gone => return (Judgement::Gone, latest),
+                    Judgement::Stale => worst = Judgement::Stale,
+                    Judgement::Valid => {}
+                }
+            }
+        }
+        (worst, latest)
+    }
+
+    /// All that has to be known after a restart, in any order.
+    pub(crate) fn snapshot(&self) -> Vec<Numbered> {
+        let _order = self.order.lock();
+        let mut all = Vec::new();
+        let mut add = |numbers: Numbers, what: &What| {
+            for (how, number) in [(How::Hard, numbers.hard), (How::Soft, numbers.soft)] {
+                if number > 0 {
+                    all.push(Numbered { number, purge: Purge { what: what.clone(), how } });
+                }
+            }
+        };
+        let floors = Numbers {
+            hard: self.floor.load(Ordering::Acquire),
+            soft: self.stale_floor.load(Ordering::Acquire),
+        };
+        add(floors, &What::All);
+        for table in &self.tables {
+            let table: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, *numbers)).collect();
+            for (mark, numbers) in table {
+                add(numbers, &What::Mark(Mark::from_number(mark)));
+            }
+        }
+        for rule in self.rules.read().iter() {
+            add(rule.numbers, &What::Prefix(rule.prefix.clone()));
+        }
+        all
+    }
+
+    /// Marks and prefixes that are remembered.
+    pub(crate) fn remembered(&self) -> (usize, usize) {
+        (self.tables.iter().map(|table| table.read().len()).sum(), self.rules.read().len())
+    }
+
+    fn table(&self, mark: u64) -> &RwLock<HashMap<u64, Numbers, ByHash>> {
+        &self.tables[(mark >> 60) as usize % TABLES]
+    }
+}

@@ -1,0 +1,242 @@
+//! Reading: what a lookup gives, and how what others fetch, or what is on disk, is read along.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::disk::{Chunk, DiskError, DiskObject};
+use crate::fill::Lead;
+use crate::growing::Step;
+use crate::key::Mark;
+use crate::object::{CHUNK_BYTES, Object};
+use crate::pending::{Pending, Source, Stage};
+use crate::purges::Judgement;
+use crate::store::Inner;
+
+/// What is known of a key at once.
+pub enum Lookup {
+    /// It is in memory, whole.
+    Hit(Hit),
+    /// It is being fetched, or read from disk.
+    Coming(Follower),
+    /// It is not there.
+    Miss,
+}
+
+/// Who fetches a key.
+pub enum Begin {
+    /// Whoever asked.
+    Lead(Lead),
+    /// Somebody else.
+    Follow(Follower),
+}
+
+/// An entry in memory.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The entry. Cloning the reference is all that a hit costs beside finding it.
+    pub object: Arc<Object>,
+    /// Whether a soft purge made it stale.
+    pub is_stale: bool,
+}
+
+impl Hit {
+    /// What a new version can be made of by [`crate::Store::refresh`].
+    pub fn kept(&self) -> Kept {
+        Kept(Source::Whole(Arc::clone(&self.object)))
+    }
+}
+
+/// An entry whose body can be kept when only what comes with it changes.
+#[derive(Clone, Debug)]
+pub struct Kept(pub(crate) Source);
+
+/// Waits for what somebody else fetches.
+pub struct Follower {
+    inner: Arc<Inner>,
+    pending: Arc<Pending>,
+}
+
+/// What became of that.
+pub enum Outcome {
+    /// It is in memory, whole.
+    Hit(Hit),
+    /// What comes with the body is here, and the body can be read as it comes.
+    Stream(Reader),
+    /// It is not for others: fetch it, side by side with everybody else who wants it.
+    Declined,
+    /// Nothing came of it, be it that its leader has gone, that it was purged, or that it could not be read from disk. Look it up again.
+    Nothing,
+}
+
+impl Follower {
+    pub(crate) fn new(inner: Arc<Inner>, pending: Arc<Pending>) -> Self {
+        Self { inner, pending }
+    }
+
+    /// Waits until what comes with the body is here. It may be dropped at any time; how long to wait is the caller's to say.
+    pub async fn head(self) -> Outcome {
+        let source = match self.pending.outcome().await {
+            Stage::Started(source) => source,
+            Stage::Declined => return Outcome::Declined,
+            Stage::Waiting | Stage::Nothing => return Outcome::Nothing,
+        };
+        let is_stale = match source.judge(&self.inner.base.purges) {
+            Judgement::Valid => false,
+            Judgement::Stale => true,
+            Judgement::Gone => return Outcome::Nothing,
+        };
+        match source {
+            Source::Whole(object) => Outcome::Hit(Hit { object, is_stale }),
+            source => Outcome::Stream(Reader::new(self.inner, source, is_stale)),
+        }
+    }
+}
+
+/// Why a body cannot be read to its end. What was read before is part of it; the rest has to be had elsewhere, or the answer broken
+/// off.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Whoever fetched it did not finish.
+    #[error("the fetch broke off")]
+    Broken,
+    /// It was read too slowly: what comes next is gone from memory, and not on disk.
+    #[error("the reader fell too far behind the fetch")]
+    Lagged,
+    /// The disk did not give it, or too much was asked of the disk.
+    #[error("the disk tier cannot read the body: {0}")]
+    Disk(String),
+}
+
+/// Reads a body, from whatever it is in.
+pub struct Reader {
+    inner: Arc<Inner>,
+    source: Source,
+    is_stale: bool,
+    at: u64,
+    /// The chunk behind the one that was read last, which is being read from disk already.
+    ahead: Option<(u64, oneshot::Receiver<Result<Bytes, DiskError>>)>,
+}
+
+impl Reader {
+    pub(crate) fn new(inner: Arc<Inner>, source: Source, is_stale: bool) -> Self {
+        Self { inner, source, is_stale, at: 0, ahead: None }
+    }
+
+    /// What the owner stored with the body.
+    pub fn meta(&self) -> &Bytes {
+        match &self.source {
+            Source::Whole(object) => &object.meta,
+            Source::Growing(flow) => &flow.meta,
+            Source::OnDisk(object) => &object.meta,
+        }
+    }
+
+    /// The key that it is stored under, which may be another than was asked for: see [`Lead::start_as`].
+    pub fn key(&self) -> &[u8] {
+        &self.source.identity().key
+    }
+
+    /// The marks that it carries.
+    pub fn marks(&self) -> &[Mark] {
+        &self.source.identity().marks
+    }
+
+    /// Bytes of the body, where they are known.
+    pub fn body_bytes(&self) -> Option<u64> {
+        match &self.source {
+            Source::Whole(object) => Some(object.body_bytes),
+            Source::Growing(flow) => flow.body_bytes,
+            Source::OnDisk(object) => Some(object.body_bytes),
+        }
+    }
+
+    /// Whether a soft purge made it stale.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// Whether it is still being fetched.
+    pub fn is_growing(&self) -> bool {
+        matches!(self.source, Source::Growing(_))
+    }
+
+    /// What a new version can be made of by [`crate::Store::refresh`].
+    pub fn kept(&self) -> Kept {
+        Kept(self.source.clone())
+    }
+
+    /// Goes to a place in the body, which may be beyond what has come so far.
+    pub fn seek(&mut self, at: u64) {
+        self.at = at;
+        self.ahead = None;
+    }
+
+    /// The next bytes, at most one chunk; `None` at the end. It may be dropped and called again.
+    ///
+    /// # Errors
+    /// When the rest cannot be had.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let step = match &self.source {
+            Source::Whole(object) => whole_step(object, self.at),
+            Source::Growing(flow) => flow.growing.next(self.at).await,
+            Source::OnDisk(object) => disk_step(object, self.at),
+        };
+        let bytes = match step {
+            Step::Bytes(bytes) => bytes,
+            Step::OnDisk(chunk) => {
+                let bytes = self.read(chunk).await?;
+                let within = (self.at % CHUNK_BYTES as u64) as usize;
+                bytes.slice(within.min(bytes.len())..)
+            }
+            Step::End | Step::Later => return Ok(None),
+            Step::Broken => return Err(ReadError::Broken),
+            Step::Lagged => return Err(ReadError::Lagged),
+        };
+        self.at += bytes.len() as u64;
+        self.read_ahead();
+        Ok(Some(bytes))
+    }
+
+    async fn read(&mut self, chunk: Chunk) -> Result<Bytes, ReadError> {
+        let index = self.at / CHUNK_BYTES as u64;
+        if self.ahead.as_ref().is_none_or(|(ahead, _)| *ahead != index) {
+            self.ahead = self.inner.disk.as_ref().and_then(|disk| disk.chunk(chunk)).map(|coming| (index, coming));
+        }
+        let Some((_, coming)) = &mut self.ahead else { return Err(ReadError::Disk("too many reads wait".into())) };
+        let outcome = coming.await;
+        self.ahead = None;
+        match outcome {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(ReadError::Disk(error.to_string())),
+            Err(_) => Err(ReadError::Disk("its threads have ended".into())),
+        }
+    }
+
+    /// Has the next chunk of what lies on disk read while this one is sent.
+    fn read_ahead(&mut self) {
+        let Source::OnDisk(object) = &self.source else { return };
+        let index = self.at / CHUNK_BYTES as u64;
+        if self.at % CHUNK_BYTES as u64 == 0
+            && let Some(chunk) = object.chunks.get(index as usize)
+            && let Some(disk) = &self.inner.disk
+        {
+            self.ahead = disk.chunk(chunk.clone()).map(|coming| (index, coming));
+        }
+    }
+}
+
+fn whole_step(object: &Object, at: u64) -> Step {
+    let chunk = object.chunks.get((at / CHUNK_BYTES as u64) as usize);
+    let within = (at % CHUNK_BYTES as u64) as usize;
+    match chunk.filter(|chunk| within < chunk.len()) {
+        Some(chunk) => Step::Bytes(chunk.slice(within..)),
+        None => Step::End,
+    }
+}
+
+fn disk_step(object: &DiskObject, at: u64) -> Step {
+    let chunk = object.chunks.get((at / CHUNK_BYTES as u64) as usize);
+    chunk.filter(|_| at < object.body_bytes).map_or(Step::End, |chunk| Step::OnDisk(chunk.clone()))
+}

@@ -1,0 +1,283 @@
+//! The store: both tiers behind one face.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::base::Base;
+use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, Job, PREFIX_BYTES_MAX};
+use crate::fill::Lead;
+use crate::key::{Key, Mark};
+use crate::memory::Found;
+use crate::object::{Head, Identity, Object};
+use crate::params::{OpenError, StoreParams};
+use crate::pending::{Pending, Source};
+use crate::purges::{How, Purge, Purges, Token, What};
+use crate::reader::{Begin, Follower, Hit, Kept, Lookup};
+use crate::stats::Stats;
+use crate::sync::{AtomicU64, Ordering};
+use crate::top::TopKey;
+
+/// A cache of bodies with what comes with them, in memory and on disk. Cloning it is cheap, and all clones are one.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) base: Arc<Base>,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) disk_object_bytes_max: u64,
+    /// 1 while nothing may be answered, since purges may be missing.
+    is_blind: AtomicU64,
+}
+
+/// Why something is not purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    /// The prefix is too long to be remembered.
+    #[error("a prefix of {bytes} bytes is longer than the {max} that can be purged")]
+    PrefixTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest.
+        max: usize,
+    },
+}
+
+/// A purge that holds from now on.
+#[derive(Debug)]
+pub struct Purged {
+    /// Its number, higher than those of all before.
+    pub number: u64,
+    written: Option<oneshot::Receiver<bool>>,
+}
+
+impl Purged {
+    /// Waits until the purge will last through a restart. `false` when it may not, since the disk failed or too much was to be
+    /// written; until a restart it holds in any case.
+    pub async fn lasts(self) -> bool {
+        match self.written {
+            Some(written) => written.await.unwrap_or(false),
+            // Without a disk nothing survives that could come back.
+            None => true,
+        }
+    }
+}
+
+impl Store {
+    /// Opens a store. With a disk tier, this reads what is on disk, which takes time: it is not for a core that serves requests.
+    ///
+    /// # Errors
+    /// When the parameters are too small, or threads cannot be started. A folder that cannot be used is tried again later.
+    pub fn open(params: &StoreParams) -> Result<Self, OpenError> {
+        params.check()?;
+        let purges = Purges::new(params.marks_max, params.prefixes_max);
+        let base = Arc::new(Base::new(params.memory_bytes, purges));
+        let disk_object_bytes_max = params.disk.as_ref().map_or(0, |disk| disk.object_bytes_max());
+        let start = |disk| Disk::start(Arc::clone(&base), disk).map_err(OpenError::Threads);
+        let disk = params.disk.clone().map(start).transpose()?;
+        let inner = Inner { base: Arc::clone(&base), disk, disk_object_bytes_max, is_blind: AtomicU64::new(0) };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// A key, hashed once for all that follows.
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        self.0.base.hasher.key(bytes)
+    }
+
+    /// What is known of a key. It never waits: what is on disk is being read when this returns.
+    pub fn lookup(&self, key: Key<'_>) -> Lookup {
+        let base = &self.0.base;
+        if self.0.is_blind.load(Ordering::Relaxed) == 1 {
+            return Lookup::Miss;
+        }
+        match base.memory.lookup(key, &base.purges) {
+            Found::Whole(object, is_stale) => Lookup::Hit(Hit { object, is_stale }),
+            Found::Pending(pending) => Lookup::Coming(Follower::new(Arc::clone(&self.0), pending)),
+            Found::Nothing => self.look_on_disk(key).map_or(Lookup::Miss, Lookup::Coming),
+        }
+    }
+
+    fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
+        let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
+        let base = &self.0.base;
+        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, Pending::read);
+        if is_first && !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
+            base.memory.end_of(key.hash(), &pending, None);
+            return None;
+        }
+        Some(Follower::new(Arc::clone(&self.0), pending))
+    }
+
+    /// The right to fetch a key, or whoever has it. `marks` are those that are known before anything has come: who asks after a purge
+    /// of one of them does not follow a fetch from before.
+    pub fn begin(&self, key: Key<'_>, marks: &[Mark]) -> Begin {
+        let base = &self.0.base;
+        let fetch = || Pending::fetch(self.token(), marks);
+        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, fetch);
+        if is_first {
+            Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending))
+        } else {
+            Begin::Follow(Follower::new(Arc::clone(&self.0), pending))
+        }
+    }
+
+    /// What has been purged so far, to be taken before something is asked of an origin.
+    pub fn token(&self) -> Token {
+        Token(self.0.base.purges.latest())
+    }
+
+    /// Replaces what comes with a body, as a validation does. `token` is that of before the validation began. Says whether there is
+    /// a new version: there is none of what is still being fetched, or was purged meanwhile.
+    pub fn refresh(&self, kept: &Kept, token: Token, head: Head) -> bool {
+        let base = &self.0.base;
+        let old = kept.0.identity();
+        let identity = Identity {
+            key: old.key.clone(),
+            hash: old.hash,
+            marks: head.marks.into(),
+            since: token,
+            version: base.next_version(),
+        };
+        let (judgement, checked) = base.purges.judge(token.0, &identity.key, &identity.marks);
+        if judgement == crate::purges::Judgement::Gone {
+            return false;
+        }
+        let is_stale = judgement == crate::purges::Judgement::Stale;
+        let meta = bytes::Bytes::copy_from_slice(&head.meta);
+        let before = old.version;
+        match &kept.0 {
+            Source::Growing(_) => false,
+            Source::OnDisk(object) => {
+                let body_bytes = object.body_bytes;
+                self.refresh_on_disk(DiskHead { identity, meta, body_bytes, before })
+            }
+            Source::Whole(object) => {
+                let body_bytes = object.body_bytes;
+                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes > INLINE_BYTES_MAX) {
+                    let same = identity.clone();
+                    let head = DiskHead { identity: same, meta: meta.clone(), body_bytes, before };
+                    disk.send(0, Job::Refresh(Arc::new(head)));
+                }
+                let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
+                base.memory.insert(Arc::clone(&new), Token(checked), is_stale);
+                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes <= INLINE_BYTES_MAX) {
+                    disk.store(new);
+                }
+                true
+            }
+        }
+    }
+
+    fn refresh_on_disk(&self, head: DiskHead) -> bool {
+        self.0.disk.as_ref().is_some_and(|disk| disk.send(0, Job::Refresh(Arc::new(head))))
+    }
+
+    /// Purges. When this returns, no lookup finds what was purged, and nothing is stored of what was being fetched.
+    ///
+    /// # Errors
+    /// When a prefix is too long.
+    pub fn purge(&self, purge: Purge) -> Result<Purged, PurgeError> {
+        self.apply(purge, None)
+    }
+
+    /// Applies a purge of a stream that several stores follow, unless its position was passed already: then `None`.
+    ///
+    /// # Errors
+    /// When a prefix is too long.
+    pub fn follow(&self, position: u64, purge: Purge) -> Result<Option<Purged>, PurgeError> {
+        if !self.0.base.restore_position(position) {
+            return Ok(None);
+        }
+        self.apply(purge, Some(position)).map(Some)
+    }
+
+    /// The last position in a stream of purges that was applied, also before a restart: where to go on.
+    pub fn position(&self) -> Option<u64> {
+        self.0.base.position()
+    }
+
+    /// Has lookups find nothing, as long as purges may be missing.
+    pub fn set_blind(&self, is_blind: bool) {
+        self.0.is_blind.store(u64::from(is_blind), Ordering::Relaxed);
+    }
+
+    fn apply(&self, mut purge: Purge, position: Option<u64>) -> Result<Purged, PurgeError> {
+        if let What::Prefix(prefix) = &purge.what {
+            let (bytes, max) = (prefix.len(), PREFIX_BYTES_MAX);
+            if bytes > max {
+                return Err(PurgeError::PrefixTooLong { bytes, max });
+            }
+            if prefix.is_empty() {
+                purge.what = What::All;
+            }
+        }
+        let numbered = self.0.base.purges.purge(purge);
+        let number = numbered.number;
+        let written = self.0.disk.as_ref().map(|disk| disk.purge(numbered, position));
+        Ok(Purged { number, written })
+    }
+
+    /// Changes how much memory the store takes; the disk tier keeps its size.
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        self.0.base.set_memory_bytes(bytes);
+    }
+
+    /// What happened, and what is there.
+    pub fn stats(&self) -> Stats {
+        let base = &self.0.base;
+        let (marks, prefixes) = base.purges.remembered();
+        Stats {
+            memory: base.memory.stats(),
+            disk: self.0.disk.as_ref().map(Disk::stats),
+            filling_bytes: base.filling_bytes(),
+            fills_refused: base.fills_refused.value(),
+            purges: base.purges.latest(),
+            purge_rules: (marks + prefixes) as u64,
+        }
+    }
+
+    /// The keys with the most hits, the first one first.
+    pub fn top(&self, count: usize) -> Vec<TopKey> {
+        self.0.base.memory.top(count)
+    }
+
+    /// Waits until all that was stored so far is written to disk, or dropped.
+    pub async fn flush(&self) {
+        if let Some(disk) = &self.0.disk {
+            // Without an answer the thread has ended, and nothing waits.
+            let _ = disk.flush().await;
+        }
+    }
+
+    /// Writes what waits, and ends the threads of the disk tier. Not for a core that serves requests. `false` when somebody else
+    /// holds the store still; then it ends with the last one.
+    pub fn close(self) -> bool {
+        match Arc::try_unwrap(self.0) {
+            Ok(Inner { disk, .. }) => {
+                if let Some(disk) = disk {
+                    disk.close();
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Purge {
+    /// What carries a mark is gone, or stale.
+    pub fn mark(mark: Mark, how: How) -> Self {
+        Self { what: What::Mark(mark), how }
+    }
+
+    /// What has a key that begins so is gone, or stale.
+    pub fn prefix(prefix: &[u8], how: How) -> Self {
+        Self { what: What::Prefix(prefix.into()), how }
+    }
+
+    /// Everything is gone, or stale.
+    pub fn all(how: How) -> Self {
+        Self { what: What::All, how }
+    }
+}

@@ -1,0 +1,169 @@
+//! Purges by key, group, tag and prefix, hard and soft, and what races with them.
+
+use std::time::{Duration, Instant};
+
+use store::{Begin, Head, How, Lookup, Mark, Outcome, Purge, Store, StoreParams};
+
+use crate::tier::{MIB, body, head, hit, put, read_all, run, start, store};
+
+fn tag(name: &str) -> Mark {
+    Mark::tag(name.as_bytes())
+}
+
+fn purge(store: &Store, purge: Purge) {
+    store.purge(purge).expect("purges");
+}
+
+#[test]
+fn each_kind_takes_what_it_names_and_nothing_else() {
+    let check = |what: Purge, expected: &[bool; 4]| {
+        let store = store(8 * MIB);
+        let keys = ["https://a.example/x/1", "https://a.example/x/2", "https://a.example/y", "https://b.example/x/1"];
+        for (key, tags) in keys.iter().zip([&["red", "all"][..], &["blue", "all"], &["red"], &[]]) {
+            let mut head = head("", tags);
+            head.marks.push(Mark::key(key.as_bytes()));
+            head.marks.push(Mark::group(&key.as_bytes()[8..17]));
+            put(&store, key, head, b"body");
+        }
+        purge(&store, what.clone());
+        let left = keys.map(|key| hit(&store, key).is_some());
+        assert_eq!(left, *expected, "{what:?}");
+        // What is stored afterwards is not concerned.
+        put(&store, keys[0], head("", &["red", "all"]), b"new");
+        assert!(hit(&store, keys[0]).is_some(), "{what:?}");
+    };
+    check(Purge::mark(tag("red"), How::Hard), &[false, true, false, true]);
+    check(Purge::mark(tag("all"), How::Hard), &[false, false, true, true]);
+    check(Purge::mark(tag("none"), How::Hard), &[true, true, true, true]);
+    check(Purge::mark(Mark::key(b"https://a.example/x/2"), How::Hard), &[true, false, true, true]);
+    check(Purge::mark(Mark::group(b"a.example"), How::Hard), &[false, false, false, true]);
+    check(Purge::prefix(b"https://a.example/x/", How::Hard), &[false, false, true, true]);
+    check(Purge::prefix(b"", How::Hard), &[false, false, false, false]);
+    check(Purge::all(How::Hard), &[false, false, false, false]);
+}
+
+#[test]
+fn what_is_purged_softly_is_stale() {
+    let store = store(8 * MIB);
+    put(&store, "k", head("", &["a"]), b"body");
+    for what in [Purge::mark(tag("a"), How::Soft), Purge::prefix(b"k", How::Soft), Purge::all(How::Soft)] {
+        put(&store, "k", head("", &["a"]), b"body");
+        assert!(!hit(&store, "k").expect("stored").is_stale);
+        purge(&store, what);
+        assert!(hit(&store, "k").expect("kept").is_stale);
+        assert!(hit(&store, "k").expect("kept").is_stale, "it stays so");
+        let kept = hit(&store, "k").expect("kept").kept();
+        assert!(store.refresh(&kept, store.token(), head("", &["a"])));
+        assert!(!hit(&store, "k").expect("kept").is_stale, "until it is validated");
+    }
+}
+
+#[test]
+fn a_fetch_from_before_a_purge_is_not_stored() {
+    let store = store(8 * MIB);
+    run(async {
+        for what in [Purge::mark(tag("a"), How::Hard), Purge::prefix(b"ke", How::Hard), Purge::all(How::Hard)] {
+            let mut writer = start(&store, "key", head("", &["a"]));
+            let Lookup::Coming(before) = store.lookup(store.key(b"key")) else { panic!("it is being fetched") };
+            let Outcome::Stream(before) = before.head().await else { panic!("it has begun") };
+            writer.append(b"old");
+            purge(&store, what);
+            // Who comes now begins anew; the one from before runs to its end for those who were there.
+            assert!(matches!(store.lookup(store.key(b"key")), Lookup::Miss));
+            let mut new = start(&store, "key", head("", &["a"]));
+            new.append(b"new");
+            assert!(new.finish().expect("whole").in_memory);
+            assert!(!writer.finish().expect("whole").in_memory);
+            assert_eq!(read_all(before).await.as_deref(), Some(&b"old"[..]));
+            assert_eq!(crate::tier::text(&hit(&store, "key").expect("the new one")), b"new");
+            purge(&store, Purge::all(How::Hard));
+        }
+    });
+}
+
+#[test]
+fn a_fetch_whose_marks_were_purged_before_they_were_known_is_not_shown() {
+    let store = store(8 * MIB);
+    run(async {
+        let key = store.key(b"key");
+        let Begin::Lead(lead) = store.begin(key, &[Mark::group(b"g")]) else { panic!("free") };
+        purge(&store, Purge::mark(tag("late"), How::Hard));
+        // Nobody knows yet that it will carry this tag.
+        let Lookup::Coming(follower) = store.lookup(key) else { panic!("it is being fetched") };
+        let writer = lead.start(head("", &["late"])).expect("starts");
+        assert!(matches!(follower.head().await, Outcome::Nothing));
+        drop(writer);
+        let Begin::Lead(lead) = store.begin(key, &[Mark::group(b"g")]) else { panic!("free") };
+        purge(&store, Purge::mark(Mark::group(b"g"), How::Hard));
+        assert!(matches!(store.lookup(key), Lookup::Miss), "this one was known");
+        drop(lead);
+    });
+}
+
+#[test]
+fn a_tag_of_a_hundred_thousand_entries_is_purged_at_once() {
+    let store = store(256 * MIB);
+    for number in 0..100_000 {
+        put(&store, &format!("key {number}"), head("", &["all"]), b"");
+    }
+    let there = store.stats().memory.entries;
+    assert_eq!(there, 100_000);
+    let start = Instant::now();
+    purge(&store, Purge::mark(tag("all"), How::Hard));
+    assert!(start.elapsed() < Duration::from_millis(5), "{:?}", start.elapsed());
+    assert!((0..100_000).all(|number| hit(&store, &format!("key {number}")).is_none()));
+}
+
+#[test]
+fn more_purges_than_are_remembered_take_too_much_and_never_too_little() {
+    let params = StoreParams { marks_max: 10, prefixes_max: 3, ..StoreParams::new(8 * MIB) };
+    let store = Store::open(&params).expect("opens");
+    for number in 0..20 {
+        put(&store, &format!("old {number}"), head("", &[&format!("tag {number}")]), b"");
+    }
+    for number in 0..20 {
+        purge(&store, Purge::mark(tag(&format!("tag {number}")), How::Hard));
+    }
+    for number in 0..20 {
+        assert!(hit(&store, &format!("old {number}")).is_none(), "{number}");
+    }
+    put(&store, "new", head("", &["tag 1"]), b"");
+    assert!(hit(&store, "new").is_some());
+    for number in 0..4 {
+        purge(&store, Purge::prefix(format!("prefix {number}").as_bytes(), How::Hard));
+    }
+    assert!(hit(&store, "new").is_none(), "as old as a prefix that was dropped");
+    assert!(store.stats().purge_rules <= 13);
+}
+
+#[test]
+fn a_stream_of_purges_is_followed_from_where_it_was_left() {
+    let store = store(8 * MIB);
+    assert_eq!(store.position(), None);
+    put(&store, "k", head("", &["a"]), b"");
+    assert!(store.follow(7, Purge::mark(tag("a"), How::Hard)).expect("purges").is_some());
+    assert!(hit(&store, "k").is_none());
+    put(&store, "k", head("", &["a"]), b"");
+    assert!(store.follow(7, Purge::mark(tag("a"), How::Hard)).expect("purges").is_none());
+    assert!(hit(&store, "k").is_some(), "it was applied before");
+    assert_eq!(store.position(), Some(7));
+    // Out of contact, it answers nothing.
+    store.set_blind(true);
+    assert!(hit(&store, "k").is_none());
+    store.set_blind(false);
+    assert!(hit(&store, "k").is_some());
+    assert!(store.purge(Purge::prefix(&[b'a'; 5_000], How::Hard)).is_err());
+}
+
+#[test]
+fn an_older_fetch_that_ends_late_does_not_put_its_value_back() {
+    let store = store(8 * MIB);
+    let mut old = start(&store, "key", Head { marks: vec![], ..head("old", &[]) });
+    old.append(&body("old", 1, 100));
+    // Not its own marks, so that it is not gone; but who asks now may not follow it.
+    purge(&store, Purge::prefix(b"other", How::Hard));
+    let found = store.begin(store.key(b"key"), &[]);
+    assert!(matches!(found, Begin::Follow(_)), "it is good still");
+    old.finish().expect("whole");
+    assert!(hit(&store, "key").is_some());
+}
