@@ -303,20 +303,20 @@ impl Writer {
     /// `shown` is kept until what was stored can be found on disk.
     fn finish_on_disk(&mut self, object: Option<Arc<Object>>, rest: Option<Bytes>, shown: Shown) -> bool {
         let Some(disk) = &self.inner.disk else { return false };
-        let identity = &self.flow.identity;
-        let sent = match (self.disk, object) {
-            (OnDisk::NotYet, Some(object)) if object.body_bytes <= INLINE_BYTES_MAX => return disk.store(object),
+        let Identity { hash, version, .. } = self.flow.identity;
+        match (self.disk, object) {
+            (OnDisk::NotYet, Some(object)) => disk.store(object),
             (OnDisk::Chunks, _) => {
                 let chunks = self.chunks + u32::from(rest.is_some());
                 let bytes = rest.as_ref().map_or(0, |rest| rest.len() as u64);
-                disk.send(bytes, Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown })
+                let job = Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown };
+                disk.send_last(hash, version, bytes, job)
             }
-            _ => false,
-        };
-        if !sent {
-            disk.forget_older(identity.hash, identity.version);
+            (OnDisk::NotYet | OnDisk::Never, _) => {
+                disk.forget_older(hash, version);
+                false
+            }
         }
-        sent
     }
 }
 

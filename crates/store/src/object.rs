@@ -7,8 +7,10 @@ use bytes::Bytes;
 use crate::key::Mark;
 use crate::purges::Token;
 
-/// Bytes of a piece of a body. A body is so many pieces of this size and a shorter last one, in memory and on disk alike.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of a chunk of a body. A body is so many chunks of this size and a shorter last one, in memory and on disk alike.
+///
+/// With its header a chunk fills 64 KiB on disk, and with an allocator's own words it fills whole pages.
+pub const CHUNK_BYTES: usize = 64 * 1024 - 64;
 
 /// What comes with a body: everything that has to be known before its first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

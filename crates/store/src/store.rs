@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::base::Base;
-use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, Job, PREFIX_BYTES_MAX};
+use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
 use crate::fill::Lead;
 use crate::key::{Key, Mark};
 use crate::memory::Found;
@@ -150,14 +150,14 @@ impl Store {
             Source::Growing(_) => false,
             Source::OnDisk(object) => {
                 let body_bytes = object.body_bytes;
-                self.refresh_on_disk(DiskHead { identity, meta, body_bytes, before })
+                let head = DiskHead { identity, meta, body_bytes, before };
+                self.0.disk.as_ref().is_some_and(|disk| disk.refresh(head))
             }
             Source::Whole(object) => {
                 let body_bytes = object.body_bytes;
                 if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes > INLINE_BYTES_MAX) {
                     let same = identity.clone();
-                    let head = DiskHead { identity: same, meta: meta.clone(), body_bytes, before };
-                    disk.send(0, Job::Refresh(Arc::new(head)));
+                    disk.refresh(DiskHead { identity: same, meta: meta.clone(), body_bytes, before });
                 }
                 let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
                 base.memory.insert(Arc::clone(&new), Token(checked), is_stale);
@@ -167,10 +167,6 @@ impl Store {
                 true
             }
         }
-    }
-
-    fn refresh_on_disk(&self, head: DiskHead) -> bool {
-        self.0.disk.as_ref().is_some_and(|disk| disk.send(0, Job::Refresh(Arc::new(head))))
     }
 
     /// Purges. When this returns, no lookup finds what was purged, and nothing is stored of what was being fetched.

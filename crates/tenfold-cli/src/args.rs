@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::cache::CacheCommand;
 use crate::check::CheckArgs;
 use crate::control::breaker::BreakerArgs;
 use crate::control::endpoint::EndpointArgs;
@@ -67,6 +68,10 @@ pub(crate) enum Command {
 
     /// Hold breakers of a running process open or closed
     Breaker(BreakerArgs),
+
+    /// Look at what caches do
+    #[command(subcommand)]
+    Cache(CacheCommand),
 
     /// Have a running process read its configuration again
     Reload(ReloadArgs),

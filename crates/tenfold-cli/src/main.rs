@@ -1,6 +1,7 @@
 //! The `tenfold` command: reads its arguments, runs one command, and says what went wrong.
 
 mod args;
+mod cache;
 mod check;
 mod completions;
 mod control;
@@ -36,6 +37,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Routes(args) => control::routes::run(args),
         Command::Endpoint(args) => control::endpoint::run(args),
         Command::Breaker(args) => control::breaker::run(args),
+        Command::Cache(command) => cache::run(command),
         Command::Reload(args) => control::reload::run(args),
         Command::Upgrade(args) => control::upgrade::run(args),
         Command::Demo(args) => demo::run(args),

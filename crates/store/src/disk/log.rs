@@ -283,7 +283,7 @@ impl Log {
         let identity = &new.identity;
         // The version before may be in the buffer.
         self.flush();
-        let known = self.shared.index.find(identity.hash).filter(|place| place.version == new.before);
+        let known = self.shared.index.latest(identity.hash).filter(|place| place.version == new.before);
         let head = known.and_then(|place| {
             let segment = self.shared.segment(place.segment)?;
             let record = super::read::record_at(&segment, &place).ok()?;
@@ -320,6 +320,7 @@ impl Log {
                 self.shared.segments.write().insert(segment.number, Arc::clone(segment));
                 folder.next_number += 1;
                 folder.active = Some(active);
+                self.shared.counters.is_up.set(1);
             }
             Err(error) => self.fail("takes no new segment", &error.into()),
         }

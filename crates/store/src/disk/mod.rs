@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::base::Base;
 use crate::fill::{Flow, Shown};
-use crate::object::{CHUNK_BYTES, Object};
+use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
 use crate::purges::Numbered;
@@ -83,7 +83,7 @@ pub(crate) enum Job {
     /// The body is whole: write what follows the last chunk, and the object itself.
     Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, shown: Shown },
     /// Write an object anew that has the chunks of another version.
-    Refresh(Arc<DiskHead>),
+    Refresh(DiskHead),
     /// Look at what waits elsewhere.
     Wake,
     /// Write what waits, and say so.
@@ -93,7 +93,7 @@ pub(crate) enum Job {
 /// What a new version of a large object says; its chunks are those of the one before.
 #[derive(Debug)]
 pub(crate) struct DiskHead {
-    pub(crate) identity: crate::object::Identity,
+    pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: u64,
     /// The version that it is made of.
@@ -192,7 +192,19 @@ impl Disk {
     /// Writes a whole object, or drops it when too much waits already.
     pub(crate) fn store(&self, object: Arc<Object>) -> bool {
         let (hash, version) = (object.identity.hash, object.identity.version);
-        let sent = self.send(object.body_bytes, Job::Store(object));
+        self.send_last(hash, version, object.body_bytes, Job::Store(object))
+    }
+
+    /// Writes an object anew that has the chunks of another version, or drops it.
+    pub(crate) fn refresh(&self, head: DiskHead) -> bool {
+        let Identity { hash, version, .. } = head.identity;
+        self.send_last(hash, version, 0, Job::Refresh(head))
+    }
+
+    /// Has a version written by a job that makes it known, or forgets what is older.
+    pub(crate) fn send_last(&self, hash: u64, version: u64, bytes: u64, job: Job) -> bool {
+        self.shared.index.announce(hash, version);
+        let sent = self.send(bytes, job);
         if !sent {
             self.forget_older(hash, version);
         }
@@ -263,7 +275,7 @@ impl Shared {
     }
 
     fn forget_older(&self, hash: u64, version: u64) {
-        if let Some(place) = self.index.take_older(hash, version) {
+        if let Some(place) = self.index.withdraw(hash, version) {
             let mut forgets = self.forgets.lock();
             if forgets.len() <= FORGETS_MAX {
                 forgets.push(place.record());

@@ -201,7 +201,7 @@ fn damage_costs_what_it_hit_and_nothing_else() {
     run(async {
         let store = open(folder.path());
         for number in 0..200 {
-            put(&store, &format!("k{number}"), head("", &[]), &body("k", number, 2_000 + number as usize * 100));
+            put(&store, &format!("k{number}"), head("", &[]), &body("k", number, 200 + number as usize * 20));
         }
         assert!(store.close());
         let path = segments(folder.path()).remove(0);
@@ -223,7 +223,7 @@ fn damage_costs_what_it_hit_and_nothing_else() {
             let mut there = 0;
             for number in 0..200 {
                 if let Some((_, found)) = read(&store, &format!("k{number}")).await {
-                    assert!(found == body("k", number, 2_000 + number as usize * 100), "seed {seed}: k{number}");
+                    assert!(found == body("k", number, 200 + number as usize * 20), "seed {seed}: k{number}");
                     there += 1;
                 }
             }

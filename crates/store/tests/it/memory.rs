@@ -40,7 +40,7 @@ fn the_bound_can_be_changed() {
         put(&store, &format!("k{number}"), head("", &[]), &body("k", 1, 100_000));
     }
     let before = store.stats().memory;
-    assert!(before.bytes > 39 * MIB, "{before:?}");
+    assert!(before.bytes > 38 * MIB, "{before:?}");
     store.set_memory_bytes(16 * MIB);
     let after = store.stats().memory;
     assert!(after.bytes <= 14 * MIB && after.bytes_max <= 14 * MIB && after.entries > 50, "{after:?}");

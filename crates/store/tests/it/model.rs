@@ -99,6 +99,10 @@ impl Bench {
     }
 
     fn step(&mut self, step: &Step) {
+        if matches!(step, Step::Put { .. } | Step::Abandon { .. }) && self.store().stats().memory.fetching > 0 {
+            // A large body can be followed until it is on disk.
+            runtime().block_on(self.store().flush());
+        }
         match *step {
             Step::Put { key, tag, length } => {
                 self.version += 1;

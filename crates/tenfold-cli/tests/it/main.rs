@@ -6,6 +6,7 @@ mod balancing;
 mod bodies;
 mod breaker;
 mod browser;
+mod cache;
 mod command;
 mod compress;
 mod control;

@@ -1,5 +1,6 @@
-//! What breaks while a gateway serves, and what its clients notice of it.
+//! What breaks while a gateway or a cache serves, and what is noticed of it.
 
+mod cache;
 mod floods;
 mod kills;
 mod leaks;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use testkit::{Load, LoadParams, Report, Tenfold};
 
+pub use cache::CacheArgs;
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
@@ -30,6 +32,8 @@ use reloads::Site;
 pub enum FaultCommand {
     /// Endpoints killed and configurations reloaded under load
     Gateway(GatewayArgs),
+    /// The cache's store killed under writes, its files damaged, its disk full
+    Cache(CacheArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
     /// The process replaced by new ones under load and with WebSockets open
@@ -59,6 +63,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_millis(600);
 pub fn run(command: FaultCommand) -> Result<()> {
     match command {
         FaultCommand::Gateway(args) => gateway(&args),
+        FaultCommand::Cache(args) => cache::run(&args),
         FaultCommand::Floods(args) => floods::run(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
     }

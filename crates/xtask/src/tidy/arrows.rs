@@ -29,6 +29,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("acme", Floor::Shell),
     ("discovery", Floor::Shell),
     ("limit-redis", Floor::Shell),
+    ("store", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
