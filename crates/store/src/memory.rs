@@ -169,7 +169,9 @@ impl Memory {
         let mut guard = shard.lock();
         let inner = &mut *guard;
         let before = inner.slots.get(&hash).copied();
-        if before.is_some_and(|slot| inner.entry(slot).is_some_and(|entry| is_newer(&entry.object.identity, &object.identity))) {
+        if before.is_some_and(|slot| {
+            inner.entry(slot).is_some_and(|entry| is_newer(&entry.object.identity, &object.identity))
+        }) {
             return false;
         }
         let before = before.and_then(|slot| inner.take(slot));
@@ -213,7 +215,8 @@ impl Memory {
 
     /// The keys with the most hits, the first one first.
     pub(crate) fn top(&self, count: usize) -> Vec<TopKey> {
-        let mut keys: Vec<_> = self.shards.iter().flat_map(|shard| shard.lock().top.keys().collect::<Vec<_>>()).collect();
+        let mut keys: Vec<_> =
+            self.shards.iter().flat_map(|shard| shard.lock().top.keys().collect::<Vec<_>>()).collect();
         keys.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.key.cmp(&b.key)));
         keys.truncate(count);
         keys

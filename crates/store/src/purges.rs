@@ -251,10 +251,8 @@ impl Purges {
                 }
             }
         };
-        let floors = Numbers {
-            hard: self.floor.load(Ordering::Acquire),
-            soft: self.stale_floor.load(Ordering::Acquire),
-        };
+        let floors =
+            Numbers { hard: self.floor.load(Ordering::Acquire), soft: self.stale_floor.load(Ordering::Acquire) };
         add(floors, &What::All);
         for table in &self.tables {
             let table: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, *numbers)).collect();

@@ -48,15 +48,7 @@ pub(super) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        let all = [
-            Self::Beginning,
-            Self::Object,
-            Self::Chunk,
-            Self::Large,
-            Self::Forget,
-            Self::Index,
-            Self::Trailer,
-        ];
+        let all = [Self::Beginning, Self::Object, Self::Chunk, Self::Large, Self::Forget, Self::Index, Self::Trailer];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

@@ -41,12 +41,12 @@ use crate::purges::Numbered;
 use crate::stats::{DiskCounters, DiskStats};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use format::ChunkPlace;
-use index::{Index, Place};
 pub(crate) use index::PLACE_BYTES;
+use index::{Index, Place};
 pub(crate) use journal::PREFIX_BYTES_MAX;
 pub(crate) use read::DiskObject;
-use segment::Segment;
 pub(crate) use segment::Chunk;
+use segment::Segment;
 
 /// Bytes of a body above which it is written in chunks, while it still grows.
 pub(crate) const INLINE_BYTES_MAX: u64 = format::INLINE_BYTES_MAX;
@@ -299,4 +299,3 @@ impl Shared {
 fn named(name: &str) -> std::thread::Builder {
     std::thread::Builder::new().name(name.to_owned())
 }
-

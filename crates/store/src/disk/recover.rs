@@ -63,7 +63,8 @@ fn sealed(segment: &Segment, bytes: u64) -> Option<Contents> {
     let trailer = Header::decode(&trailer, Some(segment.secret)).filter(|header| header.kind == Kind::Trailer)?;
     let length = trailer_at.checked_sub(trailer.whole_bytes)?;
     let record = segment.read_at(trailer.whole_bytes, length as usize).ok()?;
-    let record = format::read_record(&record, segment.secret).ok().filter(|record| record.header.kind == Kind::Index)?;
+    let record =
+        format::read_record(&record, segment.secret).ok().filter(|record| record.header.kind == Kind::Index)?;
     Contents::decode(record.head)
 }
 

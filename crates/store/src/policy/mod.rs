@@ -14,6 +14,9 @@ use segmented::Segmented;
 use sketch::Sketch;
 use tuner::Tuner;
 
+/// A cache with less room than this part of its capacity is full, or about to be.
+const ROOM_SHARE: u64 = 8;
+
 /// Entries by slots, within a bound on the sum of their weights.
 #[derive(Debug)]
 pub(crate) struct Policy {
@@ -81,7 +84,9 @@ impl Policy {
 
     fn note(&mut self, hash: u64, weight: u32) {
         self.sketch.add(hash);
-        if self.tuner.samples(hash) && self.tuner.request(hash, weight, &self.sketch) {
+        // As long as there is room for everything, no style is better than another.
+        let is_full = self.weight() >= self.capacity() - self.capacity() / ROOM_SHARE;
+        if is_full && self.tuner.samples(hash) && self.tuner.request(hash, weight, &self.sketch) {
             self.entries.set_style(self.tuner.style());
         }
     }

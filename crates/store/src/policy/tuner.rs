@@ -25,10 +25,10 @@ const FIRST: usize = 2;
 /// Entries of a shadow, above which half as many keys are sampled. Fewer are noise, more cost time and memory.
 const SHADOW_ENTRIES_MAX: usize = 1_024;
 /// Requests of the sample between two decisions, for each entry of a shadow.
-const REQUESTS_PER_ENTRY: f64 = 2.0;
+const REQUESTS_PER_ENTRY: f64 = 1.0;
 const REQUESTS_MIN: f64 = 200.0;
 /// What remains of a score at each decision.
-const MEMORY: f64 = 0.75;
+const MEMORY: f64 = 0.9;
 /// A style has to be so much better than the one in use: below that the difference may be chance.
 const LEAD: f64 = 1.01;
 

@@ -18,14 +18,7 @@ pub(super) struct Arc {
 impl Arc {
     pub(super) fn new(capacity: usize) -> Self {
         let list = Ordered::default;
-        Self {
-            capacity,
-            target: 0,
-            recent: list(),
-            frequent: list(),
-            recent_ghosts: list(),
-            frequent_ghosts: list(),
-        }
+        Self { capacity, target: 0, recent: list(), frequent: list(), recent_ghosts: list(), frequent_ghosts: list() }
     }
 
     /// Makes room for one key: `REPLACE` of the paper.

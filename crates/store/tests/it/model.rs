@@ -107,7 +107,12 @@ impl Bench {
             Step::Put { key, tag, length } => {
                 self.version += 1;
                 let (version, name) = (self.version, name(key));
-                put(self.store(), &name, head(&version.to_string(), &[&format!("t{tag}")]), &body(&name, version, length));
+                put(
+                    self.store(),
+                    &name,
+                    head(&version.to_string(), &[&format!("t{tag}")]),
+                    &body(&name, version, length),
+                );
                 self.known.insert(key, Known { version, length, tag, is_gone: false });
             }
             Step::Abandon { key, length } => {

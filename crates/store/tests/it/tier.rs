@@ -22,9 +22,9 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A body of a length, made of its key and version, so that each byte proves where it comes from.
 pub(crate) fn body(key: &str, version: u64, length: usize) -> Vec<u8> {
-    let mut state = key.bytes().fold(version ^ 0x9e37_79b9_7f4a_7c15, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut state = key
+        .bytes()
+        .fold(version ^ 0x9e37_79b9_7f4a_7c15, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8

@@ -16,6 +16,7 @@ mod overload;
 mod report;
 mod shared;
 mod stampede;
+mod store;
 mod subject;
 mod wrk;
 
@@ -35,6 +36,7 @@ pub use mirror::MirrorArgs;
 pub use overload::OverloadArgs;
 pub use shared::SharedArgs;
 pub use stampede::StampedeArgs;
+pub use store::StoreArgs;
 
 /// The benches.
 #[derive(Debug, Subcommand)]
@@ -55,6 +57,8 @@ pub enum BenchCommand {
     Httpcache(HttpcacheArgs),
     /// Instructions of a call through the pieces of the library
     Library(LibraryArgs),
+    /// Instructions per lookup in the cache store
+    Store(StoreArgs),
     /// How much gets through of a rate that two gateways share
     Shared(SharedArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
@@ -77,6 +81,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Httpcache(args) => httpcache::run(&args),
         BenchCommand::Library(args) => library::run(&args),
+        BenchCommand::Store(args) => store::run(&args),
         BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
         BenchCommand::Overload(args) => overload::run(&args),

@@ -33,8 +33,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 const SURVIVING_SHARE: f64 = 0.9;
 /// Resident memory, over the bound.
 const MEMORY_FACTOR: f64 = 1.25;
-/// Allocations from this size on, in bytes, do not share pages with others.
-const CHUNK_THRESHOLD_BYTES: &str = "61440";
+/// Free memory that the allocator keeps at the top of each heap, in bytes.
+const TRIM_THRESHOLD_BYTES: &str = "4194304";
 
 pub(super) fn run(args: &CacheArgs) -> Result<()> {
     let program = subject::build(args.proof.quick)?;
@@ -167,8 +167,8 @@ fn hold_memory(program: &Path, mib: u64, seconds: u64, verdict: &mut Verdict) ->
     let bound = (mib * 1024 * 1024) as f64;
     let mut command = Command::new(program);
     command.args(["memory", &mib.to_string(), &seconds.to_string()]);
-    // Chunks lie in pages of their own, as docs/architecture/store.md says.
-    command.env("MALLOC_MMAP_THRESHOLD_", CHUNK_THRESHOLD_BYTES);
+    // The allocator as `tenfold run` sets it.
+    command.env("MALLOC_TRIM_THRESHOLD_", TRIM_THRESHOLD_BYTES);
     let mut subject = Subject::spawn(command)?;
     subject.wait_for("empty")?;
     let before = testkit::procfs::rss_bytes(subject.pid())?;

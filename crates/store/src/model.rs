@@ -1,0 +1,108 @@
+//! Every order in which threads can meet in the store, by the model checker.
+
+use bytes::Bytes;
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::growing::{Growing, Step};
+use crate::key::{KeyHasher, Mark};
+use crate::memory::{Found, Memory};
+use crate::object::{Identity, Object};
+use crate::pending::Pending;
+use crate::purges::{How, Judgement, Purge, Purges, Token};
+
+/// Threads are stopped in the middle of a step at most so often, which bounds the number of orders.
+fn every_order(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(check);
+}
+
+fn tag() -> Mark {
+    Mark::tag(b"a")
+}
+
+#[test]
+fn no_lookup_after_a_purge_finds_what_was_fetched_before() {
+    every_order(|| {
+        let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
+        let store = |shared: &(Memory, Purges, KeyHasher), version: u64| {
+            let (memory, purges, hasher) = shared;
+            let since = Token(purges.latest());
+            let key = hasher.key(b"k");
+            let marks = [tag()].into();
+            let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since, version };
+            let object = Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 };
+            memory.insert(std::sync::Arc::new(object), since, false);
+        };
+        let other = Arc::clone(&shared);
+        let writer = thread::spawn(move || store(&other, 1));
+        let (memory, purges, hasher) = &*shared;
+        let number = purges.purge(Purge::mark(tag(), How::Hard)).number;
+        // Found now is only what took its number after the purge.
+        if let Found::Whole(object, _) = memory.lookup(hasher.key(b"k"), purges) {
+            assert!(object.identity.since.0 >= number);
+        }
+        writer.join().expect("joined");
+        if let Found::Whole(object, _) = memory.lookup(hasher.key(b"k"), purges) {
+            assert!(object.identity.since.0 >= number);
+        }
+    });
+}
+
+#[test]
+fn two_purges_at_once_are_both_heard_of() {
+    every_order(|| {
+        let purges = Arc::new(Purges::new(4, 4));
+        let other = Arc::clone(&purges);
+        let thread = thread::spawn(move || other.purge(Purge::prefix(b"k", How::Soft)).number);
+        let own = purges.purge(Purge::mark(tag(), How::Hard)).number;
+        assert_eq!(purges.judge(own - 1, b"k", &[tag()]).0, Judgement::Gone);
+        let number = thread.join().expect("joined");
+        assert_ne!(number, own);
+        assert_eq!(purges.judge(number - 1, b"k", &[]).0, Judgement::Stale);
+        assert_eq!(purges.judge(0, b"k", &[tag()]).0, Judgement::Gone);
+        assert_eq!(purges.judge(2, b"k", &[tag()]).0, Judgement::Valid);
+    });
+}
+
+#[test]
+fn one_leads_a_fetch() {
+    every_order(|| {
+        let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
+        let begin = |shared: &(Memory, Purges, KeyHasher)| {
+            let (memory, purges, hasher) = shared;
+            let (_, is_first) = memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), &[]));
+            u32::from(is_first)
+        };
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn(move || begin(&other));
+        let leaders = begin(&shared) + thread.join().expect("joined");
+        assert_eq!(leaders, 1);
+    });
+}
+
+#[test]
+fn a_reader_has_what_was_appended_in_order_and_its_end() {
+    every_order(|| {
+        let growing = Arc::new(Growing::new());
+        let other = Arc::clone(&growing);
+        let writer = thread::spawn(move || {
+            other.append(Bytes::from_static(b"ab"));
+            other.append(Bytes::from_static(b"c"));
+            other.finish();
+        });
+        let read = |from: u64| match growing.step(from) {
+            Step::Bytes(bytes) => bytes.to_vec(),
+            Step::Later => Vec::new(),
+            Step::End => b".".to_vec(),
+            step => panic!("{step:?}"),
+        };
+        let first = read(0);
+        assert!(first.is_empty() || first == b"ab", "{first:?}");
+        let second = read(2);
+        assert!(second.is_empty() || second == b"c", "{second:?}");
+        writer.join().expect("joined");
+        assert_eq!((read(0), read(2), read(3)), (b"ab".to_vec(), b"c".to_vec(), b".".to_vec()));
+    });
+}
