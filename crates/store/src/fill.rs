@@ -42,12 +42,13 @@ pub(crate) struct Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.pending.set(Stage::Nothing);
         let [asked, stored] = self.hashes;
         self.base.memory.hide(asked, &self.pending);
         if stored != asked {
             self.base.memory.hide(stored, &self.pending);
         }
+        // Whoever wakes up has to find the key free.
+        self.pending.set(Stage::Nothing);
     }
 }
 

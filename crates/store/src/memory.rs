@@ -28,8 +28,8 @@ const SHARDS_MAX: u64 = 64;
 const SHARE_OF_SHARD: u64 = 8;
 /// Entries that are taken out while a lock is held once.
 const EVICTED_AT_ONCE: usize = 32;
-/// Bytes of the tables of a shard, before there are entries in them, with the shadows' at their largest: 6 of 1,024 entries.
-const SHARD_OVERHEAD_BYTES: u64 = 512 * 1024;
+/// Bytes of the tables of a shard, before there are entries in them, with the shadows' at their largest: 6 of 2,048 entries.
+const SHARD_OVERHEAD_BYTES: u64 = 1024 * 1024;
 
 /// What a lookup in memory finds.
 #[derive(Debug)]
@@ -153,8 +153,9 @@ impl Memory {
 
     /// Ends a read from disk.
     pub(crate) fn end_of(&self, hash: u64, pending: &Arc<Pending>, source: Option<Source>) {
-        pending.set(source.map_or(Stage::Nothing, Stage::Started));
+        // Whoever wakes up has to find the key free.
         self.hide(hash, pending);
+        pending.set(source.map_or(Stage::Nothing, Stage::Started));
     }
 
     /// Adds an entry, in place of an older one of its key. Says whether it may stay; the policy may drop it all the same.

@@ -218,7 +218,7 @@ impl Reader {
     fn read_ahead(&mut self) {
         let Source::OnDisk(object) = &self.source else { return };
         let index = self.at / CHUNK_BYTES as u64;
-        if self.at % CHUNK_BYTES as u64 == 0
+        if self.at.is_multiple_of(CHUNK_BYTES as u64)
             && let Some(chunk) = object.chunks.get(index as usize)
             && let Some(disk) = &self.inner.disk
         {

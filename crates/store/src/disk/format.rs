@@ -108,7 +108,7 @@ impl Header {
     /// Reads a header; `None` when these bytes are none, whatever they are.
     pub(super) fn decode(bytes: &[u8], secret: Option<u64>) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES)?;
-        let checksum = number_at(bytes, 60)? as u32;
+        let checksum = number_at(bytes, 60)?;
         if crc32c::crc32c(&bytes[..60]) != checksum || secret.is_some_and(|secret| Some(secret) != long_at(bytes, 0)) {
             return None;
         }

@@ -23,7 +23,7 @@ const STYLES: [Style; 6] = [
 /// With which it begins.
 const FIRST: usize = 2;
 /// Entries of a shadow, above which half as many keys are sampled. Fewer are noise, more cost time and memory.
-const SHADOW_ENTRIES_MAX: usize = 1_024;
+const SHADOW_ENTRIES_MAX: usize = 2_048;
 /// Requests of the sample between two decisions, for each entry of a shadow.
 const REQUESTS_PER_ENTRY: f64 = 1.0;
 const REQUESTS_MIN: f64 = 200.0;

@@ -147,7 +147,7 @@ fn a_body_beyond_the_share_of_memory_streams_through_a_window() {
 #[test]
 fn fetches_beyond_their_part_of_memory_are_not_stored() {
     let store = store(MIB);
-    let first = start(&store, "first", head("", &[]));
+    let first = (start(&store, "first", head("", &[])), start(&store, "also", head("", &[])));
     let Begin::Lead(lead) = store.begin(store.key(b"second"), &[]) else { panic!("free") };
     assert_eq!(lead.start(head("", &[])).err(), Some(store::StartError::Busy));
     assert_eq!(store.stats().fills_refused, 1);

@@ -36,8 +36,8 @@ pub(super) fn build(quick: bool) -> Result<PathBuf> {
     let output = command.current_dir(repository::root()).stderr(Stdio::inherit()).output().context("cargo build")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8(output.stdout)?;
-    let programs = messages.lines().filter_map(|line| proof::executable_in(line, EXAMPLE));
-    programs.last().context("cargo build named no executable")
+    let mut programs = messages.lines().filter_map(|line| proof::executable_in(line, EXAMPLE));
+    programs.next_back().context("cargo build named no executable")
 }
 
 impl Subject {
