@@ -42,7 +42,7 @@ pub(super) fn run(args: &CacheArgs) -> Result<()> {
     let mut verdict = Verdict::default();
     kill_often(&program, rounds, &mut verdict)?;
     fill_disks(&program, &mut verdict)?;
-    let bounds: &[(u64, u64)] = if args.proof.quick { &[(64, 4)] } else { &[(64, 30), (256, 40), (1024, 60)] };
+    let bounds: &[(u64, u64)] = if args.proof.quick { &[(128, 5)] } else { &[(64, 30), (256, 40), (1024, 60)] };
     for &(mib, seconds) in bounds {
         hold_memory(&program, mib, seconds, &mut verdict)?;
     }
