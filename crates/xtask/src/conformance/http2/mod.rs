@@ -150,7 +150,11 @@ fn played(row: &Row, tls: Option<&Path>, address: SocketAddr, upstream: &RawUpst
     let seen = Seen { heard, wrong: conn.wrong(), ended, lives, unread: conn.unread(), upstream };
     let reached: Vec<String> = seen.upstream.iter().map(|bytes| bytes.escape_ascii().to_string()).collect();
     let told = |problem: String| {
-        format!("{problem} [{}, {}; upstream: {reached:?}]", shown(heard, ended), if lives { "alive" } else { "silent" })
+        format!(
+            "{problem} [{}, {}; upstream: {reached:?}]",
+            shown(heard, ended),
+            if lives { "alive" } else { "silent" }
+        )
     };
     if row.tests_frame_size && heard.setting(frame::setting::MAX_FRAME_SIZE).is_some_and(|size| size > 1 << 14) {
         return Ok(Passed::NotApplicable);
