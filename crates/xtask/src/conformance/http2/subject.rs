@@ -16,13 +16,13 @@ fn tenfold_toml(setting: &Setting) -> String {
     let bare = setting.bare.iter().map(|pair| (pair, ""));
     let both = bare.chain(setting.tls.iter().map(|pair| (pair, tls.as_str())));
     for (index, ((port, upstream), tls)) in both.enumerate() {
-        // One endpoint is never taken out and nothing is retried, so that each row stands alone.
+        // One endpoint is never taken out, nothing is retried and no connection is kept, so that each row stands alone.
         text += &format!(
             "[listener.l{index}]\nlisten = \"127.0.0.1:{port}\"\n{tls}http2 = {{ streams_max = {STREAMS_MAX} }}\n\
              head_timeout = \"1s\"\nbody_timeout = \"5s\"\n\
              [[route]]\nlistener = \"l{index}\"\nservice = \"s{index}\"\n\
              [service.s{index}]\nendpoints = [\"{upstream}\"]\npassive_health = \"off\"\nretry = \"off\"\n\
-             response_timeout = \"5s\"\n"
+             response_timeout = \"5s\"\npool = {{ idle_max = 0 }}\n"
         );
     }
     text
