@@ -11,6 +11,7 @@ use vocab::Name;
 
 use crate::admin_table;
 use crate::breaker;
+use crate::cache;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
@@ -84,7 +85,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
     let resolver = resolver::params(&raw.resolver.value, sink);
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
-        Ok(gateway) => gateway.with_resolver(resolver),
+        Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache::store(&raw.cache.value)),
         Err(errors) => {
             for error in &errors {
                 if sink.is_full() {

@@ -23,6 +23,7 @@ mod action;
 mod address;
 mod admin_table;
 mod breaker;
+mod cache;
 mod convert;
 mod diagnostic;
 mod endpoints_file;

@@ -13,6 +13,7 @@ use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 
 mod action;
 mod breaker;
+mod cache;
 mod limit;
 mod resolver;
 mod service;
@@ -26,6 +27,9 @@ pub(crate) use action::{
 pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, WithoutStoreWord};
 
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
+pub(crate) use cache::{
+    CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheKey, RawCacheStore, SetCookieWord,
+};
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
 pub(crate) use shedding::{ClassWord, RawPriority, RawShedding, SaidWord};
 
@@ -61,6 +65,8 @@ table! {
         upgrade: RawUpgrade = {};
         /// How names of endpoints are resolved.
         resolver: RawResolver = {};
+        /// What routes with a `cache` store responses in.
+        cache: RawCacheStore = {};
         /// Where clients connect, by name.
         listener: Named<RawListener> = {};
         /// Which requests go to which service. The file's order does not matter: the most specific route wins.
@@ -308,6 +314,8 @@ table! {
         split_by: HashBy = optional;
         /// A service that a share of the requests is copied to. Nobody waits for what it answers.
         mirror: RawMirror = optional;
+        /// Answers requests with responses that were stored before.
+        cache: RawCache = optional;
         /// Sends clients elsewhere, instead of requests to a service.
         redirect: RawRedirect = optional;
         /// Answers always the same, instead of sending requests to a service.

@@ -7,6 +7,7 @@ use gateway::params::{
 use vocab::Name;
 
 use crate::action;
+use crate::cache;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::NameValue;
 use crate::grammar::Field;
@@ -45,6 +46,7 @@ pub(crate) fn params(
     let actions = action::params(&key, raw, path.as_ref(), files, sink);
     let limits = limit::of_route(&key, raw, limits, sink);
     let priority = raw.priority.as_ref().map(|field| shedding::priority(&key, &field.value, sink));
+    let cache = raw.cache.as_ref().map(|field| cache::params(&key, &field.value, sink));
     Some(RouteParams {
         path: path?,
         name: raw.name.as_ref()?.value.0.clone(),
@@ -65,6 +67,7 @@ pub(crate) fn params(
         limits,
         cost: raw.limit_cost.value.0,
         priority: priority.unwrap_or_default(),
+        cache,
         mirror: raw.mirror.as_ref().and_then(|field| {
             let mirror = &field.value;
             Some(MirrorParams {
@@ -148,6 +151,7 @@ fn target(
         ("request_headers", raw.request_headers.as_ref().map(|field| field.place)),
         ("mirror", raw.mirror.as_ref().map(|field| field.place)),
         ("compress", raw.compress.as_ref().map(|field| field.place)),
+        ("cache", raw.cache.as_ref().map(|field| field.place)),
         ("priority", raw.priority.as_ref().map(|field| field.place)),
     ];
     for (name, place) in to_service.into_iter().filter(|_| answers) {

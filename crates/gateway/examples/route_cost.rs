@@ -30,6 +30,7 @@ fn params(index: usize, (host, path): (Option<&str>, &str)) -> RouteParams {
         cost: 1,
         priority: PriorityParams::default(),
         mirror: None,
+        cache: None,
         timeout: None,
         body_timeout: None,
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use net::listen::ListenError;
 use net::workers::{self, Cores, Threads};
+use store::{Store, StoreParams};
 use telemetry::AccessLog;
 use telemetry::trace::Tracer;
 use tokio::sync::{mpsc, oneshot};
@@ -40,6 +41,9 @@ pub enum StartError {
     /// A worker thread could not be started.
     #[error("a worker thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// There is nothing to cache in.
+    #[error("the cache: {0}")]
+    Cache(#[from] store::OpenError),
     /// The configuration could not be served.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -79,7 +83,8 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let workers = params.workers().get();
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
-        let shared = Arc::new(Shared::new(workers, report_sender));
+        let cache = Store::open(&StoreParams::new(params.cache().memory_bytes_max))?;
+        let shared = Arc::new(Shared::new(workers, report_sender, cache));
         let (cores, inboxes) = workers::inboxes(workers);
         let threads = workers::start(inboxes, {
             let (shared, cores) = (Arc::clone(&shared), cores.clone());

@@ -8,6 +8,7 @@
 mod action;
 #[doc(hidden)]
 pub mod bench;
+mod cache;
 pub mod change;
 mod clients;
 mod compress;
@@ -26,6 +27,7 @@ mod shed;
 mod state;
 mod view;
 
+pub use cache::{PurgeBy, PurgeError, PurgeRequest};
 pub use change::GatewayControl;
 pub use estate::{Estate, Inheritance};
 pub use gateway::{ApplyError, Gateway, StartError, Stopped};

@@ -19,6 +19,7 @@ use vocab::Name;
 
 mod action;
 mod breaker;
+mod cache;
 mod compress;
 mod endpoint;
 mod files;
@@ -35,6 +36,11 @@ pub use endpoint::{EndpointParams, Host};
 pub use limit_redis::StoreParams;
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
+pub use cache::{CacheParams, CacheStoreParams, CacheTold};
+/// What a cache's policy is made of.
+pub use httpcache as cache_policy;
+pub use httpcache::Policy as CachePolicy;
+
 pub use action::{
     ActionParams, BasicAuthParams, CorsOrigins, CorsParams, Credential, CredentialError, FieldEdits, FieldError,
     FieldLine, FieldName, FixedParams, Message, OriginMatch, PathChange, PathTemplate, RedirectParams, Scheme,
@@ -60,6 +66,7 @@ pub struct GatewayParams {
     routes: Vec<RouteParams>,
     services: Vec<ServiceParams>,
     resolver: ResolverParams,
+    cache: CacheStoreParams,
 }
 
 /// One `[listener.NAME]`.
@@ -374,13 +381,25 @@ impl GatewayParams {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { workers, drain_timeout, listeners, routes, services, resolver: ResolverParams::default() })
+        let (resolver, cache) = (ResolverParams::default(), CacheStoreParams::default());
+        Ok(Self { workers, drain_timeout, listeners, routes, services, resolver, cache })
     }
 
     /// The same with names resolved in this way.
     #[must_use]
     pub fn with_resolver(self, resolver: ResolverParams) -> Self {
         Self { resolver, ..self }
+    }
+
+    /// The same with this to cache in.
+    #[must_use]
+    pub fn with_cache(self, cache: CacheStoreParams) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// What routes cache in.
+    pub fn cache(&self) -> &CacheStoreParams {
+        &self.cache
     }
 
     /// How names of endpoints are resolved.

@@ -17,11 +17,13 @@ use balance::health::{Outcome, State};
 use breaker::{Breaker, RetryBudget};
 use coding::Coding;
 use net::tls::ServerName;
+use store::Store;
 use telemetry::cell::{Counter, Gauge, Sharded};
 use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
 use vocab::Name;
 
+use crate::cache::CacheCounts;
 use crate::change::Target;
 use crate::clients::Clients;
 use crate::control::breakers::Forced;
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) reports: mpsc::Sender<Report>,
     /// What keys of limits are hashed under.
     pub(crate) limit_seed: Seed,
+    /// What routes cache.
+    pub(crate) cache: Store,
     /// Answers to authorities that ask who holds a host.
     pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
@@ -120,6 +124,8 @@ pub(crate) struct RouteState {
     served: Sharded<[Counter; 5]>,
     /// Responses that were compressed, by coding; bytes of them before, and after.
     compressed: Sharded<[Counter; Coding::ALL.len() + 2]>,
+    /// Requests that the cache was asked for.
+    pub(crate) cached: CacheCounts,
 }
 
 /// What came of asking a service whether a request may pass.
@@ -271,12 +277,13 @@ pub(crate) struct Padded<T>(pub(crate) T);
 
 impl Shared {
     /// Nothing served yet.
-    pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>) -> Self {
+    pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>, cache: Store) -> Self {
         Self {
             cores,
             epoch: Instant::now(),
             reports,
             limit_seed: Seed::random(),
+            cache,
             tokens: acme::Tokens::default(),
             snapshot: ArcSwap::default(),
             names: ArcSwap::default(),
@@ -377,6 +384,7 @@ impl RouteState {
             asked,
             served: Sharded::new(cores, <[Counter; 5]>::default),
             compressed: Sharded::new(cores, <[Counter; Coding::ALL.len() + 2]>::default),
+            cached: CacheCounts::new(cores),
         }
     }
 

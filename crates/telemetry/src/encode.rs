@@ -4,6 +4,7 @@
 //! are left out, so that the output stays as small as the traffic is plain. A label set must come once only per scrape;
 //! Prometheus refuses a page that repeats one.
 
+mod cache;
 mod route;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::label::{
 };
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
+pub use cache::{CacheCounts, CacheRow, cache, routes_cached};
 pub use route::{routes_asked, routes_compressed, routes_files, routes_mirrored};
 
 /// An endpoint's labels: its service's name, and its address as configured or resolved.

@@ -117,6 +117,25 @@ families! {
         "Responses of routes with `compress` that were compressed.";
     HTTP_COMPRESSION_BYTES = Counter "http_compression" BYTES, ["endpoint", "side"],
         "Bytes of their bodies, `before` and `after`.";
+    CACHE_REQUESTS = Counter "cache_requests" NONE, ["endpoint", "result"],
+        "Requests of routes with a cache: `hit`, `stale`, `revalidated`, `collapsed` (answered by what another request \
+         fetched), `miss` (fetched and stored), `unstored` (fetched, and not to be stored) or `bypass`.";
+    CACHE_SENT = Counter "cache_sent" BYTES, ["endpoint", "result"],
+        "Bytes of response bodies that went to clients, by what the cache made of their requests.";
+    CACHE_ENTRIES = Gauge "cache_entries" NONE, [],
+        "Responses, and notes about keys, that the cache holds in memory.";
+    CACHE_MEMORY = Gauge "cache_memory" BYTES, [],
+        "Memory that they take.";
+    CACHE_MEMORY_MAX = Gauge "cache_memory_max" BYTES, [],
+        "Memory that they may take.";
+    CACHE_STORED = Counter "cache_stored" NONE, [],
+        "Responses that were stored.";
+    CACHE_EVICTED = Counter "cache_evicted" NONE, [],
+        "Responses that made room for others.";
+    CACHE_FETCHES = Gauge "cache_fetches" NONE, [],
+        "Fetches under way.";
+    CACHE_PURGES = Counter "cache_purges" NONE, [],
+        "Purges, those included that unsafe requests caused.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

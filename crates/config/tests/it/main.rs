@@ -1,6 +1,7 @@
 //! Tests of the configuration from outside.
 
 mod breaker;
+mod cache;
 mod documentation;
 mod golden;
 mod hostile;

@@ -54,6 +54,11 @@ impl Edits {
         self.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
     }
 
+    /// Whether any field goes.
+    pub(crate) fn drop_any(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
     /// The lines of the fields that come.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines

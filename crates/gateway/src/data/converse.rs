@@ -15,6 +15,7 @@ use vocab::ErrorCode;
 use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
+use super::cache::Watch;
 use super::encode::Encoding;
 use super::ends::{ClientSink, EndpointSink, EndpointSource};
 use super::exchange::Call;
@@ -80,6 +81,10 @@ enum NoHead {
 struct Conversation<'c, 'u, 's> {
     with: &'c Try<'c>,
     request: &'c Request,
+    /// The head that the request was read from.
+    asked: &'c [u8],
+    /// Lines that the request got by leave of another service.
+    granted: &'c [u8],
     response: &'c mut Response,
     out: &'c mut Vec<u8>,
     /// Lines of fields that the route adds to the response.
@@ -130,6 +135,8 @@ pub(crate) async fn run(
     let mut conversation = Conversation {
         with,
         request: &scratch.request,
+        asked: head,
+        granted: &scratch.granted,
         response: &mut scratch.response,
         out: &mut scratch.to_client,
         added: &scratch.added,
@@ -339,6 +346,9 @@ impl<'c> Conversation<'c, '_, '_> {
         let sticky = self.with.call.service.view.params.sticky.as_ref();
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id, self.secure));
         let edits = self.with.call.terms.actions.map(|actions| &actions.response);
+        if let Some(watch) = &self.with.call.terms.watch {
+            self.show(watch, head_len);
+        }
         let (version, encoded) = (self.request.version, encoding.is_some());
         let with = Inbound { version, keep_alive, sticky, edits, treatment, encoded, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
@@ -385,6 +395,18 @@ impl<'c> Conversation<'c, '_, '_> {
         match Encoding::begin(self.with.core, wish, &treatment) {
             Some(encoding) => (treatment, Some(encoding)),
             None => (treatment.plain(), None),
+        }
+    }
+
+    /// Shows the cache the head of the final response.
+    fn show(&self, watch: &Watch<'_>, head_len: usize) {
+        let response = (&*self.response, &self.buffer.filled()[..head_len]);
+        let request = (self.request, self.asked);
+        let call = self.with.call;
+        let granted = call.terms.granted.map(|names| (names, self.granted));
+        match watch {
+            Watch::Fill(fill) => fill.see(request, granted, response, &call.service.view.state),
+            Watch::Changes(changes) => changes.see(&self.with.core.shared.cache, request, granted, response),
         }
     }
 

@@ -131,6 +131,8 @@ pub(crate) struct Core {
     pub(crate) copies: Cell<usize>,
     /// Bodies that are being compressed.
     pub(crate) encoders: Cell<usize>,
+    /// Fetches for the cache under way that no client waits for.
+    pub(crate) refreshes: Cell<usize>,
     /// Tasks for streams of HTTP/2.
     pub(crate) stream_workers: Workers,
     /// Random numbers.
@@ -241,6 +243,7 @@ impl Core {
             deadlines: Deadlines::default(),
             copies: Cell::new(0),
             encoders: Cell::new(0),
+            refreshes: Cell::new(0),
             stream_workers: Workers::default(),
             random: RefCell::default(),
             checks: Checks::default(),

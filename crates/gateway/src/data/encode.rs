@@ -114,7 +114,7 @@ impl<'c> Encoding<'c> {
                 let body = responder.body().map_err(client)?;
                 body.send(&self.made, is_last, Some(wait)).await.map_err(client)?;
             }
-            ClientSink::Wire(_) | ClientSink::Nobody | ClientSink::Kept(_) => {
+            ClientSink::Wire(_) | ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => {
                 push_chunk(out, &self.made);
             }
         }
@@ -137,7 +137,8 @@ impl<'c> Encoding<'c> {
             ClientSink::Stream(responder) => {
                 responder.body().map_err(client)?.send(&self.made, false, Some(wait)).await.map_err(client)?;
             }
-            ClientSink::Nobody | ClientSink::Kept(_) => return Err(Broken::Client),
+            // The cache stores what came, and keeps no compressed forms.
+            ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => return Err(Broken::Client),
         }
         out.clear();
         self.made.clear();

@@ -2,6 +2,7 @@
 
 use net::{Reader, Writer};
 
+use super::cache::Fill;
 use super::http2::flow::{Answer, Inflow, Outflow, Responder};
 use super::io::{self, Stalled, Wait};
 
@@ -27,6 +28,8 @@ pub(crate) enum ClientSink<'s> {
     Nobody,
     /// The gateway itself, which looks at all of it.
     Kept(Kept),
+    /// The cache.
+    Fill(&'s Fill),
 }
 
 /// An answer that is kept: its head, and a body that is not longer than it may be.
@@ -82,7 +85,7 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.whole(bytes, wait).await,
-            Self::Nobody | Self::Kept(_) => Ok(()),
+            Self::Nobody | Self::Kept(_) | Self::Fill(_) => Ok(()),
         }
     }
 
@@ -91,14 +94,14 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.interim(bytes),
-            Self::Nobody | Self::Kept(_) => Ok(()),
+            Self::Nobody | Self::Kept(_) | Self::Fill(_) => Ok(()),
         }
     }
 
     /// Whether the client has said that it does not want the answer any more. On a wire nobody can say that.
     pub(crate) fn is_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         match self {
-            Self::Wire(_) | Self::Nobody | Self::Kept(_) => false,
+            Self::Wire(_) | Self::Nobody | Self::Kept(_) | Self::Fill(_) => false,
             Self::Stream(responder) => responder.poll_gone(cx).is_ready(),
         }
     }
@@ -108,7 +111,7 @@ impl ClientSink<'_> {
     pub(crate) fn cut(&mut self, bare: bool) {
         match self {
             Self::Wire(writer) if bare => writer.end_abruptly(),
-            Self::Wire(_) | Self::Nobody | Self::Kept(_) => {}
+            Self::Wire(_) | Self::Nobody | Self::Kept(_) | Self::Fill(_) => {}
             Self::Stream(responder) => responder.cut(),
         }
     }

@@ -13,6 +13,7 @@ use vocab::ErrorCode;
 use super::account::{Account, Subject};
 use super::act::{Act, Goes, Room};
 use super::body::RequestBody;
+use super::cache::{self, Watch};
 use super::challenge;
 use super::connection::{Link, Next};
 use super::ends::ClientSource;
@@ -23,7 +24,7 @@ use super::grpc;
 use super::head;
 use super::io::{self, Stalled, Wait};
 use super::local::{Local, LocalService};
-use super::mirror::{self, Copy};
+use super::mirror::{self, Mirrored};
 use super::reply::{self, Reply};
 use super::scratch::Scratch;
 use super::spans;
@@ -208,6 +209,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) body_timeout: Option<Duration>,
     /// As `timeout`, for all of the response: of requests that are the gateway's own.
     pub(crate) whole: Option<Duration>,
+    /// Lines in place of the client's conditions, and of its wish for a part.
+    pub(crate) conditions: Option<&'a [u8]>,
+    /// What the answer means for the cache.
+    pub(crate) watch: Option<Watch<'a>>,
 }
 
 impl<'a> Terms<'a> {
@@ -221,6 +226,8 @@ impl<'a> Terms<'a> {
             timeout: route.timeout,
             body_timeout: route.body_timeout,
             whole: None,
+            conditions: None,
+            watch: None,
         }
     }
 }
@@ -290,7 +297,7 @@ async fn serve(
             let mut call =
                 Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
             let parts = Parts { link, scratch, body: &mut body, account };
-            (Some(route), fallback::run(parts, local, &mut call).await)
+            (Some(route), cache::or_service(parts, local, &mut call, (listener, route, chosen)).await)
         }
     };
     let next = conclude(link, scratch, account, (&body, head_len), route, outcome).await;
@@ -298,7 +305,7 @@ async fn serve(
     let service = account.service.map(|index| local.service(index).view.state.name.as_str());
     close(account, link, scratch, (listener, route, service), (origin, head_len));
     if let (Some(mirrored), Some(route)) = (mirrored, route) {
-        copy(link, scratch, local, (route, listener.router.position(route)), &body, &mirrored);
+        mirror::copy(link, scratch, local, (route, listener.router.position(route)), &body, &mirrored);
     }
     body.finish(&mut link.buffer);
     next
@@ -328,35 +335,6 @@ pub(crate) fn close(
         head_len,
     };
     account.close(link.core, &subject);
-}
-
-/// A request that a mirror is to get as well.
-struct Mirrored {
-    rewritten: bool,
-    /// Largest body that is copied.
-    bytes_max: usize,
-    origin: Origin,
-    head_len: usize,
-    random: u128,
-}
-
-/// Sends a copy of a request, which has its answer, to the route's mirror.
-fn copy(
-    link: &Link<'_>,
-    scratch: &Scratch,
-    local: &Rc<Local>,
-    (route, position): (&Route, usize),
-    body: &RequestBody,
-    with: &Mirrored,
-) {
-    let &Mirrored { rewritten, bytes_max, origin, head_len, random } = with;
-    let whole = body.whole(link.buffer.filled()).filter(|bytes| bytes.len() - head_len <= bytes_max);
-    let Some(bytes) = whole else { return route.state.mirrored(link.core.id, false) };
-    let target = rewritten.then(|| scratch.target.clone());
-    let granted = route.auth.as_ref().map(|_| scratch.granted.clone()).unwrap_or_default();
-    let (local, id, peer) = (Rc::clone(local), scratch.id, link.peer);
-    let copy = Copy { local, route: position, bytes, head_len, peer, origin, id, target, granted, trace: random };
-    mirror::send(link.core, link.state, route, copy);
 }
 
 /// What the client is told of a request that cannot be routed.

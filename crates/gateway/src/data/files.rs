@@ -275,7 +275,7 @@ impl Sending<'_> {
                     body.send(data, ends, Some(wait)).await.map_err(client)?;
                 }
             }
-            ClientSink::Nobody | ClientSink::Kept(_) => return Err(Broken::Client),
+            ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => return Err(Broken::Client),
         }
         out.clear();
         Ok(())

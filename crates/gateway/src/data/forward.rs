@@ -416,6 +416,7 @@ impl Try<'_> {
             target: self.call.rewritten.then_some(&scratch.target),
             edits: actions.map(|actions| &actions.request),
             granted: self.call.terms.granted.map(|names| (names, scratch.granted.as_slice())),
+            conditions: self.call.terms.conditions,
             hop: Hop { peer: link.peer, origin: self.call.origin, host: asked },
             host: actions.and_then(|actions| actions.host.as_deref()).unwrap_or(own),
             id: &scratch.id,

@@ -22,6 +22,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) edits: Option<&'a Edits>,
     /// Names of fields that are not the client's to write, and the lines of those that there are.
     pub(crate) granted: Option<(&'a Names, &'a [u8])>,
+    /// Lines in place of conditions, and of the wish for a part.
+    pub(crate) conditions: Option<&'a [u8]>,
     /// Who asks, by which way.
     pub(crate) hop: Hop<'a>,
     /// `Host` to send.
@@ -65,6 +67,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
         };
         !replaced
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
+            && (with.conditions.is_none() || !httpcache::is_conditional(field.name.of_buf(head)))
             && with.granted.is_none_or(|(names, _)| !names.have_alike(field.name.of_buf(head)))
             && passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
     });
@@ -96,6 +99,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
     if let Some((_, lines)) = with.granted {
         out.extend_from_slice(lines);
     }
+    out.extend_from_slice(with.conditions.unwrap_or_default());
     if let Some(edits) = with.edits {
         out.extend_from_slice(edits.lines());
     }

@@ -130,6 +130,27 @@ pub(crate) async fn write_all(
     Ok(())
 }
 
+/// Writes several parts, by as few calls as the socket takes them in.
+pub(crate) async fn write_slices(
+    writer: &mut Writer<'_>,
+    mut slices: &mut [IoSlice<'_>],
+    wait: Wait<'_>,
+) -> Result<(), Stalled> {
+    // Empty ones at the beginning would look like a write that took nothing.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let count = wait.until_ready(|cx| Pin::new(&mut *writer).poll_write_vectored(cx, slices)).await?;
+        if count == 0 {
+            return Err(Stalled::Broken(io::ErrorKind::WriteZero.into()));
+        }
+        IoSlice::advance_slices(&mut slices, count);
+    }
+    if writer.holds_back() {
+        wait.until_ready(|cx| Pin::new(&mut *writer).poll_flush(cx)).await?;
+    }
+    Ok(())
+}
+
 /// Fills the empty `pipe` from `source`: how many bytes, 0 at the end of the stream.
 pub(crate) async fn fill_pipe(
     pipe: &mut Pipe,

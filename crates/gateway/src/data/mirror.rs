@@ -18,6 +18,7 @@ use super::ends::{ClientSink, ClientSource};
 use super::exchange::{self, Call, Terms};
 use super::forward::{self, Parts};
 use super::local::Local;
+use super::scratch::Scratch;
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
 use crate::params::PriorityParams;
@@ -30,25 +31,54 @@ const COPIES_MAX: usize = 128;
 const COPY_PRIORITY: PriorityParams = PriorityParams::only(Class::Low);
 
 /// A request that is to be sent once more.
-pub(crate) struct Copy {
-    pub(crate) local: Rc<Local>,
+struct Copy {
+    local: Rc<Local>,
     /// The route's position.
-    pub(crate) route: usize,
+    route: usize,
     /// The head as it came, and the body behind it.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) head_len: usize,
-    pub(crate) peer: Peer,
-    pub(crate) origin: Origin,
-    pub(crate) id: RequestId,
+    bytes: Vec<u8>,
+    head_len: usize,
+    peer: Peer,
+    origin: Origin,
+    id: RequestId,
     /// The target that the original was sent with, if it was rewritten.
-    pub(crate) target: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
     /// The lines that the original got by leave of another service.
-    pub(crate) granted: Vec<u8>,
-    pub(crate) trace: u128,
+    granted: Vec<u8>,
+    trace: u128,
+}
+
+/// A request that a mirror is to get as well.
+pub(crate) struct Mirrored {
+    pub(crate) rewritten: bool,
+    /// Largest body that is copied.
+    pub(crate) bytes_max: usize,
+    pub(crate) origin: Origin,
+    pub(crate) head_len: usize,
+    pub(crate) random: u128,
+}
+
+/// Sends a copy of a request, which has its answer, to the route's mirror.
+pub(crate) fn copy(
+    link: &Link<'_>,
+    scratch: &Scratch,
+    local: &Rc<Local>,
+    (route, position): (&Route, usize),
+    body: &RequestBody,
+    with: &Mirrored,
+) {
+    let &Mirrored { rewritten, bytes_max, origin, head_len, random } = with;
+    let whole = body.whole(link.buffer.filled()).filter(|bytes| bytes.len() - head_len <= bytes_max);
+    let Some(bytes) = whole else { return route.state.mirrored(link.core.id, false) };
+    let target = rewritten.then(|| scratch.target.clone());
+    let granted = route.auth.as_ref().map(|_| scratch.granted.clone()).unwrap_or_default();
+    let (local, id, peer) = (Rc::clone(local), scratch.id, link.peer);
+    let copy = Copy { local, route: position, bytes, head_len, peer, origin, id, target, granted, trace: random };
+    send(link.core, link.state, route, copy);
 }
 
 /// Sends a copy, unless too many are under way.
-pub(crate) fn send(core: &Rc<Core>, from: &ConnectionState, route: &Route, copy: Copy) {
+fn send(core: &Rc<Core>, from: &ConnectionState, route: &Route, copy: Copy) {
     if core.copies.get() >= COPIES_MAX {
         return route.state.mirrored(core.id, false);
     }

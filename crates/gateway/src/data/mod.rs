@@ -14,6 +14,7 @@ mod admission;
 mod attempt;
 mod authorize;
 mod body;
+mod cache;
 mod challenge;
 mod connection;
 mod converse;

@@ -22,6 +22,8 @@ pub(crate) struct Scratch {
     pub(crate) added: Vec<u8>,
     /// Lines of fields that the request gets by leave of another service; of meaning only where one is asked.
     pub(crate) granted: Vec<u8>,
+    /// The key in the cache; of meaning only where the route has one.
+    pub(crate) key: Vec<u8>,
     /// Endpoints tried.
     pub(crate) tried: Vec<u16>,
     pub(crate) id: RequestId,
@@ -40,6 +42,7 @@ impl Scratch {
             target: Vec::new(),
             added: Vec::new(),
             granted: Vec::new(),
+            key: Vec::new(),
             tried: Vec::new(),
             id: RequestId::default(),
             deadline: deadlines.register(),
@@ -48,7 +51,7 @@ impl Scratch {
 
     /// Whether an unusual exchange has made it too large to be kept.
     pub(crate) fn is_large(&self) -> bool {
-        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added, &self.granted];
+        let kept = [&self.to_upstream, &self.to_client, &self.target, &self.added, &self.granted, &self.key];
         kept.iter().map(|bytes| bytes.capacity()).sum::<usize>() > KEPT_BYTES_MAX
     }
 }

@@ -76,7 +76,7 @@ impl Tunnel<'_> {
                 Ok(flow) => To::Stream(flow),
                 Err(_) => return ended,
             },
-            ClientSink::Nobody | ClientSink::Kept(_) => return ended,
+            ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => return ended,
         };
         let up = pin!(self.direction(from_client, To::Wire(upstream.1), early.0, |count| moved(Way::Up, count)));
         let down = pin!(self.direction(From::Wire(upstream.0), to_client, early.1, |count| moved(Way::Down, count)));

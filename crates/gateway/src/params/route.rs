@@ -6,6 +6,7 @@ use vocab::Name;
 
 use super::HashKey;
 use super::action::{ActionParams, FieldName, FixedParams, RedirectParams};
+use super::cache::CacheParams;
 use super::compress::CompressParams;
 use super::files::FilesParams;
 use super::limit::LimitParams;
@@ -41,6 +42,8 @@ pub struct RouteParams {
     pub priority: PriorityParams,
     /// Another service that a share of the requests is copied to.
     pub mirror: Option<MirrorParams>,
+    /// What answers its requests where it can.
+    pub cache: Option<CacheParams>,
     /// Overall time for a request, from the end of its head to the end of the response's head, all tries included.
     /// `None` leaves it to the service's per-try timeout.
     pub timeout: Option<Duration>,

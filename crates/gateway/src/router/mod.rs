@@ -32,6 +32,7 @@ use table::Table;
 pub(crate) use target::{Goal, Target};
 
 use crate::action::{Actions, ForwardAuth};
+use crate::cache::RouteCache;
 use crate::compress::Compress;
 use crate::limits::{Limit, Limits};
 use crate::params::{HostMatch, MirrorParams, PathMatch, PriorityParams, RouteParams};
@@ -72,6 +73,8 @@ pub(crate) struct Route {
     pub(crate) priority: PriorityParams,
     /// Where a share of the requests goes as well.
     pub(crate) mirror: Option<Mirror>,
+    /// What answers its requests where it can.
+    pub(crate) cache: Option<Arc<RouteCache>>,
     /// Overall time for a response head.
     pub(crate) timeout: Option<Duration>,
     /// Longest pause within bodies, if it has its own.
@@ -173,6 +176,7 @@ impl Route {
         cores: usize,
     ) -> Self {
         Self {
+            cache: params.cache.as_ref().map(|cache| Arc::new(RouteCache::new(cache, state.name.as_str()))),
             state,
             limits: Limits::new(limits, params.cost),
             goal: services.goal,

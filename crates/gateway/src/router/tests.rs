@@ -32,6 +32,7 @@ fn params(name: &str, host: &str, path: &str, conditions: Asks) -> RouteParams {
         cost: 1,
         priority: PriorityParams::default(),
         mirror: None,
+        cache: None,
         timeout: None,
         body_timeout: None,
     }

@@ -42,6 +42,11 @@ impl Collector for Objects {
         encode::routes_in_flight(&[("api", 2)], &mut encoder)?;
         encode::routes_mirrored(&[("api", [5, 1])], &mut encoder)?;
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
+        encode::routes_cached(&[("api", [("hit", [2, 20])])], &mut encoder)?;
+        encode::cache(
+            Some(&encode::CacheRow { entries: 1, stored: 1, evicted: 1, purges: 1, ..Default::default() }),
+            &mut encoder,
+        )?;
         encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
         encode::routes_compressed(&[("api", [1, 2, 3, 90, 30])], ["zstd", "br", "gzip"], &mut encoder)?;
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
@@ -146,6 +151,15 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
         "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
         "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+        "cache_requests_total{endpoint=\"api\",result=\"hit\"} 2",
+        "cache_sent_bytes_total{endpoint=\"api\",result=\"hit\"} 20",
+        "cache_entries 1",
+        "cache_memory_bytes 0",
+        "cache_memory_max_bytes 0",
+        "cache_fetches 0",
+        "cache_stored_total 1",
+        "cache_evicted_total 1",
+        "cache_purges_total 1",
         "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
         "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
         "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
@@ -210,6 +224,15 @@ fn what_never_happened_has_no_row() {
             "http_forward_auth_total{endpoint=\"api\",result=\"allowed\"} 4",
             "http_forward_auth_total{endpoint=\"api\",result=\"denied\"} 2",
             "http_forward_auth_total{endpoint=\"api\",result=\"failed\"} 1",
+            "cache_requests_total{endpoint=\"api\",result=\"hit\"} 2",
+            "cache_sent_bytes_total{endpoint=\"api\",result=\"hit\"} 20",
+            "cache_entries 1",
+            "cache_memory_bytes 0",
+            "cache_memory_max_bytes 0",
+            "cache_fetches 0",
+            "cache_stored_total 1",
+            "cache_evicted_total 1",
+            "cache_purges_total 1",
             "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
             "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
             "http_files_total{endpoint=\"api\",result=\"missing\"} 7",

@@ -47,6 +47,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("limit-redis", "net"),
     ("acme", "net"),
     ("gateway", "net"),
+    ("gateway", "store"),
     ("gateway", "telemetry"),
     ("admin", "telemetry"),
     ("xtask", "testkit"),

@@ -129,6 +129,25 @@ impl Outflow {
         Ok(())
     }
 
+    /// As [`Self::send`], of a piece that others hold as well, which is not copied.
+    pub(crate) async fn send_shared(&mut self, mut data: Bytes, end: bool, wait: Wait<'_>) -> Result<(), Stalled> {
+        let broken = |error| Stalled::Broken(io::Error::other(error));
+        self.has_ended |= end;
+        loop {
+            self.body.reserve_capacity(data.len());
+            let room = match self.body.capacity() {
+                0 if !data.is_empty() => wait.until_ready(|cx| self.poll_room(cx)).await?,
+                room => room,
+            };
+            let piece = data.split_to(room.min(data.len()));
+            let is_last = data.is_empty();
+            self.body.send_data(piece, end && is_last).map_err(broken)?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match ready!(self.body.poll_capacity(cx)) {
             Some(room) => Poll::Ready(room.map_err(io::Error::other)),

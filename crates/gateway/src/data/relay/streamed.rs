@@ -89,7 +89,8 @@ impl Relay<'_, '_, '_> {
         let wait = Wait::after(self.deadline, self.write_pause);
         match self.sink {
             ClientSink::Wire(writer) => crate::data::io::write_all(writer, out, &[], wait).await.map_err(client)?,
-            ClientSink::Nobody => {}
+            // The cache has seen the head already.
+            ClientSink::Nobody | ClientSink::Fill(_) => {}
             ClientSink::Kept(kept) => _ = kept.push(out, &[]),
             ClientSink::Stream(_) => return Ok(()),
         }
@@ -106,6 +107,10 @@ impl Relay<'_, '_, '_> {
         trailers: &[u8],
     ) -> Result<(), Broken> {
         match self.sink {
+            ClientSink::Fill(fill) => {
+                fill.finish(trailers).await;
+                Ok(())
+            }
             ClientSink::Wire(_) | ClientSink::Nobody | ClientSink::Kept(_) => {
                 if in_chunks {
                     out.extend_from_slice(b"0\r\n");
@@ -235,6 +240,10 @@ async fn put(
         ClientSink::Nobody => {
             out.clear();
             Ok(())
+        }
+        ClientSink::Fill(fill) => {
+            out.clear();
+            fill.push(data).await.map_err(|_| Broken::Client)
         }
         ClientSink::Kept(kept) => {
             let fits = kept.push(out, data);

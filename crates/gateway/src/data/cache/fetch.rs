@@ -1,0 +1,238 @@
+//! Fetching what is to be stored: a task of its own, with a copy of the request that it is for.
+//!
+//! The copy asks for the whole, whatever part of it the client wants or has; conditions of the gateway's own take the place
+//! of the client's where something is stored. It goes the way of every request: balanced, retried, counted.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http1::{Method, Version};
+use httpcache::Stored;
+use store::{Begin, Lead, Mark};
+use tokio::sync::mpsc;
+
+use super::fill::{Mode, Why};
+use super::handed::Handed;
+use super::pace::Pace;
+use super::source::{About, Source, block_of};
+use super::{Fill, Watch, With};
+use crate::data::account::Account;
+use crate::data::body::RequestBody;
+use crate::data::connection::{Link, Peer};
+use crate::data::core::{ConnectionState, Core};
+use crate::data::ends::{ClientSink, ClientSource};
+use crate::data::exchange::{self, Call, Terms};
+use crate::data::fallback;
+use crate::data::forward::{Outcome, Parts};
+use crate::data::local::Local;
+use crate::forwarded::Origin;
+use crate::identity::RequestId;
+use telemetry::trace::RequestTrace;
+
+/// Fetches under way on a core that no client waits for, at most.
+const REFRESHES_MAX: usize = 128;
+
+/// What a fetch tells of itself, for the account of the request that it is for.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) tries: Cell<u32>,
+    pub(super) upstream: Cell<Option<std::net::SocketAddr>>,
+    pub(super) service: Cell<Option<usize>>,
+}
+
+/// What a fetch is for.
+pub(super) struct For {
+    pub(super) lead: Lead,
+    /// What is stored and does not do, and whether the question is about it.
+    pub(super) known: Option<About>,
+    pub(super) validates: bool,
+    /// Who takes what is not stored.
+    pub(super) to_client: Option<mpsc::Sender<Handed>>,
+    pub(super) told: Rc<Told>,
+    /// How far the client has read that it is for.
+    pub(super) pace: Rc<Pace>,
+    /// Its place, if no client waits for it.
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// A copy of a request.
+struct Copy {
+    local: Rc<Local>,
+    route: usize,
+    service: usize,
+    /// The head as it came.
+    head: Vec<u8>,
+    peer: Peer,
+    origin: Origin,
+    https: bool,
+    id: RequestId,
+    /// The target that the service is asked for, if it is another.
+    target: Option<Vec<u8>>,
+    granted: Vec<u8>,
+    trace: (Option<RequestTrace>, u128),
+    primary: Box<[u8]>,
+    waited: Box<[u8]>,
+    marks: [Mark; 2],
+}
+
+/// Begins to fetch what a request is for.
+pub(super) fn begin(
+    parts: &Parts<'_, '_>,
+    local: &Rc<Local>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (key, of): (&[u8], For),
+) {
+    let Parts { link, scratch, account, .. } = parts;
+    let head = &link.buffer.filled()[..call.head_len];
+    let request = &scratch.request;
+    let https = super::is_https(link, call, request, head);
+    let granted = call.terms.granted.map(|names| (names, scratch.granted.as_slice()));
+    let mut primary = Vec::with_capacity(key.len());
+    let mut room = Vec::new();
+    let target = super::facts::target(request, head, https, &mut room);
+    let service = call.service.view.state.name.as_str();
+    with.cache.write_key(&mut primary, target, super::facts::fields(request, head, granted), service);
+    let copy = Copy {
+        local: Rc::clone(local),
+        route: with.position,
+        service: with.service,
+        head: head.to_vec(),
+        peer: link.peer,
+        origin: call.origin,
+        https,
+        id: scratch.id,
+        target: call.rewritten.then(|| scratch.target.clone()),
+        granted: call.terms.granted.map(|_| scratch.granted.clone()).unwrap_or_default(),
+        trace: (account.trace, call.trace),
+        primary: primary.into(),
+        waited: key.into(),
+        marks: with.cache.marks_of(target),
+    };
+    let state = ConnectionState::new(link.core.deadlines.register(), &link.state.listener, false);
+    tokio::task::spawn_local(run(Rc::clone(link.core), state, copy, of));
+}
+
+/// Has a stale response fetched again, unless that is under way or too much is.
+pub(super) fn refresh(
+    parts: &Parts<'_, '_>,
+    local: &Rc<Local>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (key, source, stored): (&[u8], &Source, &Stored),
+) {
+    let core = parts.link.core;
+    if core.refreshes.get() >= REFRESHES_MAX {
+        return;
+    }
+    let Begin::Lead(lead) = core.shared.cache.begin(core.shared.cache.key(key), &marks(parts, call, with)) else {
+        return;
+    };
+    let is_newer = |found: Source| found.fetched() > source.fetched();
+    if super::find(&core.shared.cache, key).is_some_and(is_newer) {
+        // Another core has fetched it between the look and the wish.
+        return;
+    }
+    let validates = !stored.validators(source.block()).is_empty();
+    let known = Some(source.about(*stored));
+    let (told, pace) = (Rc::default(), Rc::new(Pace::free()));
+    let under_way = Some(UnderWay::new(core));
+    begin(parts, local, call, with, (key, For { lead, known, validates, to_client: None, told, pace, under_way }));
+}
+
+/// What a fetch can be purged by before anything has come of it.
+pub(super) fn marks(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>) -> [Mark; 2] {
+    let Parts { link, scratch, .. } = parts;
+    let head = &link.buffer.filled()[..call.head_len];
+    let https = super::is_https(link, call, &scratch.request, head);
+    let mut room = Vec::new();
+    with.cache.marks_of(super::facts::target(&scratch.request, head, https, &mut room))
+}
+
+/// A fetch that no client waits for counts among those under way.
+pub(super) struct UnderWay(Rc<Core>);
+
+impl UnderWay {
+    fn new(core: &Rc<Core>) -> Self {
+        core.refreshes.set(core.refreshes.get() + 1);
+        Self(Rc::clone(core))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.refreshes.set(self.0.refreshes.get() - 1);
+    }
+}
+
+async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
+    let core = &core;
+    let _under_way = of.under_way;
+    let Some(listener) = copy.local.listener(&state.listener) else { return };
+    let Some(route) = listener.router.routes().get(copy.route) else { return };
+    let Some(cache) = &route.cache else { return };
+    let mut scratch = core.take_scratch();
+    let head_len = copy.head.len();
+    // The same head was read before, with the same limits.
+    if scratch.request.parse(&copy.head, &listener.limits).is_err() {
+        return;
+    }
+    scratch.request.method = Method::Get;
+    // An answer for HTTP/1.0 is one without framing, and without interim ones before it.
+    scratch.request.version = Version::Http10;
+    scratch.request.expect = http1::Expect::Nothing;
+    scratch.id = copy.id;
+    scratch.added.clear();
+    scratch.granted = copy.granted;
+    let rewritten = copy.target.is_some();
+    if let Some(target) = copy.target {
+        scratch.target = target;
+    }
+    let mut conditions = Vec::new();
+    if let Some(about) = of.known.as_ref().filter(|_| of.validates) {
+        about.stored.validators(block_of(&about.meta)).write(&mut conditions);
+    }
+    let fill = Fill {
+        store: core.shared.cache.clone(),
+        cache: Arc::clone(cache),
+        service: Arc::clone(&copy.local.service(copy.service).view.state),
+        primary: copy.primary,
+        waited: copy.waited,
+        https: copy.https,
+        known: of.known,
+        requested: super::now(),
+        mode: RefCell::new(Mode::Waiting(of.lead)),
+        to_client: of.to_client,
+        pace: of.pace,
+        is_paced: Cell::new(false),
+        marks: copy.marks,
+    };
+    let mut buffer = core.heads.take();
+    buffer.extend(&copy.head);
+    let (source, sink) = (ClientSource::Whole, ClientSink::Fill(&fill));
+    let deadline = &state.deadline;
+    let mut link = Link { core, state: &state, source, sink, deadline, buffer, peer: copy.peer, fresh: false };
+    let mut body = RequestBody::new(&scratch.request, head_len, None, false);
+    let mut account = Account::new(Instant::now());
+    account.trace = copy.trace.0;
+    account.service = Some(copy.service);
+    let service = copy.local.service(copy.service);
+    let key = exchange::hash_key(service, &scratch.request, &copy.head, copy.origin);
+    let (origin, trace) = (copy.origin, copy.trace.1);
+    let terms = Terms { watch: Some(Watch::Fill(&fill)), conditions: Some(&conditions), ..Terms::of(route) };
+    let mut call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
+    let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
+    let outcome = fallback::run(parts, &copy.local, &mut call).await;
+    of.told.tries.set(account.tries);
+    of.told.upstream.set(account.upstream);
+    of.told.service.set(account.service);
+    fill.unanswered(match &outcome {
+        Outcome::Own(code, _) => Why::Unanswered(*code),
+        // A breaker that is open, and a fallback, answer each request at once.
+        _ => Why::Failure,
+    });
+    drop(link);
+    core.keep_scratch(scratch);
+}

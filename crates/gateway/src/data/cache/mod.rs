@@ -1,0 +1,334 @@
+//! Answering from the cache, and what is done where that is not possible.
+//!
+//! A request is answered by what is stored; or it waits for a fetch, its own or that of another request for the same key;
+//! or it passes by the cache, on the way of all requests. A fetch is a task of its own, which no client holds up and no
+//! client ends: whoever waits reads along from what it stores.
+
+mod changes;
+mod facts;
+mod fetch;
+mod fill;
+mod handed;
+mod pace;
+mod reply;
+mod source;
+mod wait;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http1::{Framing, Method, Request};
+use httpcache::{CacheStatus, Found, Lookup, Serve, Stored, UnixTime};
+use store::Store;
+
+pub(crate) use changes::Changes;
+pub(crate) use fill::Fill;
+
+use self::source::Source;
+use super::connection::Link;
+use super::exchange::Call;
+use super::fallback;
+use super::forward::{Outcome, Parts};
+use super::local::Local;
+use crate::action::Prepared;
+use crate::cache::{CacheResult, Held, RouteCache};
+use crate::forwarded;
+use crate::params::CacheTold;
+use crate::router::Route;
+use crate::state::ListenerView;
+
+/// The name by which the cache tells of itself, a token.
+const NAME: &str = "tenfold";
+
+/// What the answers of an endpoint mean for the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watch<'a> {
+    /// They are stored.
+    Fill(&'a Fill),
+    /// They may make what is stored invalid.
+    Changes(Changes<'a>),
+}
+
+/// A request that may be answered from a route's cache.
+#[derive(Clone, Copy)]
+struct With<'r> {
+    route: &'r Route,
+    cache: &'r Arc<RouteCache>,
+    /// The route's position.
+    position: usize,
+    /// The position of the service.
+    service: usize,
+}
+
+/// What the cache makes of a request.
+enum Decided {
+    /// It passes by.
+    Pass(httpcache::Forward),
+    /// It is served.
+    Serve(Hit),
+    /// The origin is asked.
+    Ask(Ask),
+    /// Nobody may be asked.
+    OnlyIfCached,
+}
+
+/// Something that is served.
+struct Hit {
+    source: Source,
+    stored: Stored,
+    serve: Serve,
+    /// Whether it is to be fetched again meanwhile.
+    is_stale: bool,
+    /// Why the request has waited for it, if another one has fetched it.
+    waited: Option<httpcache::Forward>,
+}
+
+/// Why the origin is asked, and what is known that does not do by itself.
+struct Ask {
+    forward: httpcache::Forward,
+    known: Option<(Source, Stored)>,
+    /// Whether the question is about what is known.
+    validates: bool,
+}
+
+/// A request that has waited for another one's fetch.
+#[derive(Clone, Copy)]
+struct Waits {
+    since: UnixTime,
+    forward: httpcache::Forward,
+}
+
+/// What there is for a key, and where it stands: behind `key`, if there are variants.
+#[derive(Default)]
+struct Looked {
+    response: Option<(Source, Stored)>,
+    has_variants: bool,
+}
+
+/// Answers a request by its route's cache, or by its service.
+pub(crate) async fn or_service<'c>(
+    mut parts: Parts<'_, '_>,
+    local: &'c Rc<Local>,
+    call: &mut Call<'c>,
+    (listener, route, service): (&ListenerView, &'c Route, usize),
+) -> Outcome {
+    if let Some(cache) = &route.cache {
+        let with = With { route, cache, position: listener.router.position(route), service };
+        if let Some(outcome) = run(&mut parts, local, call, with).await {
+            return outcome;
+        }
+    }
+    fallback::run(parts, local, call).await
+}
+
+/// Answers a request by the cache; `None` when it goes on to its service, on the way of all.
+async fn run<'c>(parts: &mut Parts<'_, '_>, local: &Rc<Local>, call: &mut Call<'c>, with: With<'c>) -> Option<Outcome> {
+    let mut key = std::mem::take(&mut parts.scratch.key);
+    key.clear();
+    let outcome = match decide(parts, call, with, &mut key, (None, None)) {
+        Decided::Serve(hit) => Some(serve_hit(parts, local, call, with, (&key, hit)).await),
+        Decided::OnlyIfCached => {
+            with.route.state.cached.add(parts.link.core.id, CacheResult::Bypass, 0);
+            Some(Outcome::Prepared(Box::new(Prepared::new(504, Vec::new()))))
+        }
+        // Apart, so that what is served does not carry the memory of what waits.
+        Decided::Ask(ask) => Box::pin(wait::run(parts, local, call, with, (&mut key, ask))).await,
+        Decided::Pass(forward) => {
+            pass(parts, call, with, CacheStatus { forward: Some(forward), ..CacheStatus::default() });
+            None
+        }
+    };
+    parts.scratch.key = key;
+    outcome
+}
+
+/// Has a request pass by the cache, which still sees what comes of it.
+fn pass<'c>(parts: &mut Parts<'_, '_>, call: &mut Call<'c>, with: With<'c>, status: CacheStatus<'_>) {
+    let Parts { link, scratch, .. } = parts;
+    let head = &link.buffer.filled()[..call.head_len];
+    let https = is_https(link, call, &scratch.request, head);
+    with.route.state.cached.add(link.core.id, CacheResult::Bypass, 0);
+    tell(&mut scratch.added, with.cache, &status);
+    let (service, token) = (call.service.view.state.name.as_str(), link.core.shared.cache.token());
+    call.terms.watch = Some(Watch::Changes(Changes { cache: with.cache, service, https, token }));
+}
+
+/// Adds what a client is told of a decision.
+fn tell(out: &mut Vec<u8>, cache: &RouteCache, status: &CacheStatus<'_>) {
+    if cache.params.told != CacheTold::Nothing {
+        status.write_line(out, NAME);
+    }
+}
+
+/// The time, as responses tell it.
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixTime::from_millis(since.as_millis() as u64)
+}
+
+/// Whether a client came by HTTPS, be it to a proxy that is trusted.
+fn is_https(link: &Link<'_>, call: &Call<'_>, request: &Request, head: &[u8]) -> bool {
+    link.peer.tls || call.origin.trusted && forwarded::says_https(request, head)
+}
+
+/// Decides about a request, and writes its key. What is known of how its responses vary need not be in memory yet.
+fn decide(
+    parts: &Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    key: &mut Vec<u8>,
+    (waits, marker): (Option<Waits>, Option<Source>),
+) -> Decided {
+    let Parts { link, scratch, .. } = parts;
+    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
+    let policy = &with.cache.params.policy;
+    if !matches!(request.method, Method::Get | Method::Head) {
+        return Decided::Pass(httpcache::Forward::Method);
+    }
+    let mut room = Vec::new();
+    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let target = facts::target(request, head, is_https(link, call, request, head), &mut room);
+    // What has a body or changes protocols is more than its key says.
+    if request.framing != Framing::Empty || request.upgrade || policy.bypasses(target, fields.clone()) {
+        return Decided::Pass(httpcache::Forward::Bypass);
+    }
+    with.cache.write_key(key, target, fields.clone(), call.service.view.state.name.as_str());
+    let looked = look(&link.core.shared.cache, with.cache, key, &fields, marker);
+    let facts = httpcache::Request::read(request.method.as_str().as_bytes(), target, fields);
+    judge(with, &facts, looked, waits)
+}
+
+/// Decides about a request by what there is for it.
+fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: Option<Waits>) -> Decided {
+    let now = now();
+    let Looked { mut response, has_variants } = looked;
+    // What was fetched since the request began is good enough for it, however short its life.
+    if let (Some((source, stored)), Some(waits)) = (&response, waits)
+        && source.fetched() >= waits.since
+        && let Some(serve) = httpcache::answer(facts, stored, source.block(), now)
+        && let Some((source, stored)) = response.take()
+    {
+        return Decided::Serve(Hit { source, stored, serve, is_stale: false, waited: Some(waits.forward) });
+    }
+    if let Some((source, stored)) = &mut response
+        && source.is_stale()
+    {
+        stored.expire(now);
+    }
+    let found = match &response {
+        Some((source, stored)) => Found::Response(stored, source.block()),
+        None if has_variants => Found::OtherVariants,
+        None => Found::Nothing,
+    };
+    let (forward, validates) = match httpcache::lookup(&with.cache.params.policy, facts, found, now) {
+        Lookup::Serve(serve) => match response {
+            Some((source, stored)) => {
+                return Decided::Serve(Hit { source, stored, serve, is_stale: false, waited: None });
+            }
+            None => return Decided::Pass(httpcache::Forward::UriMiss),
+        },
+        Lookup::ServeStale(serve, _) => match response {
+            Some((source, stored)) => {
+                return Decided::Serve(Hit { source, stored, serve, is_stale: true, waited: None });
+            }
+            None => return Decided::Pass(httpcache::Forward::UriMiss),
+        },
+        Lookup::OnlyIfCached => return Decided::OnlyIfCached,
+        Lookup::Revalidate(forward, _) => (forward, true),
+        Lookup::Fetch(forward) => (forward, false),
+        // The whole is fetched anew in place of what a part lacks.
+        Lookup::Complete(..) => (httpcache::Forward::Partial, false),
+    };
+    let is_excluded = matches!(forward, httpcache::Forward::Bypass | httpcache::Forward::Method);
+    if is_excluded || facts.method == httpcache::Method::Head {
+        return Decided::Pass(forward);
+    }
+    Decided::Ask(Ask { forward, known: response, validates })
+}
+
+/// Finds what there is for a key in memory. Behind it comes what tells its variant apart, if it has variants.
+/// `marker` says how responses vary, where that is known.
+fn look<'a>(
+    store: &Store,
+    cache: &RouteCache,
+    key: &mut Vec<u8>,
+    fields: &impl httpcache::Fields<'a>,
+    marker: Option<Source>,
+) -> Looked {
+    let primary = key.len();
+    let Some(source) = marker.or_else(|| find(store, key)) else { return Looked::default() };
+    if let Some(stored) = source.stored() {
+        return Looked { response: Some((source, stored)), has_variants: false };
+    }
+    let Some(Held::Kinds(kinds)) = Held::read(source.meta()) else { return Looked::default() };
+    let mut looked = Looked { has_variants: true, response: None };
+    let kinds: Vec<_> = kinds.iter().collect();
+    // The newest way of varying comes last, so that its key is left.
+    for vary in kinds.into_iter().rev() {
+        key.truncate(primary);
+        cache.write_variant(key, vary, fields.clone());
+        let Some(source) = find(store, key) else { continue };
+        let Some(stored) = source.stored() else { continue };
+        // Of equals the newest way.
+        let best = looked.response.as_ref();
+        if best.is_none_or(|(_, best)| Stored::latest([&stored, best]) == Some(0)) {
+            looked.response = Some((source, stored));
+        }
+    }
+    looked
+}
+
+/// What is in memory under a key. What is being fetched, or read from disk, has to be waited for.
+fn find(store: &Store, key: &[u8]) -> Option<Source> {
+    match store.lookup(store.key(key)) {
+        store::Lookup::Hit(hit) => Some(Source::Memory(hit)),
+        store::Lookup::Coming(_) | store::Lookup::Miss => None,
+    }
+}
+
+/// Serves what is stored, and has it fetched again if it is stale.
+async fn serve_hit(
+    parts: &mut Parts<'_, '_>,
+    local: &Rc<Local>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (key, hit): (&[u8], Hit),
+) -> Outcome {
+    let Hit { mut source, stored, serve, is_stale, waited } = hit;
+    if is_stale {
+        fetch::refresh(parts, local, call, with, (key, &source, &stored));
+    }
+    let result = match waited {
+        Some(_) => CacheResult::Collapsed,
+        None if is_stale || serve.ttl_secs < 0 => CacheResult::Stale,
+        None => CacheResult::Hit,
+    };
+    let (ttl_secs, collapsed) = (Some(serve.ttl_secs), waited.is_some());
+    let status = CacheStatus { ttl_secs, forward: waited, collapsed, ..CacheStatus::default() };
+    let answer = reply::Answer { stored: &stored, serve: &serve, status, result, fresh: None };
+    reply::serve(parts, call, with, (&answer, &mut source)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_cache<'a, 'p: 'a, 's: 'p, 'c: 'a, F>(
+        _: impl FnOnce(&'a mut Parts<'p, 's>, &'a Rc<Local>, &'a mut Call<'c>, With<'c>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_fallback<'a, 'p: 'a, 's: 'p, 'c: 'a, F>(
+        _: impl FnOnce(Parts<'p, 's>, &'c Local, &'a mut Call<'c>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn other_exchanges_are_not_larger_for_it() {
+        let (cache, other) = (of_cache(run), of_fallback(fallback::run));
+        assert!(cache <= other, "{cache} bytes for what the cache answers, {other} for what a service answers");
+    }
+}

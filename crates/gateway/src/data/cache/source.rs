@@ -1,0 +1,109 @@
+//! Where a response comes from: memory, or a reader of what is being fetched or lies on disk.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use httpcache::{Stored, UnixTime};
+use store::{Hit, Kept, Mark, Reader};
+
+use super::pace::Pace;
+use crate::cache::Held;
+
+/// A response that was found.
+pub(super) enum Source {
+    /// It is in memory, whole.
+    Memory(Hit),
+    /// It is read as it comes, and whoever fetches it for this very request is told how far that is.
+    Stream(Box<Reader>, Option<Rc<Pace>>),
+}
+
+impl Source {
+    /// What was written with it.
+    pub(super) fn meta(&self) -> &Bytes {
+        match self {
+            Self::Memory(hit) => hit.object.meta(),
+            Self::Stream(reader, _) => reader.meta(),
+        }
+    }
+
+    /// The block of its fields.
+    pub(super) fn block(&self) -> &[u8] {
+        block_of(self.meta())
+    }
+
+    /// The key that it is stored under.
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Memory(hit) => hit.object.key(),
+            Self::Stream(reader, _) => reader.key(),
+        }
+    }
+
+    fn marks(&self) -> &[Mark] {
+        match self {
+            Self::Memory(hit) => hit.object.marks(),
+            Self::Stream(reader, _) => reader.marks(),
+        }
+    }
+
+    /// When it was fetched, or found good.
+    pub(super) fn fetched(&self) -> UnixTime {
+        match Held::read(self.meta()) {
+            Some(Held::Response(fetched, ..)) => fetched,
+            _ => UnixTime::default(),
+        }
+    }
+
+    /// Whether a purge has made it stale.
+    pub(super) fn is_stale(&self) -> bool {
+        match self {
+            Self::Memory(hit) => hit.is_stale,
+            Self::Stream(reader, _) => reader.is_stale(),
+        }
+    }
+
+    /// Whether it is still being fetched.
+    pub(super) fn is_growing(&self) -> bool {
+        matches!(self, Self::Stream(reader, _) if reader.is_growing())
+    }
+
+    /// Its facts, if it is a response.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        let Some(Held::Response(_, mut stored, _)) = Held::read(self.meta()) else { return None };
+        let bytes = match self {
+            Self::Memory(hit) => Some(hit.object.body_bytes()),
+            Self::Stream(reader, _) => reader.body_bytes(),
+        };
+        // What came without a length has one once it is whole.
+        if let Some(bytes) = bytes {
+            stored.measured(bytes);
+        }
+        Some(stored)
+    }
+
+    /// What a fetch has to know of it, to ask whether it is good.
+    pub(super) fn about(&self, stored: Stored) -> About {
+        let kept = match self {
+            Self::Memory(hit) => hit.kept(),
+            Self::Stream(reader, _) => reader.kept(),
+        };
+        About { kept, meta: self.meta().clone(), marks: self.marks().into(), key: self.key().into(), stored }
+    }
+}
+
+/// The block of fields in what was written with a response.
+pub(super) fn block_of(meta: &[u8]) -> &[u8] {
+    match Held::read(meta) {
+        Some(Held::Response(_, _, block)) => block,
+        _ => b"",
+    }
+}
+
+/// A response that a question is about.
+pub(super) struct About {
+    pub(super) kept: Kept,
+    pub(super) meta: Bytes,
+    pub(super) marks: Box<[Mark]>,
+    pub(super) key: Box<[u8]>,
+    pub(super) stored: Stored,
+}

@@ -1,0 +1,461 @@
+//! Waiting for a fetch, be it begun for this request or for another one.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use httpcache::{CacheStatus, UnixTime};
+use store::{Begin, Follower, Store};
+use tokio::sync::mpsc;
+
+use super::fetch::{self, For, Told};
+use super::fill::Why;
+use super::handed::{self, Handed, Head, UNDER_WAY_MAX};
+use super::pace::Reads;
+use super::source::{Source, block_of};
+use super::{Ask, Decided, Looked, Waits, With, decide, facts, judge, pass, reply, serve_hit};
+use crate::cache::{CacheResult, Held, RouteCache};
+use crate::data::exchange::Call;
+use crate::data::forward::{Outcome, Parts};
+use crate::data::local::Local;
+
+/// How often a request waits for another's fetch that comes to nothing.
+const ROUNDS_MAX: usize = 4;
+
+/// What a request found while it waited.
+enum Waited {
+    /// What may answer it.
+    Found(Source),
+    /// What is known is good, and this is written with it from now on.
+    Good(Bytes),
+    /// What came is for this request alone.
+    Own(Box<Head>),
+    /// There is nothing for it.
+    Declined(Why),
+    /// Nothing, and it may look again.
+    Nothing,
+    /// It has waited for as long as it may.
+    TimedOut,
+    /// Its client has gone.
+    Gone,
+}
+
+/// What a fetch for this request hands on.
+struct Own {
+    pieces: mpsc::Receiver<Handed>,
+    told: Rc<Told>,
+    /// Held as long as the client reads.
+    reads: Reads,
+}
+
+/// A request that waits.
+struct Waiting {
+    ask: Ask,
+    status: CacheStatus<'static>,
+    since: UnixTime,
+    /// Whether the client wants less than the whole. What was for one alone, or too large, will be so again: it is asked for
+    /// as the client asks then.
+    is_partial: bool,
+    own: Option<Own>,
+}
+
+/// What comes next for a request that has waited.
+enum Next {
+    Answered(Outcome),
+    /// It waits for something else.
+    Again,
+    /// It goes its own way.
+    OwnWay,
+}
+
+/// Waits for what is fetched, and answers with it; `None` when the request is to go its own way.
+pub(super) async fn run<'c>(
+    parts: &mut Parts<'_, '_>,
+    local: &Rc<Local>,
+    call: &mut Call<'c>,
+    with: With<'c>,
+    (key, ask): (&mut Vec<u8>, Ask),
+) -> Option<Outcome> {
+    let (status, since, is_partial) = (CacheStatus::default(), super::now(), !wants_whole(parts, call));
+    let mut waiting = Waiting { ask, status, since, is_partial, own: None };
+    for _ in 0..ROUNDS_MAX {
+        let Some(found) = waiting.join(parts, local, call, with, key).await else { break };
+        match waiting.take(parts, local, call, with, (key, found)).await {
+            Next::Answered(outcome) => {
+                account_for(parts, waiting.own.as_ref());
+                return Some(outcome);
+            }
+            Next::Again => {}
+            Next::OwnWay => break,
+        }
+    }
+    pass(parts, call, with, CacheStatus { collapsed: false, ..waiting.status });
+    None
+}
+
+impl Waiting {
+    /// Waits for another's fetch of a key, or begins one; `None` when neither is of use.
+    async fn join(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        local: &Rc<Local>,
+        call: &Call<'_>,
+        with: With<'_>,
+        key: &[u8],
+    ) -> Option<Waited> {
+        let store = parts.link.core.shared.cache.clone();
+        self.status.forward = Some(self.ask.forward);
+        if self.is_partial && is_uncollapsed(&store, key) {
+            return None;
+        }
+        match store.begin(store.key(key), &fetch::marks(parts, call, with)) {
+            // What came last was for one alone, and so will be what comes now.
+            Begin::Follow(_) if is_uncollapsed(&store, key) => None,
+            Begin::Follow(follower) => {
+                self.status.collapsed = self.own.is_none();
+                Some(follow(parts, with, (key, follower)).await)
+            }
+            Begin::Lead(lead) => match newer(&store, key, &self.ask) {
+                Some(source) => {
+                    drop(lead);
+                    Some(Waited::Found(source))
+                }
+                None => {
+                    self.status.collapsed = false;
+                    let (follower, own) = lead_on(parts, local, call, with, (key, lead, &self.ask));
+                    Some(await_own(parts, (key, follower), self.own.insert(own)).await)
+                }
+            },
+        }
+    }
+
+    /// Answers with what was found, if that does.
+    async fn take(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        local: &Rc<Local>,
+        call: &Call<'_>,
+        with: With<'_>,
+        (key, found): (&mut Vec<u8>, Waited),
+    ) -> Next {
+        let waits = Waits { since: self.since, forward: self.ask.forward };
+        let status = self.status;
+        let outcome = match found {
+            // It says how responses vary, or was perhaps not fetched just now.
+            Waited::Found(source) if source.stored().is_none() || self.own.is_none() && !source.is_growing() => {
+                let decided = again(parts, call, with, key, (source, waits));
+                return self.go_by(parts, local, call, with, (key, decided)).await;
+            }
+            Waited::Nothing => {
+                key.clear();
+                let decided = decide(parts, call, with, key, (Some(waits), None));
+                return self.go_by(parts, local, call, with, (key, decided)).await;
+            }
+            Waited::Found(source) => match answer_with(parts, call, with, (source, status, self.own.as_ref())).await {
+                Answered::Yes(outcome) => Some(outcome),
+                // It is another variant, which is known now.
+                Answered::OtherVariant(other) => {
+                    *key = other;
+                    return Next::Again;
+                }
+                Answered::No => None,
+            },
+            Waited::Good(meta) => good(parts, call, with, (&mut self.ask, &meta, status)).await,
+            Waited::Own(head) => match stale(parts, call, with, (&mut self.ask, head.why)).await {
+                Some(outcome) => Some(outcome),
+                // The whole was asked for, so that a client that wants less has to be answered by another request.
+                None if self.is_partial => None,
+                None => own_answer(parts, call, with, (&head, self.own.as_mut(), status)).await,
+            },
+            Waited::Declined(why) => match (stale(parts, call, with, (&mut self.ask, why)).await, why) {
+                (Some(outcome), _) => Some(outcome),
+                (None, Why::Unanswered(code)) => Some(Outcome::Own(code, super::super::reply::message(code))),
+                (None, Why::NotStored | Why::Failure) => None,
+            },
+            Waited::TimedOut => None,
+            Waited::Gone => Some(Outcome::Broken),
+        };
+        outcome.map_or(Next::OwnWay, Next::Answered)
+    }
+
+    /// Does what was decided about what was found.
+    async fn go_by(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        local: &Rc<Local>,
+        call: &Call<'_>,
+        with: With<'_>,
+        (key, decided): (&[u8], Decided),
+    ) -> Next {
+        match decided {
+            Decided::Serve(hit) => Next::Answered(serve_hit(parts, local, call, with, (key, hit)).await),
+            Decided::Ask(other) => {
+                self.ask = other;
+                Next::Again
+            }
+            Decided::Pass(_) | Decided::OnlyIfCached => Next::OwnWay,
+        }
+    }
+}
+
+/// What another core has stored between the look and the wish. A word of how responses vary is new where a request looks
+/// for more behind it.
+fn newer(store: &Store, key: &[u8], ask: &Ask) -> Option<Source> {
+    super::find(store, key).filter(|source| match Held::read(source.meta()) {
+        Some(Held::Response(fetched, ..)) => ask.known.as_ref().is_none_or(|(known, _)| known.fetched() != fetched),
+        Some(Held::Kinds(_)) => true,
+        Some(Held::Uncollapsed(..)) | None => false,
+    })
+}
+
+/// Whether requests for a key do not wait for each other.
+fn is_uncollapsed(store: &Store, key: &[u8]) -> bool {
+    noted(store, key).is_some_and(|(until, _)| until > super::now())
+}
+
+/// Why what was fetched last is not for others.
+fn why(store: &Store, key: &[u8]) -> Why {
+    noted(store, key).map_or(Why::NotStored, |(_, why)| Why::of_note(why))
+}
+
+fn noted(store: &Store, key: &[u8]) -> Option<(UnixTime, u32)> {
+    match Held::read(super::find(store, &RouteCache::note_key(key))?.meta()) {
+        Some(Held::Uncollapsed(until, why)) => Some((until, why)),
+        _ => None,
+    }
+}
+
+/// Has the key fetched for this request.
+fn lead_on(
+    parts: &Parts<'_, '_>,
+    local: &Rc<Local>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (key, lead, ask): (&[u8], store::Lead, &Ask),
+) -> (Option<Follower>, Own) {
+    let store = &parts.link.core.shared.cache;
+    let (sender, pieces) = mpsc::channel(UNDER_WAY_MAX);
+    let told = Rc::new(Told::default());
+    let known = ask.known.as_ref().map(|(source, stored)| source.about(*stored));
+    let reads = Reads(Rc::default());
+    let pace = Rc::clone(&reads.0);
+    let (validates, to_client) = (ask.validates, Some(sender));
+    let of = For { lead, known, validates, to_client, told: Rc::clone(&told), pace, under_way: None };
+    fetch::begin(parts, local, call, with, (key, of));
+    // The task has not run yet, so that whoever wants the key now follows it.
+    let follower = match store.begin(store.key(key), &[]) {
+        Begin::Follow(follower) => Some(follower),
+        Begin::Lead(_) => None,
+    };
+    (follower, Own { pieces, told, reads })
+}
+
+/// Waits for another's fetch, for as long as the route allows.
+async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, (key, follower): (&[u8], Follower)) -> Waited {
+    parts.scratch.deadline.set(Instant::now() + with.cache.params.collapse_wait);
+    head(parts, key, follower, true).await
+}
+
+/// Waits for the fetch that was begun for this request, which has its own times.
+async fn await_own(parts: &mut Parts<'_, '_>, (key, follower): (&[u8], Option<Follower>), own: &mut Own) -> Waited {
+    let Some(follower) = follower else { return Waited::Nothing };
+    let waited = head(parts, key, follower, false).await;
+    if !matches!(waited, Waited::Declined(_) | Waited::Nothing) {
+        return waited;
+    }
+    // What is for this request alone was sent before anybody was told.
+    match own.pieces.try_recv() {
+        Ok(Handed::Head(head)) => Waited::Own(head),
+        Ok(Handed::Good(meta)) => Waited::Good(meta),
+        Ok(Handed::Nothing(why)) => Waited::Declined(why),
+        Ok(Handed::Data(_) | Handed::End(_)) | Err(_) => waited,
+    }
+}
+
+/// Waits for a head, and says what it is.
+async fn head(parts: &mut Parts<'_, '_>, key: &[u8], follower: Follower, bounded: bool) -> Waited {
+    let head = pin!(follower.head());
+    match until(parts, head, bounded).await {
+        Ok(store::Outcome::Hit(hit)) => Waited::Found(Source::Memory(hit)),
+        Ok(store::Outcome::Stream(reader)) => Waited::Found(Source::Stream(Box::new(reader), None)),
+        Ok(store::Outcome::Declined) => Waited::Declined(why(&parts.link.core.shared.cache, key)),
+        Ok(store::Outcome::Nothing) => Waited::Nothing,
+        Err(waited) => waited,
+    }
+}
+
+/// Waits for something, unless the client goes or, if it is bounded, the time is over.
+async fn until<F: Future>(
+    parts: &mut Parts<'_, '_>,
+    mut what: Pin<&mut F>,
+    bounded: bool,
+) -> Result<F::Output, Waited> {
+    let Parts { link, scratch, .. } = parts;
+    poll_fn(|cx| {
+        if let Poll::Ready(came) = what.as_mut().poll(cx) {
+            return Poll::Ready(Ok(came));
+        }
+        if link.sink.is_gone(cx) {
+            return Poll::Ready(Err(Waited::Gone));
+        }
+        match bounded {
+            true => scratch.deadline.poll_expired(cx).map(|_| Err(Waited::TimedOut)),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Decides about what was found by waiting, as about what is found at once.
+fn again(
+    parts: &Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    key: &mut Vec<u8>,
+    (source, waits): (Source, Waits),
+) -> Decided {
+    let Some(stored) = source.stored() else {
+        // It says how responses vary, and what is looked for stands under another key.
+        key.clear();
+        return decide(parts, call, with, key, (Some(waits), Some(source)));
+    };
+    if other_variant(parts, call, with, &source).is_some() {
+        key.clear();
+        return decide(parts, call, with, key, (Some(waits), None));
+    }
+    let looked = Looked { response: Some((source, stored)), has_variants: false };
+    with_facts(parts, call, |facts| judge(with, facts, looked, Some(waits)))
+}
+
+/// Whether the client's request has no condition, and is not for a part.
+fn wants_whole(parts: &Parts<'_, '_>, call: &Call<'_>) -> bool {
+    let head = &parts.link.buffer.filled()[..call.head_len];
+    !facts::of_head(&parts.scratch.request.fields, head).any(|(name, _)| httpcache::is_conditional(name))
+}
+
+/// Reads what of the request matters to a cache.
+fn with_facts<T>(parts: &Parts<'_, '_>, call: &Call<'_>, then: impl FnOnce(&httpcache::Request<'_>) -> T) -> T {
+    let Parts { link, scratch, .. } = parts;
+    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
+    let mut room = Vec::new();
+    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
+    then(&httpcache::Request::read(request.method.as_str().as_bytes(), target, fields))
+}
+
+/// Puts what a fetch tells of itself into the account of its request.
+fn account_for(parts: &mut Parts<'_, '_>, own: Option<&Own>) {
+    let Some(Own { told, .. }) = own else { return };
+    let account = &mut *parts.account;
+    account.tries = account.tries.max(told.tries.get());
+    account.upstream = told.upstream.get().or(account.upstream);
+    account.service = told.service.get().or(account.service);
+}
+
+enum Answered {
+    Yes(Outcome),
+    /// It is not the one that the request wants, which would have this key.
+    OtherVariant(Vec<u8>),
+    No,
+}
+
+/// Answers with what is being fetched.
+async fn answer_with(
+    parts: &mut Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (mut source, status, own): (Source, CacheStatus<'_>, Option<&Own>),
+) -> Answered {
+    if own.is_none()
+        && let Some(wanted) = other_variant(parts, call, with, &source)
+    {
+        return Answered::OtherVariant(wanted);
+    }
+    let Some(stored) = source.stored() else { return Answered::No };
+    let serve = with_facts(parts, call, |facts| httpcache::answer(facts, &stored, source.block(), super::now()));
+    let Some(serve) = serve else { return Answered::No };
+    let status = CacheStatus { ttl_secs: Some(serve.ttl_secs), stored: true, ..status };
+    if let (Source::Stream(_, pace), Some(own)) = (&mut source, own) {
+        *pace = Some(Rc::clone(&own.reads.0));
+    }
+    let result = if status.collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
+    let answer = reply::Answer { stored: &stored, serve: &serve, status, result, fresh: None };
+    Answered::Yes(reply::serve(parts, call, with, (&answer, &mut source)).await)
+}
+
+/// The key of the variant that a request wants, if what is being fetched is another one.
+fn other_variant(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>, source: &Source) -> Option<Vec<u8>> {
+    let Parts { link, scratch, .. } = parts;
+    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
+    let mut room = Vec::new();
+    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
+    let vary = httpcache::Vary::read(httpcache::Lines::new(source.block())).unwrap_or_default();
+    let mut wanted = Vec::new();
+    with.cache.write_key(&mut wanted, target, fields.clone(), call.service.view.state.name.as_str());
+    // What does not vary may stand under the key itself.
+    if !vary.is_empty() || *wanted != *source.key() {
+        with.cache.write_variant(&mut wanted, &vary, fields);
+    }
+    (*wanted != *source.key()).then_some(wanted)
+}
+
+/// Answers with what is known, which its origin has just said to be good.
+async fn good(
+    parts: &mut Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (ask, meta, status): (&mut Ask, &Bytes, CacheStatus<'_>),
+) -> Option<Outcome> {
+    let (source, known) = ask.known.as_mut()?;
+    let Some(Held::Response(_, mut stored, _)) = Held::read(meta) else { return None };
+    if let httpcache::Body::Whole(bytes) = known.body() {
+        stored.measured(bytes);
+    }
+    let serve = with_facts(parts, call, |facts| httpcache::answer(facts, &stored, block_of(meta), super::now()))?;
+    let (ttl_secs, forward_status) = (Some(serve.ttl_secs), Some(304));
+    let status = CacheStatus { ttl_secs, forward_status, stored: true, ..status };
+    let answer =
+        reply::Answer { stored: &stored, serve: &serve, status, result: CacheResult::Revalidated, fresh: Some(meta) };
+    Some(reply::serve(parts, call, with, (&answer, source)).await)
+}
+
+/// Serves what is known in place of a failure, where it may be.
+async fn stale(
+    parts: &mut Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (ask, why): (&mut Ask, Why),
+) -> Option<Outcome> {
+    if why == Why::NotStored {
+        return None;
+    }
+    let forward = ask.forward;
+    let (source, stored) = ask.known.as_mut()?;
+    let policy = &with.cache.params.policy;
+    let serve = with_facts(parts, call, |facts| {
+        httpcache::answer_failure(policy, facts, (stored, source.block()), super::now())
+    })?;
+    let status = CacheStatus {
+        forward: Some(forward),
+        ttl_secs: Some(serve.ttl_secs),
+        detail: Some("stale-if-error"),
+        ..CacheStatus::default()
+    };
+    let answer = reply::Answer { stored, serve: &serve, status, result: CacheResult::Stale, fresh: None };
+    Some(reply::serve(parts, call, with, (&answer, source)).await)
+}
+
+/// Passes on what is for this request alone; `None` when it has to be asked for again.
+async fn own_answer(
+    parts: &mut Parts<'_, '_>,
+    call: &Call<'_>,
+    with: With<'_>,
+    (head, own, status): (&Head, Option<&mut Own>, CacheStatus<'_>),
+) -> Option<Outcome> {
+    let pieces = &mut own?.pieces;
+    handed::relay(parts, call, with, (head, pieces, status)).await
+}
