@@ -93,6 +93,10 @@ pub(crate) async fn upgrade(State(state): State<Shared>, body: Body) -> Result<R
     Ok(carry_out(&state, Command::Upgrade(order), StatusCode::OK).await)
 }
 
+pub(crate) async fn purge(State(state): State<Shared>, body: Body) -> Result<Response, Wrong> {
+    Ok(carry_out(&state, Command::Purge(body.read()?), StatusCode::OK).await)
+}
+
 async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Response {
     match state.command(command).await {
         Ok(value) => answer(done, &value),

@@ -54,6 +54,63 @@ pub enum Command {
     Reload,
     /// Another process takes over.
     Upgrade(UpgradeOrder),
+    /// What is stored is gone, or stale.
+    Purge(PurgeOrder),
+}
+
+/// What is purged from the edge cache: one of the keys, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeOrder {
+    /// What is purged.
+    pub target: PurgeTarget,
+    /// Whether it is stale instead of gone.
+    pub soft: bool,
+}
+
+/// What is purged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeTarget {
+    /// One URL.
+    Url(String),
+    /// What lies under the beginning of a URL.
+    Prefix(String),
+    /// What lies under a host.
+    Host(String),
+    /// What carries a tag.
+    Tag(String),
+    /// Everything.
+    Everything,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPurge {
+    url: Option<String>,
+    prefix: Option<String>,
+    host: Option<String>,
+    tag: Option<String>,
+    #[serde(default)]
+    everything: bool,
+    #[serde(default)]
+    soft: bool,
+}
+
+impl<'de> Deserialize<'de> for PurgeOrder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let RawPurge { url, prefix, host, tag, everything, soft } = RawPurge::deserialize(deserializer)?;
+        let named = [
+            url.map(PurgeTarget::Url),
+            prefix.map(PurgeTarget::Prefix),
+            host.map(PurgeTarget::Host),
+            tag.map(PurgeTarget::Tag),
+            everything.then_some(PurgeTarget::Everything),
+        ];
+        let mut named = named.into_iter().flatten();
+        match (named.next(), named.next()) {
+            (Some(target), None) => Ok(Self { target, soft }),
+            _ => Err(serde::de::Error::custom("one of url, prefix, host, tag and everything is needed")),
+        }
+    }
 }
 
 /// What an upgrade may be told.
@@ -236,6 +293,14 @@ mod tests {
         assert_eq!(add("15").map(|add| (add.priority, add.zone)), Ok((Priority(15), Some("a".to_owned()))));
         for wrong in ["16", "-1"] {
             assert!(add(wrong).unwrap_err().contains(&format!("priority: {wrong} is not from 0 to 15")));
+        }
+        let purge = |text: &str| serde_json::from_str::<PurgeOrder>(text).ok();
+        let tag = PurgeOrder { target: PurgeTarget::Tag("a".to_owned()), soft: true };
+        assert_eq!(purge("{\"tag\": \"a\", \"soft\": true}"), Some(tag));
+        for wrong in
+            ["{}", "{\"soft\": true}", "{\"url\": \"a\", \"tag\": \"b\"}", "{\"everything\": false}", "{\"x\": 1}"]
+        {
+            assert_eq!(purge(wrong), None, "{wrong}");
         }
         assert!(serde_json::from_str::<NewEndpoint>("{\"weight\": 5}").unwrap_err().to_string().contains("address"));
     }

@@ -32,6 +32,7 @@ tenfold admin
 /api/services/NAME     one service
 /api/listeners         listeners
 /api/routes            routes, by listener, in the file's order
+/api/cache             what the edge cache holds and did
 /api/overrides         what was changed at run time
 /api/config            the configuration in effect, and its last reload
 /api/openapi.json      all of this for programs, and what can be changed
@@ -64,6 +65,8 @@ pub(crate) fn guarded() -> Pages {
         ("/api/listeners", listeners()),
         ("/api/routes", routes()),
         ("/api/overrides", overrides.delete(change::reset_all)),
+        ("/api/cache", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.cache()))),
+        ("/api/cache/purge", post(change::purge)),
         ("/api/config", config()),
         ("/api/reload", post(change::reload)),
         ("/api/upgrade", post(change::upgrade)),

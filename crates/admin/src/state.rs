@@ -35,6 +35,9 @@ pub trait AdminState: Send + Sync + 'static {
     /// What was changed at run time, an array of objects.
     fn overrides(&self) -> Value;
 
+    /// What the edge cache holds and did.
+    fn cache(&self) -> Value;
+
     /// The configuration in effect and the result of the last reload, with its error's text if it failed.
     fn config(&self) -> Value;
 

@@ -69,8 +69,8 @@ pub(crate) enum Command {
     /// Hold breakers of a running process open or closed
     Breaker(BreakerArgs),
 
-    /// Look at what caches do
-    #[command(subcommand)]
+    /// Purge the edge cache of a running process, see what is asked for most, and what a cache of a size would do
+    #[command(subcommand, after_help = crate::cache::EXAMPLES)]
     Cache(CacheCommand),
 
     /// Have a running process read its configuration again

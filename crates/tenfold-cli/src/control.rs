@@ -1,6 +1,7 @@
 //! Commands that look at a running process and change it, over its admin listener.
 
 pub(crate) mod breaker;
+pub(crate) mod cache;
 mod client;
 pub(crate) mod endpoint;
 pub(crate) mod reload;

@@ -49,7 +49,7 @@ impl AdminState for Fixture {
             Command::Add { service, .. } | Command::Edit { service, .. } => service.clone(),
             Command::Breaker { service, .. } => service.clone(),
             Command::Remove { service, .. } | Command::Reset { service, .. } => service.clone(),
-            Command::ResetAll | Command::Reload | Command::Upgrade(_) => "api".to_owned(),
+            Command::ResetAll | Command::Reload | Command::Upgrade(_) | Command::Purge(_) => "api".to_owned(),
         };
         Box::pin(async move {
             let refused = |reason| Err(Refused::new(reason, "because"));
@@ -81,6 +81,10 @@ impl AdminState for Fixture {
 
     fn routes(&self) -> Value {
         json!([{"name": "all", "path": "/*"}])
+    }
+
+    fn cache(&self) -> Value {
+        json!({"entries": 0})
     }
 
     fn config(&self) -> Value {
@@ -142,7 +146,7 @@ async fn every_path_of_the_index_answers() {
     assert_eq!(status, 200);
     let paths: Vec<&str> =
         index.lines().filter_map(|line| line.split(' ').next()).filter(|p| p.starts_with('/')).collect();
-    assert_eq!(paths.len(), 11, "{index}");
+    assert_eq!(paths.len(), 12, "{index}");
     for path in paths {
         let (status, head, body) = get(&served, &path.replace("NAME", "api"), "").await;
         assert_eq!(status, 200, "{path}: {body}");

@@ -1,9 +1,9 @@
 //! What the admin listener is asked to change, put to the gateway.
 
-use admin::{Command, Force, Reason, Refused, Weight};
+use admin::{Command, Force, PurgeOrder, PurgeTarget, Reason, Refused, Weight};
 use gateway::change::{Change, ChangeError, Edit, Target};
 use gateway::params::EndpointParams;
-use gateway::{GatewayControl, GatewayView};
+use gateway::{GatewayControl, GatewayView, PurgeBy, PurgeRequest};
 use serde_json::{Value, json};
 use vocab::{Name, NameError};
 
@@ -38,6 +38,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             });
             (service.clone(), Change::Breaker { service, force })
         }
+        Command::Purge(order) => return purge(view, order),
         Command::ResetAll | Command::Reload | Command::Upgrade(_) => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
@@ -46,6 +47,19 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
     control.change(change).await.map_err(|error| refused(&error))?;
     // A reload may have taken the service away meanwhile.
     view.service(&service).ok_or_else(|| Refused::new(Reason::NotFound, format!("no service is named {service:?}")))
+}
+
+fn purge(view: &GatewayView, PurgeOrder { target, soft }: PurgeOrder) -> Result<Value, Refused> {
+    let by = match target {
+        PurgeTarget::Url(url) => PurgeBy::Url(url),
+        PurgeTarget::Prefix(prefix) => PurgeBy::Prefix(prefix),
+        PurgeTarget::Host(host) => PurgeBy::Host(host),
+        PurgeTarget::Tag(tag) => PurgeBy::Tag(tag),
+        PurgeTarget::Everything => PurgeBy::Everything,
+    };
+    let purged = view.purge(&PurgeRequest { by, soft });
+    purged.map_err(|error| Refused::new(Reason::Invalid, error.to_string()))?;
+    Ok(json!({ "soft": soft }))
 }
 
 fn target(address: &str) -> Result<Target, Refused> {

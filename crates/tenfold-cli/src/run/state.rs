@@ -234,6 +234,10 @@ impl AdminState for State {
         self.gateway.overrides()
     }
 
+    fn cache(&self) -> Value {
+        self.gateway.cache()
+    }
+
     fn config(&self) -> Value {
         let overrides = self.gateway.overrides();
         let config = self.lock();

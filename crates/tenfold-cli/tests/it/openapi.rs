@@ -123,7 +123,7 @@ impl Described {
 fn config(endpoints: &str, token: &str) -> String {
     format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n{token}[listener.web]\nlisten = \"127.0.0.1:{}\"\n\
-         [[route]]\nservice = \"api\"\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
+         [[route]]\nservice = \"api\"\ncache = {{}}\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
         free_port(),
         free_port()
     )
@@ -132,6 +132,7 @@ fn config(endpoints: &str, token: &str) -> String {
 const ENDPOINTS: &str = "/api/services/{service}/endpoints";
 const ENDPOINT: &str = "/api/services/{service}/endpoints/{address}";
 const BREAKER: &str = "/api/services/{service}/breaker";
+const PURGE: &str = "/api/cache/purge";
 const RESET: &str = "/api/services/{service}/endpoints/{address}/overrides";
 
 #[test]
@@ -222,6 +223,12 @@ fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2])
     described.check(admin, Ask { address: first, ..ask("delete", RESET) }, 409);
     let reset = described.check(admin, ask("delete", "/api/overrides"), 200);
     assert_eq!(reset["reset"], 2);
+    for body in ["{\"tag\": \"a\", \"soft\": true}", "{\"url\": \"shop.example.com/a\"}", "{\"everything\": true}"] {
+        let purge = Ask { body, ..ask("post", PURGE) };
+        described.body(&purge).unwrap();
+        described.check(admin, purge, 200);
+    }
+    described.check(admin, Ask { body: "{\"url\": \"ftp://a/\"}", ..ask("post", PURGE) }, 400);
     described.check(admin, ask("post", "/api/reload"), 200);
     let good = std::fs::read_to_string(site.config()).unwrap();
     site.rewrite("not toml").unwrap();
@@ -265,6 +272,7 @@ fn refusals(described: &mut Described, admin: SocketAddr) {
         }
         let body = match method.as_str() {
             "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
+            "post" if path == PURGE => "{\"everything\": true}",
             "patch" => "{\"weight\": 1}",
             "put" => "{\"force\": \"open\"}",
             _ => "",
@@ -344,6 +352,7 @@ fn stopping(described: &mut Described) {
         if Described::is_change(&method) {
             let body = match method.as_str() {
                 "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
+                "post" if path == PURGE => "{\"everything\": true}",
                 "patch" => "{\"weight\": 1}",
                 "put" => "{\"force\": \"open\"}",
                 _ => "",
