@@ -53,6 +53,32 @@ pub(crate) struct Treatment {
     pub(crate) effort: Effort,
 }
 
+/// A response, wherever its head stands: what decides about it, besides its fields.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject {
+    pub(crate) status: u16,
+    /// The length of its body, or of that which a `GET` would have got, if it is known.
+    pub(crate) length: Option<u64>,
+}
+
+/// Fields of a head, wherever it stands.
+pub(crate) trait Named<'v>: Copy {
+    /// The values of the fields of a name, in lower case.
+    fn named(self, name: &'static str) -> impl Iterator<Item = &'v [u8]>;
+}
+
+impl<'v> Named<'v> for (&'v Fields, &'v [u8]) {
+    fn named(self, name: &'static str) -> impl Iterator<Item = &'v [u8]> {
+        self.0.named(self.1, name.as_bytes())
+    }
+}
+
+impl<'v> Named<'v> for httpcache::Lines<'v> {
+    fn named(self, name: &'static str) -> impl Iterator<Item = &'v [u8]> {
+        self.filter(move |(own, _)| own.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+}
+
 /// Fields that speak of the plain form.
 const PLAIN_ONLY: [&[u8]; 5] = [b"accept-ranges", b"content-md5", b"digest", b"content-digest", b"repr-digest"];
 
@@ -69,7 +95,7 @@ impl Compress {
 
     /// What a request wishes for.
     pub(crate) fn wish<'r>(&'r self, request: &Request, head: &[u8], state: &'r RouteState) -> Option<Wish<'r>> {
-        if forbids(&request.fields, head) {
+        if forbids((&request.fields, head)) {
             return None;
         }
         let fields = request.fields.named(head, b"accept-encoding");
@@ -83,18 +109,6 @@ impl Compress {
 impl Wish<'_> {
     /// What is done with a response.
     pub(crate) fn treatment(&self, response: &Response, head: &[u8]) -> Treatment {
-        let Self { compress, best, .. } = *self;
-        let has = |name: &[u8]| response.fields.named(head, name).next().is_some();
-        if response.status == 304 {
-            let weakens = best.is_some() && !self.holds_plain;
-            return Treatment { varies: true, weakens, ..Treatment::default() };
-        }
-        let bare = response.status < 200 || matches!(response.status, 204 | 205);
-        let kind = response.fields.named(head, b"content-type").next().and_then(essence);
-        let worthy = !bare && kind.is_some_and(|kind| compress.takes(&kind));
-        if !worthy || has(b"content-encoding") || forbids(&response.fields, head) {
-            return Treatment::default();
-        }
         // RFC 9110 section 9.3.2: the head of a HEAD is that of a GET, whose body it has not.
         let length = match response.framing {
             Framing::Length(length) => Some(length),
@@ -102,10 +116,32 @@ impl Wish<'_> {
             Framing::Empty => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
+        self.treat(Subject { status: response.status, length }, (&response.fields, head))
+    }
+
+    /// What is done with a 304 that stands for a response of which this is done.
+    pub(crate) fn not_modified(&self, whole: Treatment) -> Treatment {
+        Treatment { weakens: whole.weakens && !self.holds_plain, ..whole.plain() }
+    }
+
+    /// As [`Self::treatment`], of a response whose head need not stand in one piece.
+    pub(crate) fn treat<'v>(&self, Subject { status, length }: Subject, fields: impl Named<'v>) -> Treatment {
+        let Self { compress, best, .. } = *self;
+        let has = |name| fields.named(name).next().is_some();
+        if status == 304 {
+            let weakens = best.is_some() && !self.holds_plain;
+            return Treatment { varies: true, weakens, ..Treatment::default() };
+        }
+        let bare = status < 200 || matches!(status, 204 | 205);
+        let kind = fields.named("content-type").next().and_then(essence);
+        let worthy = !bare && kind.is_some_and(|kind| compress.takes(&kind));
+        if !worthy || has("content-encoding") || forbids(fields) {
+            return Treatment::default();
+        }
         if length.is_some_and(|length| length < compress.bytes_min.max(1)) {
             return Treatment::default();
         }
-        let whole = response.status != 206 && !has(b"content-range");
+        let whole = status != 206 && !has("content-range");
         Treatment {
             varies: true,
             weakens: whole && best.is_some(),
@@ -134,18 +170,18 @@ impl Treatment {
     }
 
     /// Adds the lines that the head gets. `drops` tells which the route takes out.
-    pub(crate) fn push(&self, out: &mut Vec<u8>, response: &Response, head: &[u8], drops: impl Fn(&[u8]) -> bool) {
+    pub(crate) fn push<'v>(&self, out: &mut Vec<u8>, fields: impl Named<'v>, drops: impl Fn(&[u8]) -> bool) {
         if let Some(coding) = self.coding {
             write::field(out, b"Content-Encoding", coding.as_str().as_bytes());
         }
         if self.weakens && !drops(b"etag") {
-            for tag in response.fields.named(head, b"etag") {
+            for tag in fields.named("etag") {
                 out.extend_from_slice(if tag.starts_with(b"W/") { b"ETag: " } else { b"ETag: W/" });
                 out.extend_from_slice(tag);
                 out.extend_from_slice(b"\r\n");
             }
         }
-        let mut vary = response.fields.named(head, b"vary").flat_map(|value| value.split(|&b| b == b','));
+        let mut vary = fields.named("vary").flat_map(|value| value.split(|&b| b == b','));
         let is_said = |name: &[u8]| matches!(name, b"*") || name.eq_ignore_ascii_case(b"accept-encoding");
         if self.varies && (drops(b"vary") || !vary.any(|name| is_said(name.trim_ascii()))) {
             write::field(out, b"Vary", b"Accept-Encoding");
@@ -154,8 +190,8 @@ impl Treatment {
 }
 
 /// Whether a message says that nobody may change it.
-fn forbids(fields: &Fields, head: &[u8]) -> bool {
-    let mut directives = fields.named(head, b"cache-control").flat_map(|value| value.split(|&b| b == b','));
+fn forbids<'v>(fields: impl Named<'v>) -> bool {
+    let mut directives = fields.named("cache-control").flat_map(|value| value.split(|&b| b == b','));
     directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
 }
 
@@ -199,7 +235,7 @@ mod tests {
         };
         let treatment = wish.treatment(&response, head.as_bytes());
         let mut lines = Vec::new();
-        treatment.push(&mut lines, &response, head.as_bytes(), |_| false);
+        treatment.push(&mut lines, (&response.fields, head.as_bytes()), |_| false);
         (treatment, String::from_utf8(lines).unwrap())
     }
 

@@ -16,7 +16,7 @@ use super::account::Account;
 use super::attempt::Attempt;
 use super::body::{Pump, PumpError};
 use super::cache::Watch;
-use super::encode::Encoding;
+use super::encode;
 use super::ends::{ClientSink, EndpointSink, EndpointSource};
 use super::exchange::Call;
 use super::forward::{Outcome, Parts, Tried, Try, may_upgrade};
@@ -28,7 +28,6 @@ use super::io::Wait;
 use super::relay::{Broken, Relay};
 use super::retry::{Retries, Verdict};
 use super::side::Side;
-use crate::compress::Treatment;
 use crate::forwarded;
 use crate::shed;
 
@@ -337,7 +336,8 @@ impl<'c> Conversation<'c, '_, '_> {
             return self.without_head(&NoHead::Invalid);
         }
         let framing = self.response.framing;
-        let (treatment, encoding) = self.treat(head_len);
+        let (core, wish) = (self.with.core, self.with.call.terms.wish.as_ref());
+        let (treatment, encoding) = encode::treat(core, wish, (self.response, &self.buffer.filled()[..head_len]));
         let is_framed = matches!(framing, Framing::Chunked | Framing::UntilClose) || encoding.is_some();
         let chunked = self.request.version == Version::Http11;
         // A client that is still sending its body has to hear that the rest is not wanted.
@@ -382,19 +382,6 @@ impl<'c> Conversation<'c, '_, '_> {
                 Ended::Answered { keep_alive, reusable, answered }
             }
             Err(broken) => self.broken(&broken, is_framed && !chunked),
-        }
-    }
-
-    /// What is done with the response where responses are compressed, and the encoding of its body, if it gets one.
-    fn treat(&self, head_len: usize) -> (Treatment, Option<Box<Encoding<'c>>>) {
-        let Some(wish) = &self.with.call.terms.wish else { return (Treatment::default(), None) };
-        let treatment = wish.treatment(self.response, &self.buffer.filled()[..head_len]);
-        if treatment.coding.is_none() || self.response.framing == Framing::Empty {
-            return (treatment, None);
-        }
-        match Encoding::begin(self.with.core, wish, &treatment) {
-            Some(encoding) => (treatment, Some(encoding)),
-            None => (treatment.plain(), None),
         }
     }
 

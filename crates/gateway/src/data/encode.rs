@@ -4,7 +4,7 @@
 //! everybody waiting for as long as its compression takes. What the encoder holds back is written out whenever the
 //! endpoint has nothing more to give at the moment, so that events arrive as they happen.
 
-use http1::write;
+use http1::{Framing, Response, write};
 use vocab::ErrorCode;
 
 use coding::{Coding, Encoder};
@@ -47,6 +47,23 @@ impl Drop for Encoding<'_> {
 
 /// There is no memory for it.
 const NO_MEMORY: Broken = Broken::Upstream(ErrorCode::Overloaded);
+
+/// What is done with a response where responses are compressed, and the encoding of its body, if it gets one.
+pub(crate) fn treat<'c>(
+    core: &'c Core,
+    wish: Option<&Wish<'c>>,
+    (response, head): (&Response, &[u8]),
+) -> (Treatment, Option<Box<Encoding<'c>>>) {
+    let Some(wish) = wish else { return (Treatment::default(), None) };
+    let treatment = wish.treatment(response, head);
+    if treatment.coding.is_none() || response.framing == Framing::Empty {
+        return (treatment, None);
+    }
+    match Encoding::begin(core, wish, &treatment) {
+        Some(encoding) => (treatment, Some(encoding)),
+        None => (treatment.plain(), None),
+    }
+}
 
 impl<'c> Encoding<'c> {
     /// Begins a body; `None` when there is nothing to be done, or the core has enough to do.

@@ -172,7 +172,7 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
     if treated {
-        with.treatment.push(out, response, head, |name| with.edits.is_some_and(|edits| edits.drops(name)));
+        with.treatment.push(out, (&response.fields, head), |name| with.edits.is_some_and(|edits| edits.drops(name)));
     }
     if framed && with.version == Version::Http11 {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -28,12 +28,12 @@ fn send(site: &Tenfold, method: &str, fields: &str) -> Response {
     ask(site.address(), &format!("{method} / HTTP/1.1\r\nHost: shop.example.com\r\n{fields}\r\n"), method)
 }
 
-fn field<'r>(answer: &'r Response, name: &str) -> &'r str {
+pub(crate) fn field<'r>(answer: &'r Response, name: &str) -> &'r str {
     answer.fields.get(name).unwrap_or_default()
 }
 
 /// What is read of it.
-fn decoded(coding: &str, body: &[u8]) -> String {
+pub(crate) fn decoded(coding: &str, body: &[u8]) -> String {
     let mut text = String::new();
     let read = match coding {
         "gzip" => flate2::read::GzDecoder::new(body).read_to_string(&mut text),
@@ -45,11 +45,11 @@ fn decoded(coding: &str, body: &[u8]) -> String {
     text
 }
 
-fn text(lines: usize) -> String {
+pub(crate) fn text(lines: usize) -> String {
     (0..lines).map(|n| format!("<p>line {n} of a page that says much the same again and again</p>\n")).collect()
 }
 
-fn html(fields: &str, body: &str) -> String {
+pub(crate) fn html(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 

@@ -8,6 +8,7 @@ mod breaker;
 mod browser;
 mod cache;
 mod caching;
+mod caching_beside;
 mod command;
 mod compress;
 mod control;

@@ -8,12 +8,13 @@ use vocab::ErrorCode;
 
 use super::fill::Why;
 use super::{With, tell};
-use crate::compress::Treatment;
+use crate::data::encode::{self, Encoding};
 use crate::data::ends::ClientSink;
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
 use crate::data::head::{self, Inbound};
 use crate::data::io::{self, Stalled, Wait};
+use crate::data::relay;
 
 /// Pieces on their way, of 64 KiB at most each.
 pub(super) const UNDER_WAY_MAX: usize = 4;
@@ -71,13 +72,14 @@ pub(super) async fn relay(
         return None;
     }
     let response = &scratch.response;
-    let framed = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
+    let (treatment, encoding) = encode::treat(link.core, call.terms.wish.as_ref(), (response, &came.bytes));
+    let encoded = encoding.is_some();
+    let framed = matches!(response.framing, Framing::Chunked | Framing::UntilClose) || encoded;
     let http11 = scratch.request.version == Version::Http11;
     let keep_alive = scratch.request.keep_alive && !link.state.closing.get() && (http11 || !framed);
     let edits = call.terms.actions.map(|actions| &actions.response);
     let (version, added) = (scratch.request.version, &scratch.added);
-    let inbound =
-        Inbound { version, keep_alive, sticky: None, edits, treatment: Treatment::default(), encoded: false, added };
+    let inbound = Inbound { version, keep_alive, sticky: None, edits, treatment, encoded, added };
     head::write_response(&mut scratch.to_client, response, &came.bytes, &inbound);
     let out = &mut scratch.to_client;
     account.status = Some(response.status);
@@ -85,14 +87,15 @@ pub(super) async fn relay(
     let chunked = framed && http11 && matches!(link.sink, ClientSink::Wire(_));
     let empty = response.framing == Framing::Empty;
     let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
-    let mut way = Way { sink: &mut link.sink, out, chunked, wait, sent: 0 };
+    let mut way = Way { sink: &mut link.sink, out, chunked, wait, sent: 0, encoding };
     let relayed = way.run(pieces, empty).await;
     account.body_sent += way.sent;
+    drop(way);
     with.route.state.cached.add(link.core.id, crate::cache::CacheResult::Unstored, account.body_sent);
     match relayed {
         Ok(()) => return Some(Outcome::Answered { keep_alive }),
         Err(Broken::Client(Stalled::TimedOut)) => account.error = Some(ErrorCode::WriteTimeout),
-        Err(Broken::Client(Stalled::Broken(_))) => {}
+        Err(Broken::Client(Stalled::Broken(_)) | Broken::Gone) => {}
         Err(Broken::Origin) => {
             account.error = Some(ErrorCode::UpstreamClosed);
             link.sink.cut(framed && !http11);
@@ -103,6 +106,7 @@ pub(super) async fn relay(
 
 enum Broken {
     Client(Stalled),
+    Gone,
     Origin,
 }
 
@@ -113,6 +117,18 @@ struct Way<'w, 's> {
     chunked: bool,
     wait: Wait<'w>,
     sent: u64,
+    /// What compresses the body, if anything does.
+    encoding: Option<Box<Encoding<'w>>>,
+}
+
+impl From<relay::Broken> for Broken {
+    fn from(broken: relay::Broken) -> Self {
+        match broken {
+            relay::Broken::Client => Self::Gone,
+            relay::Broken::Unread => Self::Client(Stalled::TimedOut),
+            relay::Broken::Upstream(_) | relay::Broken::OutOfTime => Self::Origin,
+        }
+    }
 }
 
 impl Way<'_, '_> {
@@ -126,6 +142,9 @@ impl Way<'_, '_> {
             let piece = match pieces.try_recv() {
                 Ok(piece) => Some(piece),
                 Err(_) => {
+                    if let Some(encoding) = self.encoding.as_mut().filter(|encoding| encoding.holds_back()) {
+                        self.sent += encoding.flush((self.sink, self.out), self.wait).await?;
+                    }
                     self.flush(&[]).await?;
                     pieces.recv().await
                 }
@@ -139,6 +158,10 @@ impl Way<'_, '_> {
     }
 
     async fn piece(&mut self, data: &[u8]) -> Result<(), Broken> {
+        if let Some(encoding) = &mut self.encoding {
+            self.sent += encoding.push(data, (self.sink, self.out), self.wait).await?;
+            return Ok(());
+        }
         if self.chunked {
             self.out.extend_from_slice(write::chunk_head(&mut [0; write::CHUNK_HEAD_BYTES_MAX], data.len() as u64));
         }
@@ -167,11 +190,14 @@ impl Way<'_, '_> {
     }
 
     async fn end(&mut self, trailers: &[u8], empty: bool) -> Result<(), Broken> {
+        if let Some(encoding) = &mut self.encoding {
+            self.sent += encoding.finish((self.sink, self.out), trailers.is_empty(), self.wait).await?;
+        }
         match self.sink {
             ClientSink::Stream(_) if empty => Ok(()),
             ClientSink::Stream(responder) => {
                 let body = responder.body().map_err(Broken::Client)?;
-                body.finish(trailers).await.map_err(Broken::Client)
+                if body.has_ended { Ok(()) } else { body.finish(trailers).await.map_err(Broken::Client) }
             }
             _ => {
                 if self.chunked {

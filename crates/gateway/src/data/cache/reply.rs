@@ -1,5 +1,7 @@
 //! Sending what is stored to a client, in the form that it wants.
 
+mod coded;
+
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::pin;
@@ -16,6 +18,9 @@ use super::source::{Source, block_of};
 use super::{NAME, With};
 use crate::action::Edits;
 use crate::cache::CacheResult;
+use crate::compress::{Subject, Treatment, Wish};
+use crate::data::core::Core;
+use crate::data::encode::Encoding;
 use crate::data::ends::ClientSink;
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
@@ -58,6 +63,8 @@ struct Terms<'a> {
     key: Option<&'a [u8]>,
     tells: bool,
     boundary: u128,
+    /// What is done with it where responses are compressed.
+    treatment: Treatment,
 }
 
 /// Sends an answer.
@@ -74,6 +81,8 @@ pub(super) async fn serve(
     let keep_alive = request.keep_alive && !link.state.closing.get() && (http11 || !unmeasured);
     let edits = call.terms.actions.map(|actions| &actions.response);
     let told = with.cache.params.told;
+    let block = answer.fresh.map_or(source.block(), |meta| block_of(meta));
+    let (treatment, mut encoding) = treat(link.core, call.terms.wish.as_ref(), request, (answer, block));
     let terms = Terms {
         keep_alive,
         edits: edits.filter(|edits| edits.drop_any()),
@@ -81,8 +90,8 @@ pub(super) async fn serve(
         key: (told == CacheTold::Key).then_some(source.key()),
         tells: told != CacheTold::Nothing,
         boundary: if matches!(answer.serve.form, Form::Parts(..)) { link.core.random.borrow_mut().u128(..) } else { 0 },
+        treatment,
     };
-    let block = answer.fresh.map_or(source.block(), |meta| block_of(meta));
     let (status, plan) = write_head(&mut scratch.to_client, request, (answer, block), &terms);
     let plan = if request.method == Method::Head { Plan::Nothing } else { plan };
     account.status = Some(status);
@@ -90,7 +99,11 @@ pub(super) async fn serve(
     let chunked = unmeasured && http11 && matches!(link.sink, ClientSink::Wire(_));
     let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
     let mut way = Way { sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
-    let sent = way.run(source, plan).await;
+    let sent = match &mut encoding {
+        None => way.run(source, plan).await,
+        // Apart, so that what goes out as it is does not carry its memory.
+        Some(encoding) => Box::pin(way.run_coded(source, &plan, encoding)).await,
+    };
     let bytes = way.sent;
     account.body_sent += bytes;
     with.route.state.cached.add(link.core.id, answer.result, bytes);
@@ -104,6 +117,33 @@ pub(super) async fn serve(
         }
     }
     Outcome::Broken
+}
+
+/// What is done with an answer where responses are compressed, and the encoding of its body, if it gets one.
+fn treat<'c>(
+    core: &'c Core,
+    wish: Option<&Wish<'c>>,
+    request: &Request,
+    (answer, block): (&Answer<'_>, &[u8]),
+) -> (Treatment, Option<Box<Encoding<'c>>>) {
+    let Some(wish) = wish else { return (Treatment::default(), None) };
+    let (stored, form) = (answer.stored, &answer.serve.form);
+    let length = match stored.body() {
+        httpcache::Body::Whole(bytes) => Some(bytes),
+        _ => None,
+    };
+    let whole = wish.treat(Subject { status: stored.status(), length }, Lines::new(block));
+    match form {
+        Form::Stored if request.method == Method::Head || whole.coding.is_none() => (whole, None),
+        Form::Stored => match Encoding::begin(core, wish, &whole) {
+            Some(encoding) => (whole, Some(encoding)),
+            None => (whole.plain(), None),
+        },
+        Form::NotModified => (wish.not_modified(whole), None),
+        // Parts are those of the plain form.
+        Form::Part(_) | Form::Parts(..) => (whole.plain(), None),
+        Form::Unsatisfiable(_) => (Treatment::default(), None),
+    }
 }
 
 /// Writes the head of an answer: its status, and what of the body follows.
@@ -123,10 +163,11 @@ fn write_head(
     out.clear();
     write::status_line(out, status, reply::reason(status).as_bytes());
     let is_whole = matches!(form, Form::Stored | Form::Part(_));
-    if is_whole && with.edits.is_none() {
+    let edited = |name: &[u8]| with.edits.is_some_and(|edits| edits.drops(name));
+    if is_whole && with.edits.is_none() && !with.treatment.varies {
         out.extend_from_slice(block);
     } else {
-        let drops = |name: &[u8]| with.edits.is_some_and(|edits| edits.drops(name));
+        let drops = |name: &[u8]| edited(name) || with.treatment.drops(name);
         let passes = |name: &[u8]| match form {
             Form::Stored | Form::Part(_) => true,
             Form::NotModified => httpcache::belongs_in_304(name),
@@ -137,6 +178,9 @@ fn write_head(
         for (name, value) in Lines::new(block).filter(|(name, _)| passes(name) && !drops(name)) {
             write::field(out, name, value);
         }
+    }
+    if with.treatment.varies {
+        with.treatment.push(out, Lines::new(block), edited);
     }
     let plan = write_framing(out, request, answer, with, block);
     out.extend_from_slice(b"Age: ");
@@ -161,6 +205,13 @@ fn write_framing(out: &mut Vec<u8>, request: &Request, answer: &Answer<'_>, with
     match &answer.serve.form {
         Form::NotModified => Plan::Nothing,
         Form::Stored => match stored.body() {
+            httpcache::Body::Whole(bytes) if with.treatment.coding.is_some() => {
+                // Only clients that take chunks get codings, and to a HEAD there is no body.
+                if request.method != Method::Head {
+                    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                }
+                Plan::Range(0, Some(bytes))
+            }
             httpcache::Body::Whole(bytes) => {
                 if stored.status() != 204 {
                     write::content_length(out, bytes);
@@ -335,7 +386,7 @@ impl Way<'_, '_> {
         reader.seek(first);
         let mut at = first;
         while at < end {
-            let Some(mut bytes) = self.next(reader).await? else {
+            let Some(mut bytes) = self.next(reader, None).await? else {
                 return if end == u64::MAX { self.end().await } else { Err(Broken::Origin) };
             };
             bytes.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
@@ -349,13 +400,17 @@ impl Way<'_, '_> {
     }
 
     /// Waits for more, unless the client goes. What has gathered goes out before anything is waited for.
-    async fn next(&mut self, reader: &mut Reader) -> Result<Option<Bytes>, Broken> {
+    async fn next(
+        &mut self,
+        reader: &mut Reader,
+        encoding: Option<&mut Encoding<'_>>,
+    ) -> Result<Option<Bytes>, Broken> {
         let mut next = pin!(reader.next());
         let now = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
         let read = match now {
             Poll::Ready(read) => read,
             Poll::Pending => {
-                self.flush(&[]).await?;
+                self.flush_coded(encoding).await?;
                 let sink = &mut *self.sink;
                 let read = poll_fn(|cx| {
                     if sink.is_gone(cx) {
