@@ -113,6 +113,26 @@ fn what_is_not_to_be_stored_is_not() {
 }
 
 #[test]
+fn cookies_are_stored_as_the_route_says() {
+    let check = |settings: &str, control: &str, expected: [&str; 2], cookie: Option<&str>| {
+        let upstream = origin(&format!("Cache-Control: {control}\r\nSet-Cookie: a=b\r\n"), "v");
+        let site = cached(&upstream, settings);
+        for expected in expected {
+            let answer = get(&site, "/", "");
+            assert!(told(&answer).starts_with(&format!("tenfold;{expected}")), "{settings} {control}: {answer:?}");
+            assert_eq!(answer.fields.get("set-cookie"), cookie, "{settings} {control}");
+        }
+    };
+    let (stored, passed) = (["fwd=uri-miss", "hit"], ["fwd=uri-miss", "fwd=uri-miss"]);
+    check("", "max-age=60", passed, Some("a=b"));
+    check("", "public, max-age=60", stored, Some("a=b"));
+    check("", "s-maxage=60", stored, Some("a=b"));
+    check("set_cookie = \"never\"", "public, max-age=60", passed, Some("a=b"));
+    check("set_cookie = \"always\"", "max-age=60", stored, Some("a=b"));
+    check("set_cookie = \"stripped\"", "max-age=60", stored, None);
+}
+
+#[test]
 fn what_is_stale_is_validated() {
     let first = answer("Cache-Control: max-age=0\r\nETag: \"v1\"\r\n", "hello");
     let good = b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\nX-New: 1\r\n\r\n".to_vec();

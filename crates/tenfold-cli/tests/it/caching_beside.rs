@@ -1,10 +1,11 @@
 //! The edge cache beside what else a route does.
 
+use testkit::message::Response;
 use testkit::{Curl, RawUpstream, Script, Tenfold, free_port};
 
-use crate::caching::{asked, told};
+use crate::caching::{answer, asked, origin, told};
 use crate::compress::{decoded, field, html, text};
-use crate::site::{ask, get, listeners, start};
+use crate::site::{apply, ask, get, listeners, start};
 
 /// A site whose one route has a cache, and these keys too; `rest` is behind it.
 fn beside(upstream: &RawUpstream, route: &str, rest: &str) -> Tenfold {
@@ -72,4 +73,63 @@ fn what_is_not_stored_is_compressed_as_well() {
         assert!(told(&answer).starts_with("tenfold;fwd=uri-miss") && !told(&answer).contains("stored"), "{answer:?}");
         assert_eq!((decoded("gzip", &answer.body), field(&answer, "vary")), (body.clone(), "Accept-Encoding"));
     }
+}
+
+#[test]
+fn variants_are_those_of_what_forward_auth_says() {
+    let allows = |user: &str| Script::answer(answer(&format!("X-User: {user}\r\n"), ""));
+    let auth = RawUpstream::start(allows("ann")).unwrap();
+    let upstream = origin("Cache-Control: max-age=60\r\nVary: X-User\r\n", "for one");
+    let route = "forward_auth = { service = \"auth\", path = \"/verify\", response_headers = [\"X-User\"] }";
+    let site = beside(&upstream, route, &format!("[service.auth]\nendpoints = [\"{}\"]", auth.address()));
+    let check = |forged: &str, expected: &str| {
+        let answer: Response = get(&site, "/", forged);
+        assert!(told(&answer).starts_with(&format!("tenfold;{expected}")), "{forged}: {answer:?}");
+    };
+    check("", "fwd=uri-miss");
+    check("", "hit");
+    check("X-User: bob\r\n", "hit");
+    auth.set_script(allows("bob"));
+    auth.clear();
+    // What the client says of itself is not what the service hears.
+    check("X-User: ann\r\n", "fwd=vary-miss");
+    check("X_User: ann\r\n", "hit");
+    assert_eq!(auth.requests().unwrap().len(), 2, "each request is asked about, be it answered from the cache or not");
+    let users: Vec<_> = upstream.requests().unwrap();
+    let users: Vec<_> = users.iter().map(|request| request.fields.get("x-user").unwrap()).collect();
+    assert_eq!(users, ["ann", "bob"]);
+    // Who may not pass gets nothing that is stored.
+    auth.set_script(Script::answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
+    auth.clear();
+    assert_eq!(get(&site, "/", "").status, 403);
+}
+
+#[test]
+fn services_of_a_split_have_their_own() {
+    let (old, new) = (origin("Cache-Control: max-age=60\r\n", "old"), origin("Cache-Control: max-age=60\r\n", "new"));
+    let config = |shares: [u32; 2], head: &str| {
+        format!(
+            "{head}[[route]]\nname = \"shop\"\ncache = {{}}\n\
+             split = [{{ service = \"old\", weight = {} }}, {{ service = \"new\", weight = {} }}]\n\
+             [service.old]\nendpoints = [\"{}\"]\n[service.new]\nendpoints = [\"{}\"]\n",
+            shares[0],
+            shares[1],
+            old.address(),
+            new.address()
+        )
+    };
+    let head = listeners(free_port());
+    let mut site = start(&config([1, 0], &head));
+    let check = |site: &Tenfold, body: &str, expected: &str| {
+        let answer = get(site, "/", "");
+        assert!(answer.text() == body && told(&answer).starts_with(&format!("tenfold;{expected}")), "{answer:?}");
+    };
+    check(&site, "old", "fwd=uri-miss");
+    check(&site, "old", "hit");
+    apply(&mut site, &config([0, 1], &head));
+    check(&site, "new", "fwd=uri-miss");
+    check(&site, "new", "hit");
+    apply(&mut site, &config([1, 0], &head));
+    check(&site, "old", "hit");
+    assert_eq!((asked(&old), asked(&new)), (1, 1));
 }
