@@ -23,7 +23,7 @@ use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
 use vocab::Name;
 
-use crate::cache::CacheCounts;
+use crate::cache::{CacheCounts, Fetched};
 use crate::change::Target;
 use crate::clients::Clients;
 use crate::control::breakers::Forced;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) limit_seed: Seed,
     /// What routes cache.
     pub(crate) cache: Store,
+    /// Of which URLs anything was fetched for that.
+    pub(crate) fetched: Fetched,
     /// Answers to authorities that ask who holds a host.
     pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
@@ -284,6 +286,7 @@ impl Shared {
             reports,
             limit_seed: Seed::random(),
             cache,
+            fetched: Fetched::default(),
             tokens: acme::Tokens::default(),
             snapshot: ArcSwap::default(),
             names: ArcSwap::default(),

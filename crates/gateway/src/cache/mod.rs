@@ -4,10 +4,12 @@
 //! that a purge by host, prefix or URL finds them; variants stand behind the key of what they are variants of.
 
 mod entry;
+mod fetched;
 mod purge;
 mod route;
 
 pub(crate) use entry::Held;
+pub(crate) use fetched::Fetched;
 pub(crate) use purge::purge;
 pub use purge::{PurgeBy, PurgeError, PurgeRequest};
 pub(crate) use route::{CacheCounts, CacheResult, RouteCache, is_for_caches, passed_on};

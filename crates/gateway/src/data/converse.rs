@@ -393,7 +393,7 @@ impl<'c> Conversation<'c, '_, '_> {
         let granted = call.terms.granted.map(|names| (names, self.granted));
         match watch {
             Watch::Fill(fill) => fill.see(request, granted, response, &call.service.view.state),
-            Watch::Changes(changes) => changes.see(&self.with.core.shared.cache, request, granted, response),
+            Watch::Changes(changes) => changes.see(&self.with.core.shared, request, granted, response),
         }
     }
 

@@ -189,10 +189,15 @@ fn unsafe_methods_invalidate() {
     let site = cached(&upstream, "");
     assert!(told(&get(&site, "/a", "")).contains("uri-miss"));
     assert!(told(&get(&site, "/a", "")).contains("hit"));
-    let post = "POST /a HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 0\r\n\r\n";
-    assert!(told(&ask(site.address(), post, "POST")).contains("fwd=method"));
+    let post = |path: &str| {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 0\r\n\r\n");
+        assert!(told(&ask(site.address(), &request, "POST")).contains("fwd=method"));
+        site.metric("cache_purges_total", &[]).unwrap()
+    };
+    // Of what nothing is stored, nothing has to be purged.
+    assert_eq!([post("/b"), post("/a")], [0.0, 1.0]);
     assert!(told(&get(&site, "/a", "")).contains("uri-miss"));
-    assert_eq!(asked(&upstream), 3);
+    assert_eq!(asked(&upstream), 4);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::facts;
 use crate::action::Names;
 use crate::cache::{Held, RouteCache, passed_on};
 use crate::router::normal_path;
+use crate::state::Shared;
 
 /// A request that passes by the cache of its route.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ impl Changes<'_> {
     /// Takes in the head of the final answer.
     pub(crate) fn see(
         &self,
-        store: &Store,
+        shared: &Shared,
         (request, asked): (&Request, &[u8]),
         granted: Option<(&Names, &[u8])>,
         response: (&Response, &[u8]),
@@ -38,14 +39,14 @@ impl Changes<'_> {
             httpcache::Method::Head => {
                 let mut key = Vec::new();
                 self.cache.write_key(&mut key, target, fields.clone(), self.service);
-                self.refresh(store, &facts, (&mut key, &fields), response);
+                self.refresh(&shared.cache, &facts, (&mut key, &fields), response);
             }
-            method if !method.is_safe() => self.invalidate(store, &facts, response),
+            method if !method.is_safe() => self.invalidate(shared, &facts, response),
             _ => {}
         }
     }
 
-    fn invalidate(&self, store: &Store, facts: &httpcache::Request<'_>, (response, head): (&Response, &[u8])) {
+    fn invalidate(&self, shared: &Shared, facts: &httpcache::Request<'_>, (response, head): (&Response, &[u8])) {
         let changed = httpcache::invalidated(facts, response.status, facts::of_head(&response.fields, head));
         for path in changed {
             // Two ways of writing a path are one key.
@@ -55,8 +56,11 @@ impl Changes<'_> {
             let mut beginning = Vec::new();
             let changed = Target { path_and_query: &path_and_query, ..facts.target };
             self.cache.params.policy.key.write_beginning(&mut beginning, changed);
-            // Only prefixes can be too long.
-            let _purged = store.purge(Purge::mark(Mark::key(&beginning), How::Hard));
+            let url = Mark::key(&beginning);
+            if shared.fetched.may_have(url) {
+                // Only prefixes can be too long.
+                let _purged = shared.cache.purge(Purge::mark(url, How::Hard));
+            }
         }
     }
 

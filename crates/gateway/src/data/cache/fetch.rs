@@ -111,6 +111,8 @@ pub(super) fn begin(
         waited: key.into(),
         marks: with.cache.marks_of(target),
     };
+    let [url, _] = copy.marks;
+    link.core.shared.fetched.note(url);
     let state = ConnectionState::new(link.core.deadlines.register(), &link.state.listener, false);
     tokio::task::spawn_local(run(Rc::clone(link.core), state, copy, of));
 }
