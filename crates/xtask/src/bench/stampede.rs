@@ -45,6 +45,11 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 const EXPIRED: Duration = Duration::from_millis(2_500);
 /// By then requests that a cache makes in the background have come to the origin.
 const SETTLED: Duration = Duration::from_millis(500);
+/// Asked directly, the origin has answered all by then, or the machine is busy with something else: that round would say
+/// nothing of the cache, and is done again.
+const CALM: Duration = Duration::from_millis(250);
+/// Rounds that are done again, at most so many for each that counts.
+const DISTURBED_MAX: usize = 3;
 /// Enough for connections on both sides of all, and to spare.
 const DESCRIPTORS: u64 = 8_192;
 
@@ -80,7 +85,6 @@ pub(super) fn run(args: &StampedeArgs) -> Result<()> {
     install::require(&["varnishd", "nginx", "haproxy"])?;
     let is_own = args.subject.iter().any(|name| name == "tenfold");
     let binary = is_own.then(proof::release_binary).transpose()?;
-    println!("without a cache, the slowest answer comes after {:.0} ms", floor()?.as_secs_f64() * 1e3);
     let mut outcomes = Vec::new();
     for name in &args.subject {
         outcomes.extend(measure(name, binary.as_ref(), rounds).with_context(|| format!("subject {name}"))?);
@@ -120,7 +124,16 @@ fn measure(name: &str, binary: Option<&PathBuf>, rounds: usize) -> Result<Vec<Ou
     };
     let cache = Cache::start(name, setting)?;
     let mut seen: [Vec<(u64, Vec<Duration>)>; 3] = Default::default();
-    for round in 0..rounds {
+    let (mut round, mut disturbed) = (0, 0);
+    while round < rounds {
+        let floor = floor()?;
+        let ms = floor.as_secs_f64() * 1e3;
+        println!("{name} {}/{rounds}: without a cache, the slowest answer comes after {ms:.0} ms", round + 1);
+        if floor > CALM && disturbed < DISTURBED_MAX * rounds {
+            println!("the machine is busy with something else, so that once more");
+            disturbed += 1;
+            continue;
+        }
         let mut burst = Burst::open(cache.address(), CONNECTIONS)?;
         let (delay, max_age) = (ORIGIN_TAKES.as_millis(), MAX_AGE.as_secs());
         let shared = format!("/{BYTES}/{delay}/{max_age}/plain/{round}");
@@ -128,6 +141,7 @@ fn measure(name: &str, binary: Option<&PathBuf>, rounds: usize) -> Result<Vec<Ou
         std::thread::sleep(EXPIRED);
         seen[1].push(ask(&origin, &mut burst, &shared)?);
         seen[2].push(ask(&origin, &mut burst, &format!("/{BYTES}/{delay}/0/private/{round}"))?);
+        round += 1;
     }
     Ok(CASES.iter().zip(&seen).map(|(case, seen)| judge(name, case, seen)).collect())
 }
