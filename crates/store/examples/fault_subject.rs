@@ -130,7 +130,7 @@ async fn find(store: &Store, number: u64) -> &'static str {
                     }
                 };
             }
-            Outcome::Declined | Outcome::Nothing => {}
+            Outcome::Declined(_) | Outcome::Nothing => {}
         }
     }
     "absent"

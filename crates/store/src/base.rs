@@ -25,6 +25,7 @@ pub(crate) struct Base {
     index_bytes: AtomicU64,
     filling: AtomicU64,
     pub(crate) fills_refused: Counter,
+    pub(crate) readers_cut: Counter,
 }
 
 impl Base {
@@ -39,6 +40,7 @@ impl Base {
             index_bytes: AtomicU64::new(0),
             filling: AtomicU64::new(0),
             fills_refused: Counter::default(),
+            readers_cut: Counter::default(),
         }
     }
 
@@ -95,7 +97,16 @@ impl Base {
     /// Counts bytes of a fetch; `false` when there are too many now.
     pub(crate) fn fill(&self, bytes: u64) -> bool {
         let before = self.filling.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.memory_bytes.load(Ordering::Relaxed) / FILLING_SHARE
+        before + bytes <= self.filling_max()
+    }
+
+    /// Whether fetches have more bytes than their part.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.filling_bytes() > self.filling_max()
+    }
+
+    fn filling_max(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed) / FILLING_SHARE
     }
 
     pub(crate) fn unfill(&self, bytes: u64) {

@@ -5,15 +5,18 @@
 //! small pieces takes no more memory than one that came at once.
 //!
 //! A body that is too large for memory keeps its latest chunks only, and those that are on their way to disk. A reader behind
-//! them reads from disk; without a disk it has fallen too far behind.
+//! them reads from disk. Where there is no disk, a writer that can wait does so until the slowest reader has passed what it gives
+//! up next; for others, and for those who do not move, it is gone. Nobody begins to read a body whose beginning is gone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::disk::Chunk;
 use crate::object::{CHUNK_BYTES, joined};
+use crate::seats::Seats;
 use crate::sync::Mutex;
 
 /// How a body ended.
@@ -54,12 +57,63 @@ struct State {
     pieces_bytes: usize,
     body_bytes: u64,
     end: End,
+    seats: Seats,
 }
 
 #[derive(Debug)]
 pub(crate) struct Growing {
     state: Mutex<State>,
+    /// There is more, or the end.
     changed: Notify,
+    /// Nobody sits any more before what the writer is to give up next.
+    passed: Notify,
+}
+
+/// A reader's place in a body, or that of one who waits for its beginning.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    growing: Arc<Growing>,
+    number: usize,
+}
+
+impl Seat {
+    /// What comes before this place is not needed any more.
+    pub(crate) fn move_to(&self, at: u64) {
+        if self.growing.state.lock().seats.move_to(self.number, at) {
+            self.growing.passed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.growing.state.lock().seats.leave(self.number) {
+            self.growing.passed.notify_waiters();
+        }
+    }
+}
+
+impl State {
+    /// Whether the first chunk in memory may be given up, with a window of so many.
+    fn next_goes(&mut self, window: usize) -> Goes {
+        let is_placed = self.left < self.places.len();
+        if self.chunks.len() <= window || self.on_disk && !is_placed {
+            return Goes::No;
+        }
+        let end = (self.left as u64 + 1) * CHUNK_BYTES as u64;
+        // What is on disk is read from there.
+        if !is_placed && self.seats.wait_for(end) > 0 { Goes::IsNeeded } else { Goes::Yes }
+    }
+}
+
+/// Whether a chunk may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    Yes,
+    /// It is to stay.
+    No,
+    /// It would be time, and readers still need it.
+    IsNeeded,
 }
 
 impl Growing {
@@ -73,8 +127,15 @@ impl Growing {
             pieces_bytes: 0,
             body_bytes: 0,
             end: End::Growing,
+            seats: Seats::default(),
         };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new(), passed: Notify::new() }
+    }
+
+    /// A seat for one who will read; `None` when the beginning of the body is gone already.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Seat> {
+        let mut state = self.state.lock();
+        (state.left <= state.places.len()).then(|| Seat { growing: Arc::clone(self), number: state.seats.take() })
     }
 
     /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `piece` must not go beyond the
@@ -112,16 +173,47 @@ impl Growing {
         self.state.lock().body_bytes
     }
 
-    /// Keeps so many of the latest full chunks, and those that are not on disk yet but will be. Says how many bytes it gave up.
-    pub(crate) fn keep_latest(&self, count: usize) -> u64 {
-        let mut given_up = Vec::new();
+    /// Keeps so many of the latest full chunks, those that are not on disk yet but will be, and those that readers still need, unless
+    /// they are to be cut. Says how many bytes it gave up, and how many readers it cut.
+    pub(crate) fn keep_latest(&self, window: usize, cuts: bool) -> (u64, usize) {
+        let (mut given_up, mut cut) = (Vec::new(), 0);
         let mut state = self.state.lock();
-        while state.chunks.len() > count && (!state.on_disk || state.left < state.places.len()) {
+        loop {
+            match state.next_goes(window) {
+                Goes::Yes => {}
+                Goes::IsNeeded if cuts => cut += state.seats.cut(),
+                Goes::No | Goes::IsNeeded => break,
+            }
             given_up.extend(state.chunks.pop_front());
             state.left += 1;
         }
         drop(state);
-        (given_up.len() * CHUNK_BYTES) as u64
+        ((given_up.len() * CHUNK_BYTES) as u64, cut)
+    }
+
+    /// Whether readers still need what should be given up.
+    pub(crate) fn is_needed(&self, window: usize) -> bool {
+        self.state.lock().next_goes(window) == Goes::IsNeeded
+    }
+
+    /// Waits until nobody needs any more what should be given up next.
+    pub(crate) async fn passed(&self, window: usize) {
+        loop {
+            let passed = self.passed.notified();
+            tokio::pin!(passed);
+            // Whoever moves between the look and the wait must be heard.
+            passed.as_mut().enable();
+            if !self.is_needed(window) {
+                return;
+            }
+            passed.await;
+        }
+    }
+
+    /// Waits no more for those who need what should be given up next. Says how many they are.
+    pub(crate) fn cut(&self, window: usize) -> usize {
+        let mut state = self.state.lock();
+        if state.next_goes(window) == Goes::IsNeeded { state.seats.cut() } else { 0 }
     }
 
     /// Says whether chunks are being written to disk, one after the other. Those that were stay there.

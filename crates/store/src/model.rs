@@ -6,8 +6,8 @@ use loom::thread;
 
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
-use crate::memory::{Found, Memory};
-use crate::object::{Identity, Object};
+use crate::memory::{Found, Joining, Memory};
+use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::pending::Pending;
 use crate::purges::{How, Judgement, Purge, Purges, Token};
 
@@ -72,8 +72,8 @@ fn one_leads_a_fetch() {
         let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
         let begin = |shared: &(Memory, Purges, KeyHasher)| {
             let (memory, purges, hasher) = shared;
-            let (_, is_first) = memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), &[]));
-            u32::from(is_first)
+            let joining = memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), &[]));
+            u32::from(matches!(joining, Joining::First(_)))
         };
         let other = Arc::clone(&shared);
         let thread = thread::spawn(move || begin(&other));
@@ -104,5 +104,25 @@ fn a_reader_has_what_was_appended_in_order_and_its_end() {
         assert!(second.is_empty() || second == b"c", "{second:?}");
         writer.join().expect("joined");
         assert_eq!((read(0), read(2), read(3)), (b"ab".to_vec(), b"c".to_vec(), b".".to_vec()));
+    });
+}
+
+#[test]
+fn whoever_may_still_join_has_the_whole_body() {
+    every_order(|| {
+        let growing = std::sync::Arc::new(Growing::new());
+        growing.append(Bytes::from(vec![1; CHUNK_BYTES]));
+        let other = std::sync::Arc::clone(&growing);
+        let writer = thread::spawn(move || {
+            other.keep_latest(0, false);
+        });
+        let seat = growing.enter();
+        let first = growing.step(0);
+        writer.join().expect("joined");
+        assert_eq!(seat.is_some(), matches!(growing.step(0), Step::Bytes(_)), "what it needs stays there");
+        assert!(seat.is_none() || matches!(first, Step::Bytes(_)));
+        drop(seat);
+        growing.keep_latest(0, false);
+        assert!(matches!(growing.step(0), Step::Lagged), "nobody needs it");
     });
 }

@@ -1,6 +1,7 @@
 //! The store: both tiers behind one face.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -8,10 +9,10 @@ use crate::base::Base;
 use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
 use crate::fill::Lead;
 use crate::key::{Key, Mark};
-use crate::memory::Found;
+use crate::memory::{Found, Joining};
 use crate::object::{Head, Identity, Object};
 use crate::params::{OpenError, StoreParams};
-use crate::pending::{Pending, Source};
+use crate::pending::{Joined, Pending, Source};
 use crate::purges::{How, Purge, Purges, Token, What};
 use crate::reader::{Begin, Follower, Hit, Kept, Lookup};
 use crate::stats::Stats;
@@ -20,13 +21,14 @@ use crate::top::TopKey;
 
 /// A cache of bodies with what comes with them, in memory and on disk. Cloning it is cheap, and all clones are one.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Inner>);
+pub struct Store(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) base: Arc<Base>,
     pub(crate) disk: Option<Disk>,
     pub(crate) disk_object_bytes_max: u64,
+    pub(crate) reader_wait: Duration,
     /// 1 while nothing may be answered, since purges may be missing.
     is_blind: AtomicU64,
 }
@@ -76,8 +78,8 @@ impl Store {
         let disk_object_bytes_max = params.disk.as_ref().map_or(0, |disk| disk.object_bytes_max());
         let start = |disk| Disk::start(Arc::clone(&base), disk).map_err(OpenError::Threads);
         let disk = params.disk.clone().map(start).transpose()?;
-        let inner = Inner { base: Arc::clone(&base), disk, disk_object_bytes_max, is_blind: AtomicU64::new(0) };
-        Ok(Self(Arc::new(inner)))
+        let (reader_wait, is_blind) = (params.reader_wait, AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { base, disk, disk_object_bytes_max, reader_wait, is_blind })))
     }
 
     /// A key, hashed once for all that follows.
@@ -101,12 +103,17 @@ impl Store {
     fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
         let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
         let base = &self.0.base;
-        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, Pending::read);
-        if is_first && !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
-            base.memory.end_of(key.hash(), &pending, None);
-            return None;
-        }
-        Some(Follower::new(Arc::clone(&self.0), pending))
+        let joined = match base.memory.join_or_begin(key, &base.purges, Pending::read) {
+            Joining::Joined(joined) => joined,
+            Joining::First(pending) => {
+                if !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
+                    base.memory.end_of(key.hash(), &pending, None);
+                    return None;
+                }
+                Joined { pending, seat: None }
+            }
+        };
+        Some(Follower::new(Arc::clone(&self.0), joined))
     }
 
     /// The right to fetch a key, or whoever has it. `marks` are those that are known before anything has come: who asks after a purge
@@ -114,11 +121,9 @@ impl Store {
     pub fn begin(&self, key: Key<'_>, marks: &[Mark]) -> Begin {
         let base = &self.0.base;
         let fetch = || Pending::fetch(self.token(), marks);
-        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, fetch);
-        if is_first {
-            Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending))
-        } else {
-            Begin::Follow(Follower::new(Arc::clone(&self.0), pending))
+        match base.memory.join_or_begin(key, &base.purges, fetch) {
+            Joining::First(pending) => Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending)),
+            Joining::Joined(joined) => Begin::Follow(Follower::new(Arc::clone(&self.0), joined)),
         }
     }
 
@@ -228,6 +233,7 @@ impl Store {
             disk: self.0.disk.as_ref().map(Disk::stats),
             filling_bytes: base.filling_bytes(),
             fills_refused: base.fills_refused.value(),
+            readers_cut: base.readers_cut.value(),
             purges: base.purges.latest(),
             purge_rules: (marks + prefixes) as u64,
         }

@@ -84,7 +84,7 @@ fn load(shared: &Shared, key: &[u8], hash: u64, place: &Place) -> Option<Source>
     };
     match source {
         Some(_) => shared.counters.hits.add(1),
-        None => shared.forget(hash, place),
+        None => shared.index.remove(hash, place),
     }
     source
 }
