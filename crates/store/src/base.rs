@@ -1,8 +1,11 @@
 //! What the store and the threads of its disk tier share.
 
+use std::sync::Arc;
+
 use crate::disk::PLACE_BYTES;
 use crate::key::KeyHasher;
 use crate::memory::Memory;
+use crate::pool::Pool;
 use crate::purges::Purges;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -19,6 +22,7 @@ pub(crate) struct Base {
     pub(crate) memory: Memory,
     pub(crate) purges: Purges,
     pub(crate) hasher: KeyHasher,
+    pub(crate) pool: Arc<Pool>,
     versions: AtomicU64,
     position: Mutex<Option<u64>>,
     memory_bytes: AtomicU64,
@@ -34,6 +38,7 @@ impl Base {
             memory: Memory::new(memory_bytes - memory_bytes / FILLING_SHARE),
             purges,
             hasher: KeyHasher::new(),
+            pool: Pool::new(memory_bytes),
             versions: AtomicU64::new(1),
             position: Mutex::new(None),
             memory_bytes: AtomicU64::new(memory_bytes),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::disk::INLINE_BYTES_MAX;
 use crate::fill::{StartError, Stored, check_sizes};
 use crate::key::Key;
-use crate::object::{Head, Identity, Object, cut};
+use crate::object::{Head, Identity, Object};
 use crate::purges::{Judgement, Token};
 use crate::store::Store;
 
@@ -34,7 +34,7 @@ impl Store {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
         let meta = Bytes::copy_from_slice(&head.meta);
-        let object = Arc::new(Object { identity, meta, chunks: cut(body), body_bytes: body.len() as u64 });
+        let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
         let in_memory = base.memory.insert(Arc::clone(&object), Token(checked), judgement == Judgement::Stale);
         let on_disk = self.0.disk.as_ref().is_some_and(|disk| disk.store(object));
         Ok(Stored { in_memory, on_disk })

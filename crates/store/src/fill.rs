@@ -229,7 +229,7 @@ impl Writer {
         if !self.inner.base.fill(piece.len() as u64) {
             self.is_kept = false;
         }
-        if let Some(chunk) = self.flow.growing.append(Bytes::copy_from_slice(piece)) {
+        if let Some(chunk) = self.flow.growing.append(piece, &self.inner.base.pool) {
             self.chunks += 1;
             self.chunk_is_full(chunk);
         }
@@ -333,7 +333,7 @@ impl Writer {
         if let Some(announced) = self.flow.body_bytes.filter(|announced| *announced != bytes) {
             return Err(LengthError { bytes, announced });
         }
-        let rest = self.flow.growing.rest();
+        let rest = if self.disk == OnDisk::Chunks { self.flow.growing.rest() } else { None };
         let whole = self.flow.growing.finish();
         let Some(shown) = self.shown.take() else { return Ok(Stored { in_memory: false, on_disk: false }) };
         let identity = &self.flow.identity;

@@ -1,8 +1,8 @@
 //! A body that grows while others read it.
 //!
 //! One writer appends; any number of readers follow, each at a place of its own, and are woken when there is more. What was
-//! appended is published as it comes, and joined to chunks of one size once a chunk is full, so that a body that came in many
-//! small pieces takes no more memory than one that came at once.
+//! appended is there to be read as it comes. It gathers in the buffer of a chunk, so that a body that came in many small pieces takes
+//! no more memory than one that came at once. Who reads from a chunk that is not full has a copy.
 //!
 //! A body that is too large for memory keeps its latest chunks only, and those that are on their way to disk. A reader behind
 //! them reads from disk. Where there is no disk, a writer that can wait does so until the slowest reader has passed what it gives
@@ -15,7 +15,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::disk::Chunk;
-use crate::object::{CHUNK_BYTES, joined};
+use crate::object::CHUNK_BYTES;
+use crate::pool::{Buffer, Pool};
 use crate::seats::Seats;
 use crate::sync::Mutex;
 
@@ -53,8 +54,7 @@ struct State {
     places: Vec<Chunk>,
     on_disk: bool,
     /// What follows the last chunk.
-    pieces: Vec<Bytes>,
-    pieces_bytes: usize,
+    tail: Option<Buffer>,
     body_bytes: u64,
     end: End,
     seats: Seats,
@@ -94,6 +94,11 @@ impl Drop for Seat {
 }
 
 impl State {
+    /// What follows the last full chunk, in an allocation of its size.
+    fn rest(&self) -> Option<Bytes> {
+        self.tail.as_ref().map(Buffer::copied)
+    }
+
     /// Whether the first chunk in memory may be given up, with a window of so many.
     fn next_goes(&mut self, window: usize) -> Goes {
         let is_placed = self.left < self.places.len();
@@ -123,8 +128,7 @@ impl Growing {
             chunks: VecDeque::new(),
             places: Vec::new(),
             on_disk: false,
-            pieces: Vec::new(),
-            pieces_bytes: 0,
+            tail: None,
             body_bytes: 0,
             end: End::Growing,
             seats: Seats::default(),
@@ -138,34 +142,26 @@ impl Growing {
         (state.left <= state.places.len()).then(|| Seat { growing: Arc::clone(self), number: state.seats.take() })
     }
 
-    /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `piece` must not go beyond the
-    /// end of a chunk.
-    pub(crate) fn append(&self, piece: Bytes) -> Option<Bytes> {
-        let full = {
+    /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `data` must not go beyond the end of
+    /// a chunk.
+    pub(crate) fn append(&self, data: &[u8], pool: &Arc<Pool>) -> Option<Bytes> {
+        let chunk = {
             let mut state = self.state.lock();
-            state.body_bytes += piece.len() as u64;
-            state.pieces_bytes += piece.len();
-            state.pieces.push(piece);
-            debug_assert!(state.pieces_bytes <= CHUNK_BYTES);
-            (state.pieces_bytes == CHUNK_BYTES).then(|| state.pieces.clone())
+            state.body_bytes += data.len() as u64;
+            let tail = state.tail.get_or_insert_with(|| pool.take());
+            tail.extend(data);
+            let is_full = tail.room() == 0;
+            let chunk = state.tail.take_if(|_| is_full).map(Bytes::from_owner);
+            state.chunks.extend(chunk.clone());
+            chunk
         };
-        // Copying is done beside the lock: nobody but the writer changes pieces.
-        let chunk = full.map(|pieces| joined(&pieces));
-        if let Some(chunk) = &chunk {
-            let mut state = self.state.lock();
-            state.chunks.push_back(chunk.clone());
-            state.pieces_bytes = 0;
-            let pieces = std::mem::take(&mut state.pieces);
-            drop(state);
-            drop(pieces);
-        }
         self.changed.notify_waiters();
         chunk
     }
 
     /// Room in the chunk that is being filled.
     pub(crate) fn room(&self) -> usize {
-        CHUNK_BYTES - self.state.lock().pieces_bytes
+        self.state.lock().tail.as_ref().map_or(CHUNK_BYTES, Buffer::room)
     }
 
     /// Bytes so far.
@@ -243,22 +239,18 @@ impl Growing {
 
     /// Ends the body, and gives its chunks if all of them are in memory.
     pub(crate) fn finish(&self) -> Option<Box<[Bytes]>> {
-        let (mut chunks, pieces) = {
+        let chunks = {
             let state = self.state.lock();
-            let chunks = (state.left == 0).then(|| state.chunks.iter().cloned().collect::<Vec<_>>());
-            (chunks, state.pieces.clone())
+            let chunks = state.chunks.iter().cloned();
+            (state.left == 0).then(|| chunks.chain(state.rest()).collect())
         };
-        if let Some(chunks) = chunks.as_mut().filter(|_| !pieces.is_empty()) {
-            chunks.push(joined(&pieces));
-        }
         self.end(End::Whole);
-        chunks.map(Vec::into_boxed_slice)
+        chunks
     }
 
     /// What follows the last full chunk, in one piece.
     pub(crate) fn rest(&self) -> Option<Bytes> {
-        let pieces = self.state.lock().pieces.clone();
-        (!pieces.is_empty()).then(|| joined(&pieces))
+        self.state.lock().rest()
     }
 
     /// Ends the body where it is, as broken off.
@@ -286,12 +278,10 @@ impl Growing {
         if let Some(chunk) = state.chunks.get(index - state.left) {
             return Step::Bytes(chunk.slice(within..));
         }
-        let mut skip = at.saturating_sub(state.body_bytes - state.pieces_bytes as u64) as usize;
-        for piece in &state.pieces {
-            if skip < piece.len() {
-                return Step::Bytes(piece.slice(skip..));
-            }
-            skip -= piece.len();
+        if let Some(bytes) =
+            state.tail.as_ref().and_then(|tail| tail.as_ref().get(within..)).filter(|_| at < state.body_bytes)
+        {
+            return Step::Bytes(Bytes::copy_from_slice(bytes));
         }
         match state.end {
             End::Growing => Step::Later,

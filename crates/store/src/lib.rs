@@ -67,6 +67,7 @@ mod object;
 mod params;
 mod pending;
 mod policy;
+mod pool;
 mod purges;
 mod reader;
 mod seats;

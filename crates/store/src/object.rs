@@ -93,18 +93,3 @@ impl fmt::Debug for Object {
         shown.field("body_bytes", &self.body_bytes).finish_non_exhaustive()
     }
 }
-
-/// Joins what came in pieces to one allocation of the exact size.
-pub(crate) fn joined(pieces: &[Bytes]) -> Bytes {
-    if let [one] = pieces {
-        return one.clone();
-    }
-    let mut whole = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    Bytes::from(whole)
-}
-
-/// Cuts a body into chunks, each in an allocation of its own.
-pub(crate) fn cut(body: &[u8]) -> Box<[Bytes]> {
-    body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect()
-}

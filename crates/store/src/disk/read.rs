@@ -10,7 +10,7 @@ use super::index::Place;
 use super::segment::{Chunk, Segment};
 use super::{DiskError, ReadJob, Shared, recover};
 use crate::key::Mark;
-use crate::object::{CHUNK_BYTES, Identity, Object, cut};
+use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::pending::Source;
 use crate::purges::{Judgement, Token};
 
@@ -107,7 +107,7 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
     let (meta, body_bytes) = (Bytes::copy_from_slice(head.meta), header.whole_bytes);
     match header.kind {
         Kind::Object if record.body().len() as u64 == body_bytes => {
-            let object = Arc::new(Object { identity, meta, chunks: cut(record.body()), body_bytes });
+            let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
             shared.base.memory.insert(Arc::clone(&object), Token(checked), is_stale);
             Ok(Some(Source::Whole(object)))
         }

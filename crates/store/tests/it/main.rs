@@ -1,5 +1,6 @@
 //! Tests of the store as its users see it.
 
+mod bound;
 mod direct;
 mod disk;
 mod fetching;
