@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::disk::PLACE_BYTES;
 use crate::key::KeyHasher;
 use crate::memory::Memory;
+use crate::noted::Filter;
 use crate::pool::Pool;
 use crate::purges::Purges;
 use crate::stats::Counter;
@@ -23,6 +24,7 @@ pub(crate) struct Base {
     pub(crate) purges: Purges,
     pub(crate) hasher: KeyHasher,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) filter: Arc<Filter>,
     versions: AtomicU64,
     position: Mutex<Option<u64>>,
     memory_bytes: AtomicU64,
@@ -39,6 +41,7 @@ impl Base {
             purges,
             hasher: KeyHasher::new(),
             pool: Pool::new(memory_bytes),
+            filter: Filter::new(memory_bytes),
             versions: AtomicU64::new(1),
             position: Mutex::new(None),
             memory_bytes: AtomicU64::new(memory_bytes),

@@ -28,7 +28,7 @@ impl Store {
         }
         let base = &self.0.base;
         let (hash, version) = (key.hash(), base.next_version());
-        let identity = Identity { key: key.bytes().into(), hash, marks: head.marks.into(), since, version };
+        let identity = Identity { key: key.bytes().into(), hash, marks: base.filter.note(head.marks), since, version };
         let (judgement, checked) = base.purges.judge(since.0, &identity.key, &identity.marks);
         if judgement == Judgement::Gone {
             return Ok(Stored { in_memory: false, on_disk: false });

@@ -144,7 +144,7 @@ impl Lead {
         let identity = Identity {
             key: key.into(),
             hash: stored.hash(),
-            marks: head.marks.into(),
+            marks: inner.base.filter.note(head.marks),
             since,
             version: inner.base.next_version(),
         };

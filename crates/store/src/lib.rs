@@ -63,6 +63,7 @@ mod key;
 mod memory;
 #[cfg(test)]
 mod model;
+mod noted;
 mod object;
 mod params;
 mod pending;

@@ -7,6 +7,7 @@ use loom::thread;
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
 use crate::memory::{Found, Joining, Memory};
+use crate::noted::Filter;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::pending::Pending;
 use crate::pool::Pool;
@@ -31,7 +32,7 @@ fn no_lookup_after_a_purge_finds_what_was_fetched_before() {
             let (memory, purges, hasher) = shared;
             let since = Token(purges.latest());
             let key = hasher.key(b"k");
-            let marks = [tag()].into();
+            let marks = Filter::new(0).note([tag()]);
             let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since, version };
             let object = Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 };
             memory.insert(std::sync::Arc::new(object), since, false);
@@ -73,7 +74,8 @@ fn one_leads_a_fetch() {
         let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
         let begin = |shared: &(Memory, Purges, KeyHasher)| {
             let (memory, purges, hasher) = shared;
-            let joining = memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), &[]));
+            let joining =
+                memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), Filter::new(0).note([])));
             u32::from(matches!(joining, Joining::First(_)))
         };
         let other = Arc::clone(&shared);

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::key::Mark;
+use crate::noted::Noted;
 use crate::purges::Token;
 
 /// Bytes of a chunk of a body. A body is so many chunks of this size and a shorter last one, in memory and on disk alike.
@@ -28,7 +29,7 @@ pub struct Head {
 pub(crate) struct Identity {
     pub(crate) key: Box<[u8]>,
     pub(crate) hash: u64,
-    pub(crate) marks: Box<[Mark]>,
+    pub(crate) marks: Noted,
     pub(crate) since: Token,
     /// Higher for what was stored later, also across restarts.
     pub(crate) version: u64,

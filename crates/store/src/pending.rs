@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use crate::disk::DiskObject;
 use crate::fill::Flow;
 use crate::growing::{Growing, Seat};
-use crate::key::{Key, Mark};
+use crate::key::Key;
+use crate::noted::Noted;
 use crate::object::{Identity, Object};
 use crate::purges::{Judgement, Purges, Token};
 use crate::sync::Mutex;
@@ -64,7 +65,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 struct Fetch {
     since: Token,
-    marks: Box<[Mark]>,
+    marks: Noted,
     /// The body to be. Those who wait have their seats there before it begins.
     growing: Arc<Growing>,
 }
@@ -78,8 +79,8 @@ pub(crate) struct Joined {
 
 impl Pending {
     /// A fetch that begins.
-    pub(crate) fn fetch(since: Token, marks: &[Mark]) -> Self {
-        Self::new(Some(Fetch { since, marks: marks.into(), growing: Arc::new(Growing::new()) }))
+    pub(crate) fn fetch(since: Token, marks: Noted) -> Self {
+        Self::new(Some(Fetch { since, marks, growing: Arc::new(Growing::new()) }))
     }
 
     /// A read from disk.

@@ -120,7 +120,11 @@ impl Store {
     /// of one of them does not follow a fetch from before.
     pub fn begin(&self, key: Key<'_>, marks: &[Mark]) -> Begin {
         let base = &self.0.base;
-        let fetch = || Pending::fetch(self.token(), marks);
+        let fetch = || {
+            // Noted before the number is taken: who then finds nothing noted has purged before this began.
+            let noted = base.filter.note(marks);
+            Pending::fetch(self.token(), noted)
+        };
         match base.memory.join_or_begin(key, &base.purges, fetch) {
             Joining::First(pending) => Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending)),
             Joining::Joined(joined) => Begin::Follow(Follower::new(Arc::clone(&self.0), joined)),
@@ -140,7 +144,7 @@ impl Store {
         let identity = Identity {
             key: old.key.clone(),
             hash: old.hash,
-            marks: head.marks.into(),
+            marks: base.filter.note(head.marks),
             since: token,
             version: base.next_version(),
         };
@@ -180,6 +184,21 @@ impl Store {
     /// When a prefix is too long.
     pub fn purge(&self, purge: Purge) -> Result<Purged, PurgeError> {
         self.apply(purge, None)
+    }
+
+    /// Purges what carries a mark, if anything may be there that does; otherwise nothing is remembered nor written, and there is no
+    /// number. It is for purges that come often and mostly for nothing, such as those of requests that change something.
+    ///
+    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. With
+    /// something on disk, whose marks are not in memory, it is as [`Store::purge`].
+    pub fn purge_if_there(&self, mark: Mark, how: How) -> Option<Purged> {
+        let base = &self.0.base;
+        let on_disk = self.0.disk.as_ref().is_some_and(|disk| !disk.is_empty());
+        if !on_disk && !base.filter.may_have(mark) {
+            return None;
+        }
+        // A mark is never too long.
+        self.purge(Purge::mark(mark, how)).ok()
     }
 
     /// Applies a purge of a stream that several stores follow, unless its position was passed already: then `None`.

@@ -169,6 +169,11 @@ impl Disk {
         self.shared.index.find(hash).is_some()
     }
 
+    /// Whether no key is on disk, or on its way there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.index.count() == 0
+    }
+
     /// Reads an object for those who wait for it. `false` when too many reads wait already.
     pub(crate) fn load(&self, key: &[u8], hash: u64, pending: Arc<Pending>) -> bool {
         self.read(hash, ReadJob::Load { key: key.into(), hash, pending })

@@ -96,7 +96,8 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
         return Ok(None);
     }
     let header = &record.header;
-    let marks: Box<[Mark]> = head.marks.iter().map(|mark| Mark::from_number(*mark)).collect();
+    let marks: Vec<Mark> = head.marks.iter().map(|mark| Mark::from_number(*mark)).collect();
+    let marks = shared.base.filter.note(marks);
     let (judgement, checked) = shared.base.purges.judge(header.since, key, &marks);
     if judgement == Judgement::Gone {
         return Ok(None);
