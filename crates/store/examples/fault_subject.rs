@@ -23,7 +23,9 @@ fn main() {
         ["memory", mib, seconds] => memory(number(mib), Duration::from_secs(number(seconds)), cores()),
         ["memory", mib, seconds, threads] => memory(number(mib), Duration::from_secs(number(seconds)), number(threads)),
         _ => {
-            eprintln!("usage: fault_subject write FOLDER FIRST | read FOLDER | full FOLDER MIB | memory MIB SECONDS [THREADS]");
+            eprintln!(
+                "usage: fault_subject write FOLDER FIRST | read FOLDER | full FOLDER MIB | memory MIB SECONDS [THREADS]"
+            );
             std::process::exit(2);
         }
     }

@@ -110,6 +110,11 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
         Kind::Object if record.body().len() as u64 == body_bytes => {
             let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
             shared.base.memory.insert(Arc::clone(&object), Token(checked), is_stale);
+            if shared.index.find(hash).is_none_or(|place| place.version != header.version) {
+                // Removed or replaced while it was read: whoever did that has looked into memory before this was there.
+                shared.base.memory.remove_older(&object.identity);
+                return Ok(None);
+            }
             Ok(Some(Source::Whole(object)))
         }
         Kind::Large => {
