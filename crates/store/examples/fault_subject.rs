@@ -20,9 +20,12 @@ fn main() {
         ["write", folder, first] => write(Path::new(folder), number(first)),
         ["read", folder] => read(Path::new(folder)),
         ["full", folder, disk_mib] => full(Path::new(folder), number(disk_mib)),
-        ["memory", mib, seconds] => memory(number(mib), Duration::from_secs(number(seconds))),
+        ["memory", mib, seconds] => memory(number(mib), Duration::from_secs(number(seconds)), cores()),
+        ["memory", mib, seconds, threads] => memory(number(mib), Duration::from_secs(number(seconds)), number(threads)),
         _ => {
-            eprintln!("usage: fault_subject write FOLDER FIRST | read FOLDER | full FOLDER MIB | memory MIB SECONDS");
+            eprintln!(
+                "usage: fault_subject write FOLDER FIRST | read FOLDER | full FOLDER MIB | memory MIB SECONDS [THREADS]"
+            );
             std::process::exit(2);
         }
     }
@@ -130,7 +133,7 @@ async fn find(store: &Store, number: u64) -> &'static str {
                     }
                 };
             }
-            Outcome::Declined | Outcome::Nothing => {}
+            Outcome::Declined(_) | Outcome::Nothing => {}
         }
     }
     "absent"
@@ -189,16 +192,19 @@ fn full(folder: &Path, disk_mib: u64) {
     say(&format!("back {} after {took} s", runtime.block_on(find(&store, number))));
 }
 
+/// As many threads as a gateway has on this machine.
+fn cores() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+}
+
 /// A mixed load on several threads: sizes from nothing to megabytes, popular and rare keys, purges.
-fn memory(mib: u64, time: Duration) {
+fn memory(mib: u64, time: Duration, threads: u64) {
     let start = Instant::now();
     // What the process has anyway.
     say("empty");
     std::io::stdin().lock().read_line(&mut String::new()).expect("measured");
     let store = Store::open(&StoreParams::new(mib * MIB)).expect("opens");
-    // As many as a gateway has on this machine.
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let threads: Vec<_> = (0..cores)
+    let threads: Vec<_> = (0..threads)
         .map(|seed| {
             let store = store.clone();
             std::thread::spawn(move || {

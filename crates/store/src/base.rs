@@ -1,8 +1,12 @@
 //! What the store and the threads of its disk tier share.
 
+use std::sync::Arc;
+
 use crate::disk::PLACE_BYTES;
 use crate::key::KeyHasher;
 use crate::memory::Memory;
+use crate::noted::Filter;
+use crate::pool::Pool;
 use crate::purges::Purges;
 use crate::stats::Counter;
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -19,12 +23,15 @@ pub(crate) struct Base {
     pub(crate) memory: Memory,
     pub(crate) purges: Purges,
     pub(crate) hasher: KeyHasher,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) filter: Arc<Filter>,
     versions: AtomicU64,
     position: Mutex<Option<u64>>,
     memory_bytes: AtomicU64,
     index_bytes: AtomicU64,
     filling: AtomicU64,
     pub(crate) fills_refused: Counter,
+    pub(crate) readers_cut: Counter,
 }
 
 impl Base {
@@ -33,12 +40,15 @@ impl Base {
             memory: Memory::new(memory_bytes - memory_bytes / FILLING_SHARE),
             purges,
             hasher: KeyHasher::new(),
+            pool: Pool::new(memory_bytes),
+            filter: Filter::new(memory_bytes),
             versions: AtomicU64::new(1),
             position: Mutex::new(None),
             memory_bytes: AtomicU64::new(memory_bytes),
             index_bytes: AtomicU64::new(0),
             filling: AtomicU64::new(0),
             fills_refused: Counter::default(),
+            readers_cut: Counter::default(),
         }
     }
 
@@ -95,7 +105,16 @@ impl Base {
     /// Counts bytes of a fetch; `false` when there are too many now.
     pub(crate) fn fill(&self, bytes: u64) -> bool {
         let before = self.filling.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.memory_bytes.load(Ordering::Relaxed) / FILLING_SHARE
+        before + bytes <= self.filling_max()
+    }
+
+    /// Whether fetches have more bytes than their part.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.filling_bytes() > self.filling_max()
+    }
+
+    fn filling_max(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed) / FILLING_SHARE
     }
 
     pub(crate) fn unfill(&self, bytes: u64) {

@@ -1,7 +1,7 @@
 //! Storing: who leads a fetch, what it brings, and what becomes of that.
 //!
 //! A leader is alone with its key. It begins before anything is known ([`Lead`]), learns what comes ([`Lead::start`]) or that it is not
-//! for others ([`Lead::decline`]), appends the body as it comes ([`Writer::append`]), and finishes. Whoever waits is told of each step,
+//! for others ([`Lead::decline`]), adds the body as it comes ([`Writer::write`]), and finishes. Whoever waits is told of each step,
 //! and of a leader that was dropped on the way.
 
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use crate::store::Inner;
 
 /// Chunks that a body keeps in memory when it is not kept there whole.
 const WINDOW_CHUNKS: usize = 4;
+/// The same while fetches have more than their part of memory.
+const WINDOW_CHUNKS_CROWDED: usize = 1;
 /// Largest sizes of what comes with a body. All of it has to fit in one record of the smallest segment.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 const META_BYTES_MAX: usize = 256 * 1024;
@@ -30,7 +32,7 @@ pub(crate) struct Flow {
     pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: Option<u64>,
-    pub(crate) growing: Growing,
+    pub(crate) growing: Arc<Growing>,
 }
 
 /// A fetch that others can find, as long as this is there.
@@ -135,19 +137,20 @@ impl Lead {
             }
         });
         if let Err(error) = outcome {
-            shown.pending.set(Stage::Declined);
+            shown.pending.set(Stage::Declined(0));
             return Err(error);
         }
         let stored = inner.base.hasher.key(key);
         let identity = Identity {
             key: key.into(),
             hash: stored.hash(),
-            marks: head.marks.into(),
+            marks: inner.base.filter.note(head.marks),
             since,
             version: inner.base.next_version(),
         };
         let meta = Bytes::copy_from_slice(&head.meta);
-        let flow = Arc::new(Flow { identity, meta, body_bytes: head.body_bytes, growing: Growing::new() });
+        let growing = shown.pending.growing();
+        let flow = Arc::new(Flow { identity, meta, body_bytes: head.body_bytes, growing });
         let [asked, _] = shown.hashes;
         if stored.hash() != asked {
             shown.hashes[1] = stored.hash();
@@ -160,13 +163,14 @@ impl Lead {
         Ok(Writer { shown: Some(shown), inner, flow, counted: fixed, chunks: 0, disk, is_kept: true })
     }
 
-    /// Says that what comes is not for others. They fetch for themselves, side by side.
-    pub fn decline(self) {
-        self.shown.pending.set(Stage::Declined);
+    /// Says that what comes is not for others. They fetch for themselves, side by side, and are told a number whose meaning is the
+    /// owner's.
+    pub fn decline(self, note: u32) {
+        self.shown.pending.set(Stage::Declined(note));
     }
 }
 
-fn check_sizes(key: &[u8], head: &Head) -> Result<(), StartError> {
+pub(crate) fn check_sizes(key: &[u8], head: &Head) -> Result<(), StartError> {
     let check = |what, size, max| if size > max { Err(StartError::TooLarge { what, size, max }) } else { Ok(()) };
     check("bytes of key", key.len(), KEY_BYTES_MAX)?;
     check("bytes of metadata", head.meta.len(), META_BYTES_MAX)?;
@@ -197,23 +201,84 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Adds to the body. Those who read along have it at once.
+    /// Adds to the body, at the pace of those who read along, who have it at once. Where there is no place for what they have not read,
+    /// this waits until they have: for each of them as long as [`crate::StoreParams::reader_wait`] at a time, and for nobody who has
+    /// gone. Who does not move is cut, and the others go on.
+    ///
+    /// It needs a runtime with timers. Dropped half-way, some of it has been added: the writer is to be dropped too then. A task that reads
+    /// along itself has to read elsewhere than behind this.
+    pub async fn write(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            self.wait_for_readers().await;
+            data = self.add(data, false);
+        }
+    }
+
+    /// Adds to the body at once. What does not stay in memory is given up without regard to those who have not read it: this is for
+    /// bodies that fit in, and for those who cannot wait.
     pub fn append(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
-            let count = self.flow.growing.room().min(data.len());
-            let (piece, rest) = data.split_at(count);
-            data = rest;
-            self.counted += count as u64;
-            if !self.inner.base.fill(count as u64) {
-                self.is_kept = false;
-            }
-            if let Some(chunk) = self.flow.growing.append(Bytes::copy_from_slice(piece)) {
-                self.chunks += 1;
-                self.chunk_is_full(chunk);
-                self.place();
-            }
+            data = self.add(data, true);
+        }
+    }
+
+    /// Adds as much as fits in the current chunk, and gives what is left.
+    fn add<'d>(&mut self, data: &'d [u8], cuts: bool) -> &'d [u8] {
+        let (piece, rest) = data.split_at(self.flow.growing.room().min(data.len()));
+        self.counted += piece.len() as u64;
+        if !self.inner.base.fill(piece.len() as u64) {
+            self.is_kept = false;
+        }
+        if let Some(chunk) = self.flow.growing.append(piece, &self.inner.base.pool) {
+            self.chunks += 1;
+            self.chunk_is_full(chunk);
         }
         self.place();
+        self.give_up(cuts);
+        rest
+    }
+
+    /// Waits until what has to be given up is needed no more.
+    async fn wait_for_readers(&mut self) {
+        while !self.is_kept && self.flow.growing.is_needed(self.window()) {
+            let (growing, window) = (Arc::clone(&self.flow.growing), self.window());
+            if tokio::time::timeout(self.inner.reader_wait, growing.passed(window)).await.is_err() {
+                self.inner.base.readers_cut.add(growing.cut(window) as u64);
+            }
+            self.give_up(false);
+        }
+    }
+
+    fn window(&self) -> usize {
+        if self.inner.base.is_crowded() { WINDOW_CHUNKS_CROWDED } else { WINDOW_CHUNKS }
+    }
+
+    /// Gives up what does not stay in memory.
+    fn give_up(&mut self, cuts: bool) {
+        if self.is_kept {
+            return;
+        }
+        let (given_up, cut) = self.flow.growing.keep_latest(self.window(), cuts);
+        self.inner.base.readers_cut.add(cut as u64);
+        self.inner.base.unfill(given_up);
+        self.counted -= given_up;
+    }
+
+    /// Goes on for those who read along alone: the body is not stored, and nobody who comes now finds it, nor what it replaces.
+    pub fn forgo(&mut self) {
+        let Some(shown) = self.shown.take() else { return };
+        self.is_kept = false;
+        self.leave_disk();
+        self.forget_older();
+        drop(shown);
+    }
+
+    fn forget_older(&self) {
+        let identity = &self.flow.identity;
+        self.inner.base.memory.remove_older(identity);
+        if let Some(disk) = &self.inner.disk {
+            disk.forget_older(identity.hash, identity.version);
+        }
     }
 
     /// Bytes so far.
@@ -243,11 +308,6 @@ impl Writer {
         if self.disk == OnDisk::Chunks && so_far > self.inner.disk_object_bytes_max {
             self.leave_disk();
         }
-        if !self.is_kept {
-            let given_up = self.flow.growing.keep_latest(WINDOW_CHUNKS);
-            self.inner.base.unfill(given_up);
-            self.counted -= given_up;
-        }
     }
 
     fn send(&mut self, index: u32, data: Bytes) {
@@ -273,7 +333,7 @@ impl Writer {
         if let Some(announced) = self.flow.body_bytes.filter(|announced| *announced != bytes) {
             return Err(LengthError { bytes, announced });
         }
-        let rest = self.flow.growing.rest();
+        let rest = if self.disk == OnDisk::Chunks { self.flow.growing.rest() } else { None };
         let whole = self.flow.growing.finish();
         let Some(shown) = self.shown.take() else { return Ok(Stored { in_memory: false, on_disk: false }) };
         let identity = &self.flow.identity;

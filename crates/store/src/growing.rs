@@ -1,19 +1,23 @@
 //! A body that grows while others read it.
 //!
 //! One writer appends; any number of readers follow, each at a place of its own, and are woken when there is more. What was
-//! appended is published as it comes, and joined to chunks of one size once a chunk is full, so that a body that came in many
-//! small pieces takes no more memory than one that came at once.
+//! appended is there to be read as it comes. It gathers in the buffer of a chunk, so that a body that came in many small pieces takes
+//! no more memory than one that came at once. Who reads from a chunk that is not full has a copy.
 //!
 //! A body that is too large for memory keeps its latest chunks only, and those that are on their way to disk. A reader behind
-//! them reads from disk; without a disk it has fallen too far behind.
+//! them reads from disk. Where there is no disk, a writer that can wait does so until the slowest reader has passed what it gives
+//! up next; for others, and for those who do not move, it is gone. Nobody begins to read a body whose beginning is gone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::disk::Chunk;
-use crate::object::{CHUNK_BYTES, joined};
+use crate::object::CHUNK_BYTES;
+use crate::pool::{Buffer, Pool};
+use crate::seats::Seats;
 use crate::sync::Mutex;
 
 /// How a body ended.
@@ -50,16 +54,71 @@ struct State {
     places: Vec<Chunk>,
     on_disk: bool,
     /// What follows the last chunk.
-    pieces: Vec<Bytes>,
-    pieces_bytes: usize,
+    tail: Option<Buffer>,
     body_bytes: u64,
     end: End,
+    seats: Seats,
 }
 
 #[derive(Debug)]
 pub(crate) struct Growing {
     state: Mutex<State>,
+    /// There is more, or the end.
     changed: Notify,
+    /// Nobody sits any more before what the writer is to give up next.
+    passed: Notify,
+}
+
+/// A reader's place in a body, or that of one who waits for its beginning.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    growing: Arc<Growing>,
+    number: usize,
+}
+
+impl Seat {
+    /// What comes before this place is not needed any more.
+    pub(crate) fn move_to(&self, at: u64) {
+        if self.growing.state.lock().seats.move_to(self.number, at) {
+            self.growing.passed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.growing.state.lock().seats.leave(self.number) {
+            self.growing.passed.notify_waiters();
+        }
+    }
+}
+
+impl State {
+    /// What follows the last full chunk, in an allocation of its size.
+    fn rest(&self) -> Option<Bytes> {
+        self.tail.as_ref().map(Buffer::copied)
+    }
+
+    /// Whether the first chunk in memory may be given up, with a window of so many.
+    fn next_goes(&mut self, window: usize) -> Goes {
+        let is_placed = self.left < self.places.len();
+        if self.chunks.len() <= window || self.on_disk && !is_placed {
+            return Goes::No;
+        }
+        let end = (self.left as u64 + 1) * CHUNK_BYTES as u64;
+        // What is on disk is read from there.
+        if !is_placed && self.seats.wait_for(end) > 0 { Goes::IsNeeded } else { Goes::Yes }
+    }
+}
+
+/// Whether a chunk may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    Yes,
+    /// It is to stay.
+    No,
+    /// It would be time, and readers still need it.
+    IsNeeded,
 }
 
 impl Growing {
@@ -69,42 +128,40 @@ impl Growing {
             chunks: VecDeque::new(),
             places: Vec::new(),
             on_disk: false,
-            pieces: Vec::new(),
-            pieces_bytes: 0,
+            tail: None,
             body_bytes: 0,
             end: End::Growing,
+            seats: Seats::default(),
         };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new(), passed: Notify::new() }
     }
 
-    /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `piece` must not go beyond the
-    /// end of a chunk.
-    pub(crate) fn append(&self, piece: Bytes) -> Option<Bytes> {
-        let full = {
+    /// A seat for one who will read; `None` when the beginning of the body is gone already.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Seat> {
+        let mut state = self.state.lock();
+        (state.left <= state.places.len()).then(|| Seat { growing: Arc::clone(self), number: state.seats.take() })
+    }
+
+    /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `data` must not go beyond the end of
+    /// a chunk.
+    pub(crate) fn append(&self, data: &[u8], pool: &Arc<Pool>) -> Option<Bytes> {
+        let chunk = {
             let mut state = self.state.lock();
-            state.body_bytes += piece.len() as u64;
-            state.pieces_bytes += piece.len();
-            state.pieces.push(piece);
-            debug_assert!(state.pieces_bytes <= CHUNK_BYTES);
-            (state.pieces_bytes == CHUNK_BYTES).then(|| state.pieces.clone())
+            state.body_bytes += data.len() as u64;
+            let tail = state.tail.get_or_insert_with(|| pool.take());
+            tail.extend(data);
+            let is_full = tail.room() == 0;
+            let chunk = state.tail.take_if(|_| is_full).map(Bytes::from_owner);
+            state.chunks.extend(chunk.clone());
+            chunk
         };
-        // Copying is done beside the lock: nobody but the writer changes pieces.
-        let chunk = full.map(|pieces| joined(&pieces));
-        if let Some(chunk) = &chunk {
-            let mut state = self.state.lock();
-            state.chunks.push_back(chunk.clone());
-            state.pieces_bytes = 0;
-            let pieces = std::mem::take(&mut state.pieces);
-            drop(state);
-            drop(pieces);
-        }
         self.changed.notify_waiters();
         chunk
     }
 
     /// Room in the chunk that is being filled.
     pub(crate) fn room(&self) -> usize {
-        CHUNK_BYTES - self.state.lock().pieces_bytes
+        self.state.lock().tail.as_ref().map_or(CHUNK_BYTES, Buffer::room)
     }
 
     /// Bytes so far.
@@ -112,16 +169,47 @@ impl Growing {
         self.state.lock().body_bytes
     }
 
-    /// Keeps so many of the latest full chunks, and those that are not on disk yet but will be. Says how many bytes it gave up.
-    pub(crate) fn keep_latest(&self, count: usize) -> u64 {
-        let mut given_up = Vec::new();
+    /// Keeps so many of the latest full chunks, those that are not on disk yet but will be, and those that readers still need, unless
+    /// they are to be cut. Says how many bytes it gave up, and how many readers it cut.
+    pub(crate) fn keep_latest(&self, window: usize, cuts: bool) -> (u64, usize) {
+        let (mut given_up, mut cut) = (Vec::new(), 0);
         let mut state = self.state.lock();
-        while state.chunks.len() > count && (!state.on_disk || state.left < state.places.len()) {
+        loop {
+            match state.next_goes(window) {
+                Goes::Yes => {}
+                Goes::IsNeeded if cuts => cut += state.seats.cut(),
+                Goes::No | Goes::IsNeeded => break,
+            }
             given_up.extend(state.chunks.pop_front());
             state.left += 1;
         }
         drop(state);
-        (given_up.len() * CHUNK_BYTES) as u64
+        ((given_up.len() * CHUNK_BYTES) as u64, cut)
+    }
+
+    /// Whether readers still need what should be given up.
+    pub(crate) fn is_needed(&self, window: usize) -> bool {
+        self.state.lock().next_goes(window) == Goes::IsNeeded
+    }
+
+    /// Waits until nobody needs any more what should be given up next.
+    pub(crate) async fn passed(&self, window: usize) {
+        loop {
+            let passed = self.passed.notified();
+            tokio::pin!(passed);
+            // Whoever moves between the look and the wait must be heard.
+            passed.as_mut().enable();
+            if !self.is_needed(window) {
+                return;
+            }
+            passed.await;
+        }
+    }
+
+    /// Waits no more for those who need what should be given up next. Says how many they are.
+    pub(crate) fn cut(&self, window: usize) -> usize {
+        let mut state = self.state.lock();
+        if state.next_goes(window) == Goes::IsNeeded { state.seats.cut() } else { 0 }
     }
 
     /// Says whether chunks are being written to disk, one after the other. Those that were stay there.
@@ -151,22 +239,18 @@ impl Growing {
 
     /// Ends the body, and gives its chunks if all of them are in memory.
     pub(crate) fn finish(&self) -> Option<Box<[Bytes]>> {
-        let (mut chunks, pieces) = {
+        let chunks = {
             let state = self.state.lock();
-            let chunks = (state.left == 0).then(|| state.chunks.iter().cloned().collect::<Vec<_>>());
-            (chunks, state.pieces.clone())
+            let chunks = state.chunks.iter().cloned();
+            (state.left == 0).then(|| chunks.chain(state.rest()).collect())
         };
-        if let Some(chunks) = chunks.as_mut().filter(|_| !pieces.is_empty()) {
-            chunks.push(joined(&pieces));
-        }
         self.end(End::Whole);
-        chunks.map(Vec::into_boxed_slice)
+        chunks
     }
 
     /// What follows the last full chunk, in one piece.
     pub(crate) fn rest(&self) -> Option<Bytes> {
-        let pieces = self.state.lock().pieces.clone();
-        (!pieces.is_empty()).then(|| joined(&pieces))
+        self.state.lock().rest()
     }
 
     /// Ends the body where it is, as broken off.
@@ -194,12 +278,10 @@ impl Growing {
         if let Some(chunk) = state.chunks.get(index - state.left) {
             return Step::Bytes(chunk.slice(within..));
         }
-        let mut skip = at.saturating_sub(state.body_bytes - state.pieces_bytes as u64) as usize;
-        for piece in &state.pieces {
-            if skip < piece.len() {
-                return Step::Bytes(piece.slice(skip..));
-            }
-            skip -= piece.len();
+        if let Some(bytes) =
+            state.tail.as_ref().and_then(|tail| tail.as_ref().get(within..)).filter(|_| at < state.body_bytes)
+        {
+            return Step::Bytes(Bytes::copy_from_slice(bytes));
         }
         match state.end {
             End::Growing => Step::Later,

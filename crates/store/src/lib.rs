@@ -9,7 +9,7 @@
 //! - **Disk** ([`DiskParams`]): a log of segments with checksums, which survives the end of the process at any point. Threads of its own
 //!   read and write; a core never waits for a disk, unless it wants to.
 //! - **Fetching**: one leads, others follow and read the body as it grows ([`Store::begin`]). What is larger than its share of memory streams
-//!   through a window, and to disk in chunks.
+//!   through a window at the pace of the slowest reader, and to disk in chunks ([`Writer::write`]).
 //! - **Purging** by key, group, tag or prefix, hard or soft ([`Store::purge`]): a number is written beside what is purged, and entries
 //!   compare it with their own. It takes the same time however many entries are concerned, holds for fetches that began before, and
 //!   survives restarts.
@@ -31,13 +31,13 @@
 //! // Whoever comes now follows, and has what comes when it comes.
 //! let Lookup::Coming(follower) = store.lookup(key) else { unreachable!("it is being fetched") };
 //!
-//! // The origin's head is here. If it must not be shared, it is `lead.decline()`.
+//! // The origin's head is here. If it must not be shared, it is `lead.decline(note)`.
 //! let marks = [&known[..], &[Mark::tag(b"category:7")]].concat();
 //! let mut writer = lead.start(Head { meta: "200 ...".into(), marks, body_bytes: Some(11) })?;
 //! let Outcome::Stream(mut reader) = follower.head().await else { unreachable!("it has begun") };
-//! writer.append(b"hello ");
+//! writer.write(b"hello ").await;
 //! assert_eq!(reader.next().await?.as_deref(), Some(&b"hello "[..]));
-//! writer.append(b"world");
+//! writer.write(b"world").await;
 //! writer.finish()?;
 //! assert_eq!(reader.next().await?.as_deref(), Some(&b"world"[..]));
 //!
@@ -55,6 +55,7 @@
 //! ```
 
 mod base;
+mod direct;
 mod disk;
 mod fill;
 mod growing;
@@ -62,12 +63,15 @@ mod key;
 mod memory;
 #[cfg(test)]
 mod model;
+mod noted;
 mod object;
 mod params;
 mod pending;
 mod policy;
+mod pool;
 mod purges;
 mod reader;
+mod seats;
 pub mod simulate;
 mod stats;
 mod store;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::key::Key;
 use crate::object::{Identity, Object};
-use crate::pending::{Pending, Source, Stage};
+use crate::pending::{Joined, Pending, Source, Stage};
 use crate::policy::Policy;
 use crate::policy::hash::ByHash;
 use crate::purges::{Judgement, Purges, Token};
@@ -35,8 +35,17 @@ const SHARD_OVERHEAD_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) enum Found {
     Whole(Arc<Object>, bool),
-    Pending(Arc<Pending>),
+    Pending(Joined),
     Nothing,
+}
+
+/// Who fetches, or reads from disk.
+#[derive(Debug)]
+pub(crate) enum Joining {
+    /// Whoever asked.
+    First(Arc<Pending>),
+    /// Somebody else.
+    Joined(Joined),
 }
 
 #[derive(Debug)]
@@ -103,10 +112,10 @@ impl Memory {
         let mut gone = None;
         let found = match shard.find(key, purges, &mut gone) {
             Some((object, stale)) => Found::Whole(object, stale),
-            None => match shard.pending.get(&key.hash()) {
-                Some(pending) if pending.is_joinable(key, purges) => Found::Pending(Arc::clone(pending)),
-                _ => Found::Nothing,
-            },
+            None => {
+                let joined = shard.pending.get(&key.hash()).and_then(|pending| pending.join(key, purges));
+                joined.map_or(Found::Nothing, Found::Pending)
+            }
         };
         match &found {
             Found::Whole(..) => shard.stats.hits += 1,
@@ -118,24 +127,18 @@ impl Memory {
         found
     }
 
-    /// Joins whoever is fetching a key, or begins to: then `true` comes with it.
-    pub(crate) fn join_or_begin(
-        &self,
-        key: Key<'_>,
-        purges: &Purges,
-        begin: impl FnOnce() -> Pending,
-    ) -> (Arc<Pending>, bool) {
+    /// Joins whoever is fetching a key, or begins to.
+    pub(crate) fn join_or_begin(&self, key: Key<'_>, purges: &Purges, begin: impl FnOnce() -> Pending) -> Joining {
         let mut shard = self.shard(key.hash()).lock();
-        if let Some(pending) = shard.pending.get(&key.hash())
-            && pending.is_joinable(key, purges)
-        {
-            let pending = Arc::clone(pending);
+        if let Some(joined) = shard.pending.get(&key.hash()).and_then(|pending| pending.join(key, purges)) {
             shard.stats.joined += 1;
-            return (pending, false);
+            return Joining::Joined(joined);
         }
         let pending = Arc::new(begin());
-        shard.pending.insert(key.hash(), Arc::clone(&pending));
-        (pending, true)
+        let before = shard.pending.insert(key.hash(), Arc::clone(&pending));
+        drop(shard);
+        drop(before);
+        Joining::First(pending)
     }
 
     /// Shows a fetch under another key too, unless somebody else is fetching that.
@@ -195,6 +198,17 @@ impl Memory {
         let slot = shard.slots.get(&newer.hash).copied();
         let is_older = |entry: &Entry| !is_newer(&entry.object.identity, newer);
         let slot = slot.filter(|slot| shard.entry(*slot).is_some_and(is_older));
+        let entry = slot.and_then(|slot| shard.take(slot));
+        drop(shard);
+        drop(entry);
+    }
+
+    /// Takes a key out.
+    pub(crate) fn remove(&self, key: Key<'_>) {
+        let mut shard = self.shard(key.hash()).lock();
+        let slot = shard.slots.get(&key.hash()).copied();
+        let is_meant = |entry: &Entry| *entry.object.identity.key == *key.bytes();
+        let slot = slot.filter(|slot| shard.entry(*slot).is_some_and(is_meant));
         let entry = slot.and_then(|slot| shard.take(slot));
         drop(shard);
         drop(entry);

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::key::Mark;
+use crate::noted::Noted;
 use crate::purges::Token;
 
 /// Bytes of a chunk of a body. A body is so many chunks of this size and a shorter last one, in memory and on disk alike.
@@ -28,7 +29,7 @@ pub struct Head {
 pub(crate) struct Identity {
     pub(crate) key: Box<[u8]>,
     pub(crate) hash: u64,
-    pub(crate) marks: Box<[Mark]>,
+    pub(crate) marks: Noted,
     pub(crate) since: Token,
     /// Higher for what was stored later, also across restarts.
     pub(crate) version: u64,
@@ -92,19 +93,4 @@ impl fmt::Debug for Object {
         shown.field("key", &self.identity.key.escape_ascii().to_string()).field("version", &self.identity.version);
         shown.field("body_bytes", &self.body_bytes).finish_non_exhaustive()
     }
-}
-
-/// Joins what came in pieces to one allocation of the exact size.
-pub(crate) fn joined(pieces: &[Bytes]) -> Bytes {
-    if let [one] = pieces {
-        return one.clone();
-    }
-    let mut whole = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    Bytes::from(whole)
-}
-
-/// Cuts a body into chunks, each in an allocation of its own.
-pub(crate) fn cut(body: &[u8]) -> Box<[Bytes]> {
-    body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Below that there would be no room for anything beside the tables.
 const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
@@ -18,6 +19,9 @@ const OBJECT_SHARE: u64 = 4;
 /// The list of its chunks has to fit in memory while it is read: 2 MiB for this.
 const OBJECT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
+/// Whoever takes less than a chunk in this time holds others up for nothing: 64 KiB in half a minute are slower than a modem.
+const READER_WAIT: Duration = Duration::from_secs(30);
+
 /// How large a store is, and what it remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreParams {
@@ -30,12 +34,14 @@ pub struct StoreParams {
     pub marks_max: usize,
     /// The same for prefixes. Each is compared with the key of every entry that is older.
     pub prefixes_max: usize,
+    /// How long [`crate::Writer::write`] waits for a reader who does not move, before it gives up what that one has not read.
+    pub reader_wait: Duration,
 }
 
 impl StoreParams {
     /// So much memory, and no disk.
     pub fn new(memory_bytes: u64) -> Self {
-        Self { memory_bytes, disk: None, marks_max: 262_144, prefixes_max: 256 }
+        Self { memory_bytes, disk: None, marks_max: 262_144, prefixes_max: 256, reader_wait: READER_WAIT }
     }
 
     pub(crate) fn check(&self) -> Result<(), OpenError> {

@@ -6,7 +6,9 @@ use tokio::sync::Notify;
 
 use crate::disk::DiskObject;
 use crate::fill::Flow;
-use crate::key::{Key, Mark};
+use crate::growing::{Growing, Seat};
+use crate::key::Key;
+use crate::noted::Noted;
 use crate::object::{Identity, Object};
 use crate::purges::{Judgement, Purges, Token};
 use crate::sync::Mutex;
@@ -45,8 +47,8 @@ pub(crate) enum Stage {
     Waiting,
     /// It is there, or comes.
     Started(Source),
-    /// It is not for others.
-    Declined,
+    /// It is not for others, for a reason that the owner knows by a number.
+    Declined(u32),
     /// It ended without anything.
     Nothing,
 }
@@ -54,38 +56,67 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Pending {
     /// Of a fetch. What is on disk is judged when it has been read.
-    since: Option<Token>,
-    /// Marks that are known before anything came.
-    marks: Box<[Mark]>,
+    fetch: Option<Fetch>,
     stage: Mutex<Stage>,
     changed: Notify,
 }
 
+/// What is known of a fetch before anything came.
+#[derive(Debug)]
+struct Fetch {
+    since: Token,
+    marks: Noted,
+    /// The body to be. Those who wait have their seats there before it begins.
+    growing: Arc<Growing>,
+}
+
+/// One who has joined a fetch or a read, with a seat if it is a fetch.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) seat: Option<Seat>,
+}
+
 impl Pending {
     /// A fetch that begins.
-    pub(crate) fn fetch(since: Token, marks: &[Mark]) -> Self {
-        Self { since: Some(since), marks: marks.into(), stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
+    pub(crate) fn fetch(since: Token, marks: Noted) -> Self {
+        Self::new(Some(Fetch { since, marks, growing: Arc::new(Growing::new()) }))
     }
 
     /// A read from disk.
     pub(crate) fn read() -> Self {
-        Self { since: None, marks: Box::default(), stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
+        Self::new(None)
+    }
+
+    fn new(fetch: Option<Fetch>) -> Self {
+        Self { fetch, stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
     }
 
     pub(crate) fn since(&self) -> Token {
-        self.since.unwrap_or_default()
+        self.fetch.as_ref().map_or_else(Token::default, |fetch| fetch.since)
     }
 
-    /// Whether one who comes now may have what comes of it: nothing of it was purged, as far as is known.
-    pub(crate) fn is_joinable(&self, key: Key<'_>, purges: &Purges) -> bool {
-        match &*self.stage.lock() {
+    /// The body to be.
+    pub(crate) fn growing(&self) -> Arc<Growing> {
+        self.fetch.as_ref().map_or_else(|| Arc::new(Growing::new()), |fetch| Arc::clone(&fetch.growing))
+    }
+
+    /// Joins, if one who comes now may have what comes of it: nothing of it was purged, as far as is known, and its beginning can
+    /// be had.
+    pub(crate) fn join(self: &Arc<Self>, key: Key<'_>, purges: &Purges) -> Option<Joined> {
+        let is_good = match &*self.stage.lock() {
             Stage::Waiting => {
-                let judge = |since: Token| purges.judge(since.0, key.bytes(), &self.marks).0;
-                self.since.is_none_or(|since| judge(since) == Judgement::Valid)
+                let judge = |fetch: &Fetch| purges.judge(fetch.since.0, key.bytes(), &fetch.marks).0;
+                self.fetch.as_ref().is_none_or(|fetch| judge(fetch) == Judgement::Valid)
             }
             Stage::Started(source) => source.judge(purges) == Judgement::Valid,
-            Stage::Declined | Stage::Nothing => false,
-        }
+            Stage::Declined(_) | Stage::Nothing => false,
+        };
+        let seat = match self.fetch.as_ref().filter(|_| is_good) {
+            Some(fetch) => Some(fetch.growing.enter()?),
+            None => None,
+        };
+        is_good.then(|| Joined { pending: Arc::clone(self), seat })
     }
 
     /// Says what became of it, unless that is known.

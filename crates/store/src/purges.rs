@@ -115,10 +115,18 @@ pub(crate) struct Purges {
     stale_floor: AtomicU64,
     tables: [RwLock<HashMap<u64, Numbers, ByHash>>; TABLES],
     rules: RwLock<Arc<Vec<Rule>>>,
-    /// Held by whoever purges; marks in the order of their purges.
-    order: Mutex<VecDeque<(u64, u64)>>,
+    /// Held by whoever purges.
+    order: Mutex<Order>,
     marks_max: usize,
     prefixes_max: usize,
+}
+
+/// Marks in the order of their purges. One that was purged again has a later place as well, and the earlier one means nothing.
+#[derive(Debug, Default)]
+struct Order {
+    places: VecDeque<(u64, u64)>,
+    /// Marks that are remembered.
+    count: usize,
 }
 
 impl Purges {
@@ -129,7 +137,7 @@ impl Purges {
             stale_floor: AtomicU64::new(0),
             tables: std::array::from_fn(|_| RwLock::new(HashMap::default())),
             rules: RwLock::new(Arc::default()),
-            order: Mutex::new(VecDeque::new()),
+            order: Mutex::new(Order::default()),
             marks_max: marks_max.max(1),
             prefixes_max: prefixes_max.max(1),
         }
@@ -154,13 +162,19 @@ impl Purges {
         self.apply(&mut order, numbered);
     }
 
-    fn apply(&self, order: &mut VecDeque<(u64, u64)>, numbered: &Numbered) {
+    fn apply(&self, order: &mut Order, numbered: &Numbered) {
         let Numbered { number, purge: Purge { what, how } } = numbered;
         match what {
             What::Mark(mark) => {
                 let mark = mark.number();
-                self.table(mark).write().entry(mark).or_default().note(*how, *number);
-                order.push_back((*number, mark));
+                let is_new = {
+                    let mut table = self.table(mark).write();
+                    let before = table.len();
+                    table.entry(mark).or_default().note(*how, *number);
+                    table.len() > before
+                };
+                order.count += usize::from(is_new);
+                order.places.push_back((*number, mark));
                 self.drop_oldest_marks(order);
             }
             What::Prefix(prefix) => self.add_rule(prefix, *how, *number),
@@ -172,16 +186,21 @@ impl Purges {
         self.latest.fetch_max(*number, Ordering::AcqRel);
     }
 
-    fn drop_oldest_marks(&self, order: &mut VecDeque<(u64, u64)>) {
-        while order.len() > self.marks_max
-            && let Some((number, mark)) = order.pop_front()
+    fn drop_oldest_marks(&self, order: &mut Order) {
+        let is_last =
+            |number: u64, mark: u64| self.table(mark).read().get(&mark).is_some_and(|last| last.latest() <= number);
+        while order.count > self.marks_max
+            && let Some((number, mark)) = order.places.pop_front()
         {
-            let mut table = self.table(mark).write();
-            // A mark that was purged again has a later place in the order.
-            if table.get(&mark).is_some_and(|numbers| numbers.latest() <= number) {
-                table.remove(&mark);
+            if is_last(number, mark) {
+                self.table(mark).write().remove(&mark);
+                order.count -= 1;
                 self.floor.fetch_max(number, Ordering::AcqRel);
             }
+        }
+        // A few marks that are purged again and again leave most places without a meaning.
+        if order.places.len() > 2 * self.marks_max {
+            order.places.retain(|(number, mark)| is_last(*number, *mark));
         }
     }
 
@@ -240,7 +259,7 @@ impl Purges {
         (worst, latest)
     }
 
-    /// All that has to be known after a restart, in any order.
+    /// All that has to be known after a restart, the oldest first.
     pub(crate) fn snapshot(&self) -> Vec<Numbered> {
         let _order = self.order.lock();
         let mut all = Vec::new();
@@ -263,6 +282,8 @@ impl Purges {
         for rule in self.rules.read().iter() {
             add(rule.numbers, &What::Prefix(rule.prefix.clone()));
         }
+        // So that the oldest are the first to be dropped after a restart too.
+        all.sort_unstable_by_key(|numbered| numbered.number);
         all
     }
 

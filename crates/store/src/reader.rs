@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::disk::{Chunk, DiskError, DiskObject};
 use crate::fill::Lead;
-use crate::growing::Step;
+use crate::growing::{Seat, Step};
 use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Object};
-use crate::pending::{Pending, Source, Stage};
+use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::Judgement;
 use crate::store::Inner;
 
@@ -56,6 +56,7 @@ pub struct Kept(pub(crate) Source);
 pub struct Follower {
     inner: Arc<Inner>,
     pending: Arc<Pending>,
+    seat: Option<Seat>,
 }
 
 /// What became of that.
@@ -64,22 +65,24 @@ pub enum Outcome {
     Hit(Hit),
     /// What comes with the body is here, and the body can be read as it comes.
     Stream(Reader),
-    /// It is not for others: fetch it, side by side with everybody else who wants it.
-    Declined,
+    /// It is not for others: fetch it, side by side with everybody else who wants it. The number is what [`Lead::decline`] was told, or 0
+    /// where it could not be stored.
+    Declined(u32),
     /// Nothing came of it, be it that its leader has gone, that it was purged, or that it could not be read from disk. Look it up again.
     Nothing,
 }
 
 impl Follower {
-    pub(crate) fn new(inner: Arc<Inner>, pending: Arc<Pending>) -> Self {
-        Self { inner, pending }
+    pub(crate) fn new(inner: Arc<Inner>, joined: Joined) -> Self {
+        let Joined { pending, seat } = joined;
+        Self { inner, pending, seat }
     }
 
     /// Waits until what comes with the body is here. It may be dropped at any time; how long to wait is the caller's to say.
     pub async fn head(self) -> Outcome {
         let source = match self.pending.outcome().await {
             Stage::Started(source) => source,
-            Stage::Declined => return Outcome::Declined,
+            Stage::Declined(note) => return Outcome::Declined(note),
             Stage::Waiting | Stage::Nothing => return Outcome::Nothing,
         };
         let is_stale = match source.judge(&self.inner.base.purges) {
@@ -89,7 +92,8 @@ impl Follower {
         };
         match source {
             Source::Whole(object) => Outcome::Hit(Hit { object, is_stale }),
-            source => Outcome::Stream(Reader::new(self.inner, source, is_stale)),
+            Source::Growing(_) => Outcome::Stream(Reader::new(self.inner, source, is_stale, self.seat)),
+            Source::OnDisk(_) => Outcome::Stream(Reader::new(self.inner, source, is_stale, None)),
         }
     }
 }
@@ -101,7 +105,8 @@ pub enum ReadError {
     /// Whoever fetched it did not finish.
     #[error("the fetch broke off")]
     Broken,
-    /// It was read too slowly: what comes next is gone from memory, and not on disk.
+    /// It was read too slowly: what comes next is gone from memory, and not on disk. [`crate::Writer::write`] waits before it gives up what
+    /// is being read.
     #[error("the reader fell too far behind the fetch")]
     Lagged,
     /// The disk did not give it, or too much was asked of the disk.
@@ -115,13 +120,15 @@ pub struct Reader {
     source: Source,
     is_stale: bool,
     at: u64,
+    /// In a body that grows.
+    seat: Option<Seat>,
     /// The chunk behind the one that was read last, which is being read from disk already.
     ahead: Option<(u64, oneshot::Receiver<Result<Bytes, DiskError>>)>,
 }
 
 impl Reader {
-    pub(crate) fn new(inner: Arc<Inner>, source: Source, is_stale: bool) -> Self {
-        Self { inner, source, is_stale, at: 0, ahead: None }
+    fn new(inner: Arc<Inner>, source: Source, is_stale: bool, seat: Option<Seat>) -> Self {
+        Self { inner, source, is_stale, at: 0, seat, ahead: None }
     }
 
     /// What the owner stored with the body.
@@ -167,10 +174,17 @@ impl Reader {
         Kept(self.source.clone())
     }
 
-    /// Goes to a place in the body, which may be beyond what has come so far.
+    /// Goes to a place in the body, which may be beyond what has come so far. What comes before it may be given up from then on.
     pub fn seek(&mut self, at: u64) {
-        self.at = at;
+        self.go_to(at);
         self.ahead = None;
+    }
+
+    fn go_to(&mut self, at: u64) {
+        self.at = at;
+        if let Some(seat) = &self.seat {
+            seat.move_to(at);
+        }
     }
 
     /// The next bytes, at most one chunk; `None` at the end. It may be dropped and called again.
@@ -194,7 +208,7 @@ impl Reader {
             Step::Broken => return Err(ReadError::Broken),
             Step::Lagged => return Err(ReadError::Lagged),
         };
-        self.at += bytes.len() as u64;
+        self.go_to(self.at + bytes.len() as u64);
         self.read_ahead();
         Ok(Some(bytes))
     }

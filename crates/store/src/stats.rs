@@ -86,6 +86,8 @@ pub struct Stats {
     pub filling_bytes: u64,
     /// Fetches that were turned away, since too many bytes were being fetched.
     pub fills_refused: u64,
+    /// Readers of fetches that were given up, since they read nothing for too long.
+    pub readers_cut: u64,
     /// The number of the last purge.
     pub purges: u64,
     /// Marks and prefixes that were purged and are remembered.

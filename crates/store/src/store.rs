@@ -1,6 +1,7 @@
 //! The store: both tiers behind one face.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -8,10 +9,10 @@ use crate::base::Base;
 use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
 use crate::fill::Lead;
 use crate::key::{Key, Mark};
-use crate::memory::Found;
+use crate::memory::{Found, Joining};
 use crate::object::{Head, Identity, Object};
 use crate::params::{OpenError, StoreParams};
-use crate::pending::{Pending, Source};
+use crate::pending::{Joined, Pending, Source};
 use crate::purges::{How, Purge, Purges, Token, What};
 use crate::reader::{Begin, Follower, Hit, Kept, Lookup};
 use crate::stats::Stats;
@@ -20,13 +21,14 @@ use crate::top::TopKey;
 
 /// A cache of bodies with what comes with them, in memory and on disk. Cloning it is cheap, and all clones are one.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Inner>);
+pub struct Store(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) base: Arc<Base>,
     pub(crate) disk: Option<Disk>,
     pub(crate) disk_object_bytes_max: u64,
+    pub(crate) reader_wait: Duration,
     /// 1 while nothing may be answered, since purges may be missing.
     is_blind: AtomicU64,
 }
@@ -76,8 +78,8 @@ impl Store {
         let disk_object_bytes_max = params.disk.as_ref().map_or(0, |disk| disk.object_bytes_max());
         let start = |disk| Disk::start(Arc::clone(&base), disk).map_err(OpenError::Threads);
         let disk = params.disk.clone().map(start).transpose()?;
-        let inner = Inner { base: Arc::clone(&base), disk, disk_object_bytes_max, is_blind: AtomicU64::new(0) };
-        Ok(Self(Arc::new(inner)))
+        let (reader_wait, is_blind) = (params.reader_wait, AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { base, disk, disk_object_bytes_max, reader_wait, is_blind })))
     }
 
     /// A key, hashed once for all that follows.
@@ -101,24 +103,31 @@ impl Store {
     fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
         let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
         let base = &self.0.base;
-        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, Pending::read);
-        if is_first && !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
-            base.memory.end_of(key.hash(), &pending, None);
-            return None;
-        }
-        Some(Follower::new(Arc::clone(&self.0), pending))
+        let joined = match base.memory.join_or_begin(key, &base.purges, Pending::read) {
+            Joining::Joined(joined) => joined,
+            Joining::First(pending) => {
+                if !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
+                    base.memory.end_of(key.hash(), &pending, None);
+                    return None;
+                }
+                Joined { pending, seat: None }
+            }
+        };
+        Some(Follower::new(Arc::clone(&self.0), joined))
     }
 
     /// The right to fetch a key, or whoever has it. `marks` are those that are known before anything has come: who asks after a purge
     /// of one of them does not follow a fetch from before.
     pub fn begin(&self, key: Key<'_>, marks: &[Mark]) -> Begin {
         let base = &self.0.base;
-        let fetch = || Pending::fetch(self.token(), marks);
-        let (pending, is_first) = base.memory.join_or_begin(key, &base.purges, fetch);
-        if is_first {
-            Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending))
-        } else {
-            Begin::Follow(Follower::new(Arc::clone(&self.0), pending))
+        let fetch = || {
+            // Noted before the number is taken: who then finds nothing noted has purged before this began.
+            let noted = base.filter.note(marks);
+            Pending::fetch(self.token(), noted)
+        };
+        match base.memory.join_or_begin(key, &base.purges, fetch) {
+            Joining::First(pending) => Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending)),
+            Joining::Joined(joined) => Begin::Follow(Follower::new(Arc::clone(&self.0), joined)),
         }
     }
 
@@ -135,7 +144,7 @@ impl Store {
         let identity = Identity {
             key: old.key.clone(),
             hash: old.hash,
-            marks: head.marks.into(),
+            marks: base.filter.note(head.marks),
             since: token,
             version: base.next_version(),
         };
@@ -175,6 +184,21 @@ impl Store {
     /// When a prefix is too long.
     pub fn purge(&self, purge: Purge) -> Result<Purged, PurgeError> {
         self.apply(purge, None)
+    }
+
+    /// Purges what carries a mark, if anything may be there that does; otherwise nothing is remembered nor written, and there is no
+    /// number. It is for purges that come often and mostly for nothing, such as those of requests that change something.
+    ///
+    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. With
+    /// something on disk, whose marks are not in memory, it is as [`Store::purge`].
+    pub fn purge_if_there(&self, mark: Mark, how: How) -> Option<Purged> {
+        let base = &self.0.base;
+        let on_disk = self.0.disk.as_ref().is_some_and(|disk| !disk.is_empty());
+        if !on_disk && !base.filter.may_have(mark) {
+            return None;
+        }
+        // A mark is never too long.
+        self.purge(Purge::mark(mark, how)).ok()
     }
 
     /// Applies a purge of a stream that several stores follow, unless its position was passed already: then `None`.
@@ -228,6 +252,7 @@ impl Store {
             disk: self.0.disk.as_ref().map(Disk::stats),
             filling_bytes: base.filling_bytes(),
             fills_refused: base.fills_refused.value(),
+            readers_cut: base.readers_cut.value(),
             purges: base.purges.latest(),
             purge_rules: (marks + prefixes) as u64,
         }

@@ -33,16 +33,20 @@ impl Place {
 struct Entry {
     /// The latest place, or `NOWHERE`.
     place: Place,
-    /// The latest version that is to be written. While that is not there, no older one may be found in its place.
+    /// The latest version that is to be written, or that was and is not stored. No older one may be found in its place.
     announced: u64,
+    /// Versions that were announced and may yet be written. As long as there are some, it is known which of them are too old.
+    waiting: u32,
 }
 
 const NOWHERE: Place = Place { version: 0, segment: 0, offset: 0, bytes: 0 };
 
+type Table = HashMap<u64, Entry, ByHash>;
+
 /// Places by the hash of the key.
 #[derive(Debug)]
 pub(super) struct Index {
-    tables: Box<[Mutex<HashMap<u64, Entry, ByHash>>]>,
+    tables: Box<[Mutex<Table>]>,
     count: AtomicU64,
 }
 
@@ -68,41 +72,77 @@ impl Index {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Says that a version will be written. Nothing older is found from now on.
+    /// Says that a version will be written. Nothing older is found from now on. It is followed by [`Index::insert`] or
+    /// [`Index::withdraw`].
     pub(super) fn announce(&self, hash: u64, version: u64) {
         let mut table = self.table(hash).lock();
-        let entry = table.entry(hash).or_insert_with(|| {
-            self.count.fetch_add(1, Ordering::Relaxed);
-            Entry { place: NOWHERE, announced: 0 }
-        });
+        let entry = self.entry(&mut table, hash);
         entry.announced = entry.announced.max(version);
+        entry.waiting += 1;
     }
 
-    /// Says that a version will not be written after all. Gives the place of an older one, which would be found at the next start.
+    fn entry<'t>(&self, table: &'t mut Table, hash: u64) -> &'t mut Entry {
+        table.entry(hash).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            Entry { place: NOWHERE, announced: 0, waiting: 0 }
+        })
+    }
+
+    /// Says that a version that was announced will not be written after all. Gives the place of an older one that is to be forgotten,
+    /// since it would be found at the next start.
     pub(super) fn withdraw(&self, hash: u64, version: u64) -> Option<Place> {
+        self.settle(hash, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            entry.announced = entry.announced.max(version);
+        })
+    }
+
+    /// Says that nothing up to a version that was never announced may be found. Gives a place as [`Index::withdraw`].
+    pub(super) fn supersede(&self, hash: u64, version: u64) -> Option<Place> {
+        self.settle(hash, |entry| entry.announced = entry.announced.max(version))
+    }
+
+    /// Adds a place that was announced. Gives one that is to be forgotten, as [`Index::withdraw`].
+    pub(super) fn insert(&self, hash: u64, place: Place) -> Option<Place> {
+        self.settle(hash, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            if entry.place.version <= place.version {
+                entry.place = place;
+            }
+        })
+    }
+
+    /// Adds a place of an earlier process, unless a newer version is known.
+    pub(super) fn restore(&self, hash: u64, place: Place) {
         let mut table = self.table(hash).lock();
-        // What was announced later decides about what is older.
-        let entry = *table.get(&hash).filter(|entry| entry.announced <= version && entry.place.version < version)?;
+        let entry = self.entry(&mut table, hash);
+        if entry.place.version <= place.version {
+            entry.place = place;
+            entry.announced = entry.announced.max(place.version);
+        }
+    }
+
+    /// Changes what is known of a key, and takes it out once nothing can be found under it any more.
+    fn settle(&self, hash: u64, change: impl FnOnce(&mut Entry)) -> Option<Place> {
+        let mut table = self.table(hash).lock();
+        let entry = table.get_mut(&hash)?;
+        change(entry);
+        let Entry { place, announced, waiting } = *entry;
+        if waiting > 0 || place.version >= announced {
+            return None;
+        }
         table.remove(&hash);
         self.count.fetch_sub(1, Ordering::Relaxed);
-        (entry.place != NOWHERE).then_some(entry.place)
-    }
-
-    /// Adds a place, unless a newer one is known.
-    pub(super) fn insert(&self, hash: u64, place: Place) {
-        self.announce(hash, place.version);
-        let mut table = self.table(hash).lock();
-        if let Some(entry) = table.get_mut(&hash)
-            && entry.place.version <= place.version
-        {
-            entry.place = place;
-        }
+        (place != NOWHERE).then_some(place)
     }
 
     /// Takes a place out, if it still is the one that is known.
     pub(super) fn remove(&self, hash: u64, place: &Place) {
         let mut table = self.table(hash).lock();
-        if table.get(&hash).is_some_and(|entry| entry.place == *place && entry.announced <= place.version) {
+        let Some(entry) = table.get_mut(&hash).filter(|entry| entry.place == *place) else { return };
+        if entry.waiting > 0 {
+            entry.place = NOWHERE;
+        } else {
             table.remove(&hash);
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -115,7 +155,7 @@ impl Index {
             let before = table.len();
             table.retain(|_, entry| {
                 let stays = entry.place == NOWHERE || stays(&entry.place);
-                if !stays && entry.announced > entry.place.version {
+                if !stays && entry.waiting > 0 {
                     entry.place = NOWHERE;
                     return true;
                 }
@@ -125,7 +165,7 @@ impl Index {
         }
     }
 
-    fn table(&self, hash: u64) -> &Mutex<HashMap<u64, Entry, ByHash>> {
+    fn table(&self, hash: u64) -> &Mutex<Table> {
         &self.tables[(hash >> 40) as usize % TABLES]
     }
 }
@@ -134,17 +174,27 @@ impl Index {
 mod tests {
     use super::*;
 
+    fn place(version: u64) -> Place {
+        Place { version, segment: version as u32, offset: 0, bytes: 1 }
+    }
+
+    /// Announces versions, and writes one.
+    fn written(index: &Index, version: u64) -> Option<Place> {
+        index.announce(1, version);
+        index.insert(1, place(version))
+    }
+
     #[test]
     fn nothing_older_is_found_than_what_was_announced() {
-        let check = || {
+        loom::model(|| {
             let index = Index::new();
-            let place = |version: u64| Place { version, segment: version as u32, offset: 0, bytes: 1 };
-            index.insert(1, place(1));
+            written(&index, 1);
             assert_eq!(index.find(1), Some(place(1)));
+            index.announce(1, 2);
             index.announce(1, 3);
             assert_eq!(index.find(1), None);
             // What was announced before comes late.
-            index.insert(1, place(2));
+            assert_eq!(index.insert(1, place(2)), None);
             assert_eq!(index.find(1), None);
             assert_eq!(index.withdraw(1, 3), Some(place(2)), "it has to be forgotten on disk too");
             assert_eq!((index.find(1), index.count()), (None, 0));
@@ -152,12 +202,38 @@ mod tests {
             index.announce(1, 5);
             assert_eq!(index.withdraw(1, 4), None);
             index.insert(1, place(5));
-            index.insert(1, place(4));
             assert_eq!(index.find(1), Some(place(5)));
             index.announce(1, 6);
             index.retain(|place| place.segment != 5);
             assert_eq!((index.withdraw(1, 6), index.count()), (None, 0));
-        };
-        loom::model(check);
+        });
+    }
+
+    #[test]
+    fn an_older_version_that_is_written_late_is_not_found_when_the_newer_one_is_not_written() {
+        loom::model(|| {
+            let index = Index::new();
+            index.announce(1, 1);
+            index.announce(1, 2);
+            assert_eq!(index.withdraw(1, 2), None, "the older one waits still");
+            assert_eq!(index.insert(1, place(1)), Some(place(1)), "it is to be forgotten");
+            assert_eq!((index.find(1), index.count()), (None, 0));
+            // The same for what was never to be written.
+            written(&index, 3);
+            index.announce(1, 4);
+            assert_eq!(index.supersede(1, 5), None);
+            assert_eq!(index.find(1), None);
+            assert_eq!(index.insert(1, place(4)), Some(place(4)));
+            assert_eq!(index.supersede(1, 6), None, "nothing is there");
+            written(&index, 7);
+            assert_eq!(index.supersede(1, 8), Some(place(7)));
+            index.restore(1, place(9));
+            index.restore(1, place(8));
+            assert_eq!((index.find(1), index.count()), (Some(place(9)), 1));
+            index.announce(1, 10);
+            index.remove(1, &place(9));
+            index.insert(1, place(10));
+            assert_eq!((index.find(1), index.count()), (Some(place(10)), 1));
+        });
     }
 }

@@ -228,7 +228,7 @@ impl Log {
         let bytes = (head.len() + body_bytes + 128) as u64;
         let Some(active) = self.active(bytes, identity.key.len()) else {
             self.shared.counters.writes_dropped.add(1);
-            return self.shared.forget_older(identity.hash, identity.version);
+            return self.shared.withdraw(identity.hash, identity.version);
         };
         let version = identity.version;
         let (offset, bytes) = active.add(header, head, body);
@@ -263,7 +263,7 @@ impl Log {
         let places = flow.growing.places();
         let identity = &flow.identity;
         if !flow.growing.is_on_disk() || places.len() != chunks as usize {
-            return self.shared.forget_older(identity.hash, identity.version);
+            return self.shared.withdraw(identity.hash, identity.version);
         }
         let places = places.iter().map(|chunk| ChunkPlace { segment: chunk.segment.number, offset: chunk.offset });
         let head = head_of(identity, &flow.meta, identity.version, places.collect());
@@ -293,7 +293,7 @@ impl Log {
         });
         match head {
             Some(head) => self.add_large(identity, new.body_bytes, &head),
-            None => self.shared.forget_older(identity.hash, identity.version),
+            None => self.shared.withdraw(identity.hash, identity.version),
         }
     }
 
@@ -358,7 +358,7 @@ impl Log {
                     match written {
                         Written::Object { hash, place } => {
                             counters.writes.add(1);
-                            self.shared.index.insert(hash, place);
+                            self.shared.forget(self.shared.index.insert(hash, place));
                         }
                         Written::Chunk { flow, chunk } => flow.growing.placed(chunk),
                     }
@@ -383,7 +383,7 @@ impl Log {
         for written in std::mem::take(&mut self.written) {
             counters.writes_dropped.add(1);
             match written {
-                Written::Object { hash, place } => self.shared.forget_older(hash, place.version),
+                Written::Object { hash, place } => self.shared.withdraw(hash, place.version),
                 Written::Chunk { flow, .. } => flow.growing.set_on_disk(false),
             }
         }

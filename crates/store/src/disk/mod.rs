@@ -169,6 +169,11 @@ impl Disk {
         self.shared.index.find(hash).is_some()
     }
 
+    /// Whether no key is on disk, or on its way there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.index.count() == 0
+    }
+
     /// Reads an object for those who wait for it. `false` when too many reads wait already.
     pub(crate) fn load(&self, key: &[u8], hash: u64, pending: Arc<Pending>) -> bool {
         self.read(hash, ReadJob::Load { key: key.into(), hash, pending })
@@ -206,7 +211,7 @@ impl Disk {
         self.shared.index.announce(hash, version);
         let sent = self.send(bytes, job);
         if !sent {
-            self.forget_older(hash, version);
+            self.shared.withdraw(hash, version);
         }
         sent
     }
@@ -231,7 +236,7 @@ impl Disk {
 
     /// Has what is on disk of a key forgotten, since something newer is not going to be there.
     pub(crate) fn forget_older(&self, hash: u64, version: u64) {
-        self.shared.forget_older(hash, version);
+        self.shared.forget(self.shared.index.supersede(hash, version));
     }
 
     /// Writes a purge down, together with others that came meanwhile. The answer is whether it will last.
@@ -274,17 +279,18 @@ impl Shared {
         self.segments.read().get(&number).cloned()
     }
 
-    fn forget_older(&self, hash: u64, version: u64) {
-        if let Some(place) = self.index.withdraw(hash, version) {
-            let mut forgets = self.forgets.lock();
-            if forgets.len() <= FORGETS_MAX {
-                forgets.push(place.record());
-            }
-        }
+    /// Says that a version that was announced will not be written.
+    fn withdraw(&self, hash: u64, version: u64) {
+        self.forget(self.index.withdraw(hash, version));
     }
 
-    fn forget(&self, hash: u64, place: &Place) {
-        self.index.remove(hash, place);
+    /// Has a record forgotten that must not be found at the next start.
+    fn forget(&self, place: Option<Place>) {
+        let Some(place) = place else { return };
+        let mut forgets = self.forgets.lock();
+        if forgets.len() <= FORGETS_MAX {
+            forgets.push(place.record());
+        }
     }
 
     fn stats(&self) -> DiskStats {

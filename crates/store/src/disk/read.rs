@@ -10,7 +10,7 @@ use super::index::Place;
 use super::segment::{Chunk, Segment};
 use super::{DiskError, ReadJob, Shared, recover};
 use crate::key::Mark;
-use crate::object::{CHUNK_BYTES, Identity, Object, cut};
+use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::pending::Source;
 use crate::purges::{Judgement, Token};
 
@@ -84,7 +84,7 @@ fn load(shared: &Shared, key: &[u8], hash: u64, place: &Place) -> Option<Source>
     };
     match source {
         Some(_) => shared.counters.hits.add(1),
-        None => shared.forget(hash, place),
+        None => shared.index.remove(hash, place),
     }
     source
 }
@@ -96,7 +96,8 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
         return Ok(None);
     }
     let header = &record.header;
-    let marks: Box<[Mark]> = head.marks.iter().map(|mark| Mark::from_number(*mark)).collect();
+    let marks: Vec<Mark> = head.marks.iter().map(|mark| Mark::from_number(*mark)).collect();
+    let marks = shared.base.filter.note(marks);
     let (judgement, checked) = shared.base.purges.judge(header.since, key, &marks);
     if judgement == Judgement::Gone {
         return Ok(None);
@@ -107,8 +108,13 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
     let (meta, body_bytes) = (Bytes::copy_from_slice(head.meta), header.whole_bytes);
     match header.kind {
         Kind::Object if record.body().len() as u64 == body_bytes => {
-            let object = Arc::new(Object { identity, meta, chunks: cut(record.body()), body_bytes });
+            let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
             shared.base.memory.insert(Arc::clone(&object), Token(checked), is_stale);
+            if shared.index.find(hash).is_none_or(|place| place.version != header.version) {
+                // Removed or replaced while it was read: whoever did that has looked into memory before this was there.
+                shared.base.memory.remove_older(&object.identity);
+                return Ok(None);
+            }
             Ok(Some(Source::Whole(object)))
         }
         Kind::Large => {

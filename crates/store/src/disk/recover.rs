@@ -45,7 +45,7 @@ pub(super) fn recover(folder: &Path, index: &Index, hasher: &KeyHasher) -> Resul
         for entry in &contents.objects {
             let IndexEntry { offset, bytes, version, ref key } = *entry;
             recovered.version_max = recovered.version_max.max(version);
-            index.insert(hasher.key(key).hash(), Place { version, segment: number, offset, bytes });
+            index.restore(hasher.key(key).hash(), Place { version, segment: number, offset, bytes });
         }
         forgotten.extend(contents.forgotten.iter().map(|place| (place.segment, place.offset)));
         recovered.segments.push((segment, bytes));

@@ -79,8 +79,8 @@ fn a_leader_that_goes_leaves_nobody_waiting() {
         // It is not for others.
         let Begin::Lead(lead) = store.begin(key, &[]) else { panic!("free") };
         let follower = follow();
-        lead.decline();
-        assert!(matches!(follower.head().await, Outcome::Declined));
+        lead.decline(7);
+        assert!(matches!(follower.head().await, Outcome::Declined(7)));
         // Half-way.
         let mut writer = start(&store, "k", head("", &[]));
         let Outcome::Stream(mut reader) = follow().head().await else { panic!("it has begun") };

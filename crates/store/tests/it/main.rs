@@ -1,9 +1,12 @@
 //! Tests of the store as its users see it.
 
+mod bound;
+mod direct;
 mod disk;
 mod fetching;
 mod memory;
 mod model;
+mod pacing;
 mod policy;
 mod purging;
 mod streams;

@@ -84,7 +84,7 @@ fn threads_that_read_write_and_purge_at_once_see_whole_values_only() {
                                     let found = crate::tier::read_all(reader).await;
                                     assert!(found.is_none_or(|found| found == value(number)));
                                 }
-                                Outcome::Declined | Outcome::Nothing => {}
+                                Outcome::Declined(_) | Outcome::Nothing => {}
                             }
                         }),
                     }

@@ -167,3 +167,60 @@ fn an_older_fetch_that_ends_late_does_not_put_its_value_back() {
     old.finish().expect("whole");
     assert!(hit(&store, "key").is_some());
 }
+
+#[test]
+fn marks_that_are_purged_again_and_again_take_no_place_of_others() {
+    let params = StoreParams { marks_max: 10, ..StoreParams::new(8 * MIB) };
+    let store = Store::open(&params).expect("opens");
+    purge(&store, Purge::mark(tag("once"), How::Hard));
+    put(&store, "k", head("", &["a"]), b"");
+    for _ in 0..1_000 {
+        purge(&store, Purge::mark(tag("often"), How::Hard));
+        purge(&store, Purge::mark(tag("also"), How::Soft));
+    }
+    assert!(hit(&store, "k").is_some(), "nothing was forgotten of what was purged");
+    assert_eq!(store.stats().purge_rules, 3);
+}
+
+#[test]
+fn a_purge_of_what_is_not_there_leaves_nothing_behind() {
+    let store = store(8 * MIB);
+    let page = |number: u32| Mark::key(format!("page {number}").as_bytes());
+    for number in 0..1_000 {
+        assert!(store.purge_if_there(page(number), How::Hard).is_none(), "{number}");
+    }
+    assert_eq!((store.stats().purges, store.stats().purge_rules), (0, 0));
+    // Stored, and being fetched: before anything has come, and while it comes.
+    put(&store, "page 1", Head { marks: vec![page(1)], ..head("", &[]) }, b"");
+    assert!(store.purge_if_there(page(1), How::Hard).is_some());
+    assert!(hit(&store, "page 1").is_none());
+    let Begin::Lead(lead) = store.begin(store.key(b"page 2"), &[page(2)]) else { panic!("free") };
+    assert!(store.purge_if_there(page(2), How::Hard).is_some());
+    let mut writer = lead.start(Head { marks: vec![page(2)], ..head("", &[]) }).expect("starts");
+    writer.append(b"old");
+    assert!(!writer.finish().expect("whole").in_memory);
+    assert!(store.purge_if_there(page(2), How::Hard).is_none(), "it was not stored");
+    let Begin::Lead(lead) = store.begin(store.key(b"page 3"), &[page(3)]) else { panic!("free") };
+    drop(lead);
+    assert!(store.purge_if_there(page(3), How::Hard).is_none());
+    assert_eq!(store.stats().purges, 2);
+}
+
+#[test]
+fn a_purge_of_what_may_be_on_disk_is_remembered() {
+    let folder = testkit::TempDir::new().expect("a folder");
+    let disk = Some(store::DiskParams::new(folder.path(), 16 * MIB));
+    let params = StoreParams { disk, ..StoreParams::new(4 * MIB) };
+    let (page, other) = (Mark::key(b"page"), Mark::key(b"other"));
+    let store = Store::open(&params).expect("opens");
+    assert!(store.purge_if_there(page, How::Hard).is_none());
+    put(&store, "page", Head { marks: vec![page], ..head("", &[]) }, b"");
+    put(&store, "other", Head { marks: vec![other], ..head("", &[]) }, b"");
+    assert!(store.close());
+    let store = Store::open(&params).expect("opens");
+    assert!(store.purge_if_there(page, How::Hard).is_some());
+    run(async {
+        assert_eq!(crate::tier::read(&store, "page").await, None);
+        assert!(crate::tier::read(&store, "other").await.is_some());
+    });
+}

@@ -76,7 +76,7 @@ pub(crate) async fn read(store: &Store, key: &str) -> Option<(Vec<u8>, Vec<u8>)>
                 let meta = reader.meta().to_vec();
                 return read_all(reader).await.map(|body| (meta, body));
             }
-            Outcome::Declined => return None,
+            Outcome::Declined(_) => return None,
             Outcome::Nothing => {}
         }
     }

@@ -250,7 +250,7 @@ impl Fill {
             client.try_send(Handed::Head(Box::new(Head::new(response, head, why, detail))))
         });
         if let Some(lead) = lead {
-            lead.decline();
+            lead.decline(why.note());
         }
         self.mode.replace(if matches!(handed, Some(Ok(()))) { Mode::Handing } else { Mode::Unwanted });
     }
@@ -313,7 +313,7 @@ impl Fill {
             }
             // Long enough for those to read it who are told now.
             self.note(why, 0);
-            lead.decline();
+            lead.decline(why.note());
         }
     }
 }

@@ -281,7 +281,7 @@ async fn head(parts: &mut Parts<'_, '_>, key: &[u8], follower: Follower, bounded
     match until(parts, head, bounded).await {
         Ok(store::Outcome::Hit(hit)) => Waited::Found(Source::Memory(hit)),
         Ok(store::Outcome::Stream(reader)) => Waited::Found(Source::Stream(Box::new(reader), None)),
-        Ok(store::Outcome::Declined) => Waited::Declined(why(&parts.link.core.shared.cache, key)),
+        Ok(store::Outcome::Declined(_)) => Waited::Declined(why(&parts.link.core.shared.cache, key)),
         Ok(store::Outcome::Nothing) => Waited::Nothing,
         Err(waited) => waited,
     }

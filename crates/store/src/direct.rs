@@ -1,0 +1,52 @@
+//! Storing and removing at once, where nobody has to wait for anything: small words of the owner's beside the bodies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::INLINE_BYTES_MAX;
+use crate::fill::{StartError, Stored, check_sizes};
+use crate::key::Key;
+use crate::object::{Head, Identity, Object};
+use crate::purges::{Judgement, Token};
+use crate::store::Store;
+
+impl Store {
+    /// Stores something small as a whole, in place of what is there, also while somebody is fetching the key; that fetch replaces it when
+    /// it ends. `since` is the token of before it was learned: of a fetch ([`crate::Lead::token`]), or [`Store::token`].
+    ///
+    /// # Errors
+    /// When something of it is too large: a body may have 256 KiB. Then nothing has changed.
+    pub fn put(&self, key: Key<'_>, since: Token, head: Head, body: &[u8]) -> Result<Stored, StartError> {
+        check_sizes(key.bytes(), &head)?;
+        if body.len() as u64 > INLINE_BYTES_MAX {
+            return Err(StartError::TooLarge {
+                what: "bytes of body",
+                size: body.len(),
+                max: INLINE_BYTES_MAX as usize,
+            });
+        }
+        let base = &self.0.base;
+        let (hash, version) = (key.hash(), base.next_version());
+        let identity = Identity { key: key.bytes().into(), hash, marks: base.filter.note(head.marks), since, version };
+        let (judgement, checked) = base.purges.judge(since.0, &identity.key, &identity.marks);
+        if judgement == Judgement::Gone {
+            return Ok(Stored { in_memory: false, on_disk: false });
+        }
+        let meta = Bytes::copy_from_slice(&head.meta);
+        let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
+        let in_memory = base.memory.insert(Arc::clone(&object), Token(checked), judgement == Judgement::Stale);
+        let on_disk = self.0.disk.as_ref().is_some_and(|disk| disk.store(object));
+        Ok(Stored { in_memory, on_disk })
+    }
+
+    /// Removes what is stored under a key. A fetch that is under way is not concerned.
+    pub fn remove(&self, key: Key<'_>) {
+        let base = &self.0.base;
+        let version = base.next_version();
+        base.memory.remove(key);
+        if let Some(disk) = &self.0.disk {
+            disk.forget_older(key.hash(), version);
+        }
+    }
+}
