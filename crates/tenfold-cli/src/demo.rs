@@ -2,7 +2,7 @@
 //!
 //! Everything it starts is a child process of its own and dies with it. The traffic lasts as long as asked; at a quarter
 //! of it one instance is killed, at half it returns, at three quarters the configuration changes under load. A few seconds
-//! more show HTTP/2, a canary, a mirror and a drain.
+//! more show HTTP/2, a canary, a mirror, a drain, and the cache, also while its service is down.
 
 mod certificate;
 mod http;
@@ -116,7 +116,7 @@ async fn play(length: Duration) -> anyhow::Result<(Stage, u64)> {
     let failed = tally.borrow().failed();
     let watched = stage.watch_gateway();
     let failed_after = tokio::select! {
-        result = tour::show(&stage) => result?,
+        result = tour::show(&mut stage) => result?,
         error = watched.ended() => return Err(error),
     };
     Ok((stage, failed + failed_after))

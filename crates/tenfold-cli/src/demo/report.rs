@@ -114,7 +114,7 @@ mod tests {
         let text = closing(
             &tally,
             Duration::from_secs(30),
-            &Counted { retries: 7, reloads: 1, new_route: 1, next_responses: 0 },
+            &Counted { retries: 7, reloads: 1, new_route: 1, next_responses: 0, pages_responses: 0 },
         );
         let expected = "
 answers by instance:

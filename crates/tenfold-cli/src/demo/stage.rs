@@ -26,6 +26,9 @@ pub(super) const INSTANCES: [&str; 3] = ["api-1", "api-2", "api-3"];
 /// Share of the canary's route that the new version gets.
 pub(super) const CANARY_PERCENT: u32 = 10;
 
+/// For how long what is cached is fresh.
+pub(super) const FRESH_SECS: u64 = 2;
+
 /// Time for the gateway to be ready, and for a request to the admin listener.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +56,8 @@ pub(super) struct Counted {
     pub(super) new_route: u64,
     /// Answers of the new version as a service of its own.
     pub(super) next_responses: u64,
+    /// Answers of the service whose pages are cached.
+    pub(super) pages_responses: u64,
 }
 
 impl Stage {
@@ -160,6 +165,7 @@ impl Stage {
             reloads: sum(&page, "config_reloads_total", "result=\"success\""),
             new_route: sum(&page, "http_requests_total", "endpoint=\"reports\""),
             next_responses: sum(&page, "upstream_responses_total", "service=\"next\""),
+            pages_responses: sum(&page, "upstream_responses_total", "service=\"pages\""),
         })
     }
 

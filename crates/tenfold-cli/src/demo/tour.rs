@@ -10,17 +10,23 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::http::Client;
 use super::load::{self, Load};
 use super::multiplexed::{self, AT_ONCE};
-use super::stage::{CANARY_PERCENT, INSTANCES, Stage};
+use super::stage::{CANARY_PERCENT, FRESH_SECS, INSTANCES, Stage};
 use super::tally::Tally;
 
 /// Requests of the steps, enough that a share of a tenth shows as one.
 const OVER_HTTP2: usize = 1000;
 const SPLIT: u64 = 2000;
 const MIRRORED: u64 = 400;
+const CACHED: u64 = 2000;
+const STALE: u64 = 200;
+/// Pages that the cache is asked for, over and over.
+const PAGES: u64 = 20;
 /// Connections that the split and the mirror are asked over.
 const CLIENTS: u64 = 8;
 /// A part of the drain: before it, while it lasts, and after it.
 const PART: Duration = Duration::from_secs(1);
+/// By then what is cached is stale: the file says for how long it is fresh.
+const STALE_AFTER: Duration = Duration::from_millis(FRESH_SECS * 1000 + 200);
 /// Time for a request, and for the last copies to arrive.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,9 +35,10 @@ const DRAINED: usize = 0;
 const NEXT: usize = 2;
 
 /// Shows it all, line by line, and gives the number of requests that failed.
-pub(super) async fn show(stage: &Stage) -> anyhow::Result<u64> {
+pub(super) async fn show(stage: &mut Stage) -> anyhow::Result<u64> {
     println!("\nthe rest, by requests of its own:");
-    let failed = over_http2(stage).await? + split(stage).await? + mirror(stage).await? + drain(stage).await?;
+    let mut failed = over_http2(stage).await? + split(stage).await? + mirror(stage).await? + drain(stage).await?;
+    failed += cache(stage).await? + outage(stage).await?;
     println!("\n`tenfold routes` tells which requests go where:\n");
     print!("{}", stage.tell(&["routes"]).await?);
     Ok(failed)
@@ -51,14 +58,14 @@ async fn over_http2(stage: &Stage) -> anyhow::Result<u64> {
 }
 
 async fn split(stage: &Stage) -> anyhow::Result<u64> {
-    let asked = ask(stage, "/canary/hello", SPLIT).await;
+    let asked = ask(stage, vec!["/canary/hello".to_owned()], SPLIT).await;
     println!("  canary    {}", split_line(&asked));
     Ok(asked.failed)
 }
 
 async fn mirror(stage: &Stage) -> anyhow::Result<u64> {
     let before = stage.counted().await?.next_responses;
-    let asked = ask(stage, "/mirrored/hello", MIRRORED).await;
+    let asked = ask(stage, vec!["/mirrored/hello".to_owned()], MIRRORED).await;
     // Nobody waits for copies, so the last of them may be on their way.
     let deadline = Instant::now() + PATIENCE;
     let copies = loop {
@@ -100,6 +107,35 @@ async fn drain(stage: &Stage) -> anyhow::Result<u64> {
     Ok(tally.failed())
 }
 
+/// The same pages without the cache and with it: what their service has to do.
+async fn cache(stage: &Stage) -> anyhow::Result<u64> {
+    let before = stage.counted().await?.pages_responses;
+    let plain = ask(stage, pages("/plain"), CACHED).await;
+    let without = stage.counted().await?.pages_responses - before;
+    let cached = ask(stage, pages("/cached"), CACHED).await;
+    let with = stage.counted().await?.pages_responses - before - without;
+    println!("  cache     {}", cache_line(without, with));
+    Ok(plain.failed + cached.failed)
+}
+
+/// The one instance of a service is killed when all that is cached of it is stale, and nobody notices.
+async fn outage(stage: &mut Stage) -> anyhow::Result<u64> {
+    sleep(STALE_AFTER).await;
+    stage.kill_instance(NEXT).await?;
+    let asked = ask(stage, pages("/cached"), STALE).await;
+    stage.start_instance(NEXT)?;
+    let answered: u64 = asked.answers.iter().sum();
+    println!(
+        "  outage    {} was killed; {answered} of {STALE} requests answered with what it had said before",
+        INSTANCES[NEXT]
+    );
+    Ok(asked.failed)
+}
+
+fn pages(beginning: &str) -> Vec<String> {
+    (1..=PAGES).map(|page| format!("{beginning}/page-{page}")).collect()
+}
+
 /// What came of requests that were sent as fast as they were answered.
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
@@ -107,12 +143,14 @@ struct Asked {
     failed: u64,
 }
 
-async fn ask(stage: &Stage, path: &'static str, times: u64) -> Asked {
-    let web = stage.web();
+/// Asks for these paths in turn.
+async fn ask(stage: &Stage, paths: Vec<String>, times: u64) -> Asked {
+    let (web, paths) = (stage.web(), Rc::new(paths));
     let clients = (0..CLIENTS).map(|_| {
+        let paths = Rc::clone(&paths);
         tokio::task::spawn_local(async move {
             let (mut client, mut asked) = (Client::new(web), Asked::default());
-            for _ in 0..times / CLIENTS {
+            for path in paths.iter().cycle().take((times / CLIENTS) as usize) {
                 match load::ask(&mut client, path).await {
                     Ok(instance) => asked.answers[instance] += 1,
                     Err(_) => asked.failed += 1,
@@ -140,6 +178,13 @@ fn split_line(asked: &Asked) -> String {
     )
 }
 
+fn cache_line(without: u64, with: u64) -> String {
+    let hits = 100.0 - with as f64 * 100.0 / CACHED as f64;
+    format!(
+        "{CACHED} requests for {PAGES} pages: their service got {without} without the cache, {with} with it; {hits:.1} % hits"
+    )
+}
+
 fn drain_line(tally: &Tally) -> String {
     let of = |scene: usize| tally.scenes().get(scene).map_or(0, |answers| answers[DRAINED]);
     format!(
@@ -161,6 +206,8 @@ mod tests {
     fn what_was_seen_is_told() {
         let asked = Asked { answers: [901, 888, 211], failed: 0 };
         assert_eq!(split_line(&asked), "211 of 2000 requests answered by api-3: 10.6 %, and 10 % are its share");
+        let expected = "2000 requests for 20 pages: their service got 2000 without the cache, 20 with it; 99.0 % hits";
+        assert_eq!(cache_line(2000, 20), expected);
         let mut tally = Tally::new(INSTANCES.len());
         tally.answered(DRAINED, Duration::ZERO);
         tally.next_scene();

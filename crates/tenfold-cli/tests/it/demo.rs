@@ -16,6 +16,8 @@ fn the_demo_shows_what_it_says_and_nothing_fails() {
         "  mirror    400 of 400 requests answered by api-1 and api-2, 0 by api-3, which got 400 copies\n",
         "  drain     api-1 answered ",
         "; 0 of 8000 requests failed\n",
+        "  cache     2000 requests for 20 pages: their service got 2000 without the cache, ",
+        "  outage    api-3 was killed; 200 of 200 requests answered with what it had said before\n",
         "canary",
     ] {
         assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::{CANARY_PERCENT, INSTANCES};
+use super::{CANARY_PERCENT, FRESH_SECS, INSTANCES};
 
 /// Files beside the configuration.
 pub(super) const CERTIFICATE: &str = "demo.pem";
@@ -83,10 +83,26 @@ path = "/mirrored/*"
 service = "stable"
 mirror = {{ service = "next", share = "100%" }}
 
+[[route]]
+name = "cached"
+listener = "web"
+path = "/cached/*"
+service = "pages"
+cache = {{ default_ttl = "{FRESH_SECS}s", stale_if_error = "1m" }}
+
+[[route]]
+name = "plain"
+listener = "web"
+path = "/plain/*"
+service = "pages"
+
 [service.stable]
 endpoints = ["{first}", "{second}"]
 
 [service.next]
+endpoints = ["{next}"]
+
+[service.pages]
 endpoints = ["{next}"]
 "#
         )
@@ -114,7 +130,7 @@ mod tests {
             service.expect("it is there").endpoints.iter().map(|endpoint| endpoint.weight).collect()
         };
         assert_eq!((weights(&first), weights(&second)), (vec![1, 1, 1], vec![1, 1, 3]));
-        assert_eq!((first.gateway.routes().len(), second.gateway.routes().len()), (4, 5));
+        assert_eq!((first.gateway.routes().len(), second.gateway.routes().len()), (6, 7));
         assert_eq!(second.admin.expect("it is on").listen(), layout.admin);
         let mut addresses: Vec<_> =
             second.gateway.listeners().iter().flat_map(|listener| listener.addresses.clone()).collect();
