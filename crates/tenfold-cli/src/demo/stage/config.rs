@@ -27,8 +27,6 @@ impl Layout {
     /// the file's own folder.
     pub(super) fn toml(&self, weights: &[u32; INSTANCES.len()], new_route: bool) -> String {
         let Self { web, secure, admin, instances } = self;
-        let [first, second, next] = instances;
-        let stable = 100 - CANARY_PERCENT;
         let mut endpoints = String::new();
         for (address, weight) in instances.iter().zip(weights) {
             writeln!(endpoints, "  {{ address = \"{address}\", weight = {weight} }},")
@@ -65,7 +63,17 @@ endpoints = [
 health = {{ path = "/health", interval = "500ms" }}
 retry = {{ on = ["error", "timeout"], budget = "20%" }}
 
-[[route]]
+{}"#,
+            self.tour()
+        )
+    }
+
+    /// What is shown after the traffic.
+    fn tour(&self) -> String {
+        let [first, second, next] = self.instances;
+        let stable = 100 - CANARY_PERCENT;
+        format!(
+            r#"[[route]]
 name = "secure"
 listener = "secure"
 service = "api"
