@@ -79,6 +79,7 @@
 //! | `Age` that cannot be read, or in several lines | stale, where §5.1 says that it should be passed over | caution |
 //! | no `Date`, or a bad one | the time of arrival, which is added if there is none | RFC 9110 §6.6.1 |
 //! | bad `Expires` | has passed | §5.3 |
+//! | dates in capitals or small letters | as if they were right | §4.2 |
 //! | heuristic | a tenth of the time since `Last-Modified`, a day at most; a default of the policy comes before it | §4.2.2 |
 //! | `Vary: *` | not stored | §4.1 |
 //! | several variants fit | the one with the latest `Date` | §4.1 |

@@ -35,10 +35,11 @@ impl UnixTime {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Reads a date of a field, in any of the three forms of RFC 9110 section 5.6.7. Nothing before the epoch is read.
+    /// Reads a date of a field, in any of the three forms of RFC 9110 section 5.6.7. Nothing before the epoch is read. Capitals
+    /// count for as much as small letters, as RFC 9111 section 4.2 has it.
     pub fn of_http_date(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
-        let date = httpdate::parse_http_date(text).ok()?;
+        let date = httpdate::parse_http_date(text).or_else(|_| httpdate::parse_http_date(&capitalised(text))).ok()?;
         Some(Self::from_secs(date.duration_since(UNIX_EPOCH).ok()?.as_secs()))
     }
 
@@ -49,6 +50,19 @@ impl UnixTime {
         let date = UNIX_EPOCH + Duration::from_secs(self.secs().min(SECS_MAX));
         out.extend_from_slice(httpdate::fmt_http_date(date).as_bytes());
     }
+}
+
+/// A date with capitals where they belong: at the beginning of names, and in the name of the zone.
+fn capitalised(text: &str) -> String {
+    // No date is longer, and what is not one need not be copied.
+    let text = text.get(..64).unwrap_or(text);
+    let mut is_within = false;
+    let cased = text.chars().map(|letter| {
+        let cased = if is_within { letter.to_ascii_lowercase() } else { letter.to_ascii_uppercase() };
+        is_within = letter.is_ascii_alphabetic();
+        cased
+    });
+    cased.collect::<String>().replace("Gmt", "GMT")
 }
 
 #[cfg(test)]
@@ -63,7 +77,13 @@ mod tests {
         check("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777));
         check("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777));
         check("Sun Nov  6 08:49:37 1994", Some(784_111_777));
-        for wrong in ["0", "", "-1", "foo", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 06 Nov 94 08:49:37 GMT", "\u{fc}"] {
+        check("SUN, 06 nov 1994 08:49:37 gMT", Some(784_111_777));
+        check("sunday, 06-NOV-94 08:49:37 GMT", Some(784_111_777));
+        check("sun nOV  6 08:49:37 1994", Some(784_111_777));
+        let long = "Sun, 06 Nov 1994 08:49:37 gmt".repeat(9);
+        for wrong in
+            [&*long, "0", "", "-1", "foo", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 06 Nov 94 08:49:37 GMT", "\u{fc}"]
+        {
             check(wrong, None);
         }
     }

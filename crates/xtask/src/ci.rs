@@ -37,6 +37,7 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance", Action::Proof(&["conformance", "http1", "--quick"])),
     ("conformance of HTTP/2", Action::Proof(&["conformance", "http2", "--quick"])),
     ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
+    ("conformance of the cache", Action::Proof(&["conformance", "cache", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("faults of the cache", Action::Proof(&["fault", "cache", "--quick"])),
     ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),

@@ -17,6 +17,9 @@ const TAGS_MAX: usize = 256;
 /// Between a key and what tells its variants apart.
 const VARIANT: u8 = 1;
 
+/// Behind a key, for a part where the whole is not there.
+const PART: u8 = 3;
+
 /// Behind a key, for what is noted of it.
 const NOTE: u8 = 2;
 
@@ -109,6 +112,16 @@ impl RouteCache {
     pub(crate) fn write_variant<'a>(&self, key: &mut Vec<u8>, vary: &Vary, fields: impl Fields<'a>) {
         key.push(VARIANT);
         vary.write_variant(key, fields, &self.params.policy.vary);
+    }
+
+    /// Makes a key, without a variant behind it, that of parts.
+    pub(crate) fn write_part(key: &mut Vec<u8>) {
+        key.push(PART);
+    }
+
+    /// Whether a key without a variant is one of parts.
+    pub(crate) fn is_of_part(key: &[u8]) -> bool {
+        key.last() == Some(&PART)
     }
 
     /// Where it is noted that requests for a key do not wait for each other.

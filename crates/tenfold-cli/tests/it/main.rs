@@ -32,6 +32,7 @@ mod metrics;
 mod mirror;
 mod openapi;
 mod overrides;
+mod parts;
 mod passthrough;
 mod proxy_protocol;
 mod retries;

@@ -1,6 +1,6 @@
 //! Fetching what is to be stored: a task of its own, with a copy of the request that it is for.
 //!
-//! The copy asks for the whole, whatever part of it the client wants or has; conditions of the gateway's own take the place
+//! The copy asks for the whole, or for the part that the client wants if nothing is stored; conditions of the gateway's own take the place
 //! of the client's where something is stored. It goes the way of every request: balanced, retried, counted.
 
 use std::cell::{Cell, RefCell};
@@ -48,6 +48,8 @@ pub(super) struct For {
     /// What is stored and does not do, and whether the question is about it.
     pub(super) known: Option<About>,
     pub(super) validates: bool,
+    /// Whether the part is wanted that the request is for.
+    pub(super) is_part: bool,
     /// Who takes what is not stored.
     pub(super) to_client: Option<mpsc::Sender<Handed>>,
     pub(super) told: Rc<Told>,
@@ -137,11 +139,13 @@ pub(super) fn refresh(
         // Another core has fetched it between the look and the wish.
         return;
     }
-    let validates = !stored.validators(source.block()).is_empty();
+    let is_part = super::part::is_one(stored);
+    let validates = !is_part && !stored.validators(source.block()).is_empty();
     let known = Some(source.about(*stored));
     let (told, pace) = (Rc::default(), Rc::new(Pace::free()));
     let under_way = Some(UnderWay::new(core));
-    begin(parts, local, call, with, (key, For { lead, known, validates, to_client: None, told, pace, under_way }));
+    let of = For { lead, known, validates, is_part, to_client: None, told, pace, under_way };
+    begin(parts, local, call, with, (key, of));
 }
 
 /// What a fetch can be purged by before anything has come of it.
@@ -193,6 +197,9 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
         scratch.target = target;
     }
     let mut conditions = Vec::new();
+    if of.is_part {
+        super::part::write_wish(&mut conditions, &scratch.request, &copy.head);
+    }
     if let Some(about) = of.known.as_ref().filter(|_| of.validates) {
         about.stored.validators(block_of(&about.meta)).write(&mut conditions);
     }
@@ -204,6 +211,7 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
         waited: copy.waited,
         https: copy.https,
         known: of.known,
+        is_part: of.is_part,
         requested: super::now(),
         mode: RefCell::new(Mode::Waiting(of.lead)),
         to_client: of.to_client,

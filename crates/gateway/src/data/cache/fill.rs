@@ -13,10 +13,10 @@ use store::{Begin, Lead, Mark, Store, Writer};
 use tokio::sync::mpsc;
 use vocab::ErrorCode;
 
-use super::facts;
 use super::handed::{Handed, Head};
 use super::pace::Pace;
 use super::source::{About, block_of};
+use super::{facts, part};
 use crate::action::Names;
 use crate::cache::{Held, RouteCache, passed_on};
 use crate::state::ServiceState;
@@ -40,6 +40,8 @@ pub(crate) struct Fill {
     pub(super) https: bool,
     /// What the question is about.
     pub(super) known: Option<About>,
+    /// Whether a part was asked for.
+    pub(super) is_part: bool,
     /// When the question was asked.
     pub(super) requested: UnixTime,
     pub(super) mode: RefCell<Mode>,
@@ -138,10 +140,14 @@ impl Fill {
             return self.hand(Some(lead), (Why::NotStored, "fallback"), (response, head), received);
         }
         let (why, detail) = match httpcache::store(policy, &facts, &answer) {
-            // Nobody asked for a part.
-            Ok(_) if response.status == 206 => (Why::NotStored, "part"),
+            Ok(new) if !part::may_be_stored(self.is_part, &facts, (response.status, &new), received) => {
+                (Why::NotStored, "part")
+            }
             Ok(storable) if !self.is_too_large(response.framing) => {
                 let mut key = self.primary.to_vec();
+                if part::is_one(&storable.stored) {
+                    RouteCache::write_part(&mut key);
+                }
                 let begun = self.note_kinds(lead, &mut key, &storable, fields);
                 self.is_paced.set(!matches!(response.framing, Framing::Length(length) if length <= FREE_BYTES));
                 let begun = begun.and_then(|lead| begin(lead, &key, &storable, marks(), response.framing));
@@ -208,7 +214,7 @@ impl Fill {
             self.cache.write_variant(key, &storable.vary, fields);
             return Ok(lead);
         }
-        if *self.waited != *self.primary {
+        if *self.waited != **key {
             self.put(key, head);
             self.cache.write_variant(key, &storable.vary, fields);
             return Ok(lead);
@@ -332,10 +338,12 @@ fn is_finished(writer: Writer) -> bool {
 
 /// Begins to store a response; or why not, as a token.
 fn begin(lead: Lead, key: &[u8], new: &Storable, marks: Vec<Mark>, framing: Framing) -> Result<Writer, &'static str> {
-    let body_bytes = match framing {
-        Framing::Length(length) => Some(length),
-        Framing::Empty => Some(0),
-        Framing::Chunked | Framing::UntilClose => None,
+    let body_bytes = match (framing, new.stored.body()) {
+        // What is said of its place has to be true.
+        (_, httpcache::Body::Part(part)) => Some(part.range.len()),
+        (Framing::Length(length), _) => Some(length),
+        (Framing::Empty, _) => Some(0),
+        (Framing::Chunked | Framing::UntilClose, _) => None,
     };
     let meta = Held::response(super::now(), &new.stored, &new.fields);
     lead.start_as(key, store::Head { meta, marks, body_bytes }).map_err(|error| {

@@ -10,6 +10,7 @@ mod fetch;
 mod fill;
 mod handed;
 mod pace;
+mod part;
 mod reply;
 mod source;
 mod wait;
@@ -90,6 +91,8 @@ struct Ask {
     known: Option<(Source, Stored)>,
     /// Whether the question is about what is known.
     validates: bool,
+    /// Whether it is for the part that the client wants.
+    is_part: bool,
 }
 
 /// A request that has waited for another one's fetch.
@@ -194,9 +197,19 @@ fn decide(
         return Decided::Pass(httpcache::Forward::Bypass);
     }
     with.cache.write_key(key, target, fields.clone(), call.service.view.state.name.as_str());
-    let looked = look(&link.core.shared.cache, with.cache, key, &fields, marker);
-    let facts = httpcache::Request::read(request.method.as_str().as_bytes(), target, fields);
-    judge(with, &facts, looked, waits)
+    let (store, primary) = (&link.core.shared.cache, key.len());
+    let (of_part, of_whole) = match marker {
+        Some(marker) if RouteCache::is_of_part(marker.key()) => (Some(marker), None),
+        marker => (None, marker),
+    };
+    let looked = look(store, with.cache, key, &fields, of_whole);
+    let facts = httpcache::Request::read(request.method.as_str().as_bytes(), target, fields.clone());
+    match judge(with, &facts, looked, waits) {
+        Decided::Ask(ask) if ask.known.is_none() && part::is_asked(&facts, fields.clone()) => {
+            part::decide((store, with), (key, primary), (&facts, &fields), (waits, of_part), ask)
+        }
+        decided => decided,
+    }
 }
 
 /// Decides about a request by what there is for it.
@@ -244,7 +257,7 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
     if is_excluded || facts.method == httpcache::Method::Head {
         return Decided::Pass(forward);
     }
-    Decided::Ask(Ask { forward, known: response, validates })
+    Decided::Ask(Ask { forward, known: response, validates, is_part: false })
 }
 
 /// Finds what there is for a key in memory. Behind it comes what tells its variant apart, if it has variants.

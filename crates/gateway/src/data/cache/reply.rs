@@ -230,7 +230,9 @@ fn write_framing(out: &mut Vec<u8>, request: &Request, answer: &Answer<'_>, with
             out.extend_from_slice(b"Content-Range: ");
             part.write(out);
             out.extend_from_slice(b"\r\n");
-            Plan::Range(part.range.first, Some(part.range.last + 1))
+            // Of a part that is stored its place in the whole is the beginning.
+            let first = if let httpcache::Body::Part(stored) = stored.body() { stored.range.first } else { 0 };
+            Plan::Range(part.range.first - first, Some(part.range.last + 1 - first))
         }
         Form::Parts(ranges, total) => {
             let content_type = Lines::new(block).find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));

@@ -16,7 +16,7 @@ use super::fill::Why;
 use super::handed::{self, Handed, Head, UNDER_WAY_MAX};
 use super::pace::Reads;
 use super::source::{Source, block_of};
-use super::{Ask, Decided, Looked, Waits, With, decide, facts, judge, pass, reply, serve_hit};
+use super::{Ask, Decided, Looked, Waits, With, decide, facts, judge, part, pass, reply, serve_hit};
 use crate::cache::{CacheResult, Held, RouteCache};
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
@@ -108,7 +108,7 @@ impl Waiting {
     ) -> Option<Waited> {
         let store = parts.link.core.shared.cache.clone();
         self.status.forward = Some(self.ask.forward);
-        if self.is_partial && is_uncollapsed(&store, key) {
+        if self.is_partial && !self.ask.is_part && is_uncollapsed(&store, key) {
             return None;
         }
         match store.begin(store.key(key), &fetch::marks(parts, call, with)) {
@@ -157,7 +157,8 @@ impl Waiting {
             Waited::Found(source) => match answer_with(parts, call, with, (source, status, self.own.as_ref())).await {
                 Answered::Yes(outcome) => Some(outcome),
                 // It is another variant, which is known now.
-                Answered::OtherVariant(other) => {
+                Answered::OtherVariant(other, is_part) => {
+                    self.ask.is_part = is_part;
                     *key = other;
                     return Next::Again;
                 }
@@ -167,7 +168,7 @@ impl Waiting {
             Waited::Own(head) => match stale(parts, call, with, (&mut self.ask, head.why)).await {
                 Some(outcome) => Some(outcome),
                 // The whole was asked for, so that a client that wants less has to be answered by another request.
-                None if self.is_partial => None,
+                None if self.is_partial && !self.ask.is_part => None,
                 None => own_answer(parts, call, with, (&head, self.own.as_mut(), status)).await,
             },
             Waited::Declined(why) => match (stale(parts, call, with, (&mut self.ask, why)).await, why) {
@@ -243,7 +244,8 @@ fn lead_on(
     let reads = Reads(Rc::default());
     let pace = Rc::clone(&reads.0);
     let (validates, to_client) = (ask.validates, Some(sender));
-    let of = For { lead, known, validates, to_client, told: Rc::clone(&told), pace, under_way: None };
+    let (is_part, told_of, under_way) = (ask.is_part, Rc::clone(&told), None);
+    let of = For { lead, known, validates, is_part, to_client, told: told_of, pace, under_way };
     fetch::begin(parts, local, call, with, (key, of));
     // The task has not run yet, so that whoever wants the key now follows it.
     let follower = match store.begin(store.key(key), &[]) {
@@ -322,7 +324,7 @@ fn again(
         key.clear();
         return decide(parts, call, with, key, (Some(waits), Some(source)));
     };
-    if other_variant(parts, call, with, &source).is_some() {
+    if part::is_one(&stored) || other_variant(parts, call, with, &source).is_some() {
         key.clear();
         return decide(parts, call, with, key, (Some(waits), None));
     }
@@ -357,8 +359,8 @@ fn account_for(parts: &mut Parts<'_, '_>, own: Option<&Own>) {
 
 enum Answered {
     Yes(Outcome),
-    /// It is not the one that the request wants, which would have this key.
-    OtherVariant(Vec<u8>),
+    /// It is not the one that the request wants, which would have this key, and be a part or not.
+    OtherVariant(Vec<u8>, bool),
     No,
 }
 
@@ -369,14 +371,19 @@ async fn answer_with(
     with: With<'_>,
     (mut source, status, own): (Source, CacheStatus<'_>, Option<&Own>),
 ) -> Answered {
+    let is_part = source.stored().is_some_and(|stored| part::is_one(&stored));
     if own.is_none()
         && let Some(wanted) = other_variant(parts, call, with, &source)
     {
-        return Answered::OtherVariant(wanted);
+        return Answered::OtherVariant(wanted, is_part);
     }
     let Some(stored) = source.stored() else { return Answered::No };
     let serve = with_facts(parts, call, |facts| httpcache::answer(facts, &stored, source.block(), super::now()));
-    let Some(serve) = serve else { return Answered::No };
+    let Some(serve) = serve else {
+        // Many who want other parts at once wait for the whole together.
+        let wants_whole = own.is_none() && part::fits(with, &stored);
+        return if wants_whole { Answered::OtherVariant(primary(parts, call, with), false) } else { Answered::No };
+    };
     let status = CacheStatus { ttl_secs: Some(serve.ttl_secs), stored: true, ..status };
     if let (Source::Stream(_, pace), Some(own)) = (&mut source, own) {
         *pace = Some(Rc::clone(&own.reads.0));
@@ -396,11 +403,26 @@ fn other_variant(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>, source:
     let vary = httpcache::Vary::read(httpcache::Lines::new(source.block())).unwrap_or_default();
     let mut wanted = Vec::new();
     with.cache.write_key(&mut wanted, target, fields.clone(), call.service.view.state.name.as_str());
+    if source.stored().is_some_and(|stored| part::is_one(&stored)) {
+        RouteCache::write_part(&mut wanted);
+    }
     // What does not vary may stand under the key itself.
     if !vary.is_empty() || *wanted != *source.key() {
         with.cache.write_variant(&mut wanted, &vary, fields);
     }
     (*wanted != *source.key()).then_some(wanted)
+}
+
+/// The key of what a request wants, without its variant.
+fn primary(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>) -> Vec<u8> {
+    let mut key = Vec::new();
+    let Parts { link, scratch, .. } = parts;
+    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
+    let mut room = Vec::new();
+    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
+    with.cache.write_key(&mut key, target, fields, call.service.view.state.name.as_str());
+    key
 }
 
 /// Answers with what is known, which its origin has just said to be good.
