@@ -39,6 +39,7 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("faults of the cache", Action::Proof(&["fault", "cache", "--quick"])),
+    ("faults of write-behind", Action::Proof(&["fault", "writebehind", "--quick"])),
     ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),
     (
         "documentation",
