@@ -15,7 +15,7 @@ use breaker::BackoffParams;
 use cache::behind::{BehindParams, PutError, Receipt, Sink, SinkError, Write, WriteBehind};
 use rusqlite::{Connection, params};
 
-const KEYS: u64 = 300;
+const KEYS: u64 = 304;
 const TASKS: u64 = 8;
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
@@ -178,7 +178,7 @@ async fn write(folder: &Path, seed: u64) {
             tokio::spawn(async move {
                 let mut random = fastrand::Rng::with_seed(seed * TASKS + task);
                 let mut numbers = BTreeMap::new();
-                loop {
+                for _ in 0..u64::MAX {
                     // The square makes some keys much more popular than others.
                     let key = (random.f64().powi(2) * KEYS as f64) as u64 / TASKS * TASKS + task;
                     let key = format!("k{key:03}");

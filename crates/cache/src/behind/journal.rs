@@ -298,6 +298,10 @@ impl Reading {
         self.recovered.floor = self.recovered.floor.max(beginning.floor);
         let Scan { records, damage, end, torn_bytes } = scan(file, beginning.secret, end);
         self.recovered.report.torn_bytes += torn_bytes;
+        if torn_bytes > 0 {
+            let file = name_of(number);
+            tracing::warn!(file, offset = end, bytes = torn_bytes, "write-behind: what was being written is cut off");
+        }
         for gap in damage {
             self.damage(number, gap.at, gap.bytes, gap.named);
         }

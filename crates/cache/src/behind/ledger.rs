@@ -73,11 +73,6 @@ struct Slot {
     turn: Turn,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Need {
-    records: u64,
-}
-
 /// A write that the sink will not take, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dead {
@@ -118,7 +113,8 @@ pub(super) struct Ledger {
     delayed: BTreeMap<(Instant, u64), Bytes>,
     delays: u64,
     ages: BTreeSet<Version>,
-    segments: BTreeMap<u64, Need>,
+    /// How many records of each segment are needed.
+    segments: BTreeMap<u64, u64>,
     entries: usize,
     bytes: u64,
     coalesced: u64,
@@ -175,7 +171,7 @@ impl Ledger {
             self.release(bytes_of(&write));
             return;
         }
-        self.segments.entry(segment).or_default().records += 1;
+        *self.segments.entry(segment).or_default() += 1;
         let first = write.version;
         let history = History { company_max: self.rules.batch_entries_max, failures: 0, tries_alone: 0, outages: 0 };
         let mut live = Live { write, segment, first, since: now, history };
@@ -371,8 +367,8 @@ impl Ledger {
     }
 
     fn forget(&mut self, live: &Live) {
-        if let Some(need) = self.segments.get_mut(&live.segment) {
-            need.records -= 1;
+        if let Some(needed) = self.segments.get_mut(&live.segment) {
+            *needed -= 1;
         }
         self.release(bytes_of(&live.write));
     }
@@ -384,8 +380,8 @@ impl Ledger {
 
     /// The oldest segment, if it is below this one and nothing in it is needed.
     pub(super) fn removable(&self, below: u64) -> Option<u64> {
-        let (&number, need) = self.segments.first_key_value()?;
-        (number < below && need.records == 0).then_some(number)
+        let (&number, &needed) = self.segments.first_key_value()?;
+        (number < below && needed == 0).then_some(number)
     }
 
     pub(super) fn removed(&mut self, segment: u64) {
@@ -406,10 +402,10 @@ impl Ledger {
             let Some(slot) = self.slots.get_mut(&write.key) else { continue };
             for live in [&mut slot.waiting, &mut slot.flying].into_iter().flatten() {
                 if live.write.version == write.version {
-                    if let Some(need) = self.segments.get_mut(&live.segment) {
-                        need.records -= 1;
+                    if let Some(needed) = self.segments.get_mut(&live.segment) {
+                        *needed -= 1;
                     }
-                    self.segments.entry(to).or_default().records += 1;
+                    *self.segments.entry(to).or_default() += 1;
                     live.segment = to;
                 }
             }

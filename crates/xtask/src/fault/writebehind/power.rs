@@ -68,8 +68,8 @@ fn last_segment(folder: &Path) -> Result<Option<PathBuf>> {
 fn synced(bytes: &[u8], acknowledged: &BTreeMap<String, u64>) -> usize {
     let mut synced = BEGINNING_BYTES.min(bytes.len());
     let mut at = synced;
-    while let Some((end, known, write)) = record(bytes, at) {
-        synced = synced.max(known);
+    while let Some(Record { end, synced_before, write }) = record(bytes, at) {
+        synced = synced.max(synced_before);
         let is_known = write.is_some_and(|(key, number)| acknowledged.get(&key).is_some_and(|last| number <= *last));
         synced = if is_known { synced.max(end) } else { synced };
         at = end;
@@ -77,12 +77,20 @@ fn synced(bytes: &[u8], acknowledged: &BTreeMap<String, u64>) -> usize {
     synced.min(bytes.len())
 }
 
-/// Where a record ends, what it says was synced before it, and the key and number that it has if it is a write.
-fn record(bytes: &[u8], at: usize) -> Option<(usize, usize, Option<(String, u64)>)> {
+/// What is read of a record.
+struct Record {
+    end: usize,
+    /// How many bytes of the file were known to last before it.
+    synced_before: usize,
+    /// The key and number, if it is a write.
+    write: Option<(String, u64)>,
+}
+
+fn record(bytes: &[u8], at: usize) -> Option<Record> {
     let head = bytes.get(at..at + RECORD_BYTES).filter(|head| head.starts_with(b"TFWB"))?;
     let key_bytes = usize::from(u16::from_le_bytes(head[6..8].try_into().ok()?));
     let value_bytes = u32::from_le_bytes(head[8..12].try_into().ok()?) as usize;
-    let synced = u64::from_le_bytes(head[32..40].try_into().ok()?) as usize;
+    let synced_before = u64::from_le_bytes(head[32..40].try_into().ok()?) as usize;
     let value_at = at + RECORD_BYTES + key_bytes;
     let end = (value_at + value_bytes).next_multiple_of(8);
     let value = bytes.get(value_at..end)?;
@@ -91,7 +99,7 @@ fn record(bytes: &[u8], at: usize) -> Option<(usize, usize, Option<(String, u64)
         let number = value.split(|byte| *byte == b' ').next()?;
         Some((key.to_owned(), std::str::from_utf8(number).ok()?.parse().ok()?))
     };
-    Some((end, synced, (head[4] == 1).then(write).flatten()))
+    Some(Record { end, synced_before, write: (head[4] == 1).then(write).flatten() })
 }
 
 /// The size of all segments.
