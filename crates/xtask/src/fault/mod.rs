@@ -7,7 +7,9 @@ mod leaks;
 mod origins;
 mod reloads;
 mod sockets;
+mod subject;
 mod upgrades;
+mod writebehind;
 
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +24,7 @@ pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
 pub use upgrades::UpgradeArgs;
+pub use writebehind::WriteBehindArgs;
 
 use crate::proof::{self, ProofArgs, Verdict};
 use leaks::Footprint;
@@ -38,6 +41,9 @@ pub enum FaultCommand {
     Floods(FloodsArgs),
     /// The process replaced by new ones under load and with WebSockets open
     Upgrade(UpgradeArgs),
+    /// Write-behind killed under writes, its journal torn where power would be lost, its disk full
+    #[command(name = "writebehind")]
+    WriteBehind(WriteBehindArgs),
 }
 
 /// Arguments of `fault gateway`.
@@ -66,6 +72,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
         FaultCommand::Cache(args) => cache::run(&args),
         FaultCommand::Floods(args) => floods::run(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
+        FaultCommand::WriteBehind(args) => writebehind::run(&args),
     }
 }
 

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("discovery", Floor::Shell),
     ("limit-redis", Floor::Shell),
     ("store", Floor::Shell),
+    ("cache", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),

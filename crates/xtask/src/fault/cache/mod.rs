@@ -1,6 +1,6 @@
 //! The cache store, killed and damaged: what is found after a restart is right or is not there, and little is lost.
 
-mod subject;
+mod asked;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -12,9 +12,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use testkit::TempDir;
 
+use super::subject::{self, Event, Subject};
 use crate::proof::{ProofArgs, Verdict};
-use subject::{Event, Subject};
-use trouble::{Damage, Random};
+use trouble::Damage;
+pub(super) use trouble::Random;
 
 /// Arguments of `fault cache`.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ const MEMORY_FACTOR: f64 = 1.25;
 const TRIM_THRESHOLD_BYTES: &str = "4194304";
 
 pub(super) fn run(args: &CacheArgs) -> Result<()> {
-    let program = subject::build(args.proof.quick)?;
+    let program = subject::build("store", "fault_subject", args.proof.quick)?;
     let rounds = args.rounds.unwrap_or(if args.proof.quick { 10 } else { 100 });
     let mut verdict = Verdict::default();
     kill_often(&program, rounds, &mut verdict)?;
@@ -77,7 +78,7 @@ fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> Result<()> 
         let concerned: Vec<u64> = record.stored.keys().copied().filter(|number| *number >= first).collect();
         ensure!(!concerned.is_empty(), "round {round}: nothing was stored");
         let earlier: Vec<u64> = record.stored.keys().copied().filter(|number| *number < first).step_by(37).collect();
-        let found = subject::read(program, folder.path(), &[concerned.clone(), earlier].concat())?;
+        let found = asked::read(program, folder.path(), &[concerned.clone(), earlier].concat())?;
         let mut there = 0;
         for (number, state) in &found.states {
             let name = format!("round {round}, {damage:?} {hit}: k{number}");
@@ -144,14 +145,14 @@ fn write_and_kill(
 fn fill_disks(program: &Path, verdict: &mut Verdict) -> Result<()> {
     let folder = TempDir::new()?;
     let limited = trouble::with_small_files(program, folder.path(), 64);
-    let outcome = limited.and_then(Subject::full_disk).map_err(|error| format!("{error:#}"));
+    let outcome = limited.and_then(asked::full_disk).map_err(|error| format!("{error:#}"));
     verdict.check("full_disk", "files that may not grow", &outcome);
     let folder = TempDir::new()?;
     match trouble::mount_small(folder.path()) {
         Some(mounted) => {
             let path: PathBuf = mounted.path().to_owned();
             let subject = Subject::start(program, &["full", &path.display().to_string(), "64"]);
-            let outcome = subject.and_then(Subject::full_disk).map_err(|error| format!("{error:#}"));
+            let outcome = subject.and_then(asked::full_disk).map_err(|error| format!("{error:#}"));
             verdict.check("full_disk", "a small file system", &outcome);
         }
         None => {

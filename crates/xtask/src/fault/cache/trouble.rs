@@ -7,17 +7,17 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::subject::Subject;
+use crate::fault::subject::Subject;
 
 /// Numbers from a seed (SplitMix64).
-pub(super) struct Random(u64);
+pub(in crate::fault) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::fault) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::fault) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,6 +1,5 @@
-//! The process that is broken, and what it says.
+//! A process that is broken, and what it says: an example of the crate that is to be proved.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -11,7 +10,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{proof, repository};
 
-const EXAMPLE: &str = "fault_subject";
 /// Nothing that it does takes longer.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -28,15 +26,15 @@ pub(super) struct Subject {
     events: Receiver<Event>,
 }
 
-/// Builds the program; the short form takes what tests have built.
-pub(super) fn build(quick: bool) -> Result<PathBuf> {
+/// Builds an example of a package; the short form takes what tests have built.
+pub(super) fn build(package: &str, example: &str, quick: bool) -> Result<PathBuf> {
     let mut command = Command::new(repository::cargo());
-    command.args(["build", "--package", "store", "--example", EXAMPLE, "--message-format"]);
+    command.args(["build", "--package", package, "--example", example, "--message-format"]);
     command.arg("json-render-diagnostics").args((!quick).then_some("--release"));
     let output = command.current_dir(repository::root()).stderr(Stdio::inherit()).output().context("cargo build")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8(output.stdout)?;
-    let mut programs = messages.lines().filter_map(|line| proof::executable_in(line, EXAMPLE));
+    let mut programs = messages.lines().filter_map(|line| proof::executable_in(line, example));
     programs.next_back().context("cargo build named no executable")
 }
 
@@ -48,7 +46,7 @@ impl Subject {
     }
 
     pub(super) fn spawn(mut command: Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("fault_subject")?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("the subject")?;
         let stdin = child.stdin.take().context("no standard input")?;
         let stdout = child.stdout.take().context("no standard output")?;
         // Its lines are read as they come, so that their times are right; a second of them fits in.
@@ -72,23 +70,27 @@ impl Subject {
         match self.events.recv_timeout(time) {
             Ok(event) => Ok(Some(event.line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("fault_subject ended: {}", self.child.wait()?),
+            Err(RecvTimeoutError::Disconnected) => bail!("the subject ended: {}", self.child.wait()?),
         }
     }
 
-    fn line(&mut self) -> Result<String> {
-        self.line_within(PATIENCE)?.context("fault_subject says nothing")
+    pub(super) fn line(&mut self) -> Result<String> {
+        self.line_within(PATIENCE)?.context("the subject says nothing")
     }
 
     pub(super) fn wait_for(&mut self, word: &str) -> Result<()> {
         let line = self.line()?;
-        ensure!(line.starts_with(word), "fault_subject says {line:?} instead of {word:?}");
+        ensure!(line.starts_with(word), "the subject says {line:?} instead of {word:?}");
         Ok(())
     }
 
     /// Lets it go on.
     pub(super) fn answer(&mut self) -> Result<()> {
-        writeln!(self.stdin, "go on").context("fault_subject")
+        self.tell("go on")
+    }
+
+    pub(super) fn tell(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stdin, "{line}").context("the subject")
     }
 
     /// Kills it, and gives the time with all that it said before.
@@ -98,19 +100,6 @@ impl Subject {
         self.child.wait()?;
         Ok((killed, self.events.iter().collect()))
     }
-
-    /// It stores more than the disk takes, says how that went, and after that there is room.
-    pub(super) fn full_disk(mut self) -> Result<()> {
-        let line = self.line()?;
-        println!("full disk: {line}");
-        ensure!(line.starts_with("wrong 0 "), "it served what is wrong: {line}");
-        ensure!(!line.contains("errors 0 "), "the disk refused nothing: {line}");
-        self.answer()?;
-        let line = self.line()?;
-        println!("full disk: {line}");
-        ensure!(line.starts_with("back there"), "the disk was not used again: {line}");
-        Ok(())
-    }
 }
 
 impl Drop for Subject {
@@ -119,28 +108,4 @@ impl Drop for Subject {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What a restart found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) open_millis: u64,
-    /// By number: `there`, `absent` or `wrong`.
-    pub(super) states: BTreeMap<u64, String>,
-}
-
-/// Starts it anew, and asks for entries.
-pub(super) fn read(program: &Path, folder: &Path, numbers: &[u64]) -> Result<Found> {
-    let mut subject = Subject::start(program, &["read", &folder.display().to_string()])?;
-    let mut found = Found::default();
-    let line = subject.line()?;
-    found.open_millis = line.strip_prefix("open ").context(line.clone())?.parse()?;
-    for number in numbers {
-        writeln!(subject.stdin, "{number}")?;
-        let line = subject.line()?;
-        let (state, of) = line.split_once(' ').context("two words")?;
-        ensure!(of.parse::<u64>()? == *number, "{line:?} is no answer to {number}");
-        found.states.insert(*number, state.to_owned());
-    }
-    Ok(found)
 }

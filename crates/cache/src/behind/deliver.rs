@@ -1,0 +1,79 @@
+//! Brings batches to the sink: one task that starts them, as many at a time as there are lanes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinSet};
+
+use super::ledger::Next;
+use super::shared::{Shared, now_millis};
+use super::sink::{Receipt, Sink, SinkError, Write};
+
+/// A batch, and what became of it.
+type Returned = (Vec<Write>, Result<Receipt, SinkError>);
+
+/// Delivers until it is aborted, or the writer is told to end.
+pub(super) async fn deliver<S: Sink>(shared: Arc<Shared>, sink: Arc<S>, lanes: usize, timeout: Duration) {
+    let mut under_way: JoinSet<Returned> = JoinSet::new();
+    loop {
+        let mut wake_at = None;
+        while under_way.len() < lanes {
+            let next = {
+                let mut state = shared.state();
+                if state.ending {
+                    return;
+                }
+                let hurry = state.hurry > 0;
+                state.ledger.next(Instant::now(), hurry)
+            };
+            match next {
+                Next::Batch(batch) => {
+                    let sink = Arc::clone(&sink);
+                    under_way.spawn(deliver_one(sink, batch, timeout));
+                }
+                Next::At(time) => {
+                    wake_at = Some(time);
+                    break;
+                }
+                Next::Idle => break,
+            }
+        }
+        tokio::select! {
+            Some(returned) = under_way.join_next(), if !under_way.is_empty() => finish(&shared, returned),
+            () = shared.due.notified() => {}
+            () = sleep_until(wake_at) => {}
+        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A sink that panics has failed with this batch; the panic must not take the batch with it.
+async fn deliver_one<S: Sink>(sink: Arc<S>, batch: Vec<Write>, timeout: Duration) -> Returned {
+    let batch = Arc::new(batch);
+    let given = Arc::clone(&batch);
+    // A task of its own keeps a panic; it ends with this one, which only whoever shuts down aborts.
+    let mut task = JoinSet::new();
+    task.spawn(async move { sink.deliver(&given).await });
+    let outcome = match tokio::time::timeout(timeout, task.join_next()).await {
+        Ok(Some(Ok(outcome))) => outcome,
+        Ok(_) => Err(SinkError::Failed("it panicked".to_owned())),
+        Err(_) => Err(SinkError::Unavailable(format!("no answer within {timeout:?}"))),
+    };
+    task.shutdown().await;
+    (Arc::unwrap_or_clone(batch), outcome)
+}
+
+fn finish(shared: &Shared, returned: Result<Returned, JoinError>) {
+    // Only what is aborted has none, and then everything ends.
+    let Ok((batch, outcome)) = returned else { return };
+    if let Err(error) = &outcome {
+        tracing::debug!(%error, writes = batch.len(), "write-behind: a batch failed");
+    }
+    shared.finish(&batch, outcome, Instant::now(), fastrand::u64(..), now_millis());
+}

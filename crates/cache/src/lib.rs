@@ -1,0 +1,3 @@
+//! Caching strategies for services in Rust.
+
+pub mod behind;

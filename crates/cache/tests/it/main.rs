@@ -1,0 +1,3 @@
+//! The crate as a service uses it.
+
+mod behind;
