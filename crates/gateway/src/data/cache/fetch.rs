@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http1::{Method, Version};
+use http1::{Method, Request, Version};
 use httpcache::Stored;
 use store::{Begin, Lead, Mark};
 use tokio::sync::mpsc;
@@ -173,6 +173,18 @@ impl Drop for UnderWay {
     }
 }
 
+/// The lines in place of the client's conditions: the gateway's own about what is known, or the client's wish for a part.
+fn conditions(about: Option<&About>, wish: Option<(&Request, &[u8])>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    if let Some((request, head)) = wish {
+        super::part::write_wish(&mut lines, request, head);
+    }
+    if let Some(about) = about {
+        about.stored.validators(block_of(&about.meta)).write(&mut lines);
+    }
+    lines
+}
+
 async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     let core = &core;
     let _under_way = of.under_way;
@@ -196,13 +208,8 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     if let Some(target) = copy.target {
         scratch.target = target;
     }
-    let mut conditions = Vec::new();
-    if of.is_part {
-        super::part::write_wish(&mut conditions, &scratch.request, &copy.head);
-    }
-    if let Some(about) = of.known.as_ref().filter(|_| of.validates) {
-        about.stored.validators(block_of(&about.meta)).write(&mut conditions);
-    }
+    let about = of.known.as_ref().filter(|_| of.validates);
+    let conditions = conditions(about, of.is_part.then_some((&scratch.request, &copy.head)));
     let fill = Fill {
         store: core.shared.cache.clone(),
         cache: Arc::clone(cache),
