@@ -21,7 +21,8 @@ const COUNTER_BITS: u32 = 16;
 /// A version so far ahead of this clock is not taken over: one broken clock must not move those of all others.
 const AHEAD_MILLIS_MAX: u64 = 3_600_000;
 
-/// The version of a write: unique, and increasing as the [module](self) says.
+/// The version of a write: unique, and increasing on each instance over restarts; across instances as far as their clocks agree, and
+/// always above a version that the sink told of.
 ///
 /// 16 bytes: 6 of milliseconds since 1970, 2 of a counter, 8 of the instance. Its text, 32 hexadecimal digits, its big-endian bytes
 /// and the number itself are all in one order, so that it fits a `uuid` or `bytea` of PostgreSQL and a `TEXT` or `BLOB` of SQLite.

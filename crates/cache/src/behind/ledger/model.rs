@@ -47,6 +47,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Writes with their segments.
+type Placed = Vec<(Write, u64)>;
+
 /// Every write that is needed, in any order: those under way, and one that waits for each key.
 #[derive(Default)]
 struct Model {
@@ -119,7 +122,7 @@ impl Both {
     }
 
     /// A batch that is under way, if any is.
-    fn back(&mut self, which: usize) -> Option<(Vec<Write>, Vec<(Write, u64)>)> {
+    fn back(&mut self, which: usize) -> Option<(Vec<Write>, Placed)> {
         let count = self.model.under_way.len();
         let batch = (count > 0).then(|| self.model.under_way.remove(which % count))?;
         Some((batch.iter().map(|(write, _)| write.clone()).collect(), batch))
