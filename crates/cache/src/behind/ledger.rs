@@ -42,7 +42,9 @@ pub(super) struct Rules {
 #[derive(Clone, Debug)]
 struct Live {
     write: Write,
-    segment: u64,
+    /// Where it is needed: nowhere once a newer one of its key is in the journal. It must not be moved behind that one, or a start that
+    /// finds the older alone would take it for the latest.
+    segment: Option<u64>,
     /// The oldest write of the key that this one has replaced, by which its age is told.
     first: Version,
     since: Instant,
@@ -174,7 +176,7 @@ impl Ledger {
         *self.segments.entry(segment).or_default() += 1;
         let first = write.version;
         let history = History { company_max: self.rules.batch_entries_max, failures: 0, tries_alone: 0, outages: 0 };
-        let mut live = Live { write, segment, first, since: now, history };
+        let mut live = Live { write, segment: Some(segment), first, since: now, history };
         match slot.waiting.take() {
             Some(old) => {
                 (live.first, live.since) = (old.first, old.since);
@@ -186,10 +188,12 @@ impl Ledger {
             }
             None => {
                 self.ages.insert(first);
-                let is_free = slot.flying.is_none();
                 let key = live.write.key.clone();
                 slot.waiting = Some(live);
-                if is_free {
+                if let Some(flying) = &mut slot.flying {
+                    let segment = flying.segment.take();
+                    self.unneed(segment);
+                } else {
                     slot.turn = Turn::Ready;
                     self.ready.push_back(key);
                 }
@@ -367,10 +371,14 @@ impl Ledger {
     }
 
     fn forget(&mut self, live: &Live) {
-        if let Some(needed) = self.segments.get_mut(&live.segment) {
+        self.unneed(live.segment);
+        self.release(bytes_of(&live.write));
+    }
+
+    fn unneed(&mut self, segment: Option<u64>) {
+        if let Some(needed) = segment.and_then(|segment| self.segments.get_mut(&segment)) {
             *needed -= 1;
         }
-        self.release(bytes_of(&live.write));
     }
 
     /// A segment has begun. Those before it go, the oldest first, when nothing in them is needed.
@@ -391,7 +399,8 @@ impl Ledger {
     /// What a segment is still needed for.
     pub(super) fn needed_in(&self, segment: u64) -> Vec<Write> {
         let lives = self.slots.values().flat_map(|slot| [&slot.waiting, &slot.flying]).flatten();
-        let mut writes: Vec<_> = lives.filter(|live| live.segment == segment).map(|live| live.write.clone()).collect();
+        let mut writes: Vec<_> =
+            lives.filter(|live| live.segment == Some(segment)).map(|live| live.write.clone()).collect();
         writes.sort_unstable_by_key(|write| write.version);
         writes
     }
@@ -400,15 +409,12 @@ impl Ledger {
     pub(super) fn moved(&mut self, writes: &[Write], to: u64) {
         for write in writes {
             let Some(slot) = self.slots.get_mut(&write.key) else { continue };
-            for live in [&mut slot.waiting, &mut slot.flying].into_iter().flatten() {
-                if live.write.version == write.version {
-                    if let Some(needed) = self.segments.get_mut(&live.segment) {
-                        *needed -= 1;
-                    }
-                    *self.segments.entry(to).or_default() += 1;
-                    live.segment = to;
-                }
-            }
+            let lives = [&mut slot.waiting, &mut slot.flying].into_iter().flatten();
+            let live = lives.into_iter().find(|live| live.write.version == write.version && live.segment.is_some());
+            let Some(live) = live else { continue };
+            let before = live.segment.replace(to);
+            self.unneed(before);
+            *self.segments.entry(to).or_default() += 1;
         }
     }
 

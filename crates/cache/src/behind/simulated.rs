@@ -79,7 +79,14 @@ impl SimulatedDisk {
     pub(super) fn reboot(&self) {
         self.state(|state| {
             let chosen = state.random.usize(..state.lasting_names.len());
+            let before = state.lasting_names[0].clone();
             state.names = state.lasting_names.swap_remove(chosen);
+            // A removal may last later than what was done after it.
+            for (name, inode) in before {
+                if state.random.bool() {
+                    state.names.entry(name).or_insert(inode);
+                }
+            }
             state.lasting_names = vec![state.names.clone()];
             state.power_left = None;
             for inode in &mut state.inodes {

@@ -147,6 +147,11 @@ impl<D: Disk> Writer<D> {
         for write in writes {
             let bytes = bytes_of(&write);
             let mut state = self.shared.state();
+            if state.ledger.dirty(&write.key).is_some_and(|newer| newer.version > write.version) {
+                // The sink will have that one, and this record must not stand behind it.
+                taken.insert(write.version);
+                continue;
+            }
             if state.ledger.reserve(bytes).is_err() {
                 break;
             }

@@ -199,7 +199,9 @@ impl Both {
         let keys: BTreeSet<_> = all.iter().map(|(write, _)| &write.key).collect();
         assert_eq!(self.ledger.keys(), keys.len());
         assert_eq!(self.ledger.oldest().is_none(), all.is_empty());
-        let needed: BTreeMap<u64, usize> = all.iter().fold(BTreeMap::new(), |mut needed, (_, segment)| {
+        // Of each key, the latest alone.
+        let latest = all.iter().filter(|(write, _)| self.model.dirty(&write.key) == Some(write.version));
+        let needed: BTreeMap<u64, usize> = latest.fold(BTreeMap::new(), |mut needed, (_, segment)| {
             *needed.entry(*segment).or_default() += 1;
             needed
         });

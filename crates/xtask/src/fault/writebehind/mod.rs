@@ -92,7 +92,7 @@ fn kill_often(program: &Path, rounds: u32, seed: u64, verdict: &mut Verdict) -> 
     let notes = [
         ("writes acknowledged", puts),
         ("found dirty at starts", left),
-        ("bytes that power took or spoilt", loose),
+        ("bytes that power could take", loose),
         ("largest journal and letters, bytes", largest),
         ("keys with dead letters", record.dead.len() as u64),
         ("keys in the database", record.rows.len() as u64),

@@ -31,7 +31,7 @@ impl Loss {
         [Self::None, Self::Cut, Self::Hole, Self::Noise][(round % 4) as usize]
     }
 
-    /// Does it, and tells how many bytes it concerned.
+    /// Does it, to some of what was not synced, and tells how many bytes that was.
     pub(super) fn apply(self, folder: &Path, acknowledged: &BTreeMap<String, u64>, random: &mut Random) -> Result<u64> {
         let Some(path) = last_segment(folder)? else { return Ok(0) };
         let mut bytes = std::fs::read(&path)?;
