@@ -1,0 +1,284 @@
+//! How a cache is made: every mistake is found when it is built, and names its field.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::{Cache, Value};
+use crate::codec::Codec;
+use crate::error::BuildError;
+use crate::inner::{Inner, Params};
+use crate::key::Key;
+use crate::memory::Bound;
+use crate::redis::{RedisParams, client};
+
+/// Longest name; it stands in every key in Redis.
+const NAME_BYTES_MAX: usize = 64;
+/// Longest time to live. Times to live are for the loss of invalidations, and nobody waits a year for one.
+const TTL_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Redis takes no longer strings.
+const VALUE_BYTES_LIMIT: usize = 512 * 1024 * 1024;
+
+/// What values weigh.
+pub(crate) type Weigher<V> = Arc<dyn Fn(&V) -> u64 + Send + Sync>;
+/// What tags values have.
+pub(crate) type Tagger<V> = Arc<dyn Fn(&V) -> Vec<String> + Send + Sync>;
+
+/// How instances keep up with each other's changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coherence {
+    /// No value is served that is older than this, whatever happens to Redis; it proves no more. While Redis is there, a change reaches the
+    /// other instances' memory within the time that a message takes. While it is away, they serve on.
+    BoundedStale(Duration),
+}
+
+/// Makes a [`Cache`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder<K: ?Sized, V> {
+    name: String,
+    memory: Option<(&'static str, Bound)>,
+    redis: Option<String>,
+    redis_timeout: Duration,
+    lease: Duration,
+    ttl: Duration,
+    jitter: f64,
+    negative_ttl: Option<Duration>,
+    stale_on_error: Duration,
+    refresh_ahead: bool,
+    coherence: Option<Coherence>,
+    loads_max: usize,
+    loads_wait: Duration,
+    codec: Codec,
+    schema: u32,
+    compress_above: usize,
+    value_bytes_max: usize,
+    weigher: Option<Weigher<V>>,
+    tagger: Option<Tagger<V>>,
+    key: PhantomData<fn(&K)>,
+}
+
+impl<K: Key + ?Sized, V: Value> Builder<K, V> {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            memory: None,
+            redis: None,
+            redis_timeout: Duration::from_millis(250),
+            lease: Duration::from_secs(5),
+            ttl: Duration::from_secs(60),
+            jitter: 0.1,
+            negative_ttl: None,
+            stale_on_error: Duration::ZERO,
+            refresh_ahead: false,
+            coherence: None,
+            loads_max: 256,
+            loads_wait: Duration::from_secs(1),
+            codec: Codec::default(),
+            schema: 0,
+            compress_above: 4096,
+            value_bytes_max: 1024 * 1024,
+            weigher: None,
+            tagger: None,
+            key: PhantomData,
+        }
+    }
+
+    /// Keeps values in memory, so many bytes of them. A value counts by its size when encoded, unless there is a
+    /// [`weigher`](Self::weigher).
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(("memory", Bound::Bytes(bytes)));
+        self
+    }
+
+    /// Keeps values in memory, so many of them.
+    pub fn memory_entries(mut self, entries: u64) -> Self {
+        self.memory = Some(("memory_entries", Bound::Entries(entries)));
+        self
+    }
+
+    /// What a value takes in memory, in bytes, where its encoded size is no good guess.
+    pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// Shares values through a Redis of version 6 or later, by its URL: `redis://[user:password@]host[:port][/database]` or
+    /// `redis+unix:///path`. Caches of one name and Redis are one cache.
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Time for an answer of Redis, 250 ms by default. Reads then go on without it; five in a row make a circuit breaker open.
+    pub fn redis_timeout(mut self, timeout: Duration) -> Self {
+        self.redis_timeout = timeout;
+        self
+    }
+
+    /// How long the others wait for an instance that died while it loaded, 5 s by default. One that lives extends its lease.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long a value is fresh, 60 s by default.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// The part of the time to live by which entries differ, 0.1 by default. It only shortens.
+    pub fn jitter(mut self, part: f64) -> Self {
+        self.jitter = part;
+        self
+    }
+
+    /// How long it is remembered that there is no value, for [`Cache::find_or_load`]. Not at all by default.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// For how long after its time to live a value may be served when the load fails.
+    pub fn stale_on_error(mut self, time: Duration) -> Self {
+        self.stale_on_error = time;
+        self
+    }
+
+    /// Loads again ahead of an entry's end, with a probability that grows towards it, and sooner the longer the load takes. One caller loads,
+    /// the others have the value that is there.
+    pub fn refresh_ahead(mut self) -> Self {
+        self.refresh_ahead = true;
+        self
+    }
+
+    /// How instances keep up with each other. By default nothing is older than its time to live, and `stale_on_error`.
+    pub fn coherence(mut self, coherence: Coherence) -> Self {
+        self.coherence = Some(coherence);
+        self
+    }
+
+    /// Loads under way at once in this process, 256 by default, and how long one waits for its turn, 1 s by default.
+    pub fn bulkhead(mut self, loads_max: usize, wait: Duration) -> Self {
+        (self.loads_max, self.loads_wait) = (loads_max, wait);
+        self
+    }
+
+    /// How values are written in Redis.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// A number for the form of the values, 0 by default. Entries of other numbers are misses: increase it when the type changes.
+    pub fn schema(mut self, schema: u32) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Compresses what is longer than this in Redis, 4096 bytes by default; `usize::MAX` for never.
+    pub fn compress_above(mut self, bytes: usize) -> Self {
+        self.compress_above = bytes;
+        self
+    }
+
+    /// The largest value that is kept, by its encoded size, 1 MiB by default. A larger one that is loaded is returned and not kept; to put one
+    /// is an error.
+    pub fn value_bytes_max(mut self, bytes: usize) -> Self {
+        self.value_bytes_max = bytes;
+        self
+    }
+
+    /// The tags of a value, by which it can be invalidated with others: `category:7`.
+    pub fn tags(mut self, tags: impl Fn(&V) -> Vec<String> + Send + Sync + 'static) -> Self {
+        self.tagger = Some(Arc::new(tags));
+        self
+    }
+
+    /// Builds it. A Redis that is away is no error: the cache goes on without it until it is there.
+    ///
+    /// # Errors
+    /// [`BuildError`], for the first field that is wrong.
+    pub async fn build(self) -> Result<Cache<K, V>, BuildError> {
+        self.check()?;
+        let redis = match &self.redis {
+            Some(url) => Some(client(url).map_err(|why| self.wrong("redis", why))?),
+            None => None,
+        };
+        let redis = redis.map(|client| RedisParams { client, timeout: self.redis_timeout, lease: self.lease });
+        let params = Params {
+            ttl: self.ttl,
+            jitter: self.jitter,
+            negative_ttl: self.negative_ttl,
+            stale: self.stale_on_error,
+            refresh_ahead: self.refresh_ahead,
+            loads_max: self.loads_max,
+            loads_wait: self.loads_wait,
+            codec: self.codec,
+            schema: self.schema,
+            compress_above: self.compress_above,
+            value_bytes_max: self.value_bytes_max,
+            bound: self.memory.map(|(_, bound)| bound),
+            weigher: self.weigher,
+            tagger: self.tagger,
+        };
+        Ok(Cache::of(Inner::open(self.name.into(), params, redis).await))
+    }
+
+    fn wrong(&self, field: &'static str, why: impl Into<String>) -> BuildError {
+        BuildError { cache: self.name.clone(), field, why: why.into() }
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.bytes().all(is_plain) {
+            return Err(self.wrong("name", "letters, digits and -_.: are allowed, at most 64"));
+        }
+        match self.memory {
+            Some((field, Bound::Bytes(0) | Bound::Entries(0))) => return Err(self.wrong(field, "0 keeps nothing")),
+            None if self.redis.is_none() => return Err(self.wrong("memory", "there is neither memory nor redis")),
+            _ => {}
+        }
+        let times = [
+            ("ttl", self.ttl),
+            ("negative_ttl", self.negative_ttl.unwrap_or(Duration::from_secs(1))),
+            ("lease", self.lease),
+            ("redis_timeout", self.redis_timeout),
+        ];
+        for (field, time) in times {
+            // Redis counts in milliseconds.
+            if time < Duration::from_millis(1) || time > TTL_MAX {
+                return Err(self.wrong(field, format!("{time:?} is not between 1 ms and 366 days")));
+            }
+        }
+        if self.stale_on_error > TTL_MAX {
+            return Err(self.wrong("stale_on_error", "it is longer than 366 days"));
+        }
+        if !(0.0..=0.9).contains(&self.jitter) {
+            return Err(self.wrong("jitter", format!("{} is not between 0 and 0.9", self.jitter)));
+        }
+        if let Some(Coherence::BoundedStale(bound)) = self.coherence {
+            let oldest = self.ttl.max(self.negative_ttl.unwrap_or_default()) + self.stale_on_error;
+            if oldest > bound {
+                let why = format!("values may become {oldest:?} old by ttl and stale_on_error, and not {bound:?}");
+                return Err(self.wrong("coherence", why));
+            }
+        }
+        if self.loads_max == 0 || self.loads_max > tokio::sync::Semaphore::MAX_PERMITS {
+            return Err(self.wrong("bulkhead", format!("{} loads at once are not possible", self.loads_max)));
+        }
+        if self.value_bytes_max == 0 || self.value_bytes_max > VALUE_BYTES_LIMIT {
+            return Err(self.wrong("value_bytes_max", "between 1 byte and 512 MiB are allowed"));
+        }
+        Ok(())
+    }
+}
+
+impl<K: ?Sized, V> fmt::Debug for Builder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may hold a password.
+        f.debug_struct("Builder").field("name", &self.name).finish_non_exhaustive()
+    }
+}

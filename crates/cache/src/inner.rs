@@ -1,0 +1,340 @@
+//! What all clones of a cache share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::builder::{Tagger, Weigher};
+use crate::cache::Value;
+use crate::codec::{Codec, compressed, expanded};
+use crate::error::Error;
+use crate::fence::{Fence, Ticket};
+use crate::flight::Flights;
+use crate::life::jittered;
+use crate::memory::{Bound, Memory, Slot};
+use crate::record::Record;
+use crate::redis::{Away, Ear, Message, Redis, RedisParams};
+use crate::stats::{Count, Stats, Tally};
+use crate::tags::{Tags, unknown};
+
+/// Tags of one value, and the length of one.
+const TAGS_MAX: usize = 64;
+const TAG_BYTES_MAX: usize = 256;
+
+/// What a load comes to: a value, or that there is none.
+pub(crate) type Answer<V> = Result<Option<Arc<V>>, Error>;
+
+pub(crate) struct Params<V> {
+    pub(crate) ttl: Duration,
+    pub(crate) jitter: f64,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) stale: Duration,
+    pub(crate) refresh_ahead: bool,
+    pub(crate) loads_max: usize,
+    pub(crate) loads_wait: Duration,
+    pub(crate) codec: Codec,
+    pub(crate) schema: u32,
+    pub(crate) compress_above: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) bound: Option<Bound>,
+    pub(crate) weigher: Option<Weigher<V>>,
+    pub(crate) tagger: Option<Tagger<V>>,
+}
+
+pub(crate) struct Inner<V> {
+    pub(crate) name: Arc<str>,
+    pub(crate) params: Params<V>,
+    pub(crate) memory: Option<Memory<V>>,
+    redis: OnceLock<Redis>,
+    pub(crate) fence: Fence,
+    pub(crate) tags: Tags,
+    pub(crate) flights: Flights<Answer<V>>,
+    pub(crate) loads: Semaphore,
+    pub(crate) tally: Tally,
+    /// The largest number of the cache's clock that is known; where there is no Redis, the clock itself.
+    clock: AtomicU64,
+}
+
+/// A value on its way into the tiers.
+pub(crate) struct Prepared<V> {
+    pub(crate) value: Option<Arc<V>>,
+    /// What Redis gets, if there is one.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) fresh: Duration,
+    pub(crate) life: Duration,
+    took: Duration,
+    value_bytes: u64,
+}
+
+/// What was found in Redis.
+pub(crate) enum Understood<V> {
+    Fresh(Slot<V>),
+    /// Good for when the load fails.
+    Stale(Option<Arc<V>>),
+    Useless,
+}
+
+impl<V: Value> Inner<V> {
+    pub(crate) async fn open(name: Arc<str>, params: Params<V>, redis: Option<RedisParams>) -> Arc<Self> {
+        let (loads, stale) = (Semaphore::new(params.loads_max), params.stale);
+        let inner = Arc::new(Self {
+            name,
+            memory: params.bound.map(Memory::new),
+            params,
+            redis: OnceLock::new(),
+            fence: Fence::new(),
+            tags: Tags::default(),
+            flights: Flights::new(),
+            loads,
+            tally: Tally::default(),
+            clock: AtomicU64::new(0),
+        });
+        if let Some(redis) = redis {
+            let ear: Weak<dyn Ear> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Ear>));
+            let redis = Redis::open(&inner.name, redis, stale, ear).await;
+            let _first_and_only = inner.redis.set(redis);
+        }
+        inner
+    }
+
+    pub(crate) fn redis(&self) -> Option<&Redis> {
+        self.redis.get()
+    }
+
+    /// The next number of the clock of this process, for what Redis has no number for.
+    pub(crate) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(crate) fn note_clock(&self, version: u64) {
+        self.clock.fetch_max(version, Ordering::AcqRel);
+    }
+
+    pub(crate) fn note_away(&self, _away: Away) {
+        self.tally.note(Count::RedisFailure);
+    }
+
+    /// Finds what may be served, fresh or stale.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Slot<V>>> {
+        let slot = self.memory.as_ref()?.find(key)?;
+        let is_good = slot.era == self.fence.era() && self.tags.admit(slot.version, &slot.tags);
+        is_good.then_some(slot)
+    }
+
+    /// Makes a value ready for the tiers.
+    pub(crate) fn prepare(&self, value: Option<Arc<V>>, took: Duration) -> Result<Prepared<V>, Error> {
+        let params = &self.params;
+        let ttl = if value.is_some() { params.ttl } else { params.negative_ttl.unwrap_or(params.ttl) };
+        // A value is as old as the beginning of its load.
+        let fresh = jittered(ttl, params.jitter, fastrand::u64(..)).saturating_sub(took);
+        let mut tags = match (&params.tagger, &value) {
+            (Some(tagger), Some(value)) => tagger(value),
+            _ => Vec::new(),
+        };
+        tags.sort_unstable();
+        tags.dedup();
+        if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
+            let why = format!("it has more than {TAGS_MAX} tags, or one of more than {TAG_BYTES_MAX} bytes");
+            return Err(self.unencodable(&why));
+        }
+        let by_bytes = matches!(params.bound, Some(Bound::Bytes(_))) && params.weigher.is_none();
+        let mut body = Vec::new();
+        if let Some(value) = &value
+            && (self.redis().is_some() || by_bytes)
+        {
+            body = params.codec.encode(&**value).map_err(|error| self.unencodable(&error.to_string()))?;
+        }
+        let encoded_bytes = body.len();
+        if encoded_bytes > params.value_bytes_max {
+            let (cache, bytes, bytes_max) = (Arc::clone(&self.name), encoded_bytes, params.value_bytes_max);
+            return Err(Error::TooLarge { cache, bytes, bytes_max });
+        }
+        let value_bytes = match (&params.weigher, &value) {
+            (Some(weigher), Some(value)) => weigher(value),
+            _ => (size_of::<V>() + encoded_bytes) as u64,
+        };
+        let rest = if self.redis().is_some() { self.rest(&value, body, &tags, (fresh, took)) } else { Vec::new() };
+        // That there is nothing is not served when it is stale.
+        let stale = if value.is_some() { params.stale } else { Duration::ZERO };
+        // Scripts tell fresh from stale by the life that is left, so all lives end with the same stale time.
+        let life = if value.is_some() { fresh + stale } else { fresh + params.stale };
+        Ok(Prepared { value, rest, tags, fresh, life, took, value_bytes })
+    }
+
+    fn rest(&self, value: &Option<Arc<V>>, body: Vec<u8>, tags: &[String], times: (Duration, Duration)) -> Vec<u8> {
+        let whole_bytes = body.len() as u32;
+        let (body, compressed) = compressed(body, self.params.compress_above);
+        let record = Record {
+            version: 0,
+            schema: self.params.schema,
+            codec: self.params.codec.number(),
+            compressed,
+            negative: value.is_none(),
+            loaded_millis: unix_millis(),
+            fresh_millis: times.0.as_millis() as u64,
+            took_millis: u32::try_from(times.1.as_millis()).unwrap_or(u32::MAX),
+            whole_bytes,
+            tags: tags.iter().map(String::as_str).collect(),
+            body: &body,
+        };
+        record.encode()
+    }
+
+    fn unencodable(&self, why: &str) -> Error {
+        Error::Encode { cache: Arc::clone(&self.name), why: why.into() }
+    }
+
+    /// An entry for the memory.
+    pub(crate) fn slot(&self, prepared: &Prepared<V>, version: u64, era: u64) -> Slot<V> {
+        let fresh_until = Instant::now() + prepared.fresh;
+        let stale = if prepared.value.is_some() { self.params.stale } else { Duration::ZERO };
+        Slot {
+            value: prepared.value.clone(),
+            version,
+            era,
+            fresh_until,
+            stale_until: fresh_until + stale,
+            took: prepared.took,
+            tags: self.tags.of(prepared.tags.iter().map(String::as_str)),
+            value_bytes: prepared.value_bytes,
+        }
+    }
+
+    /// Keeps an entry in memory, unless something has changed since the ticket.
+    pub(crate) fn keep(&self, key: &[u8], ticket: Ticket, slot: Slot<V>) {
+        if let Some(memory) = &self.memory
+            && !self.fence.keep(key, ticket, || memory.insert(key, Arc::new(slot)))
+        {
+            self.tally.note(Count::Fenced);
+        }
+    }
+
+    /// Reads what was found in Redis.
+    pub(crate) async fn understand(&self, bytes: &[u8], ticket: Ticket) -> Understood<V> {
+        let record = match Record::decode(bytes, self.params.schema) {
+            Ok(record) => record,
+            Err(why) => return self.foreign(&why),
+        };
+        let tags = self.tags.of(record.tags.iter().copied());
+        let asked = unknown(&tags);
+        if let Some(redis) = self.redis()
+            && !asked.is_empty()
+        {
+            let names: Vec<_> = asked.iter().map(|at| record.tags[*at]).collect();
+            match redis.tags(&names).await {
+                Ok(found) => asked.iter().zip(found).for_each(|(at, found)| self.tags.learn(&tags[*at], found)),
+                Err(away) => {
+                    self.note_away(away);
+                    return Understood::Useless;
+                }
+            }
+        }
+        if !self.tags.admit(record.version, &tags) {
+            return Understood::Useless;
+        }
+        let value = match self.value(&record) {
+            Ok(value) => value,
+            Err(why) => return self.foreign(&why),
+        };
+        let left = record.fresh_left(unix_millis());
+        if left.is_zero() {
+            return if value.is_some() { Understood::Stale(value) } else { Understood::Useless };
+        }
+        let fresh_until = Instant::now() + left;
+        let stale = if value.is_some() { self.params.stale } else { Duration::ZERO };
+        let value_bytes = match (&self.params.weigher, &value) {
+            (Some(weigher), Some(value)) => weigher(value),
+            _ => (size_of::<V>() + record.whole_bytes as usize) as u64,
+        };
+        Understood::Fresh(Slot {
+            value,
+            version: record.version,
+            era: ticket.era,
+            fresh_until,
+            stale_until: fresh_until + stale,
+            took: Duration::from_millis(record.took_millis.into()),
+            tags,
+            value_bytes,
+        })
+    }
+
+    fn value(&self, record: &Record<'_>) -> Result<Option<Arc<V>>, String> {
+        if record.negative {
+            return Ok(None);
+        }
+        let whole_bytes = record.whole_bytes as usize;
+        if whole_bytes > self.params.value_bytes_max {
+            return Err(format!("{whole_bytes} bytes are larger than value_bytes_max"));
+        }
+        let codec = Codec::of_number(record.codec).ok_or_else(|| format!("codec {} is unknown", record.codec))?;
+        let whole = match record.compressed {
+            true => Some(expanded(record.body, whole_bytes).map_err(|error| error.to_string())?),
+            false => None,
+        };
+        let value = codec.decode(whole.as_deref().unwrap_or(record.body)).map_err(|error| error.to_string())?;
+        Ok(Some(Arc::new(value)))
+    }
+
+    fn foreign(&self, why: &dyn std::fmt::Display) -> Understood<V> {
+        self.tally.note(Count::Foreign);
+        tracing::debug!(cache = &*self.name, %why, "what is in Redis is no entry");
+        Understood::Useless
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.tally.stats();
+        if let Some(memory) = &self.memory {
+            (stats.memory_entries, stats.memory_weight) = (memory.entries(), memory.weight());
+        }
+        stats.redis_is_up = self.redis().is_some_and(Redis::is_up);
+        stats
+    }
+}
+
+impl<V: Value> Ear for Inner<V> {
+    fn hear(&self, message: Message<'_>) {
+        match message {
+            Message::Changed(version, key) => {
+                self.note_clock(version);
+                self.flights.detach(key);
+                let remove_older = || self.memory.iter().for_each(|memory| memory.remove_older(key, version));
+                self.fence.hear(key, version, remove_older);
+            }
+            Message::Tag(version, tag) => {
+                self.note_clock(version);
+                self.tags.raise(tag, version);
+                self.flights.detach_all();
+            }
+            Message::Everything(version) => {
+                self.note_clock(version);
+                self.tags.raise_all(version);
+                self.flights.detach_all();
+            }
+            Message::Loaded(_) => {}
+        }
+    }
+
+    fn connected(&self, clock: u64, epoch: u64) {
+        self.note_clock(clock);
+        self.fence.end_era();
+        self.tags.forget();
+        self.tags.raise_all(epoch);
+        self.flights.detach_all();
+        if let Some(memory) = &self.memory {
+            memory.clear();
+        }
+    }
+
+    fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Acquire)
+    }
+}
+
+fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
