@@ -21,9 +21,11 @@ const FAILURES_MAX: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Flights<A> {
-    shards: Box<[Mutex<HashMap<Box<[u8]>, Seat<A>>>]>,
+    shards: Box<[Mutex<Seats<A>>]>,
     hasher: RandomState,
 }
+
+type Seats<A> = HashMap<Box<[u8]>, Seat<A>>;
 
 /// A flight that can be joined, and how many are in it.
 #[derive(Debug)]
@@ -71,12 +73,12 @@ pub(crate) enum Turn<A> {
     Landed(A),
 }
 
-impl<A: Clone> Flights<A> {
+impl<A> Flights<A> {
     pub(crate) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
-    fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Seat<A>>> {
+    fn shard(&self, key: &[u8]) -> &Mutex<Seats<A>> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
     }
 
@@ -173,7 +175,7 @@ impl<A: Clone> Member<'_, A> {
 
 impl<A> Member<'_, A> {
     fn leave(&self, for_all: bool) {
-        let mut shard = self.flights.shards[self.flights.hasher.hash_one(&self.key[..]) as usize % SHARDS].lock();
+        let mut shard = self.flights.shard(&self.key).lock();
         if let Some(seat) = shard.get_mut(&self.key)
             && Arc::ptr_eq(&seat.flight, &self.flight)
         {
