@@ -110,6 +110,12 @@ impl<V: Value> Inner<V> {
         self.clock.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// The version of what is loaded or written without Redis. Where there is one, its clock must not be overtaken by what is no change, or
+    /// an invalidation by another instance would seem to be older than what it concerns.
+    pub(crate) fn own_version(&self) -> u64 {
+        if self.redis().is_none() { self.tick() } else { self.clock.load(Ordering::Acquire) }
+    }
+
     pub(crate) fn note_clock(&self, version: u64) {
         self.clock.fetch_max(version, Ordering::AcqRel);
     }

@@ -222,7 +222,7 @@ impl<V: Value> Inner<V> {
     }
 
     fn alone(&self, key: &[u8]) -> Leave<V> {
-        Leave::Load { ticket: self.fence.ticket(key), version: self.tick(), lease: None, written: false }
+        Leave::Load { ticket: self.fence.ticket(key), version: self.own_version(), lease: None, written: false }
     }
 
     /// Looks in Redis, and takes the lease or waits for who has it.

@@ -185,6 +185,8 @@ struct Begun<V> {
     inner: Arc<Inner<V>>,
     key: Box<[u8]>,
     era: u64,
+    /// When it began, on the clock of this process: a tag that is invalidated from then on is later.
+    version: u64,
     /// Without it Redis did not hear of the beginning.
     writing: Option<Writing>,
 }
@@ -193,7 +195,8 @@ impl<V: Value> Write<V> {
     async fn begin(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Self {
         let era = inner.fence.begin_write(&key);
         inner.flights.detach(&key);
-        let mut write = Self(Some(Begun { inner: Arc::clone(inner), key, era, writing: None }));
+        let version = inner.own_version();
+        let mut write = Self(Some(Begun { inner: Arc::clone(inner), key, era, version, writing: None }));
         if let (Some(begun), Some(redis)) = (&mut write.0, inner.redis()) {
             match redis.begin(&begun.key).await {
                 Ok(writing) => begun.writing = Some(writing),
@@ -212,10 +215,10 @@ impl<V: Value> Write<V> {
 
 impl<V: Value> Begun<V> {
     async fn finish(self, prepared: Option<Prepared<V>>) {
-        let Self { inner, key, era, writing } = self;
+        let Self { inner, key, era, version, writing } = self;
         let version = match inner.redis() {
             Some(redis) => finish(redis, &inner, (&key, writing), prepared.as_ref()).await,
-            None => Some(inner.tick()),
+            None => Some(version),
         };
         let version = version.filter(|_| prepared.is_some());
         inner.flights.detach(&key);
@@ -224,7 +227,8 @@ impl<V: Value> Begun<V> {
     }
 }
 
-/// Tells Redis that a write has ended: the version of its value, if that may be served.
+/// Tells Redis that a write has ended: the version of its value, if that may be served. If Redis was away at either end, it may not: which
+/// tags were invalidated meanwhile is not known for sure.
 async fn finish<V: Value>(
     redis: &Redis,
     inner: &Inner<V>,
@@ -234,14 +238,18 @@ async fn finish<V: Value>(
     let Some(writing) = writing else {
         // Redis may be back meanwhile, and have heard of nothing, or of the beginning alone.
         let told = redis.invalidate(Owed::Key(key.into())).await;
-        return Some(inner.reached(told).0);
+        inner.reached(told);
+        return None;
     };
     match redis.finish(key, writing, prepared.map(entry).as_ref()).await {
         Ok((version, kept)) => {
             inner.note_clock(version);
             kept.then_some(version)
         }
-        Err(away) => Some(inner.reached(Err(away)).0),
+        Err(away) => {
+            inner.note_away(away);
+            None
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
+    /// The number of the last connection that was heard to break, perhaps before it was in use.
+    broken: u64,
     owed: HashSet<Owed>,
 }
 
@@ -185,6 +187,9 @@ impl Shared {
         loop {
             let owed = {
                 let mut state = self.state.lock();
+                if state.broken >= number {
+                    return Err((ErrorKind::Io, "the connection broke at once").into());
+                }
                 if state.owed.is_empty() {
                     // All that was changed without Redis has been told, and what changes from here on finds the connection.
                     ear.connected(clock, epoch);
@@ -241,6 +246,7 @@ impl Shared {
     /// Gives a connection up, if it is still the one in use.
     fn lose(&self, number: u64) {
         let mut state = self.state.lock();
+        state.broken = state.broken.max(number);
         if state.current.as_ref().is_some_and(|current| current.number == number) {
             state.current = None;
             self.lost.notify_one();

@@ -85,6 +85,7 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(crate) struct Writing {
     token: Token,
+    version: u64,
     extending: JoinHandle<()>,
 }
 
@@ -205,12 +206,13 @@ impl Redis {
     pub(crate) async fn begin(&self, key: &[u8]) -> Result<Writing, Away> {
         let (shared, token) = (self.shared(), Token::draw());
         let names = &shared.names;
-        let keys = vec![names.value(key), names.lease(key), names.writers(key)];
+        let keys = vec![names.value(key), names.lease(key), names.writers(key), names.clock()];
         let lease = millis(self.lease).into_bytes();
         let arguments = vec![token.bytes().to_vec(), lease, names.channel(), key.to_vec()];
         let extending = extend(shared, Script::Prolong, names.writers(key), token, self.lease);
-        let writing = Writing { token, extending };
-        shared.insist(Script::Begin, keys, arguments, Owed::Key(key.into())).await?;
+        let mut writing = Writing { token, version: 0, extending };
+        let begun = shared.insist(Script::Begin, keys, arguments, Owed::Key(key.into())).await?;
+        writing.version = number(&begun).ok_or(Away)?;
         Ok(writing)
     }
 
@@ -229,7 +231,8 @@ impl Redis {
             keys.extend(entry.tags.iter().map(|tag| names.tag(tag)));
         }
         let token = writing.token.bytes().to_vec();
-        let arguments = vec![token, rest, millis(life).into_bytes(), names.channel(), key.to_vec()];
+        let version = writing.version.to_string().into_bytes();
+        let arguments = vec![token, rest, millis(life).into_bytes(), names.channel(), key.to_vec(), version];
         drop(writing);
         let value = self.shared().insist(Script::Finish, keys, arguments, Owed::Key(key.into())).await?;
         let Value::Array(parts) = value else { return Err(Away) };

@@ -4,6 +4,7 @@ mod behind;
 mod build;
 mod memory;
 mod processes;
+mod race;
 mod redis;
 
 use std::io;
