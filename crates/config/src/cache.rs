@@ -1,14 +1,21 @@
 //! The edge cache, from its tables to its parameters.
 
-use gateway::params::{CacheParams, CachePolicy, CacheStoreParams, CacheTold, cache_policy};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use gateway::params::{CacheDiskParams, CacheParams, CachePolicy, CacheStoreParams, CacheTold, cache_policy};
+use rustix::fs::{Access, AtFlags};
+use rustix::io::Errno;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
 use crate::http::Wrong;
 use crate::map::MapKey;
 use crate::raw::{
-    CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheKey, RawCacheStore, SetCookieWord,
+    CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheDisk, RawCacheKey, RawCacheStore,
+    SetCookieWord,
 };
+use crate::tls::Files;
 use crate::value::{List, Text};
 
 /// Statuses, as keys: one, or the first and the last.
@@ -38,8 +45,46 @@ fn statuses(text: &str) -> Option<(u16, u16)> {
 }
 
 /// What routes cache in.
-pub(crate) fn store(raw: &RawCacheStore) -> CacheStoreParams {
-    CacheStoreParams { memory_bytes_max: raw.memory.value.0 }
+pub(crate) fn store(raw: &RawCacheStore, files: &Files<'_>, sink: &mut Sink) -> CacheStoreParams {
+    let disk = raw.disk.as_ref().and_then(|field| disk(raw, &field.value, files, sink));
+    CacheStoreParams { memory_bytes_max: raw.memory.value.0, disk }
+}
+
+fn disk(store: &RawCacheStore, raw: &RawCacheDisk, files: &Files<'_>, sink: &mut Sink) -> Option<CacheDiskParams> {
+    let folder = raw.path.as_ref().map(|path| {
+        let folder = files.folder(path);
+        let trouble = if path.value.0.is_empty() { Some("no folder is named".to_owned()) } else { trouble(&folder) };
+        if let Some(trouble) = trouble {
+            let diagnostic = Diagnostic::error(path.place, "cache.disk.path", trouble);
+            sink.push(diagnostic.fix("name a folder of the cache's own, such as \"/var/cache/tenfold\"".to_owned()));
+        }
+        folder
+    });
+    let size = raw.size.as_ref()?;
+    if size.value.0 < store.memory.value.0 {
+        let message = "the disk is smaller than the memory, and would keep less than that has";
+        let diagnostic = Diagnostic::error(size.place, "cache.disk.size", message);
+        sink.push(diagnostic.related(store.memory.place, "the memory").fix("give the disk more".to_owned()));
+    }
+    Some(CacheDiskParams { path: folder?, bytes_max: size.value.0 })
+}
+
+/// What is in the way of a folder. Whatever the system does not tell is left to the start, which goes on without a disk.
+fn trouble(folder: &Path) -> Option<String> {
+    let shown = folder.display();
+    match std::fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => Some(format!("{shown} is no folder")),
+        Ok(_) => match rustix::fs::accessat(rustix::fs::CWD, folder, Access::WRITE_OK, AtFlags::EACCESS) {
+            Err(error @ (Errno::ACCESS | Errno::ROFS)) => Some(format!("{shown} cannot be written to: {error}")),
+            _ => None,
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty())?;
+            // One level is made; more of them missing is more likely a slip, or a disk that is not mounted.
+            (!parent.is_dir()).then(|| format!("there is no folder {}", parent.display()))
+        }
+        Err(_) => None,
+    }
 }
 
 /// How a route caches.

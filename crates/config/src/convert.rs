@@ -84,8 +84,9 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
     let resolver = resolver::params(&raw.resolver.value, sink);
+    let cache = cache::store(&raw.cache.value, files, sink);
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
-        Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache::store(&raw.cache.value)),
+        Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache),
         Err(errors) => {
             for error in &errors {
                 if sink.is_full() {

@@ -100,6 +100,13 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
     ("`key` of `cache`", &["cookie"], "write cookies = [\"NAME\"]"),
     ("`key` of `cache`", &["ignore_query", "query_ignore"], "write query_except = [\"NAME\"]"),
     ("`[cache]`", &["size", "bytes", "memory_size", "max_size"], "write memory = \"64MiB\""),
+    (
+        "`[cache]`",
+        &["path", "folder", "directory", "storage", "proxy_cache_path"],
+        "write disk = { path = \"/var/cache/tenfold\", size = \"10GiB\" }",
+    ),
+    ("`disk` of `[cache]`", &["folder", "dir", "directory", "storage"], "write path = \"/var/cache/tenfold\""),
+    ("`disk` of `[cache]`", &["bytes", "max_size", "size_max"], "write size = \"10GiB\""),
     ("`[[route]]`", &["auth_basic", "basicAuth"], "write basic_auth = { users = [\"NAME:HASH\"] }"),
     (
         "`[[route]]`",

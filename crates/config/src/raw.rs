@@ -28,7 +28,8 @@ pub(crate) use limit::{AlgorithmWord, RawKey, RawLimit, RawRefusal, TellWord, Wi
 
 pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use cache::{
-    CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheKey, RawCacheStore, SetCookieWord,
+    CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheDisk, RawCacheKey, RawCacheStore,
+    SetCookieWord,
 };
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
 pub(crate) use shedding::{ClassWord, RawPriority, RawShedding, SaidWord};

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use net::listen::ListenError;
 use net::workers::{self, Cores, Threads};
-use store::{Store, StoreParams};
 use telemetry::AccessLog;
 use telemetry::trace::Tracer;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cache::Tiers;
 use crate::change::GatewayControl;
 use crate::control::{AbortOnDrop, Command, Control};
 use crate::data::{self, Message};
@@ -83,7 +83,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let workers = params.workers().get();
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
-        let cache = Store::open(&StoreParams::new(params.cache().memory_bytes_max))?;
+        let cache = Tiers::open(params.cache()).await?;
         let shared = Arc::new(Shared::new(workers, report_sender, cache));
         let (cores, inboxes) = workers::inboxes(workers);
         let threads = workers::start(inboxes, {
@@ -145,11 +145,12 @@ impl Gateway {
         handed.await.map_err(|_| stopping())?
     }
 
-    /// Leaves the sockets, but for what waits in their queues, and the certificates to order, to the process that has
-    /// taken over. Connections end with the
+    /// Leaves the sockets, but for what waits in their queues, the certificates to order and the folder of the cache to the
+    /// process that has taken over. Connections end with the
     /// next answer on them, or when they have been idle for `idle_grace`; those of HTTP/2 are told at once.
     pub async fn retire(&self, idle_grace: Duration) {
         self.close(Some(idle_grace)).await;
+        self.shared.cache.leave_disk().await;
     }
 
     async fn close(&self, idle_grace: Option<Duration>) {
@@ -185,6 +186,8 @@ impl Gateway {
         if let Err(error) = joined {
             tracing::error!(%error, "the worker threads could not be awaited");
         }
+        // Nobody uses it any more: what waits is written.
+        self.shared.cache.leave_disk().await;
         Stopped { cut: open, took: begun.elapsed() }
     }
 

@@ -17,13 +17,12 @@ use balance::health::{Outcome, State};
 use breaker::{Breaker, RetryBudget};
 use coding::Coding;
 use net::tls::ServerName;
-use store::Store;
 use telemetry::cell::{Counter, Gauge, Sharded};
 use telemetry::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 use tokio::sync::mpsc;
 use vocab::Name;
 
-use crate::cache::{CacheCounts, Fetched};
+use crate::cache::{Apart, CacheCounts, Current, Tiers};
 use crate::change::Target;
 use crate::clients::Clients;
 use crate::control::breakers::Forced;
@@ -45,10 +44,10 @@ pub(crate) struct Shared {
     pub(crate) reports: mpsc::Sender<Report>,
     /// What keys of limits are hashed under.
     pub(crate) limit_seed: Seed,
-    /// What routes cache.
-    pub(crate) cache: Store,
-    /// Of which URLs anything was fetched for that.
-    pub(crate) fetched: Fetched,
+    /// What routes cache in.
+    pub(crate) cache: Current,
+    /// Of which keys answers were not to be stored lately.
+    pub(crate) apart: Apart,
     /// Answers to authorities that ask who holds a host.
     pub(crate) tokens: acme::Tokens,
     snapshot: ArcSwap<Snapshot>,
@@ -279,14 +278,14 @@ pub(crate) struct Padded<T>(pub(crate) T);
 
 impl Shared {
     /// Nothing served yet.
-    pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>, cache: Store) -> Self {
+    pub(crate) fn new(cores: usize, reports: mpsc::Sender<Report>, cache: Tiers) -> Self {
         Self {
             cores,
             epoch: Instant::now(),
             reports,
             limit_seed: Seed::random(),
-            cache,
-            fetched: Fetched::default(),
+            cache: Current::new(cache),
+            apart: Apart::default(),
             tokens: acme::Tokens::default(),
             snapshot: ArcSwap::default(),
             names: ArcSwap::default(),

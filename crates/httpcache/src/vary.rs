@@ -208,7 +208,7 @@ impl Kinds {
     }
 
     /// The ways, the newest first: what is behind the key is looked up for each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Vary> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vary> {
         self.0.iter()
     }
 

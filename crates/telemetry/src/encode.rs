@@ -20,7 +20,7 @@ use crate::label::{
 };
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
-pub use cache::{CacheCounts, CacheRow, cache, routes_cached};
+pub use cache::{CacheCounts, CacheDiskRow, CacheRow, cache, routes_cached};
 pub use route::{routes_asked, routes_compressed, routes_files, routes_mirrored};
 
 /// An endpoint's labels: its service's name, and its address as configured or resolved.

@@ -136,6 +136,28 @@ families! {
         "Fetches under way.";
     CACHE_PURGES = Counter "cache_purges" NONE, [],
         "Purges, those included that unsafe requests caused.";
+    CACHE_READERS_CUT = Counter "cache_readers_cut" NONE, [],
+        "Clients that were cut since they took nothing for too long of what is neither in memory nor on disk.";
+    CACHE_DISK_UP = Gauge "cache_disk_up" NONE, [],
+        "Whether the cache's disk takes what is written: 1 if it does.";
+    CACHE_DISK_ENTRIES = Gauge "cache_disk_entries" NONE, [],
+        "Responses, and notes about keys, on disk.";
+    CACHE_DISK = Gauge "cache_disk" BYTES, [],
+        "Bytes of its files.";
+    CACHE_DISK_MAX = Gauge "cache_disk_max" BYTES, [],
+        "Bytes that they may have.";
+    CACHE_DISK_HITS = Counter "cache_disk_hits" NONE, [],
+        "Entries that were read from disk.";
+    CACHE_DISK_TRANSFERRED = Counter "cache_disk_transferred" BYTES, ["direction"],
+        "Bytes that were `read` from disk and `written` to it.";
+    CACHE_DISK_WRITES = Counter "cache_disk_writes" NONE, [],
+        "Entries that were written.";
+    CACHE_DISK_DROPPED = Counter "cache_disk_dropped" NONE, ["direction"],
+        "Reads and writes that were not made, since too many waited or the disk was down.";
+    CACHE_DISK_ERRORS = Counter "cache_disk_errors" NONE, [],
+        "Reads and writes that the disk refused.";
+    CACHE_DISK_CORRUPT = Counter "cache_disk_corrupt" NONE, [],
+        "Records on disk whose checksums were wrong. They are not served.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

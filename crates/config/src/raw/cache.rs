@@ -16,6 +16,19 @@ table! {
     struct RawCacheStore {
         /// Most memory that responses take. What is used least makes room for what is used more.
         memory: Size<1_048_576, 17_592_186_044_416> = "64MiB";
+        /// Where responses are kept as well, so that there is room for more of them, and that they outlast a restart.
+        disk: RawCacheDisk = optional;
+    }
+}
+
+table! {
+    /// A folder for what routes with a `cache` store.
+    "`disk` of `[cache]`"
+    struct RawCacheDisk {
+        /// The folder, relative to the file that names it. It is made if it is not there, and belongs to one process at a time.
+        path: Text = required;
+        /// Most bytes that its files take. What is oldest makes room for what is new.
+        size: Size<16_777_216, 281_474_976_710_656> = required;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is written with an entry: a response's facts and fields, or what is known of a key that has no response of its own.
+//! What is written with an entry: a response's facts and fields, or how the responses of a key vary.
 
 use bytes::Bytes;
 use httpcache::{Kinds, Stored, UnixTime};
@@ -10,14 +10,10 @@ pub(crate) enum Held<'e> {
     Response(UnixTime, Stored, &'e [u8]),
     /// Responses vary: how, and they stand behind the key.
     Kinds(Kinds),
-    /// What came last was not to be stored: until then requests for it do not wait for each other. It stands beside the
-    /// key, with a number that says why.
-    Uncollapsed(UnixTime, u32),
 }
 
 const RESPONSE: u8 = 1;
 const KINDS: u8 = 2;
-const UNCOLLAPSED: u8 = 3;
 
 impl<'e> Held<'e> {
     /// Reads what [`Held::response`] and the others wrote.
@@ -31,11 +27,6 @@ impl<'e> Held<'e> {
                 Stored::of_bytes(facts).map(|stored| Self::Response(fetched, stored, block))
             }
             KINDS => Some(Self::Kinds(Kinds::of_bytes(rest))),
-            UNCOLLAPSED => {
-                let (millis, why) = rest.split_first_chunk()?;
-                let (until, why) = (u64::from_le_bytes(*millis), u32::from_le_bytes(*why.first_chunk()?));
-                Some(Self::Uncollapsed(UnixTime::from_millis(until), why))
-            }
             _ => None,
         }
     }
@@ -49,11 +40,6 @@ impl<'e> Held<'e> {
     pub(crate) fn kinds(kinds: &Kinds) -> Bytes {
         [&[KINDS][..], &kinds.to_bytes()].concat().into()
     }
-
-    /// Writes until when requests do not wait for each other, and why.
-    pub(crate) fn uncollapsed(until: UnixTime, why: u32) -> Bytes {
-        [&[UNCOLLAPSED][..], &until.millis().to_le_bytes(), &why.to_le_bytes()].concat().into()
-    }
 }
 
 #[cfg(test)]
@@ -65,8 +51,8 @@ mod tests {
         let meta = Held::response(UnixTime::from_millis(5), &Stored::default(), b"ETag: \"a\"\r\n");
         let Some(Held::Response(fetched, _, block)) = Held::read(&meta) else { panic!("{meta:?}") };
         assert_eq!((fetched.millis(), block), (5, &b"ETag: \"a\"\r\n"[..]));
-        let meta = Held::uncollapsed(UnixTime::from_millis(7), 9);
-        assert!(matches!(Held::read(&meta), Some(Held::Uncollapsed(until, 9)) if until.millis() == 7));
+        let meta = Held::kinds(&Kinds::default());
+        assert!(matches!(Held::read(&meta), Some(Held::Kinds(_))));
         for wrong in [&b""[..], b"\x01abc", b"\x03", b"\x09"] {
             assert!(Held::read(wrong).is_none(), "{wrong:?}");
         }

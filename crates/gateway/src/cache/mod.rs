@@ -3,13 +3,15 @@
 //! One store is shared by all cores and outlives configurations. Its entries are named by [`RouteCache::write_key`], so
 //! that a purge by host, prefix or URL finds them; variants stand behind the key of what they are variants of.
 
+mod apart;
 mod entry;
-mod fetched;
 mod purge;
 mod route;
+mod tiers;
 
+pub(crate) use apart::Apart;
 pub(crate) use entry::Held;
-pub(crate) use fetched::Fetched;
 pub(crate) use purge::purge;
 pub use purge::{PurgeBy, PurgeError, PurgeRequest};
 pub(crate) use route::{CacheCounts, CacheResult, RouteCache, is_for_caches, passed_on};
+pub(crate) use tiers::{Current, Tiers};

@@ -1,7 +1,7 @@
 //! Purges from outside: by URL, prefix, host or tag, or of everything.
 
 use httpcache::{KeyParts, Target};
-use store::{How, Mark, Purge, Store};
+use store::{How, Mark, Purge, Purged, Store};
 
 use super::route::host_mark;
 use crate::router::normal_path;
@@ -80,12 +80,12 @@ fn read_url(text: &str) -> Result<Url<'_>, PurgeError> {
     Ok(Url { schemes, host, path: String::from_utf8_lossy(&normal).into_owned() + query })
 }
 
-/// What a purge means for the keys that routes make.
+/// What a purge means for the keys that routes make. It holds when this returns.
 pub(crate) fn purge<'k>(
     store: &Store,
     request: &PurgeRequest,
     keys: impl Iterator<Item = &'k KeyParts> + Clone,
-) -> Result<(), PurgeError> {
+) -> Result<Vec<Purged>, PurgeError> {
     let filled = |what, text: &str| if text.is_empty() { Err(PurgeError::Empty { what }) } else { Ok(()) };
     let how = if request.soft { How::Soft } else { How::Hard };
     let mut all = Vec::new();
@@ -124,8 +124,6 @@ pub(crate) fn purge<'k>(
         }
         PurgeBy::Everything => all.push(Purge::all(how)),
     }
-    for purge in all {
-        store.purge(purge).map_err(|error| PurgeError::TooLong { text: error.to_string() })?;
-    }
-    Ok(())
+    let purge = |purge| store.purge(purge).map_err(|error| PurgeError::TooLong { text: error.to_string() });
+    all.into_iter().map(purge).collect()
 }

@@ -20,9 +20,6 @@ const VARIANT: u8 = 1;
 /// Behind a key, for a part where the whole is not there.
 const PART: u8 = 3;
 
-/// Behind a key, for what is noted of it.
-const NOTE: u8 = 2;
-
 /// A route's cache.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
@@ -122,11 +119,6 @@ impl RouteCache {
     /// Whether a key without a variant is one of parts.
     pub(crate) fn is_of_part(key: &[u8]) -> bool {
         key.last() == Some(&PART)
-    }
-
-    /// Where it is noted that requests for a key do not wait for each other.
-    pub(crate) fn note_key(key: &[u8]) -> Vec<u8> {
-        [key, &[NOTE]].concat()
     }
 
     /// What everything that a request is answered with can be purged by.

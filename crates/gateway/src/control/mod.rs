@@ -298,7 +298,7 @@ impl Control {
         let received = self.datagrams.open(params.listeners(), self.cores.len())?;
         let services = self.adopt_file(params.services());
         self.names.configure(params.resolver(), &self.event_sender);
-        self.shared.cache.set_memory_bytes(params.cache().memory_bytes_max);
+        self.shared.cache.configure(params.cache()).await;
         self.resolve(&services).await;
         self.configure_services(&services);
         let old = std::mem::take(&mut self.listeners);

@@ -1,5 +1,6 @@
 //! How a route caches, and what there is to cache in.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use httpcache::Policy;
@@ -56,10 +57,21 @@ impl PartialEq for CacheParams {
 pub struct CacheStoreParams {
     /// Most bytes in memory.
     pub memory_bytes_max: u64,
+    /// What keeps more than memory has room for, and outlasts a restart.
+    pub disk: Option<CacheDiskParams>,
+}
+
+/// A folder for what routes cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheDiskParams {
+    /// The folder. One process has it at a time.
+    pub path: PathBuf,
+    /// Most bytes of its files.
+    pub bytes_max: u64,
 }
 
 impl Default for CacheStoreParams {
     fn default() -> Self {
-        Self { memory_bytes_max: 64 << 20 }
+        Self { memory_bytes_max: 64 << 20, disk: None }
     }
 }

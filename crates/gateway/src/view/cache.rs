@@ -1,16 +1,20 @@
 //! The edge cache seen from outside, and purged.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use store::{Store, TopKey};
-use telemetry::encode::{self, CacheRow};
+use store::{DiskStats, Store, TopKey};
+use telemetry::encode::{self, CacheDiskRow, CacheRow};
 
 use super::GatewayView;
 use crate::cache::{self, CacheResult, PurgeError, PurgeRequest, RouteCache};
 use crate::router::Route;
 use crate::state::Snapshot;
+
+/// How long a purge waits for the disk to note it.
+const NOTED_MAX: Duration = Duration::from_secs(2);
 
 /// Keys that are shown at most.
 const TOP_MAX: usize = 50;
@@ -19,6 +23,34 @@ const TOP_MAX: usize = 50;
 fn top_json(TopKey { key, hits, body_bytes }: &TopKey) -> Value {
     let key: Vec<u8> = key.iter().map(|byte| if byte.is_ascii_graphic() { *byte } else { b' ' }).collect();
     json!({ "key": String::from_utf8_lossy(key.trim_ascii()), "hits": hits, "bytes": body_bytes })
+}
+
+/// The disk tier, as the admin listener shows it.
+fn disk_json(disk: &DiskStats) -> Value {
+    json!({
+        "up": disk.is_up,
+        "entries": disk.entries,
+        "bytes": disk.bytes,
+        "bytes_max": disk.bytes_max,
+        "hits": disk.hits,
+        "errors": disk.errors,
+        "corrupt": disk.corrupt,
+    })
+}
+
+fn disk_row(disk: &DiskStats) -> CacheDiskRow {
+    CacheDiskRow {
+        is_up: disk.is_up,
+        entries: disk.entries,
+        bytes: disk.bytes,
+        bytes_max: disk.bytes_max,
+        hits: disk.hits,
+        writes: disk.writes,
+        transferred: [disk.bytes_read, disk.bytes_written],
+        dropped: [disk.reads_dropped, disk.writes_dropped],
+        errors: disk.errors,
+        corrupt: disk.corrupt,
+    }
 }
 
 fn cached(snapshot: &Snapshot) -> impl Iterator<Item = (&Route, &RouteCache)> + Clone {
@@ -30,7 +62,8 @@ impl GatewayView {
     /// What the cache holds, and what it did by route; `routes` is empty if none caches.
     pub fn cache(&self) -> Value {
         let snapshot = self.shared.snapshot();
-        let stats = self.shared.cache.stats();
+        let store = &self.shared.cache.look().store;
+        let stats = store.stats();
         let routes = cached(&snapshot).map(|(route, _)| {
             let counts = route.state.cached.totals();
             let results = CacheResult::ALL.iter().zip(counts);
@@ -40,7 +73,7 @@ impl GatewayView {
                 (requests.collect(), bytes.collect());
             json!({ "name": route.state.name.as_str(), "requests": requests, "bytes": bytes })
         });
-        json!({
+        let mut shown = json!({
             "entries": stats.memory.entries,
             "memory_bytes": stats.memory.bytes,
             "memory_bytes_max": stats.memory.bytes_max,
@@ -49,19 +82,35 @@ impl GatewayView {
             "fetches": stats.memory.fetching,
             "purges": stats.purges,
             "routes": routes.collect::<Vec<_>>(),
-            "top": self.shared.cache.top(TOP_MAX).iter().map(top_json).collect::<Vec<_>>(),
-        })
+            "top": store.top(TOP_MAX).iter().map(top_json).collect::<Vec<_>>(),
+        });
+        if let Some(disk) = &stats.disk {
+            shown["disk"] = disk_json(disk);
+        }
+        shown
     }
 
-    /// Purges. When this returns, nothing that was stored before and is meant is served as fresh.
+    /// Purges. When this returns, nothing that was stored before and is meant is served as fresh, also after a restart if its
+    /// disk took that.
     ///
     /// # Errors
     /// When what is asked for makes no sense.
-    pub fn purge(&self, request: &PurgeRequest) -> Result<(), PurgeError> {
-        let snapshot = self.shared.snapshot();
-        let keys = cached(&snapshot).map(|(_, cache)| &cache.params.policy.key);
-        cache::purge(&self.shared.cache, request, keys)?;
-        tracing::info!(what = ?request.by, soft = request.soft, "the cache was purged");
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<(), PurgeError> {
+        let purged = {
+            let snapshot = self.shared.snapshot();
+            let keys = cached(&snapshot).map(|(_, cache)| &cache.params.policy.key);
+            cache::purge(&self.shared.cache.look().store, request, keys)?
+        };
+        let last = async {
+            for purged in purged {
+                if !purged.lasts().await {
+                    return false;
+                }
+            }
+            true
+        };
+        let lasts = tokio::time::timeout(NOTED_MAX, last).await.unwrap_or(false);
+        tracing::info!(what = ?request.by, soft = request.soft, lasts, "the cache was purged");
         Ok(())
     }
 }
@@ -83,6 +132,8 @@ pub(super) fn encode(snapshot: &Snapshot, store: &Store, encoder: &mut Descripto
         evicted: stats.memory.evictions,
         fetches: stats.memory.fetching,
         purges: stats.purges,
+        readers_cut: stats.readers_cut,
+        disk: stats.disk.as_ref().map(disk_row),
     };
     encode::cache((!rows.is_empty()).then_some(&row), encoder)
 }

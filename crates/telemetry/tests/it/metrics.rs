@@ -44,7 +44,23 @@ impl Collector for Objects {
         encode::routes_asked(&[("api", [4, 2, 1])], &mut encoder)?;
         encode::routes_cached(&[("api", [("hit", [2, 20])])], &mut encoder)?;
         encode::cache(
-            Some(&encode::CacheRow { entries: 1, stored: 1, evicted: 1, purges: 1, ..Default::default() }),
+            Some(&encode::CacheRow {
+                entries: 1,
+                stored: 1,
+                evicted: 1,
+                purges: 1,
+                readers_cut: 1,
+                disk: Some(encode::CacheDiskRow {
+                    hits: 1,
+                    writes: 1,
+                    errors: 1,
+                    corrupt: 1,
+                    transferred: [2, 0],
+                    dropped: [0, 1],
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
             &mut encoder,
         )?;
         encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
@@ -160,6 +176,17 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "cache_stored_total 1",
         "cache_evicted_total 1",
         "cache_purges_total 1",
+        "cache_readers_cut_total 1",
+        "cache_disk_up 0",
+        "cache_disk_entries 0",
+        "cache_disk_bytes 0",
+        "cache_disk_max_bytes 0",
+        "cache_disk_hits_total 1",
+        "cache_disk_writes_total 1",
+        "cache_disk_errors_total 1",
+        "cache_disk_corrupt_total 1",
+        "cache_disk_transferred_bytes_total{direction=\"read\"} 2",
+        "cache_disk_dropped_total{direction=\"written\"} 1",
         "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
         "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
         "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
@@ -233,6 +260,17 @@ fn what_never_happened_has_no_row() {
             "cache_stored_total 1",
             "cache_evicted_total 1",
             "cache_purges_total 1",
+            "cache_readers_cut_total 1",
+            "cache_disk_up 0",
+            "cache_disk_entries 0",
+            "cache_disk_bytes 0",
+            "cache_disk_max_bytes 0",
+            "cache_disk_hits_total 1",
+            "cache_disk_writes_total 1",
+            "cache_disk_errors_total 1",
+            "cache_disk_corrupt_total 1",
+            "cache_disk_transferred_bytes_total{direction=\"read\"} 2",
+            "cache_disk_dropped_total{direction=\"written\"} 1",
             "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
             "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
             "http_files_total{endpoint=\"api\",result=\"missing\"} 7",

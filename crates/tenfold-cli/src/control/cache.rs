@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ConnectArgs;
 use super::client::Client;
 use super::status::{list, number, text};
-use super::table::Table;
+use super::table::{Cell, Table, Tone};
 
 /// What `tenfold cache purge` may be told.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what is asked for most.
+/// Shows what the tiers hold, and what is asked for most.
 ///
 /// # Errors
 /// When nothing answers as the admin listener does.
@@ -84,10 +84,24 @@ pub(crate) fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
         super::print(&format!("{cache:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut tiers = Table::new(&["TIER", "#ENTRIES", "#BYTES", "#OF", "STATE"]);
+    let (entries, bytes) = (number(&cache, "entries"), number(&cache, "memory_bytes"));
+    let bytes_max = number(&cache, "memory_bytes_max");
+    tiers.row(vec!["memory".into(), entries.into(), bytes.into(), bytes_max.into(), "".into()]);
+    let disk = &cache["disk"];
+    if disk.is_object() {
+        let state = match disk["up"].as_bool() {
+            Some(true) => Cell::toned("up", Tone::Good),
+            _ => Cell::toned("down", Tone::Bad),
+        };
+        let (bytes, bytes_max) = (number(disk, "bytes"), number(disk, "bytes_max"));
+        tiers.row(vec!["disk".into(), number(disk, "entries").into(), bytes.into(), bytes_max.into(), state]);
+    }
     let mut table = Table::new(&["KEY", "#HITS", "#BYTES"]);
     for key in list(&cache["top"]) {
         table.row(vec![text(key, "key").into(), number(key, "hits").into(), number(key, "bytes").into()]);
     }
-    super::print(&table.render(super::wants_color()))?;
+    let color = super::wants_color();
+    super::print(&format!("{}\n{}", tiers.render(color), table.render(color)))?;
     Ok(ExitCode::SUCCESS)
 }

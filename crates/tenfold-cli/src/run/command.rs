@@ -38,7 +38,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             });
             (service.clone(), Change::Breaker { service, force })
         }
-        Command::Purge(order) => return purge(view, order),
+        Command::Purge(order) => return purge(view, order).await,
         Command::ResetAll | Command::Reload | Command::Upgrade(_) => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
@@ -49,7 +49,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
     view.service(&service).ok_or_else(|| Refused::new(Reason::NotFound, format!("no service is named {service:?}")))
 }
 
-fn purge(view: &GatewayView, PurgeOrder { target, soft }: PurgeOrder) -> Result<Value, Refused> {
+async fn purge(view: &GatewayView, PurgeOrder { target, soft }: PurgeOrder) -> Result<Value, Refused> {
     let by = match target {
         PurgeTarget::Url(url) => PurgeBy::Url(url),
         PurgeTarget::Prefix(prefix) => PurgeBy::Prefix(prefix),
@@ -57,7 +57,7 @@ fn purge(view: &GatewayView, PurgeOrder { target, soft }: PurgeOrder) -> Result<
         PurgeTarget::Tag(tag) => PurgeBy::Tag(tag),
         PurgeTarget::Everything => PurgeBy::Everything,
     };
-    let purged = view.purge(&PurgeRequest { by, soft });
+    let purged = view.purge(&PurgeRequest { by, soft }).await;
     purged.map_err(|error| Refused::new(Reason::Invalid, error.to_string()))?;
     Ok(json!({ "soft": soft }))
 }

@@ -272,3 +272,62 @@ fn what_was_fetched_across_a_purge_is_not_fresh() {
     assert!(told(&get(&site, "/a", "")).starts_with("tenfold;fwd=uri-miss"));
     assert_eq!(asked(&upstream), 2);
 }
+
+/// Asks at several speeds at once for a body of which neither tier keeps anything, and checks what each gets.
+fn read_at_many_speeds(framing: &str, before: &str, after: &str) {
+    let length = 6 << 20;
+    let body: Vec<u8> = (0_u32..).flat_map(|n| n.wrapping_mul(0x9E37_79B1).to_le_bytes()).take(length).collect();
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}\r\n\r\n{before}");
+    let script = [
+        Step::AwaitRequest,
+        Step::Send(head.into()),
+        // All are there before anything is gone.
+        Step::Pause(Duration::from_secs(2)),
+        Step::Send([&body, after.as_bytes()].concat()),
+        Step::Close,
+    ];
+    let upstream = RawUpstream::start(Script::new(script)).unwrap();
+    let text = config(upstream.address(), "object_bytes_max = \"64MiB\"");
+    let site = start(&text.replace("[[route]]", "[cache]\nmemory = \"2MiB\"\n[[route]]"));
+    let (url, body) = (format!("http://{}/long", site.address()), &body);
+    std::thread::scope(|scope| {
+        for rate in ["3M", "5M", "12M", "1G"] {
+            let curl = Curl::default().with("--limit-rate", rate);
+            let url = url.as_str();
+            scope.spawn(move || {
+                let answer = curl.get(url).unwrap();
+                assert_eq!(
+                    (answer.status, answer.code, answer.body.len()),
+                    (200, 0, length),
+                    "{rate}: {}",
+                    answer.error
+                );
+                assert!(answer.body == *body, "{rate}: other bytes");
+            });
+        }
+    });
+    assert_eq!(asked(&upstream), 1);
+    assert_eq!(site.metric("cache_readers_cut_total", &[]).unwrap_or_default(), 0.0);
+}
+
+#[test]
+fn what_nothing_keeps_arrives_whole_at_every_speed() {
+    let length = 6 << 20;
+    read_at_many_speeds(&format!("Content-Length: {length}"), "", "");
+    read_at_many_speeds("Transfer-Encoding: chunked", &format!("{length:x}\r\n"), "\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_body_that_turns_out_too_long_is_passed_on_whole_and_not_stored() {
+    let body = "x".repeat(3 << 20);
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let bytes = format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let upstream = RawUpstream::start(Script::answer(bytes)).unwrap();
+    let site = cached(&upstream, "object_bytes_max = \"1MiB\"");
+    for _ in 0..2 {
+        let response = get(&site, "/", "");
+        assert!(told(&response).starts_with("tenfold;fwd=uri-miss"), "{}", told(&response));
+        assert!(response.body == body.as_bytes());
+    }
+    assert_eq!(asked(&upstream), 2);
+}

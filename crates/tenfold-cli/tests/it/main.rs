@@ -9,6 +9,7 @@ mod browser;
 mod cache;
 mod caching;
 mod caching_beside;
+mod caching_disk;
 mod command;
 mod compress;
 mod control;

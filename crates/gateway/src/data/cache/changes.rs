@@ -3,7 +3,7 @@
 
 use http1::{Request, Response};
 use httpcache::{HeadEffect, Target};
-use store::{How, Mark, Purge, Store, Token};
+use store::{Mark, Store, Token};
 
 use super::facts;
 use crate::action::Names;
@@ -39,7 +39,7 @@ impl Changes<'_> {
             httpcache::Method::Head => {
                 let mut key = Vec::new();
                 self.cache.write_key(&mut key, target, fields.clone(), self.service);
-                self.refresh(&shared.cache, &facts, (&mut key, &fields), response);
+                self.refresh(&shared.cache.look().store, &facts, (&mut key, &fields), response);
             }
             method if !method.is_safe() => self.invalidate(shared, &facts, response),
             _ => {}
@@ -57,10 +57,7 @@ impl Changes<'_> {
             let changed = Target { path_and_query: &path_and_query, ..facts.target };
             self.cache.params.policy.key.write_beginning(&mut beginning, changed);
             let url = Mark::key(&beginning);
-            if shared.fetched.may_have(url) {
-                // Only prefixes can be too long.
-                let _purged = shared.cache.purge(Purge::mark(url, How::Hard));
-            }
+            shared.cache.look().purge_if_there(url);
         }
     }
 

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http1::{Method, Request, Version};
-use httpcache::Stored;
+use httpcache::{Kinds, Stored};
 use store::{Begin, Lead, Mark};
 use tokio::sync::mpsc;
 
-use super::fill::{Mode, Why};
+use super::fill::{Mode, SETTLE_BYTES, Why};
 use super::handed::Handed;
-use super::pace::Pace;
 use super::source::{About, Source, block_of};
 use super::{Fill, Watch, With};
+use crate::cache::Tiers;
 use crate::data::account::Account;
 use crate::data::body::RequestBody;
 use crate::data::connection::{Link, Peer};
@@ -44,6 +44,7 @@ pub(super) struct Told {
 
 /// What a fetch is for.
 pub(super) struct For {
+    pub(super) tiers: Arc<Tiers>,
     pub(super) lead: Lead,
     /// What is stored and does not do, and whether the question is about it.
     pub(super) known: Option<About>,
@@ -53,8 +54,8 @@ pub(super) struct For {
     /// Who takes what is not stored.
     pub(super) to_client: Option<mpsc::Sender<Handed>>,
     pub(super) told: Rc<Told>,
-    /// How far the client has read that it is for.
-    pub(super) pace: Rc<Pace>,
+    /// How responses of the key vary, as far as is known.
+    pub(super) kinds: Option<Kinds>,
     /// Its place, if no client waits for it.
     pub(super) under_way: Option<UnderWay>,
 }
@@ -113,8 +114,6 @@ pub(super) fn begin(
         waited: key.into(),
         marks: with.cache.marks_of(target),
     };
-    let [url, _] = copy.marks;
-    link.core.shared.fetched.note(url);
     let state = ConnectionState::new(link.core.deadlines.register(), &link.state.listener, false);
     tokio::task::spawn_local(run(Rc::clone(link.core), state, copy, of));
 }
@@ -125,26 +124,25 @@ pub(super) fn refresh(
     local: &Rc<Local>,
     call: &Call<'_>,
     with: With<'_>,
-    (key, source, stored): (&[u8], &Source, &Stored),
+    (key, source, (stored, kinds)): (&[u8], &Source, (&Stored, Option<Kinds>)),
 ) {
     let core = parts.link.core;
     if core.refreshes.get() >= REFRESHES_MAX {
         return;
     }
-    let Begin::Lead(lead) = core.shared.cache.begin(core.shared.cache.key(key), &marks(parts, call, with)) else {
-        return;
-    };
+    let tiers = core.shared.cache.keep();
+    let store = &tiers.store;
+    let Begin::Lead(lead) = store.begin(store.key(key), &marks(parts, call, with)) else { return };
     let is_newer = |found: Source| found.fetched() > source.fetched();
-    if super::find(&core.shared.cache, key).is_some_and(is_newer) {
+    if super::find(store, key).is_some_and(is_newer) {
         // Another core has fetched it between the look and the wish.
         return;
     }
     let is_part = super::part::is_one(stored);
     let validates = !is_part && !stored.validators(source.block()).is_empty();
     let known = Some(source.about(*stored));
-    let (told, pace) = (Rc::default(), Rc::new(Pace::free()));
-    let under_way = Some(UnderWay::new(core));
-    let of = For { lead, known, validates, is_part, to_client: None, told, pace, under_way };
+    let (told, under_way) = (Rc::default(), Some(UnderWay::new(core)));
+    let of = For { tiers, lead, known, validates, is_part, to_client: None, told, kinds, under_way };
     begin(parts, local, call, with, (key, of));
 }
 
@@ -211,7 +209,8 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     let about = of.known.as_ref().filter(|_| of.validates);
     let conditions = conditions(about, of.is_part.then_some((&scratch.request, &copy.head)));
     let fill = Fill {
-        store: core.shared.cache.clone(),
+        tiers: of.tiers,
+        core: Rc::clone(core),
         cache: Arc::clone(cache),
         service: Arc::clone(&copy.local.service(copy.service).view.state),
         primary: copy.primary,
@@ -222,8 +221,8 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
         requested: super::now(),
         mode: RefCell::new(Mode::Waiting(of.lead)),
         to_client: of.to_client,
-        pace: of.pace,
-        is_paced: Cell::new(false),
+        kinds: of.kinds,
+        settled: Cell::new(Some(SETTLE_BYTES)),
         marks: copy.marks,
     };
     let mut buffer = core.heads.take();

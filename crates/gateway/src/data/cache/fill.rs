@@ -5,32 +5,37 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http1::{Framing, Request, Response};
-use httpcache::{Freshened, Storable, UnixTime};
-use store::{Begin, Lead, Mark, Store, Writer};
+use httpcache::{Freshened, Kinds, Storable, UnixTime};
+use store::{Begin, Lead, Mark, Writer};
 use tokio::sync::mpsc;
 use vocab::ErrorCode;
 
 use super::handed::{Handed, Head};
-use super::pace::Pace;
 use super::source::{About, block_of};
 use super::{facts, part};
 use crate::action::Names;
-use crate::cache::{Held, RouteCache, passed_on};
+use crate::cache::{Held, RouteCache, Tiers, passed_on};
+use crate::data::core::Core;
 use crate::state::ServiceState;
 
-/// A body with a length up to this is stored as fast as it comes. What is longer, or nobody knows how long, may not stay in
-/// memory, so that it comes no faster than the client reads whose request it was.
-const FREE_BYTES: u64 = 448 * 1024;
+/// After so many bytes it is awaited that the disk has taken them: a disk that is slower than the origin slows it, rather
+/// than not getting what is too much at once. Less than a tenth of what may wait to be written.
+pub(super) const SETTLE_BYTES: u64 = 1 << 20;
+
+/// How long a disk may take for that, before its fetch goes on without it.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// For how long requests for a key do not wait for each other after a failure of its origin.
 const AFTER_FAILURE_MILLIS: u64 = 1_000;
 
 /// A fetch, as the conversation with the endpoint sees it.
 pub(crate) struct Fill {
-    pub(super) store: Store,
+    pub(super) core: Rc<Core>,
+    pub(super) tiers: Arc<Tiers>,
     pub(super) cache: Arc<RouteCache>,
     /// The service whose answers are stored.
     pub(super) service: Arc<ServiceState>,
@@ -47,9 +52,10 @@ pub(crate) struct Fill {
     pub(super) mode: RefCell<Mode>,
     /// Who takes what is not stored.
     pub(super) to_client: Option<mpsc::Sender<Handed>>,
-    /// How far the client has read whose request it was, and whether that matters.
-    pub(super) pace: Rc<Pace>,
-    pub(super) is_paced: Cell<bool>,
+    /// How responses of the key vary, as far as was known when it began.
+    pub(super) kinds: Option<Kinds>,
+    /// After how many bytes the disk is waited for next, if it still is.
+    pub(super) settled: Cell<Option<u64>>,
     /// What everything can be purged by that comes of it.
     pub(super) marks: [Mark; 2],
 }
@@ -149,7 +155,6 @@ impl Fill {
                     RouteCache::write_part(&mut key);
                 }
                 let begun = self.note_kinds(lead, &mut key, &storable, fields);
-                self.is_paced.set(!matches!(response.framing, Framing::Length(length) if length <= FREE_BYTES));
                 let begun = begun.and_then(|lead| begin(lead, &key, &storable, marks(), response.framing));
                 match begun {
                     Ok(writer) => return drop(self.mode.replace(Mode::Storing(writer))),
@@ -179,15 +184,18 @@ impl Fill {
                 // A 304 need not repeat the tags.
                 let mut all = about.marks.to_vec();
                 all.extend(marks.iter().filter(|mark| !about.marks.contains(mark)));
-                self.store.refresh(&about.kept, lead.token(), store::Head { meta, marks: all, body_bytes: None });
+                let head = store::Head { meta, marks: all, body_bytes: None };
+                self.tiers.store.refresh(&about.kept, lead.token(), head);
             }
-            // What is not to be kept makes room for a word that nothing is there.
-            Err(_) => {
-                let meta = Held::uncollapsed(UnixTime::default(), Why::NotStored.note());
-                if lead.start_as(&about.key, store::Head { meta, ..store::Head::default() }).is_ok_and(is_finished) {
-                    tracing::debug!("a response is no longer stored");
-                }
-            }
+            Err(_) => self.tiers.store.remove(self.tiers.store.key(&about.key)),
+        }
+        if about.is_on_disk {
+            // Until the disk has written it, it is not to be found: those who wait are told then.
+            let tiers = Arc::clone(&self.tiers);
+            tokio::task::spawn_local(async move {
+                let _too_slow = tokio::time::timeout(SETTLE_MAX, tiers.store.flush()).await;
+                drop(lead);
+            });
         }
     }
 
@@ -199,11 +207,14 @@ impl Fill {
         storable: &Storable,
         fields: impl httpcache::Fields<'a>,
     ) -> Result<Lead, &'static str> {
-        let known = super::find(&self.store, key);
+        let store = &self.tiers.store;
+        let known = super::find(store, key);
         let kinds = known.as_ref().and_then(|known| match Held::read(known.meta()) {
             Some(Held::Kinds(kinds)) => Some(kinds),
             _ => None,
         });
+        // What is on disk alone was read when this began.
+        let kinds = kinds.or_else(|| self.kinds.clone().filter(|_| known.is_none()));
         if kinds.is_none() && storable.vary.is_empty() {
             return Ok(lead);
         }
@@ -215,13 +226,15 @@ impl Fill {
             return Ok(lead);
         }
         if *self.waited != **key {
-            self.put(key, head);
+            if let Err(error) = store.put(store.key(key), lead.token(), head, &[]) {
+                tracing::debug!(%error, "how responses vary is not stored");
+            }
             self.cache.write_variant(key, &storable.vary, fields);
             return Ok(lead);
         }
         // Who waits for the key is told how responses vary, and looks for the variant, which is being fetched then.
         self.cache.write_variant(key, &storable.vary, fields);
-        let next = match self.store.begin(self.store.key(key), &self.marks) {
+        let next = match store.begin(store.key(key), &self.marks) {
             Begin::Lead(next) => Ok(next),
             Begin::Follow(_) => Err("fetched-twice"),
         };
@@ -229,13 +242,6 @@ impl Fill {
             return Err("no-room");
         }
         next
-    }
-
-    /// Stores a word about a key, unless somebody is fetching that.
-    fn put(&self, key: &[u8], head: store::Head) {
-        if let Begin::Lead(lead) = self.store.begin(self.store.key(key), &[]) {
-            let _no_room = lead.start(head).is_ok_and(is_finished);
-        }
     }
 
     /// Hands the answer on to the client whose request it was, and has the others go their own way.
@@ -247,10 +253,14 @@ impl Fill {
         received: UnixTime,
     ) {
         let apart = match why {
-            Why::NotStored => self.cache.params.uncollapsed_for.as_millis() as u64,
-            Why::Failure | Why::Unanswered(_) => AFTER_FAILURE_MILLIS,
+            Why::NotStored => Some(self.cache.params.uncollapsed_for.as_millis() as u64),
+            // What is stored is served instead, to all who wait.
+            Why::Failure | Why::Unanswered(_) if self.known.is_some() => None,
+            Why::Failure | Why::Unanswered(_) => Some(AFTER_FAILURE_MILLIS),
         };
-        self.note(why, received.millis() + apart);
+        if let Some(apart) = apart {
+            self.core.shared.apart.note(&self.waited, UnixTime::from_millis(received.millis() + apart));
+        }
         let handed = self.to_client.as_ref().map(|client| {
             // There is room: nothing was sent before.
             client.try_send(Handed::Head(Box::new(Head::new(response, head, why, detail))))
@@ -261,36 +271,45 @@ impl Fill {
         self.mode.replace(if matches!(handed, Some(Ok(()))) { Mode::Handing } else { Mode::Unwanted });
     }
 
-    /// Notes why others have nothing of what was fetched, and until when they need not wait for each other.
-    fn note(&self, why: Why, until_millis: u64) {
-        let meta = Held::uncollapsed(UnixTime::from_millis(until_millis), why.note());
-        self.put(&RouteCache::note_key(&self.waited), store::Head { meta, ..store::Head::default() });
-    }
-
     /// Takes a piece of the body.
     ///
     /// # Errors
     /// When nobody wants it.
     pub(crate) async fn push(&self, data: &[u8]) -> Result<(), Unwanted> {
-        let next = match &mut *self.mode.borrow_mut() {
-            Mode::Storing(writer) => {
-                writer.append(data);
-                let at = writer.body_bytes();
-                Next::Pace(at)
-            }
-            Mode::Handing => Next::Send(self.to_client.clone().ok_or(Unwanted)?),
-            Mode::Silent => return Ok(()),
-            Mode::Waiting(_) | Mode::Unwanted => return Err(Unwanted),
-        };
-        match next {
-            // A client that is slow is waited for, and one that has gone is gone for the endpoint as well.
-            Next::Send(client) => client.send(Handed::Data(Bytes::copy_from_slice(data))).await.map_err(|_| Unwanted),
-            Next::Pace(at) => {
-                if self.is_paced.get() {
-                    self.pace.wait_for(at).await;
+        // Whoever drops this half-way wants none of it any more, and neither do those who read along.
+        match self.mode.replace(Mode::Silent) {
+            Mode::Storing(mut writer) => {
+                // Readers who are slow are waited for where nothing keeps what they have not read.
+                writer.write(data).await;
+                let bytes = writer.body_bytes();
+                if bytes > self.cache.params.object_bytes_max {
+                    writer.forgo();
+                    self.settled.set(None);
                 }
+                self.settle(bytes).await;
+                self.mode.replace(Mode::Storing(writer));
                 Ok(())
             }
+            Mode::Handing => {
+                self.mode.replace(Mode::Handing);
+                let client = self.to_client.as_ref().ok_or(Unwanted)?;
+                // A client that is slow is waited for, and one that has gone is gone for the endpoint as well.
+                client.send(Handed::Data(Bytes::copy_from_slice(data))).await.map_err(|_| Unwanted)
+            }
+            Mode::Silent => Ok(()),
+            mode @ (Mode::Waiting(_) | Mode::Unwanted) => {
+                self.mode.replace(mode);
+                Err(Unwanted)
+            }
+        }
+    }
+
+    /// Has the disk keep up with what comes.
+    async fn settle(&self, bytes: u64) {
+        let is_due = self.tiers.disk.is_some() && self.settled.get().is_some_and(|at| bytes >= at);
+        if is_due {
+            let kept_up = tokio::time::timeout(SETTLE_MAX, self.tiers.store.flush()).await.is_ok();
+            self.settled.set(kept_up.then_some(bytes + SETTLE_BYTES));
         }
     }
 
@@ -317,18 +336,9 @@ impl Fill {
             if let Some(client) = &self.to_client {
                 let _gone = client.try_send(Handed::Nothing(why));
             }
-            // Long enough for those to read it who are told now.
-            self.note(why, 0);
             lead.decline(why.note());
         }
     }
-}
-
-/// What is left to do with a piece.
-enum Next {
-    Send(mpsc::Sender<Handed>),
-    /// So many bytes have come.
-    Pace(u64),
 }
 
 /// Ends a body that has none.

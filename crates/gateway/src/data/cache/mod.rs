@@ -9,7 +9,6 @@ mod facts;
 mod fetch;
 mod fill;
 mod handed;
-mod pace;
 mod part;
 mod reply;
 mod source;
@@ -20,8 +19,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http1::{Framing, Method, Request};
-use httpcache::{CacheStatus, Found, Lookup, Serve, Stored, UnixTime};
-use store::Store;
+use httpcache::{CacheStatus, Found, Kinds, Lookup, Serve, Stored, UnixTime};
+use store::{Follower, Store};
 
 pub(crate) use changes::Changes;
 pub(crate) use fill::Fill;
@@ -83,6 +82,17 @@ struct Hit {
     is_stale: bool,
     /// Why the request has waited for it, if another one has fetched it.
     waited: Option<httpcache::Forward>,
+    /// Whether it was read from disk for this request.
+    from_disk: bool,
+    /// How responses of the key vary, if they do.
+    kinds: Option<Kinds>,
+}
+
+impl Hit {
+    /// Something fresh that was found at once.
+    fn new(source: Source, stored: Stored, serve: Serve) -> Self {
+        Self { source, stored, serve, is_stale: false, waited: None, from_disk: false, kinds: None }
+    }
 }
 
 /// Why the origin is asked, and what is known that does not do by itself.
@@ -93,6 +103,12 @@ struct Ask {
     validates: bool,
     /// Whether it is for the part that the client wants.
     is_part: bool,
+    /// What is being fetched, or read from disk, and may make asking needless.
+    coming: Option<Follower>,
+    /// How responses of the key vary, if they do.
+    kinds: Option<Kinds>,
+    /// What is asked for, and under which key, if what comes is only being fetched.
+    instead: Option<Box<(Vec<u8>, Self)>>,
 }
 
 /// A request that has waited for another one's fetch.
@@ -106,7 +122,9 @@ struct Waits {
 #[derive(Default)]
 struct Looked {
     response: Option<(Source, Stored)>,
-    has_variants: bool,
+    /// What is on its way, if there is no response.
+    coming: Option<Follower>,
+    kinds: Option<Kinds>,
 }
 
 /// Answers a request by its route's cache, or by its service.
@@ -131,10 +149,7 @@ async fn run<'c>(parts: &mut Parts<'_, '_>, local: &Rc<Local>, call: &mut Call<'
     key.clear();
     let outcome = match decide(parts, call, with, &mut key, (None, None)) {
         Decided::Serve(hit) => Some(serve_hit(parts, local, call, with, (&key, hit)).await),
-        Decided::OnlyIfCached => {
-            with.route.state.cached.add(parts.link.core.id, CacheResult::Bypass, 0);
-            Some(Outcome::Prepared(Box::new(Prepared::new(504, Vec::new()))))
-        }
+        Decided::OnlyIfCached => Some(only_if_cached(parts, with)),
         // Apart, so that what is served does not carry the memory of what waits.
         Decided::Ask(ask) => Box::pin(wait::run(parts, local, call, with, (&mut key, ask))).await,
         Decided::Pass(forward) => {
@@ -146,6 +161,12 @@ async fn run<'c>(parts: &mut Parts<'_, '_>, local: &Rc<Local>, call: &mut Call<'
     outcome
 }
 
+/// Answers a request that wants nothing but what is stored.
+fn only_if_cached(parts: &Parts<'_, '_>, with: With<'_>) -> Outcome {
+    with.route.state.cached.add(parts.link.core.id, CacheResult::Bypass, 0);
+    Outcome::Prepared(Box::new(Prepared::new(504, Vec::new())))
+}
+
 /// Has a request pass by the cache, which still sees what comes of it.
 fn pass<'c>(parts: &mut Parts<'_, '_>, call: &mut Call<'c>, with: With<'c>, status: CacheStatus<'_>) {
     let Parts { link, scratch, .. } = parts;
@@ -153,7 +174,7 @@ fn pass<'c>(parts: &mut Parts<'_, '_>, call: &mut Call<'c>, with: With<'c>, stat
     let https = is_https(link, call, &scratch.request, head);
     with.route.state.cached.add(link.core.id, CacheResult::Bypass, 0);
     tell(&mut scratch.added, with.cache, &status);
-    let (service, token) = (call.service.view.state.name.as_str(), link.core.shared.cache.token());
+    let (service, token) = (call.service.view.state.name.as_str(), link.core.shared.cache.look().store.token());
     call.terms.watch = Some(Watch::Changes(Changes { cache: with.cache, service, https, token }));
 }
 
@@ -197,7 +218,8 @@ fn decide(
         return Decided::Pass(httpcache::Forward::Bypass);
     }
     with.cache.write_key(key, target, fields.clone(), call.service.view.state.name.as_str());
-    let (store, primary) = (&link.core.shared.cache, key.len());
+    let (tiers, primary) = (link.core.shared.cache.look(), key.len());
+    let store = &tiers.store;
     let (of_part, of_whole) = match marker {
         Some(marker) if RouteCache::is_of_part(marker.key()) => (Some(marker), None),
         marker => (None, marker),
@@ -215,14 +237,14 @@ fn decide(
 /// Decides about a request by what there is for it.
 fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: Option<Waits>) -> Decided {
     let now = now();
-    let Looked { mut response, has_variants } = looked;
+    let Looked { mut response, coming, kinds } = looked;
     // What was fetched since the request began is good enough for it, however short its life.
     if let (Some((source, stored)), Some(waits)) = (&response, waits)
         && source.fetched() >= waits.since
         && let Some(serve) = httpcache::answer(facts, stored, source.block(), now)
         && let Some((source, stored)) = response.take()
     {
-        return Decided::Serve(Hit { source, stored, serve, is_stale: false, waited: Some(waits.forward) });
+        return Decided::Serve(Hit { waited: Some(waits.forward), ..Hit::new(source, stored, serve) });
     }
     if let Some((source, stored)) = &mut response
         && source.is_stale()
@@ -231,37 +253,39 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
     }
     let found = match &response {
         Some((source, stored)) => Found::Response(stored, source.block()),
-        None if has_variants => Found::OtherVariants,
+        None if kinds.is_some() => Found::OtherVariants,
         None => Found::Nothing,
     };
     let (forward, validates) = match httpcache::lookup(&with.cache.params.policy, facts, found, now) {
         Lookup::Serve(serve) => match response {
             Some((source, stored)) => {
-                return Decided::Serve(Hit { source, stored, serve, is_stale: false, waited: None });
+                return Decided::Serve(Hit { kinds, ..Hit::new(source, stored, serve) });
             }
             None => return Decided::Pass(httpcache::Forward::UriMiss),
         },
         Lookup::ServeStale(serve, _) => match response {
             Some((source, stored)) => {
-                return Decided::Serve(Hit { source, stored, serve, is_stale: true, waited: None });
+                return Decided::Serve(Hit { is_stale: true, kinds, ..Hit::new(source, stored, serve) });
             }
             None => return Decided::Pass(httpcache::Forward::UriMiss),
         },
-        Lookup::OnlyIfCached => return Decided::OnlyIfCached,
+        Lookup::OnlyIfCached if coming.is_none() => return Decided::OnlyIfCached,
+        // It may be on disk.
+        Lookup::OnlyIfCached => (httpcache::Forward::UriMiss, false),
         Lookup::Revalidate(forward, _) => (forward, true),
         Lookup::Fetch(forward) => (forward, false),
         // The whole is fetched anew in place of what a part lacks.
         Lookup::Complete(..) => (httpcache::Forward::Partial, false),
     };
     let is_excluded = matches!(forward, httpcache::Forward::Bypass | httpcache::Forward::Method);
-    if is_excluded || facts.method == httpcache::Method::Head {
+    if is_excluded || facts.method == httpcache::Method::Head && coming.is_none() {
         return Decided::Pass(forward);
     }
-    Decided::Ask(Ask { forward, known: response, validates, is_part: false })
+    Decided::Ask(Ask { forward, known: response, validates, is_part: false, coming, kinds, instead: None })
 }
 
-/// Finds what there is for a key in memory. Behind it comes what tells its variant apart, if it has variants.
-/// `marker` says how responses vary, where that is known.
+/// Finds what there is for a key in memory, or what is on its way. Behind it comes what tells its variant apart, if it has
+/// variants. `marker` says how responses vary, where that is known.
 fn look<'a>(
     store: &Store,
     cache: &RouteCache,
@@ -270,26 +294,43 @@ fn look<'a>(
     marker: Option<Source>,
 ) -> Looked {
     let primary = key.len();
-    let Some(source) = marker.or_else(|| find(store, key)) else { return Looked::default() };
+    let source = match marker {
+        Some(marker) => marker,
+        None => match store.lookup(store.key(key)) {
+            store::Lookup::Hit(hit) => Source::Memory(hit),
+            store::Lookup::Coming(coming) => return Looked { coming: Some(coming), ..Looked::default() },
+            store::Lookup::Miss => return Looked::default(),
+        },
+    };
     if let Some(stored) = source.stored() {
-        return Looked { response: Some((source, stored)), has_variants: false };
+        return Looked { response: Some((source, stored)), ..Looked::default() };
     }
     let Some(Held::Kinds(kinds)) = Held::read(source.meta()) else { return Looked::default() };
-    let mut looked = Looked { has_variants: true, response: None };
-    let kinds: Vec<_> = kinds.iter().collect();
+    let (mut response, mut coming): (Option<(Source, Stored)>, _) = (None, None);
     // The newest way of varying comes last, so that its key is left.
-    for vary in kinds.into_iter().rev() {
+    for vary in kinds.iter().rev() {
         key.truncate(primary);
         cache.write_variant(key, vary, fields.clone());
-        let Some(source) = find(store, key) else { continue };
+        let source = match store.lookup(store.key(key)) {
+            store::Lookup::Hit(hit) => Source::Memory(hit),
+            store::Lookup::Coming(follower) => {
+                coming = Some((key.clone(), follower));
+                continue;
+            }
+            store::Lookup::Miss => continue,
+        };
         let Some(stored) = source.stored() else { continue };
         // Of equals the newest way.
-        let best = looked.response.as_ref();
-        if best.is_none_or(|(_, best)| Stored::latest([&stored, best]) == Some(0)) {
-            looked.response = Some((source, stored));
+        if response.as_ref().is_none_or(|(_, best)| Stored::latest([&stored, best]) == Some(0)) {
+            response = Some((source, stored));
         }
     }
-    looked
+    // What is here need not be waited for.
+    let coming = coming.filter(|_| response.is_none()).map(|(at, follower)| {
+        *key = at;
+        follower
+    });
+    Looked { response, coming, kinds: Some(kinds) }
 }
 
 /// What is in memory under a key. What is being fetched, or read from disk, has to be waited for.
@@ -308,9 +349,9 @@ async fn serve_hit(
     with: With<'_>,
     (key, hit): (&[u8], Hit),
 ) -> Outcome {
-    let Hit { mut source, stored, serve, is_stale, waited } = hit;
+    let Hit { mut source, stored, serve, is_stale, waited, from_disk, kinds } = hit;
     if is_stale {
-        fetch::refresh(parts, local, call, with, (key, &source, &stored));
+        fetch::refresh(parts, local, call, with, (key, &source, (&stored, kinds)));
     }
     let result = match waited {
         Some(_) => CacheResult::Collapsed,
@@ -318,7 +359,8 @@ async fn serve_hit(
         None => CacheResult::Hit,
     };
     let (ttl_secs, collapsed) = (Some(serve.ttl_secs), waited.is_some());
-    let status = CacheStatus { ttl_secs, forward: waited, collapsed, ..CacheStatus::default() };
+    let detail = from_disk.then_some("disk");
+    let status = CacheStatus { ttl_secs, forward: waited, collapsed, detail, ..CacheStatus::default() };
     let answer = reply::Answer { stored: &stored, serve: &serve, status, result, fresh: None };
     reply::serve(parts, call, with, (&answer, &mut source)).await
 }

@@ -33,8 +33,21 @@ pub(super) fn decide<'a>(
     (key, primary): (&mut Vec<u8>, usize),
     (facts, fields): (&httpcache::Request<'_>, &impl Fields<'a>),
     (waits, marker): (Option<Waits>, Option<Source>),
-    whole: Ask,
+    mut whole: Ask,
 ) -> Decided {
+    let Ask { coming, .. } = &mut whole;
+    if let Some(coming) = coming.take() {
+        // The whole may be on disk. If it is being fetched, nobody waits for what stands before the part.
+        let (of_whole, forward) = (key.clone(), whole.forward);
+        return match decide((store, with), (key, primary), (facts, fields), (waits, marker), whole) {
+            Decided::Ask(ask) => {
+                let instead = Some(Box::new((std::mem::replace(key, of_whole), ask)));
+                let (known, kinds, coming) = (None, None, Some(coming));
+                Decided::Ask(Ask { forward, known, validates: false, is_part: false, coming, kinds, instead })
+            }
+            decided => decided,
+        };
+    }
     let variant = key.split_off(primary);
     RouteCache::write_part(key);
     let looked = look(store, with.cache, key, fields, marker);
@@ -50,6 +63,15 @@ pub(super) fn decide<'a>(
         Decided::Ask(ask) => Decided::Ask(Ask { is_part: true, validates: false, ..ask }),
         decided => decided,
     }
+}
+
+/// Decides about such a request by what was decided about a part that was read for it. `primary` is the key of the whole.
+pub(super) fn ask_after(with: With<'_>, key: &mut Vec<u8>, primary: Vec<u8>, ask: Ask) -> Ask {
+    if ask.forward == Forward::Partial && ask.known.as_ref().is_some_and(|(_, part)| fits(with, part)) {
+        *key = primary;
+        return Ask { known: None, kinds: None, validates: false, ..ask };
+    }
+    Ask { is_part: true, validates: false, ..ask }
 }
 
 /// Whether the whole of a stored part may be stored.

@@ -6,14 +6,14 @@ use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http1::{Method, Request, Version, write};
 use httpcache::{ByteRange, CacheStatus, Form, Lines, Multipart, Serve, Stored};
-use store::Reader;
+use store::{ReadError, Reader};
 use vocab::ErrorCode;
 
-use super::pace::Pace;
 use super::source::{Source, block_of};
 use super::{NAME, With};
 use crate::action::Edits;
@@ -33,6 +33,9 @@ const JOIN_BYTES_MAX: u64 = 2048;
 
 /// Parts that are written by one call at most.
 const SLICES_MAX: usize = 16;
+
+/// Between tries to read what a disk does not give.
+const READ_PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -113,6 +116,13 @@ pub(super) async fn serve(
         Err(Broken::Client(Stalled::Broken(_)) | Broken::Gone) => {}
         Err(Broken::Origin) => {
             account.error = Some(ErrorCode::UpstreamClosed);
+            link.sink.cut(unmeasured && !http11);
+        }
+        Err(Broken::Disk) => {
+            account.error = Some(ErrorCode::FileUnavailable);
+            // Nobody else is to be sent half of it.
+            let store = &link.core.shared.cache.look().store;
+            store.remove(store.key(source.key()));
             link.sink.cut(unmeasured && !http11);
         }
     }
@@ -268,6 +278,19 @@ enum Broken {
     Gone,
     /// By the origin that it comes from.
     Origin,
+    /// By the disk that it is on.
+    Disk,
+}
+
+/// Reads on. A disk that has too much to do is asked again, after pauses.
+async fn read_on(reader: &mut Reader) -> Result<Option<Bytes>, ReadError> {
+    for pause in READ_PAUSES {
+        match reader.next().await {
+            Err(ReadError::Disk(_)) => tokio::time::sleep(pause).await,
+            read => return read,
+        }
+    }
+    reader.next().await
 }
 
 /// The way to a client.
@@ -299,7 +322,7 @@ impl Way<'_, '_> {
         match source {
             Source::Memory(hit) => self.whole(hit.object.chunks(), range, is_last).await,
             // Apart, so that what is in memory does not carry its memory.
-            Source::Stream(reader, pace) => Box::pin(self.read((reader, pace.as_deref()), range, is_last)).await,
+            Source::Stream(reader) => Box::pin(self.read(reader, range, is_last)).await,
         }
     }
 
@@ -379,12 +402,7 @@ impl Way<'_, '_> {
     }
 
     /// Sends what stands between two places of a body that is read as it comes.
-    async fn read(
-        &mut self,
-        (reader, pace): (&mut Reader, Option<&Pace>),
-        (first, end): (u64, u64),
-        is_last: bool,
-    ) -> Result<(), Broken> {
+    async fn read(&mut self, reader: &mut Reader, (first, end): (u64, u64), is_last: bool) -> Result<(), Broken> {
         reader.seek(first);
         let mut at = first;
         while at < end {
@@ -394,9 +412,6 @@ impl Way<'_, '_> {
             bytes.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
             at += bytes.len() as u64;
             self.piece(bytes, is_last && at == end).await?;
-            if let Some(pace) = pace {
-                pace.reached(at);
-            }
         }
         self.flush(&[]).await
     }
@@ -407,7 +422,7 @@ impl Way<'_, '_> {
         reader: &mut Reader,
         encoding: Option<&mut Encoding<'_>>,
     ) -> Result<Option<Bytes>, Broken> {
-        let mut next = pin!(reader.next());
+        let mut next = pin!(read_on(reader));
         let now = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
         let read = match now {
             Poll::Ready(read) => read,
@@ -428,7 +443,10 @@ impl Way<'_, '_> {
         };
         read.map_err(|error| {
             tracing::debug!(%error, "a stored body cannot be read");
-            Broken::Origin
+            match error {
+                ReadError::Disk(_) => Broken::Disk,
+                ReadError::Broken | ReadError::Lagged => Broken::Origin,
+            }
         })
     }
 

@@ -1,20 +1,17 @@
 //! Where a response comes from: memory, or a reader of what is being fetched or lies on disk.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
 use httpcache::{Stored, UnixTime};
 use store::{Hit, Kept, Mark, Reader};
 
-use super::pace::Pace;
 use crate::cache::Held;
 
 /// A response that was found.
 pub(super) enum Source {
     /// It is in memory, whole.
     Memory(Hit),
-    /// It is read as it comes, and whoever fetches it for this very request is told how far that is.
-    Stream(Box<Reader>, Option<Rc<Pace>>),
+    /// It is read as it comes.
+    Stream(Box<Reader>),
 }
 
 impl Source {
@@ -22,7 +19,7 @@ impl Source {
     pub(super) fn meta(&self) -> &Bytes {
         match self {
             Self::Memory(hit) => hit.object.meta(),
-            Self::Stream(reader, _) => reader.meta(),
+            Self::Stream(reader) => reader.meta(),
         }
     }
 
@@ -35,14 +32,14 @@ impl Source {
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Memory(hit) => hit.object.key(),
-            Self::Stream(reader, _) => reader.key(),
+            Self::Stream(reader) => reader.key(),
         }
     }
 
     fn marks(&self) -> &[Mark] {
         match self {
             Self::Memory(hit) => hit.object.marks(),
-            Self::Stream(reader, _) => reader.marks(),
+            Self::Stream(reader) => reader.marks(),
         }
     }
 
@@ -58,13 +55,18 @@ impl Source {
     pub(super) fn is_stale(&self) -> bool {
         match self {
             Self::Memory(hit) => hit.is_stale,
-            Self::Stream(reader, _) => reader.is_stale(),
+            Self::Stream(reader) => reader.is_stale(),
         }
     }
 
     /// Whether it is still being fetched.
     pub(super) fn is_growing(&self) -> bool {
-        matches!(self, Self::Stream(reader, _) if reader.is_growing())
+        matches!(self, Self::Stream(reader) if reader.is_growing())
+    }
+
+    /// Whether its body lies on disk.
+    pub(super) fn is_on_disk(&self) -> bool {
+        matches!(self, Self::Stream(reader) if !reader.is_growing())
     }
 
     /// Its facts, if it is a response.
@@ -72,7 +74,7 @@ impl Source {
         let Some(Held::Response(_, mut stored, _)) = Held::read(self.meta()) else { return None };
         let bytes = match self {
             Self::Memory(hit) => Some(hit.object.body_bytes()),
-            Self::Stream(reader, _) => reader.body_bytes(),
+            Self::Stream(reader) => reader.body_bytes(),
         };
         // What came without a length has one once it is whole.
         if let Some(bytes) = bytes {
@@ -85,9 +87,10 @@ impl Source {
     pub(super) fn about(&self, stored: Stored) -> About {
         let kept = match self {
             Self::Memory(hit) => hit.kept(),
-            Self::Stream(reader, _) => reader.kept(),
+            Self::Stream(reader) => reader.kept(),
         };
-        About { kept, meta: self.meta().clone(), marks: self.marks().into(), key: self.key().into(), stored }
+        let (marks, key, is_on_disk) = (self.marks().into(), self.key().into(), self.is_on_disk());
+        About { kept, meta: self.meta().clone(), marks, key, stored, is_on_disk }
     }
 }
 
@@ -106,4 +109,6 @@ pub(super) struct About {
     pub(super) marks: Box<[Mark]>,
     pub(super) key: Box<[u8]>,
     pub(super) stored: Stored,
+    /// Whether its body is on disk alone.
+    pub(super) is_on_disk: bool,
 }

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -14,16 +15,20 @@ use tokio::sync::mpsc;
 use super::fetch::{self, For, Told};
 use super::fill::Why;
 use super::handed::{self, Handed, Head, UNDER_WAY_MAX};
-use super::pace::Reads;
 use super::source::{Source, block_of};
-use super::{Ask, Decided, Looked, Waits, With, decide, facts, judge, part, pass, reply, serve_hit};
-use crate::cache::{CacheResult, Held, RouteCache};
+use super::{
+    Ask, Decided, Hit, Looked, Waits, With, decide, facts, judge, only_if_cached, part, pass, reply, serve_hit,
+};
+use crate::cache::{CacheResult, Held, RouteCache, Tiers};
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
 use crate::data::local::Local;
 
 /// How often a request waits for another's fetch that comes to nothing.
 const ROUNDS_MAX: usize = 4;
+
+/// How often it waits for others' reads of what it knows, which take no time.
+const READS_MAX: usize = 64;
 
 /// What a request found while it waited.
 enum Waited {
@@ -47,8 +52,6 @@ enum Waited {
 struct Own {
     pieces: mpsc::Receiver<Handed>,
     told: Rc<Told>,
-    /// Held as long as the client reads.
-    reads: Reads,
 }
 
 /// A request that waits.
@@ -96,6 +99,15 @@ pub(super) async fn run<'c>(
     None
 }
 
+impl Ask {
+    /// Whether something was known before.
+    fn knows(&self, found: &Waited) -> bool {
+        let Waited::Found(found) = found else { return false };
+        let known = self.known.as_ref();
+        !found.is_growing() && known.is_some_and(|(known, _)| known.fetched() == found.fetched())
+    }
+}
+
 impl Waiting {
     /// Waits for another's fetch of a key, or begins one; `None` when neither is of use.
     async fn join(
@@ -106,30 +118,43 @@ impl Waiting {
         with: With<'_>,
         key: &[u8],
     ) -> Option<Waited> {
-        let store = parts.link.core.shared.cache.clone();
+        let shared = Arc::clone(&parts.link.core.shared);
+        let tiers = shared.cache.keep();
+        let store = &tiers.store;
         self.status.forward = Some(self.ask.forward);
-        if self.is_partial && !self.ask.is_part && is_uncollapsed(&store, key) {
+        // What came last was for one alone, and so will be what comes now.
+        let is_apart = shared.apart.has(key, super::now());
+        if self.is_partial && !self.ask.is_part && is_apart {
             return None;
         }
-        match store.begin(store.key(key), &fetch::marks(parts, call, with)) {
-            // What came last was for one alone, and so will be what comes now.
-            Begin::Follow(_) if is_uncollapsed(&store, key) => None,
-            Begin::Follow(follower) => {
-                self.status.collapsed = self.own.is_none();
-                Some(follow(parts, with, (key, follower)).await)
-            }
-            Begin::Lead(lead) => match newer(&store, key, &self.ask) {
-                Some(source) => {
-                    drop(lead);
-                    Some(Waited::Found(source))
+        let mut coming = self.ask.coming.take();
+        for _ in 0..READS_MAX {
+            let begun = match coming.take() {
+                Some(follower) => Begin::Follow(follower),
+                None => store.begin(store.key(key), &fetch::marks(parts, call, with)),
+            };
+            match begun {
+                Begin::Follow(_) if is_apart => return None,
+                Begin::Follow(follower) => {
+                    self.status.collapsed = self.own.is_none();
+                    let found = follow(parts, with, follower).await;
+                    // Others read from disk what does not do; who fetches it has yet to be decided.
+                    if !self.ask.knows(&found) {
+                        return Some(found);
+                    }
                 }
-                None => {
+                Begin::Lead(lead) => {
+                    if let Some(source) = newer(store, key, &self.ask) {
+                        drop(lead);
+                        return Some(Waited::Found(source));
+                    }
                     self.status.collapsed = false;
-                    let (follower, own) = lead_on(parts, local, call, with, (key, lead, &self.ask));
-                    Some(await_own(parts, (key, follower), self.own.insert(own)).await)
+                    let (follower, own) = lead_on(parts, local, call, with, (key, lead, (&self.ask, &tiers)));
+                    return Some(await_own(parts, follower, self.own.insert(own)).await);
                 }
-            },
+            }
         }
+        None
     }
 
     /// Answers with what was found, if that does.
@@ -192,12 +217,17 @@ impl Waiting {
         (key, decided): (&[u8], Decided),
     ) -> Next {
         match decided {
-            Decided::Serve(hit) => Next::Answered(serve_hit(parts, local, call, with, (key, hit)).await),
+            Decided::Serve(hit) => {
+                let hit = Hit { kinds: hit.kinds.or(self.ask.kinds.take()), ..hit };
+                Next::Answered(serve_hit(parts, local, call, with, (key, hit)).await)
+            }
             Decided::Ask(other) => {
-                self.ask = other;
+                // One variant says nothing of the others.
+                self.ask = Ask { kinds: other.kinds.or(self.ask.kinds.take()), ..other };
                 Next::Again
             }
-            Decided::Pass(_) | Decided::OnlyIfCached => Next::OwnWay,
+            Decided::OnlyIfCached => Next::Answered(only_if_cached(parts, with)),
+            Decided::Pass(_) => Next::OwnWay,
         }
     }
 }
@@ -208,25 +238,8 @@ fn newer(store: &Store, key: &[u8], ask: &Ask) -> Option<Source> {
     super::find(store, key).filter(|source| match Held::read(source.meta()) {
         Some(Held::Response(fetched, ..)) => ask.known.as_ref().is_none_or(|(known, _)| known.fetched() != fetched),
         Some(Held::Kinds(_)) => true,
-        Some(Held::Uncollapsed(..)) | None => false,
+        None => false,
     })
-}
-
-/// Whether requests for a key do not wait for each other.
-fn is_uncollapsed(store: &Store, key: &[u8]) -> bool {
-    noted(store, key).is_some_and(|(until, _)| until > super::now())
-}
-
-/// Why what was fetched last is not for others.
-fn why(store: &Store, key: &[u8]) -> Why {
-    noted(store, key).map_or(Why::NotStored, |(_, why)| Why::of_note(why))
-}
-
-fn noted(store: &Store, key: &[u8]) -> Option<(UnixTime, u32)> {
-    match Held::read(super::find(store, &RouteCache::note_key(key))?.meta()) {
-        Some(Held::Uncollapsed(until, why)) => Some((until, why)),
-        _ => None,
-    }
 }
 
 /// Has the key fetched for this request.
@@ -235,36 +248,35 @@ fn lead_on(
     local: &Rc<Local>,
     call: &Call<'_>,
     with: With<'_>,
-    (key, lead, ask): (&[u8], store::Lead, &Ask),
+    (key, lead, (ask, tiers)): (&[u8], store::Lead, (&Ask, &Arc<Tiers>)),
 ) -> (Option<Follower>, Own) {
-    let store = &parts.link.core.shared.cache;
+    let store = &tiers.store;
     let (sender, pieces) = mpsc::channel(UNDER_WAY_MAX);
     let told = Rc::new(Told::default());
     let known = ask.known.as_ref().map(|(source, stored)| source.about(*stored));
-    let reads = Reads(Rc::default());
-    let pace = Rc::clone(&reads.0);
-    let (validates, to_client) = (ask.validates, Some(sender));
-    let (is_part, told_of, under_way) = (ask.is_part, Rc::clone(&told), None);
-    let of = For { lead, known, validates, is_part, to_client, told: told_of, pace, under_way };
+    let (validates, is_part, to_client) = (ask.validates, ask.is_part, Some(sender));
+    let (kinds, tiers) = (ask.kinds.clone(), Arc::clone(tiers));
+    let (told_of, under_way) = (Rc::clone(&told), None);
+    let of = For { tiers, lead, known, validates, is_part, to_client, told: told_of, kinds, under_way };
     fetch::begin(parts, local, call, with, (key, of));
     // The task has not run yet, so that whoever wants the key now follows it.
     let follower = match store.begin(store.key(key), &[]) {
         Begin::Follow(follower) => Some(follower),
         Begin::Lead(_) => None,
     };
-    (follower, Own { pieces, told, reads })
+    (follower, Own { pieces, told })
 }
 
 /// Waits for another's fetch, for as long as the route allows.
-async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, (key, follower): (&[u8], Follower)) -> Waited {
+async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, follower: Follower) -> Waited {
     parts.scratch.deadline.set(Instant::now() + with.cache.params.collapse_wait);
-    head(parts, key, follower, true).await
+    head(parts, follower, true).await
 }
 
 /// Waits for the fetch that was begun for this request, which has its own times.
-async fn await_own(parts: &mut Parts<'_, '_>, (key, follower): (&[u8], Option<Follower>), own: &mut Own) -> Waited {
+async fn await_own(parts: &mut Parts<'_, '_>, follower: Option<Follower>, own: &mut Own) -> Waited {
     let Some(follower) = follower else { return Waited::Nothing };
-    let waited = head(parts, key, follower, false).await;
+    let waited = head(parts, follower, false).await;
     if !matches!(waited, Waited::Declined(_) | Waited::Nothing) {
         return waited;
     }
@@ -278,12 +290,12 @@ async fn await_own(parts: &mut Parts<'_, '_>, (key, follower): (&[u8], Option<Fo
 }
 
 /// Waits for a head, and says what it is.
-async fn head(parts: &mut Parts<'_, '_>, key: &[u8], follower: Follower, bounded: bool) -> Waited {
+async fn head(parts: &mut Parts<'_, '_>, follower: Follower, bounded: bool) -> Waited {
     let head = pin!(follower.head());
     match until(parts, head, bounded).await {
         Ok(store::Outcome::Hit(hit)) => Waited::Found(Source::Memory(hit)),
-        Ok(store::Outcome::Stream(reader)) => Waited::Found(Source::Stream(Box::new(reader), None)),
-        Ok(store::Outcome::Declined(_)) => Waited::Declined(why(&parts.link.core.shared.cache, key)),
+        Ok(store::Outcome::Stream(reader)) => Waited::Found(Source::Stream(Box::new(reader))),
+        Ok(store::Outcome::Declined(note)) => Waited::Declined(Why::of_note(note)),
         Ok(store::Outcome::Nothing) => Waited::Nothing,
         Err(waited) => waited,
     }
@@ -324,12 +336,18 @@ fn again(
         key.clear();
         return decide(parts, call, with, key, (Some(waits), Some(source)));
     };
-    if part::is_one(&stored) || other_variant(parts, call, with, &source).is_some() {
+    let is_part = part::is_one(&stored);
+    if other_variant(parts, call, with, &source).is_some() {
         key.clear();
         return decide(parts, call, with, key, (Some(waits), None));
     }
-    let looked = Looked { response: Some((source, stored)), has_variants: false };
-    with_facts(parts, call, |facts| judge(with, facts, looked, Some(waits)))
+    let looked = Looked { response: Some((source, stored)), ..Looked::default() };
+    match with_facts(parts, call, |facts| judge(with, facts, looked, Some(waits))) {
+        // What was not fetched meanwhile was read.
+        Decided::Serve(hit) => Decided::Serve(Hit { from_disk: hit.waited.is_none(), ..hit }),
+        Decided::Ask(ask) if is_part => Decided::Ask(part::ask_after(with, key, primary(parts, call, with), ask)),
+        other => other,
+    }
 }
 
 /// Whether the client's request has no condition, and is not for a part.
@@ -385,9 +403,6 @@ async fn answer_with(
         return if wants_whole { Answered::OtherVariant(primary(parts, call, with), false) } else { Answered::No };
     };
     let status = CacheStatus { ttl_secs: Some(serve.ttl_secs), stored: true, ..status };
-    if let (Source::Stream(_, pace), Some(own)) = (&mut source, own) {
-        *pace = Some(Rc::clone(&own.reads.0));
-    }
     let result = if status.collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
     let answer = reply::Answer { stored: &stored, serve: &serve, status, result, fresh: None };
     Answered::Yes(reply::serve(parts, call, with, (&answer, &mut source)).await)

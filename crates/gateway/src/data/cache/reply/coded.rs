@@ -32,15 +32,12 @@ impl Way<'_, '_> {
                     self.push_coded(chunk, encoding).await?;
                 }
             }
-            Source::Stream(reader, pace) => {
+            Source::Stream(reader) => {
                 reader.seek(0);
                 let mut at = 0;
                 while let Some(bytes) = self.next(reader, Some(encoding)).await? {
                     self.push_coded(&bytes, encoding).await?;
                     at += bytes.len() as u64;
-                    if let Some(pace) = pace {
-                        pace.reached(at);
-                    }
                 }
                 if end.is_some_and(|end| at < end) {
                     return Err(Broken::Origin);
