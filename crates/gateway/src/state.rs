@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     /// What keys of limits are hashed under.
     pub(crate) limit_seed: Seed,
     /// What routes cache in.
-    pub(crate) cache: Current,
+    pub(crate) cache: Arc<Current>,
     /// Of which keys answers were not to be stored lately.
     pub(crate) apart: Apart,
     /// Answers to authorities that ask who holds a host.

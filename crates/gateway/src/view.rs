@@ -307,7 +307,7 @@ impl Collector for GatewayView {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.shared.snapshot();
         encode_routes(&snapshot, &self.buckets, &mut encoder)?;
-        cache::encode(&snapshot, &self.shared.cache.look().store, &mut encoder)?;
+        cache::encode(&snapshot, &self.shared.cache.look(), &mut encoder)?;
         encode_limits(&snapshot, Moment::since(self.shared.epoch, Instant::now()), &mut encoder)?;
         let listeners: Vec<_> =
             snapshot.listeners.iter().map(|listener| (listener.state.name.as_str(), &listener.state.metrics)).collect();

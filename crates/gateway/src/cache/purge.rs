@@ -1,8 +1,9 @@
 //! Purges from outside: by URL, prefix, host or tag, or of everything.
 
 use httpcache::{KeyParts, Target};
-use store::{How, Mark, Purge, Purged, Store};
+use store::{How, Mark, Purge, Purged};
 
+use super::Current;
 use super::route::host_mark;
 use crate::router::normal_path;
 
@@ -82,7 +83,7 @@ fn read_url(text: &str) -> Result<Url<'_>, PurgeError> {
 
 /// What a purge means for the keys that routes make. It holds when this returns.
 pub(crate) fn purge<'k>(
-    store: &Store,
+    current: &Current,
     request: &PurgeRequest,
     keys: impl Iterator<Item = &'k KeyParts> + Clone,
 ) -> Result<Vec<Purged>, PurgeError> {
@@ -124,6 +125,6 @@ pub(crate) fn purge<'k>(
         }
         PurgeBy::Everything => all.push(Purge::all(how)),
     }
-    let purge = |purge| store.purge(purge).map_err(|error| PurgeError::TooLong { text: error.to_string() });
-    all.into_iter().map(purge).collect()
+    let purge = |purge: &Purge| current.purge(purge).map_err(|error| PurgeError::TooLong { text: error.to_string() });
+    all.iter().map(purge).collect()
 }

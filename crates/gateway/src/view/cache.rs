@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use store::{DiskStats, Store, TopKey};
+use store::{DiskStats, TopKey};
 use telemetry::encode::{self, CacheDiskRow, CacheRow};
 
 use super::GatewayView;
-use crate::cache::{self, CacheResult, PurgeError, PurgeRequest, RouteCache};
+use crate::cache::{self, CacheResult, PurgeError, PurgeRequest, RouteCache, Tiers};
 use crate::router::Route;
 use crate::state::Snapshot;
 
@@ -62,8 +62,8 @@ impl GatewayView {
     /// What the cache holds, and what it did by route; `routes` is empty if none caches.
     pub fn cache(&self) -> Value {
         let snapshot = self.shared.snapshot();
-        let store = &self.shared.cache.look().store;
-        let stats = store.stats();
+        let tiers = self.shared.cache.look();
+        let stats = tiers.stats();
         let routes = cached(&snapshot).map(|(route, _)| {
             let counts = route.state.cached.totals();
             let results = CacheResult::ALL.iter().zip(counts);
@@ -82,7 +82,7 @@ impl GatewayView {
             "fetches": stats.memory.fetching,
             "purges": stats.purges,
             "routes": routes.collect::<Vec<_>>(),
-            "top": store.top(TOP_MAX).iter().map(top_json).collect::<Vec<_>>(),
+            "top": tiers.store.top(TOP_MAX).iter().map(top_json).collect::<Vec<_>>(),
         });
         if let Some(disk) = &stats.disk {
             shown["disk"] = disk_json(disk);
@@ -99,7 +99,7 @@ impl GatewayView {
         let purged = {
             let snapshot = self.shared.snapshot();
             let keys = cached(&snapshot).map(|(_, cache)| &cache.params.policy.key);
-            cache::purge(&self.shared.cache.look().store, request, keys)?
+            cache::purge(&self.shared.cache, request, keys)?
         };
         let last = async {
             for purged in purged {
@@ -115,7 +115,7 @@ impl GatewayView {
     }
 }
 
-pub(super) fn encode(snapshot: &Snapshot, store: &Store, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn encode(snapshot: &Snapshot, tiers: &Tiers, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let row = |(route, _): (&Route, _)| {
         let counts = route.state.cached.totals();
         (route.state.name.clone(), std::array::from_fn(|at| (CacheResult::ALL[at].as_str(), counts[at])))
@@ -123,7 +123,7 @@ pub(super) fn encode(snapshot: &Snapshot, store: &Store, encoder: &mut Descripto
     let rows: Vec<(vocab::Name, [_; CacheResult::ALL.len()])> = cached(snapshot).map(row).collect();
     let rows: Vec<_> = rows.iter().map(|(name, counts)| (name.as_str(), *counts)).collect();
     encode::routes_cached(&rows, encoder)?;
-    let stats = store.stats();
+    let stats = tiers.stats();
     let row = CacheRow {
         entries: stats.memory.entries,
         bytes: stats.memory.bytes,

@@ -35,7 +35,8 @@ fn disk(site: &Tenfold, what: &str) -> u64 {
 }
 
 fn await_written(site: &Tenfold, entries: u64) {
-    site.wait_until("written", |site| Ok(disk(site, "entries") >= entries)).unwrap();
+    let written = |site: &Tenfold| Ok(site.metric("cache_disk_writes_total", &[])? >= entries as f64);
+    site.wait_until("written", written).unwrap();
 }
 
 fn await_up(site: &Tenfold) {
@@ -143,13 +144,14 @@ fn what_was_purged_stays_so() {
 fn what_is_stale_on_disk_is_validated_once() {
     let (folder, length) = (TempDir::new().unwrap(), 6 << 20);
     let good = format!("HTTP/1.1 304 Not Modified\r\n{FRESH}X-New: 1\r\n\r\n").into_bytes();
-    let first = large(length, "Cache-Control: max-age=0\r\n");
-    let script = [Step::AwaitRequest, Step::Send(first), Step::AwaitRequest, Step::Send(good), Step::Drain];
-    let upstream = RawUpstream::start(Script::new(script)).unwrap();
+    let first = large(length, "Cache-Control: max-age=0\r\nConnection: close\r\n");
+    let upstream = RawUpstream::start(Script::answer_once(first)).unwrap();
     let site = start(&text(&upstream, folder.path(), "64MiB", ""));
     let body = body(length);
     assert!(get(&site, "/", "").body == body);
     await_written(&site, 1);
+    // Each connection begins with the script of its time.
+    upstream.set_script(Script::answer(good));
     let (address, body) = (site.address(), &body);
     std::thread::scope(|scope| {
         for _ in 0..12 {
@@ -195,15 +197,26 @@ fn a_folder_belongs_to_one_at_a_time() {
     let upstream = origin(FRESH, "hello");
     let text = |size| text(&upstream, folder.path(), size, "");
     let first = start(&text("64MiB"));
-    assert_eq!(get(&first, "/", "").text(), "hello");
-    await_written(&first, 1);
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(get(&first, path, "").text(), "hello");
+    }
+    await_written(&first, 3);
     let second = start(&text("64MiB"));
-    assert!(told(&get(&second, "/", "")).starts_with("tenfold;fwd=uri-miss"), "it serves without");
-    assert_eq!(page(&second, "/api/cache")["disk"]["up"], false);
+    assert!(told(&get(&second, "/a", "")).starts_with("tenfold;fwd=uri-miss"), "it serves without");
+    let disk = &page(&second, "/api/cache")["disk"];
+    assert_eq!((&disk["up"], &disk["bytes_max"]), (&false.into(), &(64 << 20).into()));
     let said = format!("{}", folder.path().display());
     assert!(second.output().contains(&said), "{}", second.output());
+    // What it purges meanwhile is not there when it has the folder.
+    let post = "POST /b HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask(second.address(), post, "POST").status, 200);
+    assert_eq!(purge(&second, &["--url", "http://shop.example.com/c"]), "purged\n");
     drop(first);
     await_up(&second);
+    check_hit(&get(&second, "/a", ""), b"hello");
+    for path in ["/b", "/c"] {
+        assert!(told(&get(&second, path, "")).starts_with("tenfold;fwd=uri-miss"), "{path}");
+    }
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Changes<'_> {
             let changed = Target { path_and_query: &path_and_query, ..facts.target };
             self.cache.params.policy.key.write_beginning(&mut beginning, changed);
             let url = Mark::key(&beginning);
-            shared.cache.look().purge_if_there(url);
+            shared.cache.purge_if_there(url);
         }
     }
 
