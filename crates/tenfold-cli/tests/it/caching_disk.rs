@@ -286,3 +286,23 @@ fn a_stop_leaves_what_was_stored_last() {
     }
     assert_eq!(asked(&upstream), 40);
 }
+
+#[test]
+fn parts_are_answered_from_what_is_on_disk() {
+    let (folder, length) = (TempDir::new().unwrap(), 6 << 20);
+    let upstream = RawUpstream::start(Script::answer(large(length, FRESH))).unwrap();
+    let text = text(&upstream, folder.path(), "64MiB", "");
+    let body = body(length);
+    {
+        let site = start(&text);
+        assert!(get(&site, "/", "").body == body);
+        await_written(&site, 1);
+    }
+    let site = start(&text);
+    for first in [0, 1_000_000, 5_000_000] {
+        let part = get(&site, "/", &format!("Range: bytes={first}-{}\r\n", first + 9));
+        assert_eq!((part.status, &part.body[..]), (206, &body[first..first + 10]));
+        assert!(told(&part).ends_with("detail=disk"), "{}", told(&part));
+    }
+    assert_eq!(asked(&upstream), 1);
+}

@@ -1,5 +1,7 @@
 //! Waiting for a fetch, be it begun for this request or for another one.
 
+mod answer;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -12,14 +14,13 @@ use httpcache::{CacheStatus, UnixTime};
 use store::{Begin, Follower, Store};
 use tokio::sync::mpsc;
 
+use self::answer::{Answered, answer_with, good, other_variant, own_answer, primary, stale};
 use super::fetch::{self, For, Told};
 use super::fill::Why;
-use super::handed::{self, Handed, Head, UNDER_WAY_MAX};
-use super::source::{Source, block_of};
-use super::{
-    Ask, Decided, Hit, Looked, Waits, With, decide, facts, judge, only_if_cached, part, pass, reply, serve_hit,
-};
-use crate::cache::{CacheResult, Held, RouteCache, Tiers};
+use super::handed::{Handed, Head, UNDER_WAY_MAX};
+use super::source::Source;
+use super::{Ask, Decided, Hit, Looked, Waits, With, decide, facts, judge, only_if_cached, part, pass, serve_hit};
+use crate::cache::{Held, Tiers};
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
 use crate::data::local::Local;
@@ -99,6 +100,17 @@ pub(super) async fn run<'c>(
     None
 }
 
+impl Waited {
+    /// Whether it was being fetched, and not read from disk.
+    fn is_of_others(&self) -> bool {
+        match self {
+            Self::Found(source) => source.is_growing(),
+            Self::Declined(_) | Self::TimedOut => true,
+            Self::Good(_) | Self::Own(_) | Self::Nothing | Self::Gone => false,
+        }
+    }
+}
+
 impl Ask {
     /// Whether something was known before.
     fn knows(&self, found: &Waited) -> bool {
@@ -168,6 +180,12 @@ impl Waiting {
     ) -> Next {
         let waits = Waits { since: self.since, forward: self.ask.forward };
         let status = self.status;
+        if found.is_of_others()
+            && let Some(instead) = self.ask.instead.take()
+        {
+            (*key, self.ask) = *instead;
+            return Next::Again;
+        }
         let outcome = match found {
             // It says how responses vary, or was perhaps not fetched just now.
             Waited::Found(source) if source.stored().is_none() || self.own.is_none() && !source.is_growing() => {
@@ -223,7 +241,8 @@ impl Waiting {
             }
             Decided::Ask(other) => {
                 // One variant says nothing of the others.
-                self.ask = Ask { kinds: other.kinds.or(self.ask.kinds.take()), ..other };
+                let known = self.ask.kinds.take().filter(|_| other.is_part == self.ask.is_part);
+                self.ask = Ask { kinds: other.kinds.or(known), ..other };
                 Next::Again
             }
             Decided::OnlyIfCached => Next::Answered(only_if_cached(parts, with)),
@@ -373,126 +392,4 @@ fn account_for(parts: &mut Parts<'_, '_>, own: Option<&Own>) {
     account.tries = account.tries.max(told.tries.get());
     account.upstream = told.upstream.get().or(account.upstream);
     account.service = told.service.get().or(account.service);
-}
-
-enum Answered {
-    Yes(Outcome),
-    /// It is not the one that the request wants, which would have this key, and be a part or not.
-    OtherVariant(Vec<u8>, bool),
-    No,
-}
-
-/// Answers with what is being fetched.
-async fn answer_with(
-    parts: &mut Parts<'_, '_>,
-    call: &Call<'_>,
-    with: With<'_>,
-    (mut source, status, own): (Source, CacheStatus<'_>, Option<&Own>),
-) -> Answered {
-    let is_part = source.stored().is_some_and(|stored| part::is_one(&stored));
-    if own.is_none()
-        && let Some(wanted) = other_variant(parts, call, with, &source)
-    {
-        return Answered::OtherVariant(wanted, is_part);
-    }
-    let Some(stored) = source.stored() else { return Answered::No };
-    let serve = with_facts(parts, call, |facts| httpcache::answer(facts, &stored, source.block(), super::now()));
-    let Some(serve) = serve else {
-        // Many who want other parts at once wait for the whole together.
-        let wants_whole = own.is_none() && part::fits(with, &stored);
-        return if wants_whole { Answered::OtherVariant(primary(parts, call, with), false) } else { Answered::No };
-    };
-    let status = CacheStatus { ttl_secs: Some(serve.ttl_secs), stored: true, ..status };
-    let result = if status.collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
-    let answer = reply::Answer { stored: &stored, serve: &serve, status, result, fresh: None };
-    Answered::Yes(reply::serve(parts, call, with, (&answer, &mut source)).await)
-}
-
-/// The key of the variant that a request wants, if what is being fetched is another one.
-fn other_variant(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>, source: &Source) -> Option<Vec<u8>> {
-    let Parts { link, scratch, .. } = parts;
-    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
-    let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
-    let vary = httpcache::Vary::read(httpcache::Lines::new(source.block())).unwrap_or_default();
-    let mut wanted = Vec::new();
-    with.cache.write_key(&mut wanted, target, fields.clone(), call.service.view.state.name.as_str());
-    if source.stored().is_some_and(|stored| part::is_one(&stored)) {
-        RouteCache::write_part(&mut wanted);
-    }
-    // What does not vary may stand under the key itself.
-    if !vary.is_empty() || *wanted != *source.key() {
-        with.cache.write_variant(&mut wanted, &vary, fields);
-    }
-    (*wanted != *source.key()).then_some(wanted)
-}
-
-/// The key of what a request wants, without its variant.
-fn primary(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>) -> Vec<u8> {
-    let mut key = Vec::new();
-    let Parts { link, scratch, .. } = parts;
-    let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
-    let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
-    with.cache.write_key(&mut key, target, fields, call.service.view.state.name.as_str());
-    key
-}
-
-/// Answers with what is known, which its origin has just said to be good.
-async fn good(
-    parts: &mut Parts<'_, '_>,
-    call: &Call<'_>,
-    with: With<'_>,
-    (ask, meta, status): (&mut Ask, &Bytes, CacheStatus<'_>),
-) -> Option<Outcome> {
-    let (source, known) = ask.known.as_mut()?;
-    let Some(Held::Response(_, mut stored, _)) = Held::read(meta) else { return None };
-    if let httpcache::Body::Whole(bytes) = known.body() {
-        stored.measured(bytes);
-    }
-    let serve = with_facts(parts, call, |facts| httpcache::answer(facts, &stored, block_of(meta), super::now()))?;
-    let (ttl_secs, forward_status) = (Some(serve.ttl_secs), Some(304));
-    let status = CacheStatus { ttl_secs, forward_status, stored: true, ..status };
-    let answer =
-        reply::Answer { stored: &stored, serve: &serve, status, result: CacheResult::Revalidated, fresh: Some(meta) };
-    Some(reply::serve(parts, call, with, (&answer, source)).await)
-}
-
-/// Serves what is known in place of a failure, where it may be.
-async fn stale(
-    parts: &mut Parts<'_, '_>,
-    call: &Call<'_>,
-    with: With<'_>,
-    (ask, why): (&mut Ask, Why),
-) -> Option<Outcome> {
-    if why == Why::NotStored {
-        return None;
-    }
-    let forward = ask.forward;
-    let (source, stored) = ask.known.as_mut()?;
-    let policy = &with.cache.params.policy;
-    let serve = with_facts(parts, call, |facts| {
-        httpcache::answer_failure(policy, facts, (stored, source.block()), super::now())
-    })?;
-    let status = CacheStatus {
-        forward: Some(forward),
-        ttl_secs: Some(serve.ttl_secs),
-        detail: Some("stale-if-error"),
-        ..CacheStatus::default()
-    };
-    let answer = reply::Answer { stored, serve: &serve, status, result: CacheResult::Stale, fresh: None };
-    Some(reply::serve(parts, call, with, (&answer, source)).await)
-}
-
-/// Passes on what is for this request alone; `None` when it has to be asked for again.
-async fn own_answer(
-    parts: &mut Parts<'_, '_>,
-    call: &Call<'_>,
-    with: With<'_>,
-    (head, own, status): (&Head, Option<&mut Own>, CacheStatus<'_>),
-) -> Option<Outcome> {
-    let pieces = &mut own?.pieces;
-    handed::relay(parts, call, with, (head, pieces, status)).await
 }
