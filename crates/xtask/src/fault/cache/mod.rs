@@ -1,6 +1,7 @@
-//! The cache store, killed and damaged: what is found after a restart is right or is not there, and little is lost.
+//! The cache store, by itself and in a gateway, killed and damaged: what is found after a restart is right or is not there, and little is lost.
 
 mod asked;
+mod gateway;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use clap::Args;
 use testkit::TempDir;
 
 use super::subject::{self, Event, Subject};
-use crate::proof::{ProofArgs, Verdict};
+use crate::proof::{self, ProofArgs, Verdict};
 use trouble::Damage;
 pub(super) use trouble::Random;
 
@@ -42,6 +43,8 @@ pub(super) fn run(args: &CacheArgs) -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.proof.quick { 10 } else { 100 });
     let mut verdict = Verdict::default();
     kill_often(&program, rounds, &mut verdict)?;
+    let rounds = args.rounds.unwrap_or(if args.proof.quick { 4 } else { 40 });
+    gateway::kill_often(&proof::release_binary()?, rounds, &mut verdict)?;
     fill_disks(&program, &mut verdict)?;
     let bounds: &[(u64, u64)] = if args.proof.quick { &[(128, 5)] } else { &[(64, 30), (256, 40), (1024, 60)] };
     for &(mib, seconds) in bounds {
