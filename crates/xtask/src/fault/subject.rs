@@ -29,8 +29,9 @@ pub(super) struct Subject {
 /// Builds an example of a package; the short form takes what tests have built.
 pub(super) fn build(package: &str, example: &str, quick: bool) -> Result<PathBuf> {
     let mut command = Command::new(repository::cargo());
-    command.args(["build", "--package", package, "--example", example, "--message-format"]);
-    command.arg("json-render-diagnostics").args((!quick).then_some("--release"));
+    // For the whole workspace, as tests are built: for one package libraries have other features, and are built once more.
+    let of: &[&str] = if quick { &["--workspace"] } else { &["--package", package, "--release"] };
+    command.arg("build").args(of).args(["--example", example, "--message-format", "json-render-diagnostics"]);
     let output = command.current_dir(repository::root()).stderr(Stdio::inherit()).output().context("cargo build")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8(output.stdout)?;
