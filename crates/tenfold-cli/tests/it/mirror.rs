@@ -61,7 +61,8 @@ fn a_share_is_copied() {
     // Four standard deviations of a quarter of so many requests.
     let bound = 4.0 * (0.25 * 0.75 / total).sqrt();
     assert!((share - 0.25).abs() < bound, "{share} of {total}");
-    site.wait_until("the copies", |site| Ok(shadow.requests() as f64 == counted(site, "sent"))).unwrap();
+    let arrived = site.wait_until("the copies", |site| Ok(shadow.requests() as f64 == counted(site, "sent")));
+    assert!(arrived.is_ok(), "{} of {} arrived: {arrived:?}", shadow.requests(), counted(&site, "sent"));
 }
 
 #[test]
