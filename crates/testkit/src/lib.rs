@@ -2,7 +2,7 @@
 //! and `/proc`; nothing knows the inside of Tenfold.
 //!
 //! - [`Tenfold`] runs the `tenfold` binary on a configuration; [`nginx`], [`haproxy`], [`varnish`] and [`dnsmasq`] run the peers,
-//!   [`Redis`] a store.
+//!   [`Redis`] a store, [`Relay`] a network to it that can be slow or break, and [`Postgres`] a database with its replicas.
 //! - [`RawConn`] is a client that sends any bytes and reads responses strictly; [`RawUpstream`] is a server that
 //!   records what arrived and answers from a [`Script`]; [`message`] is the strict reader that both share.
 //! - [`Collector`] takes traces, and reads them by the types that OpenTelemetry publishes.
@@ -11,6 +11,7 @@
 //!   [`Steady`] at a known rate.
 //! - [`SlotServer`] is a service that can do so much and no more; [`OpenLoop`] offers it more.
 //! - [`CacheOrigin`] is what caches stand before; [`Burst`] asks for something on many connections at once.
+//! - [`coherence`] has processes share a cache while everything breaks, and [`history`] checks what they read and wrote.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
@@ -42,9 +43,11 @@ mod acme;
 mod burst;
 mod cache_origin;
 mod certs;
+pub mod coherence;
 mod collector;
 mod curl;
 mod dns;
+pub mod history;
 pub mod http2;
 mod load;
 pub mod message;
@@ -52,10 +55,13 @@ mod open_loop;
 mod origin;
 mod peer;
 mod port;
+mod postgres;
 mod process;
 pub mod procfs;
 mod raw;
 mod redis;
+mod relay;
+mod resp;
 mod script;
 mod slots;
 mod steady;
@@ -76,9 +82,12 @@ pub use open_loop::{Offered, OpenLoop};
 pub use origin::{Origin, serve as serve_origin};
 pub use peer::{dnsmasq, haproxy, nginx, varnish};
 pub use port::{free_port, is_listening};
+pub use postgres::{Postgres, PostgresOptions};
 pub use process::Process;
 pub use raw::RawConn;
 pub use redis::Redis;
+pub use relay::{Relay, Way};
+pub use resp::{Reply, RespClient};
 pub use rustix::process::Signal;
 pub use script::{Script, Step};
 pub use slots::SlotServer;

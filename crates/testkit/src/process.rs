@@ -191,7 +191,7 @@ pub(crate) fn kill(pid: u32) {
     let _ = send(pid, Signal::KILL);
 }
 
-fn send(pid: u32, signal: Signal) -> Result<()> {
+pub(crate) fn send(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
     Ok(kill_process(pid, signal)?)
 }

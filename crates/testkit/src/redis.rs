@@ -36,6 +36,11 @@ impl Redis {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Kills it (SIGKILL), with all that it knows.
     pub fn kill(&mut self) {
         self.process.kill();

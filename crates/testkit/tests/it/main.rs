@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use testkit::{
-    CacheOrigin, Curl, Load, LoadParams, Origin, RawConn, RawUpstream, Script, Step, free_port, haproxy, nginx, varnish,
+    CacheOrigin, Curl, Load, LoadParams, Origin, Postgres, PostgresOptions, RawConn, RawUpstream, Script, Step,
+    free_port, haproxy, nginx, varnish,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -147,4 +148,33 @@ fn a_cache_spares_its_origin_what_may_be_kept_and_nothing_else() {
 
     let error = testkit::varnish("nonsense;", &[], free_port()).unwrap_err().to_string();
     assert!(error.contains("nonsense"), "{error}");
+}
+
+#[test]
+fn a_postgresql_with_replicas_is_killed_promoted_and_paused() {
+    let options = PostgresOptions { replicas: 2, ..PostgresOptions::default() };
+    let mut cluster = Postgres::start(&options).unwrap();
+    cluster.sql(0, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    let count = |cluster: &Postgres, server: usize| cluster.sql(server, "SELECT count(*) FROM t").unwrap().concat();
+    cluster.wait_for_replay(1).unwrap();
+    cluster.wait_for_replay(2).unwrap();
+    assert_eq!((count(&cluster, 1), count(&cluster, 2)), ("1".to_owned(), "1".to_owned()));
+    let refused = cluster.sql(1, "INSERT INTO t VALUES (2)").unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
+    cluster.pause_replay(2).unwrap();
+    cluster.sql(0, "INSERT INTO t VALUES (2)").unwrap();
+    cluster.wait_for_replay(1).unwrap();
+    assert_eq!((count(&cluster, 1), count(&cluster, 2)), ("2".to_owned(), "1".to_owned()));
+    cluster.resume_replay(2).unwrap();
+    cluster.wait_for_replay(2).unwrap();
+    assert_eq!(count(&cluster, 2), "2");
+    cluster.hang(1).unwrap();
+    cluster.go_on(1).unwrap();
+    assert_eq!(count(&cluster, 1), "2");
+    cluster.kill(0);
+    assert!(cluster.sql(0, "SELECT 1").is_err());
+    cluster.promote(1).unwrap();
+    cluster.sql(1, "INSERT INTO t VALUES (3)").unwrap();
+    cluster.restart(0).unwrap();
+    assert_eq!((count(&cluster, 0), count(&cluster, 1)), ("2".to_owned(), "3".to_owned()));
 }
