@@ -18,6 +18,24 @@ impl Store {
     /// # Errors
     /// When something of it is too large: a body may have 256 KiB. Then nothing has changed.
     pub fn put(&self, key: Key<'_>, since: Token, head: Head, body: &[u8]) -> Result<Stored, StartError> {
+        self.put_in(key, since, (head, body), true)
+    }
+
+    /// The same in memory alone: what can be made again by whoever needs it. Says whether it is there.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn put_in_memory(&self, key: Key<'_>, since: Token, head: Head, body: &[u8]) -> Result<bool, StartError> {
+        self.put_in(key, since, (head, body), false).map(|stored| stored.in_memory)
+    }
+
+    fn put_in(
+        &self,
+        key: Key<'_>,
+        since: Token,
+        (head, body): (Head, &[u8]),
+        lasts: bool,
+    ) -> Result<Stored, StartError> {
         check_sizes(key.bytes(), &head)?;
         if body.len() as u64 > INLINE_BYTES_MAX {
             return Err(StartError::TooLarge {
@@ -36,7 +54,8 @@ impl Store {
         let meta = Bytes::copy_from_slice(&head.meta);
         let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
         let in_memory = base.memory.insert(Arc::clone(&object), Token(checked), judgement == Judgement::Stale);
-        let on_disk = self.0.disk.as_ref().is_some_and(|disk| disk.store(object));
+        let disk = self.0.disk.as_ref().filter(|_| lasts);
+        let on_disk = disk.is_some_and(|disk| disk.store(object));
         Ok(Stored { in_memory, on_disk })
     }
 

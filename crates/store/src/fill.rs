@@ -281,6 +281,16 @@ impl Writer {
         }
     }
 
+    /// Whether anybody reads along, or waits to.
+    pub fn has_readers(&self) -> bool {
+        self.flow.growing.has_readers()
+    }
+
+    /// Whether the body may still be stored: it is not given up by [`Writer::forgo`].
+    pub fn is_stored(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// Bytes so far.
     pub fn body_bytes(&self) -> u64 {
         self.flow.growing.body_bytes()

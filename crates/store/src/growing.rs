@@ -187,6 +187,11 @@ impl Growing {
         ((given_up.len() * CHUNK_BYTES) as u64, cut)
     }
 
+    /// Whether anybody reads, or waits to.
+    pub(crate) fn has_readers(&self) -> bool {
+        !self.state.lock().seats.is_empty()
+    }
+
     /// Whether readers still need what should be given up.
     pub(crate) fn is_needed(&self, window: usize) -> bool {
         self.state.lock().next_goes(window) == Goes::IsNeeded

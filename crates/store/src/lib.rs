@@ -54,11 +54,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arena;
 mod base;
 mod direct;
 mod disk;
 mod fill;
 mod growing;
+mod invalidations;
 mod key;
 mod memory;
 #[cfg(test)]
@@ -78,7 +80,9 @@ mod store;
 mod sync;
 mod top;
 
+pub use arena::InFile;
 pub use fill::{Lead, LengthError, StartError, Stored, Writer};
+pub use invalidations::Invalidations;
 pub use key::{Key, Mark};
 pub use object::{CHUNK_BYTES, Head, Object};
 pub use params::{DiskParams, OpenError, StoreParams};

@@ -58,6 +58,11 @@ impl Object {
         &self.identity.key
     }
 
+    /// Another number for each that was ever stored, also across restarts.
+    pub fn version(&self) -> u64 {
+        self.identity.version
+    }
+
     /// What the owner stored with the body.
     pub fn meta(&self) -> &Bytes {
         &self.meta

@@ -92,6 +92,11 @@ impl Pending {
         Self { fetch, stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
     }
 
+    /// Whether it is a fetch of which nothing has come yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.fetch.is_some() && matches!(*self.stage.lock(), Stage::Waiting)
+    }
+
     pub(crate) fn since(&self) -> Token {
         self.fetch.as_ref().map_or_else(Token::default, |fetch| fetch.since)
     }

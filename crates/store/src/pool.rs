@@ -3,7 +3,8 @@
 //! Allocators keep a heap for each thread, and what one core takes and another gives back leaves a hole in the heap of the first: each
 //! heap grows to what it ever held at once. With a cache of 32 MiB and four cores those holes were more than half of it, and grew. So
 //! chunks, and last ones of some size, go around here, whoever used them last. What is too many is given back to the system itself, which
-//! the heap of an allocator cannot do in its middle; and that is why buffers of a small cache are mappings of their own.
+//! the heap of an allocator cannot do in its middle. They stand in a file in memory (`arena`), from which they can be sent without a
+//! copy; where there is none, buffers of a small cache are mappings of their own.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memmap2::MmapMut;
 
+use crate::arena::{Arena, InFile, PAGE_BYTES, SLOT_BYTES, Slot};
 use crate::object::CHUNK_BYTES;
 use crate::sync::Mutex;
 
@@ -23,13 +25,15 @@ const BYTES_MAX_TO_MAP: u64 = 512 * 1024 * 1024;
 /// What is smaller is the allocator's alone.
 const BYTES_MIN: usize = 16 * 1024;
 /// Sizes are multiples of a page, and that of a chunk is the largest.
-const PAGE_BYTES: usize = 4096;
 const SIZES: usize = CHUNK_BYTES.div_ceil(PAGE_BYTES);
+const _: () = assert!(SIZES * PAGE_BYTES <= SLOT_BYTES, "a slot holds a chunk");
 
 #[derive(Debug)]
 pub(crate) struct Pool {
     spare: Mutex<Spare>,
     spare_bytes_max: usize,
+    arena: Option<Arc<Arena>>,
+    /// Whether what is in no arena is a mapping of its own.
     maps: bool,
 }
 
@@ -43,6 +47,7 @@ struct Spare {
 
 #[derive(Debug)]
 enum Room {
+    InFile(Slot),
     Mapped(MmapMut),
     Allocated(Box<[u8]>),
 }
@@ -52,6 +57,7 @@ impl Deref for Room {
 
     fn deref(&self) -> &[u8] {
         match self {
+            Self::InFile(bytes) => bytes,
             Self::Mapped(bytes) => bytes,
             Self::Allocated(bytes) => bytes,
         }
@@ -61,9 +67,17 @@ impl Deref for Room {
 impl DerefMut for Room {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
+            Self::InFile(bytes) => bytes,
             Self::Mapped(bytes) => bytes,
             Self::Allocated(bytes) => bytes,
         }
+    }
+}
+
+impl Room {
+    /// Whether somebody may read it still, though nobody has it.
+    fn may_be_in_flight(&self) -> bool {
+        matches!(self, Self::InFile(slot) if slot.was_sent())
     }
 }
 
@@ -71,12 +85,17 @@ impl Pool {
     /// For a store of so many bytes.
     pub(crate) fn new(memory_bytes: u64) -> Arc<Self> {
         let spare_bytes_max = (memory_bytes / SPARE_SHARE).min(SPARE_BYTES_MAX) as usize;
-        Self::with(spare_bytes_max, memory_bytes <= BYTES_MAX_TO_MAP)
+        Self::with(spare_bytes_max, Arena::new(memory_bytes), memory_bytes <= BYTES_MAX_TO_MAP)
     }
 
-    fn with(spare_bytes_max: usize, maps: bool) -> Arc<Self> {
+    fn with(spare_bytes_max: usize, arena: Option<Arc<Arena>>, maps: bool) -> Arc<Self> {
         let spare = Spare { by_size: std::array::from_fn(|_| Vec::new()), bytes: 0 };
-        Arc::new(Self { spare: Mutex::new(spare), spare_bytes_max, maps })
+        Arc::new(Self { spare: Mutex::new(spare), spare_bytes_max, arena, maps })
+    }
+
+    /// Where a piece of a body stands that is about to be sent, if it is in a file.
+    pub(crate) fn place(&self, piece: &[u8]) -> Option<InFile> {
+        self.arena.as_ref()?.place(piece)
     }
 
     /// An empty buffer with room for a chunk.
@@ -92,11 +111,17 @@ impl Pool {
     }
 
     fn new_room(&self, bytes: usize) -> Room {
+        if let Some(slot) = self.arena.as_ref().and_then(|arena| arena.take(bytes / PAGE_BYTES)) {
+            return Room::InFile(slot);
+        }
         let mapped = if self.maps { MmapMut::map_anon(bytes).ok() } else { None };
         mapped.map_or_else(|| Room::Allocated(vec![0; bytes].into_boxed_slice()), Room::Mapped)
     }
 
     fn give_back(&self, room: Room) {
+        if room.may_be_in_flight() {
+            return drop(room);
+        }
         let mut spare = self.spare.lock();
         if spare.bytes + room.len() <= self.spare_bytes_max {
             spare.bytes += room.len();
@@ -181,8 +206,8 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again_and_few_are_kept() {
-        let check = |maps: bool| {
-            let pool = Pool::with(3 * SIZES * PAGE_BYTES, maps);
+        let check = |arena: Option<Arc<Arena>>, maps: bool| {
+            let pool = Pool::with(3 * SIZES * PAGE_BYTES, arena, maps);
             let chunk = pool.chunk(&[1; CHUNK_BYTES]);
             let (place, clone) = (chunk.as_ptr(), chunk.slice(5..));
             drop(chunk);
@@ -205,8 +230,24 @@ mod tests {
             assert_eq!(buffer.copied(), &b"abc"[..]);
         };
         loom::model(move || {
-            check(true);
-            check(false);
+            check(None, true);
+            check(None, false);
+            check(Arena::new(1 << 20), true);
+        });
+    }
+
+    #[test]
+    fn what_was_sent_is_not_written_to_again() {
+        loom::model(|| {
+            let pool = Pool::with(1 << 20, Arena::new(1 << 20), true);
+            let chunk = pool.chunk(&[1; CHUNK_BYTES]);
+            assert!(pool.place(&chunk[100..]).is_some());
+            drop(chunk);
+            assert_eq!(pool.spare.lock().bytes, 0, "its pages may be on their way");
+            let other = pool.chunk(&[2; CHUNK_BYTES]);
+            drop(other);
+            assert_eq!(pool.spare.lock().bytes, SIZES * PAGE_BYTES);
+            assert!(pool.place(b"elsewhere").is_none());
         });
     }
 }

@@ -109,9 +109,12 @@ pub enum ReadError {
     /// is being read.
     #[error("the reader fell too far behind the fetch")]
     Lagged,
-    /// The disk did not give it, or too much was asked of the disk.
+    /// The disk did not give it.
     #[error("the disk tier cannot read the body: {0}")]
     Disk(String),
+    /// Too much is being asked of the disk: what is there is good, and can be read later.
+    #[error("too many reads wait for the disk tier")]
+    Busy,
 }
 
 /// Reads a body, from whatever it is in.
@@ -218,7 +221,7 @@ impl Reader {
         if self.ahead.as_ref().is_none_or(|(ahead, _)| *ahead != index) {
             self.ahead = self.inner.disk.as_ref().and_then(|disk| disk.chunk(chunk)).map(|coming| (index, coming));
         }
-        let Some((_, coming)) = &mut self.ahead else { return Err(ReadError::Disk("too many reads wait".into())) };
+        let Some((_, coming)) = &mut self.ahead else { return Err(ReadError::Busy) };
         let outcome = coming.await;
         self.ahead = None;
         match outcome {

@@ -38,6 +38,11 @@ impl Seats {
         seat
     }
 
+    /// Whether nobody has one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
     /// Moves a seat. Says whether the writer waits for nobody now, and did before.
     pub(crate) fn move_to(&mut self, seat: usize, at: u64) -> bool {
         self.change(seat, Some(Place { at, is_cut: false }))
@@ -79,6 +84,19 @@ impl Seats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seats_are_empty_once_all_have_left() {
+        let mut seats = Seats::default();
+        assert!(seats.is_empty());
+        let (one, other) = (seats.take(), seats.take());
+        seats.leave(one);
+        assert!(!seats.is_empty());
+        seats.leave(other);
+        assert!(seats.is_empty());
+        seats.take();
+        assert!(!seats.is_empty(), "a seat that was left is taken again");
+    }
 
     #[test]
     fn the_writer_waits_for_those_before_a_place_and_for_nobody_else() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::arena::InFile;
 use crate::base::Base;
 use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
 use crate::fill::Lead;
@@ -87,7 +88,8 @@ impl Store {
         self.0.base.hasher.key(bytes)
     }
 
-    /// What is known of a key. It never waits: what is on disk is being read when this returns.
+    /// What is known of a key. It never waits: what is on disk is being read when this returns, also while it is fetched again and
+    /// nothing has come of that.
     pub fn lookup(&self, key: Key<'_>) -> Lookup {
         let base = &self.0.base;
         if self.0.is_blind.load(Ordering::Relaxed) == 1 {
@@ -95,9 +97,32 @@ impl Store {
         }
         match base.memory.lookup(key, &base.purges) {
             Found::Whole(object, is_stale) => Lookup::Hit(Hit { object, is_stale }),
-            Found::Pending(pending) => Lookup::Coming(Follower::new(Arc::clone(&self.0), pending)),
+            Found::Pending(joined) => {
+                let older = if joined.pending.is_awaited() { self.older_on_disk(key) } else { None };
+                Lookup::Coming(Follower::new(Arc::clone(&self.0), older.unwrap_or(joined)))
+            }
             Found::Nothing => self.look_on_disk(key).map_or(Lookup::Miss, Lookup::Coming),
         }
+    }
+
+    /// What is in memory of a key, whole. Nothing is read for it.
+    pub fn in_memory(&self, key: Key<'_>) -> Option<Hit> {
+        let base = &self.0.base;
+        if self.0.is_blind.load(Ordering::Relaxed) == 1 {
+            return None;
+        }
+        match base.memory.lookup(key, &base.purges) {
+            Found::Whole(object, is_stale) => Some(Hit { object, is_stale }),
+            Found::Pending(_) | Found::Nothing => None,
+        }
+    }
+
+    /// Reads what is on disk of a key that is being fetched again: for this request alone, since others wait for the fetch.
+    fn older_on_disk(&self, key: Key<'_>) -> Option<Joined> {
+        let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
+        let pending = Arc::new(Pending::read());
+        let is_read = disk.load(key.bytes(), key.hash(), Arc::clone(&pending));
+        is_read.then_some(Joined { pending, seat: None })
     }
 
     fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
@@ -236,6 +261,12 @@ impl Store {
         let number = numbered.number;
         let written = self.0.disk.as_ref().map(|disk| disk.purge(numbered, position));
         Ok(Purged { number, written })
+    }
+
+    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do.
+    /// What was sent so gives its memory back when it goes, for its pages may be in flight still.
+    pub fn in_file(&self, piece: &[u8]) -> Option<InFile> {
+        self.0.base.pool.place(piece)
     }
 
     /// Changes how much memory the store takes; the disk tier keeps its size.

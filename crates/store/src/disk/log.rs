@@ -107,9 +107,16 @@ impl Log {
             Ok(()) => {
                 self.shared.counters.is_up.set(1);
                 self.pause = PAUSE_MIN;
+                self.note_bytes();
             }
             Err(error) => self.fail("cannot be used", &error),
         }
+    }
+
+    /// Tells how much the folder takes.
+    fn note_bytes(&self) {
+        let bytes = self.folder.as_ref().map_or(0, |folder| folder.sizes.values().sum());
+        self.shared.counters.bytes.set(bytes);
     }
 
     fn try_attach(&mut self) -> Result<(), DiskError> {
@@ -349,7 +356,6 @@ impl Log {
                 folder.sizes.insert(active.segment().number, active.bytes());
                 let counters = &self.shared.counters;
                 counters.bytes_written.add(bytes);
-                counters.bytes.set(folder.sizes.values().sum());
                 if bytes > 0 {
                     counters.is_up.set(1);
                     self.pause = PAUSE_MIN;
@@ -364,6 +370,7 @@ impl Log {
                     }
                 }
                 self.shared.base.make_memory_fit(self.shared.index.count());
+                self.note_bytes();
             }
             Err(error) => self.fail("refuses a write", &error.into()),
         }
@@ -417,6 +424,7 @@ impl Log {
         self.shared.index.retain(|place| place.segment != number);
         removed.iter().for_each(|segment: &Arc<Segment>| segment.remove());
         self.shared.counters.segments_removed.add(1);
+        self.note_bytes();
         true
     }
 }

@@ -1,8 +1,11 @@
 //! The disk tier: what survives, what is noticed when it is damaged, and what happens when the disk fails.
 
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::Poll;
 
-use store::{CHUNK_BYTES, DiskParams, How, Lookup, Mark, Outcome, Purge, Store, StoreParams};
+use store::{Begin, CHUNK_BYTES, DiskParams, How, Lookup, Mark, Outcome, Purge, ReadError, Store, StoreParams};
 use testkit::TempDir;
 
 use crate::tier::{MIB, body, head, hit, put, read, read_all, run, start};
@@ -41,7 +44,10 @@ fn what_was_stored_is_there_after_a_restart() {
         }
         for _ in 0..2 {
             store = again(store, folder.path());
-            assert_eq!(store.stats().disk.expect("a disk").entries, lengths.len() as u64);
+            let stats = store.stats().disk.expect("a disk");
+            assert_eq!(stats.entries, lengths.len() as u64);
+            let all: u64 = segments(folder.path()).iter().map(|path| path.metadata().expect("a file").len()).sum();
+            assert_eq!((stats.bytes, stats.bytes_written), (all, 0), "known before anything is written");
             for length in lengths {
                 assert!(hit(&store, &format!("k{length}")).is_none(), "memory is empty");
                 let found = read(&store, &format!("k{length}")).await.expect("on disk");
@@ -89,6 +95,73 @@ fn a_slow_reader_of_a_large_fetch_reads_from_disk() {
         store.flush().await;
         assert_eq!(store.stats().memory.fetching, 0);
         assert!(read(&store, "large").await.expect("on disk").1 == whole);
+    });
+}
+
+#[test]
+fn what_is_on_disk_is_read_while_it_is_fetched_again_until_something_comes() {
+    let folder = TempDir::new().expect("a folder");
+    run(async {
+        let store = open(folder.path());
+        let (old, new) = (body("k", 1, 6 * CHUNK_BYTES), body("k", 2, 5 * CHUNK_BYTES));
+        put(&store, "k", head("old", &[]), &old);
+        let store = again(store, folder.path());
+        let Begin::Lead(lead) = store.begin(store.key(b"k"), &[]) else { panic!("nobody fetches it") };
+        for _ in 0..3 {
+            assert!(read(&store, "k").await.expect("on disk") == (b"old".to_vec(), old.clone()));
+        }
+        assert!(store.in_memory(store.key(b"k")).is_none() && store.stats().memory.fetching == 1);
+        let mut writer = lead.start(head("new", &[])).expect("starts");
+        let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("it is being fetched") };
+        let Outcome::Stream(reader) = follower.head().await else { panic!("it has begun") };
+        assert_eq!((&reader.meta()[..], reader.is_growing()), (&b"new"[..], true));
+        writer.append(&new);
+        writer.finish().expect("whole");
+        assert!(read_all(reader).await.as_deref() == Some(&new[..]));
+        // What was purged is not read.
+        store.flush().await;
+        store.purge(Purge::all(How::Hard)).expect("purges");
+        let Begin::Lead(lead) = store.begin(store.key(b"k"), &[]) else { panic!("nobody fetches it") };
+        let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("it may be there") };
+        assert!(matches!(follower.head().await, Outcome::Nothing));
+        drop(lead);
+    });
+}
+
+#[test]
+fn a_disk_that_has_too_much_to_do_says_so_and_loses_nothing() {
+    let folder = TempDir::new().expect("a folder");
+    run(async {
+        let store = open(folder.path());
+        let whole = body("k", 1, 6 * CHUNK_BYTES);
+        put(&store, "k", head("", &[]), &whole);
+        let store = again(store, folder.path());
+        let mut readers = Vec::new();
+        for _ in 0..3_000 {
+            let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("on disk") };
+            let Outcome::Stream(reader) = follower.head().await else { panic!("large") };
+            readers.push(reader);
+        }
+        // Each has its first chunk read, and asks for it anew before it is there.
+        let busy = 'busy: loop {
+            for (at, reader) in readers.iter_mut().enumerate() {
+                reader.seek(0);
+                let mut next = pin!(reader.next());
+                let asked = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+                if matches!(asked, Poll::Ready(Err(ReadError::Busy))) {
+                    break 'busy at;
+                }
+            }
+        };
+        let mut late = readers.swap_remove(busy);
+        let read = loop {
+            match late.next().await {
+                Err(ReadError::Busy) => tokio::task::yield_now().await,
+                read => break read,
+            }
+        };
+        assert!(read.expect("good").expect("more") == whole[..CHUNK_BYTES]);
+        assert!(store.stats().disk.expect("a disk").reads_dropped > 0);
     });
 }
 

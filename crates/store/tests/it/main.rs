@@ -4,6 +4,7 @@ mod bound;
 mod direct;
 mod disk;
 mod fetching;
+mod in_file;
 mod memory;
 mod model;
 mod pacing;

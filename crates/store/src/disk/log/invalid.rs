@@ -60,6 +60,7 @@ impl Log {
     fn let_go(&mut self) -> bool {
         self.folder = None;
         self.missed_purges = true;
+        self.note_bytes();
         self.shared.segments.write().clear();
         self.shared.index.retain(|_| false);
         recover::wipe(&self.shared.params.path)
