@@ -12,15 +12,16 @@
 //! apart behind the key, by [`Vary::write_variant`](crate::Vary::write_variant).
 //!
 //! Paths are not made alike here; what the router takes for equal should come in one form. The host is compared without
-//! regard to case and without the scheme's own port.
+//! regard to case and without the scheme's own port. Names of parameters are compared as origins read them, `%69d` being `id`;
+//! those that count stand in the key as they came.
 
 use crate::field::Fields;
 use crate::name::alike;
-use crate::policy::{cookies, name_of};
+use crate::policy::{cookies, is_named, name_of};
 use crate::uri::Target;
 
 /// What keys are made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyParts {
     /// Whether hosts have objects of their own. Routes that serve one service by several names may do without.
     pub host: bool,
@@ -104,9 +105,12 @@ impl KeyParts {
         out.push(END);
     }
 
+    /// Whether a parameter counts. Some origins take `;` for another `&`: what has one may hold any other parameter.
     fn counts(&self, parameter: &[u8]) -> bool {
-        let is_among = |names: &[String]| names.iter().any(|name| name.as_bytes() == name_of(parameter));
+        let is_among = |names: &[String]| names.iter().any(|name| is_named(parameter, name));
         match &self.query {
+            QueryParts::Only(names) if names.is_empty() => false,
+            _ if parameter.contains(&b';') => true,
             QueryParts::All => true,
             QueryParts::Only(names) => is_among(names),
             QueryParts::Except(names) => !is_among(names),

@@ -252,10 +252,11 @@ pub fn answer_failure(
     if stored.flags.has(Flags::NO_CACHE) || request.has(D::NoCache, policy) {
         return None;
     }
-    let stale_for = stored.ttl_millis(now).min(0).unsigned_abs();
+    let ttl = stored.ttl_millis(now);
+    let stale_for = ttl.min(0).unsigned_abs();
     let asked = request.seconds(D::StaleIfError, policy).filter(|_| !stored.flags.has(Flags::NEVER_STALE));
     let window = stored.stale_if_error_secs.max(asked.unwrap_or(0));
-    let is_within = stale_for == 0 || window > 0 && stale_for <= u64::from(window) * 1000;
+    let is_within = ttl > 0 || window > 0 && stale_for <= u64::from(window) * 1000;
     if is_within { answer(request, stored, block, now) } else { None }
 }
 

@@ -142,7 +142,8 @@ impl Policy {
             Condition::Cookie(name) => cookies(fields.clone()).any(|(found, _)| found == name.as_bytes()),
             Condition::Query(name) => {
                 let query = target.split().1.unwrap_or_default();
-                query.split(|&byte| byte == b'&').any(|parameter| name_of(parameter) == name.as_bytes())
+                // Some origins take `;` for another `&`.
+                query.split(|byte| b"&;".contains(byte)).any(|parameter| is_named(parameter, name))
             }
         })
     }
@@ -167,7 +168,30 @@ pub(crate) fn cookies<'a>(fields: impl Fields<'a>) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// The name of a query's parameter.
+/// Whether a query's parameter has this name, its escapes read.
+pub(crate) fn is_named(parameter: &[u8], name: &str) -> bool {
+    let found = name_of(parameter);
+    if !found.iter().any(|byte| b"%+".contains(byte)) {
+        return found == name.as_bytes();
+    }
+    let digit = |at: usize| found.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let (mut at, mut name) = (0, name.bytes());
+    while at < found.len() {
+        let escaped = digit(at + 1).zip(digit(at + 2)).filter(|_| found[at] == b'%');
+        let read = match (escaped, found[at]) {
+            (Some((high, low)), _) => (high << 4 | low) as u8,
+            (None, b'+') => b' ',
+            (None, byte) => byte,
+        };
+        if name.next() != Some(read) {
+            return false;
+        }
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    name.next().is_none()
+}
+
+/// The name of a query's parameter, as it came.
 pub(crate) fn name_of(parameter: &[u8]) -> &[u8] {
     parameter.split(|&byte| byte == b'=').next().unwrap_or_default()
 }

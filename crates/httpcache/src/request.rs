@@ -1,9 +1,10 @@
 //! What of a request matters to a cache, read once.
 
 use crate::directive::{Directive as D, Directives};
-use crate::field::Fields;
+use crate::field::{Fields, values};
 use crate::name::alike;
 use crate::policy::Policy;
+use crate::time::UnixTime;
 use crate::uri::Target;
 use crate::validator::{EntityTag, Known, if_range_holds, none_match_holds, not_modified_since};
 
@@ -134,6 +135,22 @@ impl<'a> Request<'a> {
             Single::Several => false,
             Single::Absent => self.if_modified_since.once().is_some_and(|value| not_modified_since(value, known)),
         }
+    }
+
+    /// Whether the client has what a response with these fields brings, by the tag or date that it named: what answers it without
+    /// having been stored. A response that has neither is new.
+    pub fn has_already<'f>(&self, fields: impl Fields<'f>) -> bool {
+        let etag = values(fields.clone(), "etag").next();
+        let last_modified = values(fields, "last-modified").next().and_then(UnixTime::of_http_date);
+        match self.if_none_match {
+            Single::Absent if last_modified.is_none() => false,
+            _ => self.has_it_already(Known { etag, last_modified, date: last_modified.unwrap_or_default() }),
+        }
+    }
+
+    /// Whether its answer is perhaps for its client alone, by what it says itself: it has credentials, or wants nothing stored.
+    pub fn wants_own(&self, policy: &Policy) -> bool {
+        self.is_authorized || self.has(D::NoStore, policy)
     }
 
     /// Whether the client asks for less than the whole.

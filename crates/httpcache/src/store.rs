@@ -34,7 +34,7 @@ pub struct Storable {
     /// `Content-Range`, which each response gets anew.
     pub fields: Vec<u8>,
     /// What it varies by.
-    pub vary: Vary,
+    pub vary: Vary<'static>,
 }
 
 /// Why a response is not stored.

@@ -55,8 +55,6 @@ impl Flags {
     pub(crate) const NEVER_STALE: Self = Self(2);
     /// Not worth asking for again while fresh.
     pub(crate) const IMMUTABLE: Self = Self(4);
-    /// Fresh by a guess.
-    pub(crate) const HEURISTIC: Self = Self(8);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -124,8 +122,7 @@ impl Stored {
         let flags = Flags::default()
             .with(Flags::NO_CACHE, directives.has(D::NoCache))
             .with(Flags::NEVER_STALE, never_stale)
-            .with(Flags::IMMUTABLE, directives.has(D::Immutable))
-            .with(Flags::HEURISTIC, lifetime.is_some_and(|(_, source)| source == Source::Heuristic));
+            .with(Flags::IMMUTABLE, directives.has(D::Immutable));
         let stored = Self {
             status,
             flags,
@@ -191,19 +188,6 @@ impl Stored {
     /// Whether it may be served without a question: RFC 9111 section 4.2.
     pub fn is_fresh(&self, now: UnixTime) -> bool {
         self.ttl_millis(now) > 0 && !self.flags.has(Flags::NO_CACHE)
-    }
-
-    /// Whether its lifetime is a guess.
-    pub fn is_heuristic(&self) -> bool {
-        self.flags.has(Flags::HEURISTIC)
-    }
-
-    /// For how long it may be of use at all, stale times included: when that is over a store may forget it, unless it has
-    /// a validator.
-    pub fn useful_until(&self) -> UnixTime {
-        let window = u64::from(self.stale_while_revalidate_secs.max(self.stale_if_error_secs)) * 1000;
-        let lasts = self.lifetime_millis.saturating_add(window).saturating_sub(self.initial_age_millis);
-        UnixTime::from_millis(self.received.millis().saturating_add(lasts))
     }
 
     /// Makes it stale from now on: what a soft purge does, or a sign that it has changed.

@@ -19,7 +19,7 @@ pub struct Freshened {
     /// The fields, for what is stored.
     pub fields: Vec<u8>,
     /// What it varies by now.
-    pub vary: Vary,
+    pub vary: Vary<'static>,
     /// Whether it may stay in the store. If not, it is removed; but where that [is about the
     /// request](WhyNot::is_about_request), what was stored before stays as it was.
     pub keep: Result<(), WhyNot>,

@@ -15,6 +15,8 @@
 //!
 //! `Vary: *`, wherever it stands, fits no request.
 
+use std::borrow::Cow;
+
 use crate::field::{Fields, members, values};
 use crate::name::alike;
 use crate::policy::VaryRules;
@@ -29,9 +31,9 @@ const SEPARATOR: u8 = b'\n';
 /// The fields that select among variants: their names in lower case, sorted, each once. Empty for a response that does
 /// not vary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Vary(Vec<u8>);
+pub struct Vary<'v>(Cow<'v, [u8]>);
 
-impl Vary {
+impl<'v> Vary<'v> {
     /// Reads the fields of a response, or nothing if it fits no other request.
     pub fn read<'a>(fields: impl Fields<'a>) -> Option<Self> {
         let lines = values(fields, "vary");
@@ -41,7 +43,7 @@ impl Vary {
         }
         names.sort_unstable();
         names.dedup();
-        Some(Self(names.join(&b","[..])))
+        Some(Self(names.join(&b","[..]).into()))
     }
 
     /// Whether there is nothing that it depends on.
@@ -55,8 +57,13 @@ impl Vary {
     }
 
     /// What [`as_bytes`](Self::as_bytes) gave.
-    pub fn of_bytes(names: &[u8]) -> Self {
-        Self(names.to_vec())
+    pub fn of_bytes(names: &'v [u8]) -> Self {
+        Self(names.into())
+    }
+
+    /// The same, in memory of its own.
+    fn kept(&self) -> Vary<'static> {
+        Vary(self.0.to_vec().into())
     }
 
     pub(crate) fn names(&self, name: &str) -> bool {
@@ -192,23 +199,23 @@ const KINDS_MAX: usize = 4;
 /// The ways in which responses of one key vary, the newest first: what is kept under the key itself. A response that does
 /// not vary is one of them, with nothing behind the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(Vec<Vary>);
+pub struct Kinds(Vec<Vary<'static>>);
 
 impl Kinds {
     /// Adds the way of a response that is stored now. The oldest is forgotten beyond four; what it stored is no longer
     /// found. Tells whether anything changed.
-    pub fn add(&mut self, vary: &Vary) -> bool {
-        if self.0.first() == Some(vary) {
+    pub fn add(&mut self, vary: &Vary<'_>) -> bool {
+        if self.0.first().is_some_and(|known| known == vary) {
             return false;
         }
         self.0.retain(|known| known != vary);
-        self.0.insert(0, vary.clone());
+        self.0.insert(0, vary.kept());
         self.0.truncate(KINDS_MAX);
         true
     }
 
     /// The ways, the newest first: what is behind the key is looked up for each of them.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vary> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vary<'static>> {
         self.0.iter()
     }
 
@@ -219,7 +226,13 @@ impl Kinds {
 
     /// What [`to_bytes`](Self::to_bytes) gave.
     pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Self::ways(bytes).map(|vary| vary.kept()).collect())
+    }
+
+    /// The ways in what [`to_bytes`](Self::to_bytes) gave, the newest first. Nothing is copied: it is done for each request for
+    /// something that varies.
+    pub fn ways(bytes: &[u8]) -> impl DoubleEndedIterator<Item = Vary<'_>> {
         let ended = bytes.strip_suffix(&[SEPARATOR]);
-        Self(ended.map_or_else(Vec::new, |bytes| bytes.split(|&byte| byte == SEPARATOR).map(Vary::of_bytes).collect()))
+        ended.into_iter().flat_map(|bytes| bytes.split(|&byte| byte == SEPARATOR)).map(Vary::of_bytes)
     }
 }

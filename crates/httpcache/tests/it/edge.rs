@@ -298,7 +298,7 @@ impl Edge {
     }
 }
 
-fn place(key: &[u8], vary: &httpcache::Vary, client: &Ask, policy: &Policy) -> Vec<u8> {
+fn place(key: &[u8], vary: &httpcache::Vary<'_>, client: &Ask, policy: &Policy) -> Vec<u8> {
     let mut place = key.to_vec();
     vary.write_variant(&mut place, borrowed(&client.fields), &policy.vary);
     place

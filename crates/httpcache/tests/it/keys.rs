@@ -32,10 +32,15 @@ fn of_targets() {
     let only = KeyParts { query: QueryParts::Only(names(&["id", "q"])), ..KeyParts::default() };
     check(&only, "h", "/?utm=1&id=7&idx=8&q", "h|/?id=7&q|s|");
     check(&only, "h", "/?utm=1", "h|/|s|");
+    // However a name is spelt, it is what its origin reads.
+    check(&only, "h", "/?%69d=7&i%64x=8&%6", "h|/?%69d=7|s|");
+    check(&only, "h", "/?x=1;id=7&y", "h|/?x=1;id=7|s|");
     let none = KeyParts { query: QueryParts::Only(Vec::new()), ..KeyParts::default() };
     check(&none, "h", "/a?x", "h|/a|s|");
     let except = KeyParts { query: QueryParts::Except(names(&["utm"])), sorts_query: true, ..KeyParts::default() };
     check(&except, "h", "/?z&utm=1&a", "h|/?a&z|s|");
+    check(&except, "h", "/?ut%6D=1&utm=1;id=7&utm%20=1&ut+m", "h|/?ut+m&utm=1;id=7&utm%20=1|s|");
+    check(&none, "h", "/a?x;y", "h|/a|s|");
     let bare = KeyParts { host: false, scheme: false, path: false, ..none };
     check(&bare, "h", "/a?x", "|||");
 }

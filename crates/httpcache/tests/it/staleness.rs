@@ -81,6 +81,14 @@ fn a_soft_purge_leaves_it_for_questions_and_failures() {
     let got = edge.after_secs(10).exchange(&get(&[]), &Reply::Nothing);
     assert_eq!((got.asked("If-None-Match"), got.status), (Some("\"a\""), 200));
     assert_eq!(edge.after_secs(60).exchange(&get(&[]), &Reply::Nothing).status, 502);
+    // What must not be used stale is not, however short a while it is so.
+    let mut edge = Edge::new();
+    edge.exchange(
+        &get(&[]),
+        &reply(200, &[("Cache-Control", "max-age=60, must-revalidate"), ("ETag", "\"a\"")], "old"),
+    );
+    edge.after_secs(5).expire();
+    assert_eq!(edge.exchange(&get(&[]), &Reply::Nothing).status, 502);
 }
 
 #[test]

@@ -128,6 +128,10 @@ fn ways_of_varying_are_kept_in_bounds() {
     assert_eq!(found(&kinds), [&b"a"[..], b"a,b", b"b", b""]);
     assert_eq!(Kinds::of_bytes(&kinds.to_bytes()), kinds);
     assert_eq!(Kinds::of_bytes(b""), Kinds::default());
+    let bytes = kinds.to_bytes();
+    let ways: Vec<_> = Kinds::ways(&bytes).map(|vary| vary.as_bytes().to_vec()).collect();
+    assert_eq!(ways, found(&kinds));
+    assert!(Kinds::ways(b"").next().is_none());
     kinds.add(&vary("c"));
     assert_eq!(found(&kinds), [&b"c"[..], b"a", b"a,b", b"b"]);
 }
