@@ -2,23 +2,35 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::behind::BehindParams;
 use crate::cache::{Cache, Value};
 use crate::codec::Codec;
 use crate::error::BuildError;
+use crate::events::{Channel, Invalidation, Reader};
+use crate::hold::Hold;
 use crate::inner::{Inner, Params};
-use crate::key::Key;
+use crate::key::{Key, ReadKey};
+use crate::load::{Inside, Loader};
 use crate::memory::Bound;
 use crate::redis::{RedisParams, client};
+use crate::refresh::RefreshHot;
+use crate::write_behind::{BehindSpec, ValueSink};
 
 /// Longest name; it stands in every key in Redis.
 const NAME_BYTES_MAX: usize = 64;
 /// Longest time to live. Times to live are for the loss of invalidations, and nobody waits a year for one.
 const TTL_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Leases on memory. Shorter ones end whenever a machine is busy; for longer ones nobody would wait.
+const LEASES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// Redis takes no longer strings.
 const VALUE_BYTES_LIMIT: usize = 512 * 1024 * 1024;
+
+/// Hot keys that are refreshed.
+const HOT_KEYS_MAX: usize = 10_000;
 
 /// What values weigh.
 pub(crate) type Weigher<V> = Arc<dyn Fn(&V) -> u64 + Send + Sync>;
@@ -32,6 +44,20 @@ pub enum Coherence {
     /// No value is served that is older than this, whatever happens to Redis; it proves no more. While Redis is there, a change reaches the
     /// other instances' memory within the time that a message takes. While it is away, they serve on.
     BoundedStale(Duration),
+    /// No read that begins after a change was acknowledged, by whichever instance, returns anything older. An instance serves from memory only
+    /// while it holds a lease of this length, which it extends at Redis; a change returns when all who hold one have heard of it, or
+    /// their leases have ended. Without Redis reads go to the loader, and writes fail before they reach the database.
+    ///
+    /// Needs Redis, the same length in all instances, and what `docs/cache/coherence.md` says: one Redis that does not lose what it has acknowledged,
+    /// clocks that go at nearly the same rate, all changes by way of the cache, and loads from the primary database.
+    Leased(Duration),
+}
+
+impl Coherence {
+    /// [`Leased`](Self::Leased), with leases of 2 s: so long a change waits for an instance that died or stands still.
+    pub const fn leased() -> Self {
+        Self::Leased(Duration::from_secs(2))
+    }
 }
 
 /// Makes a [`Cache`].
@@ -40,6 +66,7 @@ pub struct Builder<K: ?Sized, V> {
     name: String,
     memory: Option<(&'static str, Bound)>,
     redis: Option<String>,
+    redis_authority: Option<Vec<u8>>,
     redis_timeout: Duration,
     lease: Duration,
     ttl: Duration,
@@ -47,6 +74,10 @@ pub struct Builder<K: ?Sized, V> {
     negative_ttl: Option<Duration>,
     stale_on_error: Duration,
     refresh_ahead: bool,
+    refresh_hot: Option<RefreshHot>,
+    loader: Option<Loader<V>>,
+    behind: Option<BehindSpec<V>>,
+    channels: Vec<(String, String, Reader)>,
     coherence: Option<Coherence>,
     loads_max: usize,
     loads_wait: Duration,
@@ -65,6 +96,7 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             name,
             memory: None,
             redis: None,
+            redis_authority: None,
             redis_timeout: Duration::from_millis(250),
             lease: Duration::from_secs(5),
             ttl: Duration::from_secs(60),
@@ -72,6 +104,10 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             negative_ttl: None,
             stale_on_error: Duration::ZERO,
             refresh_ahead: false,
+            refresh_hot: None,
+            loader: None,
+            behind: None,
+            channels: Vec::new(),
             coherence: None,
             loads_max: 256,
             loads_wait: Duration::from_secs(1),
@@ -104,10 +140,16 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
         self
     }
 
-    /// Shares values through a Redis of version 6 or later, by its URL: `redis://[user:password@]host[:port][/database]` or
-    /// `redis+unix:///path`. Caches of one name and Redis are one cache.
+    /// Shares values through a Redis of version 6 or later, by its URL: `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS
+    /// with the feature `cache-tls`, or `redis+unix:///path`. Caches of one name and Redis are one cache.
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis = Some(url.into());
+        self
+    }
+
+    /// The authority, in PEM, that the certificates of Redis are from, in place of those that the system trusts: for all URLs with `rediss://`.
+    pub fn redis_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.redis_authority = Some(pem.into());
         self
     }
 
@@ -147,10 +189,57 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
         self
     }
 
-    /// Loads again ahead of an entry's end, with a probability that grows towards it, and sooner the longer the load takes. One caller loads,
-    /// the others have the value that is there.
+    /// Loads again ahead of an entry's end, with a probability that grows towards it, and sooner the longer the load takes: on a task of its own
+    /// by the [`loader`](Self::loader), or by that of [`get_or_load_detached`](Cache::get_or_load_detached), and nobody waits for it. Where a loader
+    /// borrows from its caller, that one caller runs it, and the others have the value that is there.
     pub fn refresh_ahead(mut self) -> Self {
         self.refresh_ahead = true;
+        self
+    }
+
+    /// Loads the keys that are asked for most again and again, so many of them at most, whether somebody asks just then or not. Those that
+    /// nobody asked for since the last time are left alone. It needs memory and a [`loader`](Self::loader).
+    pub fn refresh_hot(mut self, keys_max: usize, every: Duration) -> Self {
+        self.refresh_hot = Some(RefreshHot { keys_max, every });
+        self
+    }
+
+    /// Loads values, for [`Cache::read`] and for refreshes that no caller waits for.
+    pub fn loader<F, Fut, E>(mut self, load: F) -> Self
+    where
+        K: ReadKey,
+        F: Fn(K::Owned) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
+        E: Into<Inside>,
+    {
+        self.loader = Some(Arc::new(move |key| {
+            let load = K::from_bytes(key).map(&load);
+            Box::pin(async {
+                match load {
+                    Some(load) => load.await.map_err(Into::into),
+                    None => Err("the key cannot be read back from its bytes".into()),
+                }
+            })
+        }));
+        self
+    }
+
+    /// Takes writes by [`Cache::write_behind`]: a journal in a folder of this process's own acknowledges them, and the sink has them later, in
+    /// batches. [`Cache::shutdown`] ends that.
+    pub fn write_behind(mut self, journal: BehindParams, sink: impl ValueSink<V>) -> Self {
+        self.behind = Some(BehindSpec::new(journal, sink));
+        self
+    }
+
+    /// Follows a channel of a Redis on which others tell what they have changed, and invalidates what `read` finds in their messages. It may be
+    /// given several times.
+    pub fn invalidate_on(
+        mut self,
+        url: impl Into<String>,
+        channel: impl Into<String>,
+        read: impl Fn(&[u8]) -> Vec<Invalidation> + Send + Sync + 'static,
+    ) -> Self {
+        self.channels.push((url.into(), channel.into(), Arc::new(read)));
         self
     }
 
@@ -200,20 +289,48 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
     /// Builds it. A Redis that is away is no error: the cache goes on without it until it is there.
     ///
     /// # Errors
-    /// [`BuildError`], for the first field that is wrong.
-    pub async fn build(self) -> Result<Cache<K, V>, BuildError> {
+    /// [`BuildError`], for the first field that is wrong, and for a journal that cannot be opened.
+    pub async fn build(mut self) -> Result<Cache<K, V>, BuildError> {
         self.check()?;
         let redis = match &self.redis {
-            Some(url) => Some(client(url).map_err(|why| self.wrong("redis", why))?),
+            Some(url) => Some(self.client("redis", url)?),
             None => None,
         };
-        let redis = redis.map(|client| RedisParams { client, timeout: self.redis_timeout, lease: self.lease });
-        let params = Params {
+        let hold = match self.coherence {
+            Some(Coherence::Leased(lease)) => Some((Arc::new(Hold::default()), lease)),
+            _ => None,
+        };
+        let redis = redis.map(|client| RedisParams { client, timeout: self.redis_timeout, lease: self.lease, hold });
+        let mut channels = Vec::new();
+        for (url, name, read) in &self.channels {
+            let client = self.client("invalidate_on", url)?;
+            channels.push(Channel { client, name: name.clone(), read: Arc::clone(read) });
+        }
+        let behind = self.behind.take();
+        let (name, inner) =
+            (self.name.clone(), Inner::open(self.name.as_str().into(), self.into_params(), redis).await);
+        if let Some(behind) = behind {
+            let opened = behind.open(&inner).await;
+            let why = |error: crate::behind::OpenError| BuildError {
+                cache: name,
+                field: "write_behind",
+                why: error.to_string(),
+            };
+            let _first_and_only = inner.behind.set(opened.map_err(why)?);
+        }
+        inner.begin_tasks(channels).await;
+        Ok(Cache::of(inner))
+    }
+
+    fn into_params(self) -> Params<V> {
+        Params {
             ttl: self.ttl,
             jitter: self.jitter,
             negative_ttl: self.negative_ttl,
             stale: self.stale_on_error,
             refresh_ahead: self.refresh_ahead,
+            refresh_hot: self.refresh_hot,
+            loader: self.loader,
             loads_max: self.loads_max,
             loads_wait: self.loads_wait,
             codec: self.codec,
@@ -223,8 +340,13 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             bound: self.memory.map(|(_, bound)| bound),
             weigher: self.weigher,
             tagger: self.tagger,
-        };
-        Ok(Cache::of(Inner::open(self.name.into(), params, redis).await))
+        }
+    }
+
+    fn client(&self, field: &'static str, url: &str) -> Result<redis::Client, BuildError> {
+        let authority = self.redis_authority.as_deref();
+        let is_secure = url.starts_with("rediss:") || url.starts_with("valkeys:");
+        client(url, authority.filter(|_| is_secure)).map_err(|why| self.wrong(field, why))
     }
 
     fn wrong(&self, field: &'static str, why: impl Into<String>) -> BuildError {
@@ -246,11 +368,20 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             ("negative_ttl", self.negative_ttl.unwrap_or(Duration::from_secs(1))),
             ("lease", self.lease),
             ("redis_timeout", self.redis_timeout),
+            ("refresh_hot", self.refresh_hot.map_or(Duration::from_secs(1), |hot| hot.every)),
         ];
         for (field, time) in times {
             // Redis counts in milliseconds.
             if time < Duration::from_millis(1) || time > TTL_MAX {
                 return Err(self.wrong(field, format!("{time:?} is not between 1 ms and 366 days")));
+            }
+        }
+        if let Some(hot) = self.refresh_hot {
+            if self.loader.is_none() || self.memory.is_none() {
+                return Err(self.wrong("refresh_hot", "it needs a loader and memory"));
+            }
+            if hot.keys_max == 0 || hot.keys_max > HOT_KEYS_MAX {
+                return Err(self.wrong("refresh_hot", format!("between 1 key and {HOT_KEYS_MAX} are allowed")));
             }
         }
         if self.stale_on_error > TTL_MAX {
@@ -264,6 +395,14 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             if oldest > bound {
                 let why = format!("values may become {oldest:?} old by ttl and stale_on_error, and not {bound:?}");
                 return Err(self.wrong("coherence", why));
+            }
+        }
+        if let Some(Coherence::Leased(lease)) = self.coherence {
+            if self.redis.is_none() {
+                return Err(self.wrong("coherence", "leased needs redis: it is there that leases are held"));
+            }
+            if !LEASES.contains(&lease) {
+                return Err(self.wrong("coherence", format!("a lease of {lease:?} is not between 100 ms and 1 min")));
             }
         }
         if self.loads_max == 0 || self.loads_max > tokio::sync::Semaphore::MAX_PERMITS {

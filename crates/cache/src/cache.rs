@@ -7,12 +7,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::builder::Builder;
 use crate::error::Error;
+use crate::fence::Ticket;
 use crate::inner::{Inner, Understood};
 use crate::key::{Key, owned};
-use crate::redis::Redis;
+use crate::redis::{Away, Redis};
 use crate::stats::{Count, Stats};
 
 /// What can be cached. Redis is one line of configuration away, so values can always be written as bytes.
@@ -48,20 +50,33 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key, if a tier has it. Nothing is loaded.
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(slot) = key.with_bytes(|key| inner.find(key))
+        if let Some(slot) = key.with_bytes(|key| inner.look(key))
             && Instant::now() < slot.fresh_until
         {
             inner.tally.note(Count::MemoryHit);
-            return slot.value.clone();
+            return slot.value;
+        }
+        if inner.redis().is_none() && inner.behind().is_none() {
+            inner.tally.note(Count::Miss);
+            return None;
+        }
+        // Not boxed: what a hit does not reach costs it nothing, and each allocation is felt beside a question to Redis.
+        self.get_outside(owned(key)).await
+    }
+
+    async fn get_outside(&self, key: Box<[u8]>) -> Option<Arc<V>> {
+        let inner = &*self.inner;
+        if let Some(dirty) = inner.dirty(&key) {
+            return Some(dirty);
         }
         let found = match inner.redis() {
-            Some(redis) => self.read(redis, &[&owned(key)]).await.pop().flatten(),
+            Some(redis) => self.read_one(redis, &key).await,
             None => None,
         };
-        if found.is_none() {
+        found.unwrap_or_else(|| {
             inner.tally.note(Count::Miss);
-        }
-        found
+            None
+        })
     }
 
     /// The values of some keys, in their order, if a tier has them: those that are not in memory by one question to Redis.
@@ -72,46 +87,70 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let (inner, now) = (&*self.inner, Instant::now());
         let (mut values, mut asked) = (Vec::new(), Vec::new());
         for key in keys {
-            let slot = key.with_bytes(|key| inner.find(key)).filter(|slot| now < slot.fresh_until);
-            match &slot {
-                Some(_) => inner.tally.note(Count::MemoryHit),
-                None => asked.push((values.len(), owned(key))),
-            }
-            values.push(slot.and_then(|slot| slot.value.clone()));
+            let slot = key.with_bytes(|key| inner.look(key)).filter(|slot| now < slot.fresh_until);
+            values.push(match slot {
+                Some(slot) => {
+                    inner.tally.note(Count::MemoryHit);
+                    slot.value
+                }
+                None => {
+                    let (key, at) = (owned(key), values.len());
+                    let dirty = inner.dirty(&key);
+                    if dirty.is_none() {
+                        asked.push((at, key));
+                    }
+                    dirty
+                }
+            });
         }
         if let Some(redis) = inner.redis()
             && !asked.is_empty()
         {
             let keys: Vec<&[u8]> = asked.iter().map(|(_, key)| &**key).collect();
-            let found = self.read(redis, &keys).await;
-            asked.iter().zip(found).for_each(|((at, _), found)| values[*at] = found);
+            let found = self.read_all(redis, &keys).await;
+            let misses = found.iter().filter(|found| found.is_none()).count();
+            inner.tally.add(Count::Miss, misses as u64);
+            asked.iter().zip(found).for_each(|((at, _), found)| values[*at] = found.flatten());
+        } else {
+            inner.tally.add(Count::Miss, asked.len() as u64);
         }
-        let misses = asked.iter().filter(|(at, _)| values[*at].is_none()).count();
-        inner.tally.add(Count::Miss, misses as u64);
         values
     }
 
-    /// What Redis has of some keys, which then is in memory too.
-    async fn read(&self, redis: &Redis, keys: &[&[u8]]) -> Vec<Option<Arc<V>>> {
+    /// What Redis has of some keys, be it that there is no value. It then is in memory too.
+    async fn read_all(&self, redis: &Redis, keys: &[&[u8]]) -> Vec<Option<Option<Arc<V>>>> {
         let inner = &*self.inner;
         let tickets: Vec<_> = keys.iter().map(|key| inner.fence.ticket(key)).collect();
-        let found = redis.read(keys).await.unwrap_or_else(|away| {
+        let found = redis.read(keys).instrument(inner.redis_span("read")).await.unwrap_or_else(|away| {
             inner.note_away(away);
             keys.iter().map(|_| None).collect()
         });
         let mut values = Vec::with_capacity(keys.len());
         for ((key, ticket), bytes) in keys.iter().zip(tickets).zip(found) {
-            let mut value = None;
-            if let Some(bytes) = bytes
-                && let Understood::Fresh(slot) = inner.understand(&bytes, ticket).await
-            {
-                inner.tally.note(Count::RedisHit);
-                value.clone_from(&slot.value);
-                inner.keep(key, ticket, slot);
-            }
-            values.push(value);
+            values.push(self.take(key, ticket, bytes).await);
         }
         values
+    }
+
+    async fn read_one(&self, redis: &Redis, key: &[u8]) -> Option<Option<Arc<V>>> {
+        let inner = &*self.inner;
+        let ticket = inner.fence.ticket(key);
+        match redis.read(&[key]).instrument(inner.redis_span("read")).await {
+            Ok(mut found) => self.take(key, ticket, found.pop().flatten()).await,
+            Err(away) => {
+                inner.note_away(away);
+                None
+            }
+        }
+    }
+
+    /// Takes what Redis had into memory, if it will do.
+    async fn take(&self, key: &[u8], ticket: Ticket, bytes: Option<Vec<u8>>) -> Option<Option<Arc<V>>> {
+        let Understood::Fresh(slot) = self.inner.understand(&bytes?, ticket).await else { return None };
+        self.inner.tally.note(Count::RedisHit);
+        let value = slot.value.clone();
+        self.inner.keep(key, ticket, slot);
+        Some(value)
     }
 
     /// The value of a key with its version: from Redis where there is one, as what is in memory may be older.
@@ -122,17 +161,10 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let (inner, key) = (&*self.inner, owned(key));
         let Some(redis) = inner.redis() else {
             let slot = inner.find(&key).filter(|slot| Instant::now() < slot.fresh_until);
-            let of =
-                |slot: &crate::memory::Slot<V>| Some(Versioned { value: slot.value.clone()?, version: slot.version });
-            return Ok(slot.and_then(|slot| of(&slot)));
+            return Ok(slot.and_then(|slot| Some(Versioned { value: slot.value?, version: slot.version })));
         };
-        let ticket = inner.fence.ticket(&key);
-        let found = redis.read(&[&key]).await.map_err(|_| Error::Away { cache: Arc::clone(&inner.name) })?;
-        let Some(bytes) = found.into_iter().next().flatten() else { return Ok(None) };
-        Ok(match inner.understand(&bytes, ticket).await {
-            Understood::Fresh(slot) => slot.value.map(|value| Versioned { value, version: slot.version }),
-            _ => None,
-        })
+        let (_, found) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        Ok(found)
     }
 
     /// What the cache is and has done, for metrics.
@@ -143,6 +175,23 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+}
+
+impl<V: Value> Inner<V> {
+    /// What Redis has of a key: the bytes, whatever they are, and the value if there is one that may be served.
+    pub(crate) async fn present(
+        &self,
+        redis: &Redis,
+        key: &[u8],
+    ) -> Result<(Option<Vec<u8>>, Option<Versioned<V>>), Away> {
+        let ticket = self.fence.ticket(key);
+        let Some(bytes) = redis.read(&[key]).await?.into_iter().next().flatten() else { return Ok((None, None)) };
+        let value = match self.understand(&bytes, ticket).await {
+            Understood::Fresh(slot) => slot.value.map(|value| Versioned { value, version: slot.version }),
+            _ => None,
+        };
+        Ok((Some(bytes), value))
     }
 }
 

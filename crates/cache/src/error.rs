@@ -49,9 +49,24 @@ pub enum Error {
         /// What the codec says.
         why: Arc<str>,
     },
-    /// What is asked for needs Redis, which is away.
+    /// What is asked for needs something that the builder was not given.
+    #[error("cache {cache}: it was built without {lacks}")]
+    Unequipped {
+        /// The cache.
+        cache: Arc<str>,
+        /// The method of the builder.
+        lacks: &'static str,
+    },
+    /// What is asked for needs Redis, which is away. Nothing was written to the database.
     #[error("cache {cache}: Redis is away")]
     Away {
+        /// The cache.
+        cache: Arc<str>,
+    },
+    /// The database has what was written, but Redis was lost, and others may serve what was before until it is back. With
+    /// [`Coherence::Leased`](crate::Coherence::Leased) alone, for a write that took longer than [`lease`](crate::Builder::lease).
+    #[error("cache {cache}: the value was written, but Redis was lost before all instances were told")]
+    Unconfirmed {
         /// The cache.
         cache: Arc<str>,
     },

@@ -5,11 +5,15 @@
 //! **failed** is tried by one other, whose connection may be better; if that fails too, all who wait have the error, or ten thousand
 //! callers would try a dead database one after the other.
 //!
+//! Each flight has a number, and so has the moment at which somebody arrives: what a flight brings was read after all that happened
+//! before its beginning.
+//!
 //! A change of the key detaches its flight: who waits has what was loaded, who comes later begins anew.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -23,6 +27,8 @@ const FAILURES_MAX: u32 = 2;
 pub(crate) struct Flights<A> {
     shards: Box<[Mutex<Seats<A>>]>,
     hasher: RandomState,
+    /// How many flights have begun.
+    begun: AtomicU64,
 }
 
 type Seats<A> = HashMap<Box<[u8]>, Seat<A>>;
@@ -36,6 +42,7 @@ struct Seat<A> {
 
 #[derive(Debug)]
 struct Flight<A> {
+    number: u64,
     state: Mutex<State<A>>,
     woken: Notify,
 }
@@ -75,11 +82,20 @@ pub(crate) enum Turn<A> {
 
 impl<A> Flights<A> {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            begun: AtomicU64::new(0),
+        }
     }
 
     fn shard(&self, key: &[u8]) -> &Mutex<Seats<A>> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// The number of the last flight that has begun: later ones begin after this.
+    pub(crate) fn last(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Joins the flight of a key, or begins one.
@@ -90,9 +106,15 @@ impl<A> Flights<A> {
             return Member { flights: self, flight: Arc::clone(&seat.flight), key, leads: false };
         }
         let state = Mutex::new(State { stage: Stage::Led, failures: 0 });
-        let flight = Arc::new(Flight { state, woken: Notify::new() });
+        let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let flight = Arc::new(Flight { number, state, woken: Notify::new() });
         shard.insert(key.clone(), Seat { flight: Arc::clone(&flight), members: 1 });
         Member { flights: self, key, flight, leads: true }
+    }
+
+    /// Whether somebody is in a flight of this key.
+    pub(crate) fn is_led(&self, key: &[u8]) -> bool {
+        self.shard(key).lock().contains_key(key)
     }
 
     /// Nobody joins the present flight of a key any more.
@@ -113,6 +135,11 @@ impl<A> Flights<A> {
 }
 
 impl<A: Clone> Member<'_, A> {
+    /// The number of the flight.
+    pub(crate) fn number(&self) -> u64 {
+        self.flight.number
+    }
+
     /// Whether it has to load, as far as is known without waiting.
     pub(crate) fn leads(&self) -> bool {
         self.leads

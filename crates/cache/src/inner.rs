@@ -11,14 +11,21 @@ use crate::builder::{Tagger, Weigher};
 use crate::cache::Value;
 use crate::codec::{Codec, compressed, expanded};
 use crate::error::Error;
+use crate::events::{self, Channel};
 use crate::fence::{Fence, Ticket};
 use crate::flight::Flights;
+use crate::hold::{Hold, Moment};
+use crate::hot::Hot;
 use crate::life::jittered;
+use crate::load::Loader;
 use crate::memory::{Bound, Memory, Slot};
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::redis::{Away, Ear, Message, Redis, RedisParams};
+use crate::refresh::{RefreshHot, Tasks, refresh_hot};
 use crate::stats::{Count, Stats, Tally};
-use crate::tags::{Tags, unknown};
+use crate::tags::{Tags, bytes_of, unknown};
+use crate::write_behind::Behind;
 
 /// Tags of one value, and the length of one.
 const TAGS_MAX: usize = 64;
@@ -33,6 +40,8 @@ pub(crate) struct Params<V> {
     pub(crate) negative_ttl: Option<Duration>,
     pub(crate) stale: Duration,
     pub(crate) refresh_ahead: bool,
+    pub(crate) refresh_hot: Option<RefreshHot>,
+    pub(crate) loader: Option<Loader<V>>,
     pub(crate) loads_max: usize,
     pub(crate) loads_wait: Duration,
     pub(crate) codec: Codec,
@@ -49,7 +58,12 @@ pub(crate) struct Inner<V> {
     pub(crate) params: Params<V>,
     pub(crate) memory: Option<Memory<V>>,
     redis: OnceLock<Redis>,
+    pub(crate) behind: OnceLock<Behind>,
+    hot: Option<Hot>,
+    tasks: OnceLock<Tasks>,
     pub(crate) fence: Fence,
+    /// The lease on memory, where it is held by one.
+    pub(crate) hold: Option<Arc<Hold>>,
     pub(crate) tags: Tags,
     pub(crate) flights: Flights<Answer<V>>,
     pub(crate) loads: Semaphore,
@@ -64,17 +78,24 @@ pub(crate) struct Prepared<V> {
     /// What Redis gets, if there is one.
     pub(crate) rest: Vec<u8>,
     pub(crate) tags: Vec<String>,
-    pub(crate) fresh: Duration,
+    /// Counted from when it was prepared, however long it is on its way.
+    pub(crate) fresh_until: Instant,
     pub(crate) life: Duration,
     took: Duration,
     value_bytes: u64,
+}
+
+/// An old value, and until when it may be served.
+pub(crate) struct Stale<V> {
+    pub(crate) value: Arc<V>,
+    pub(crate) until: Instant,
 }
 
 /// What was found in Redis.
 pub(crate) enum Understood<V> {
     Fresh(Slot<V>),
     /// Good for when the load fails.
-    Stale(Option<Arc<V>>),
+    Stale(Stale<V>),
     Useless,
 }
 
@@ -83,10 +104,14 @@ impl<V: Value> Inner<V> {
         let (loads, stale) = (Semaphore::new(params.loads_max), params.stale);
         let inner = Arc::new(Self {
             name,
-            memory: params.bound.map(Memory::new),
+            memory: params.bound.map(|bound| Memory::new(bound, params.value_bytes_max as u64)),
+            hot: params.refresh_hot.map(|hot| Hot::new(hot.keys_max)),
             params,
             redis: OnceLock::new(),
+            behind: OnceLock::new(),
+            tasks: OnceLock::new(),
             fence: Fence::new(),
+            hold: redis.as_ref().and_then(|redis| redis.hold.as_ref()).map(|(hold, _)| Arc::clone(hold)),
             tags: Tags::default(),
             flights: Flights::new(),
             loads,
@@ -101,8 +126,41 @@ impl<V: Value> Inner<V> {
         inner
     }
 
+    /// Begins what goes on without callers, and ends with the cache.
+    pub(crate) async fn begin_tasks(self: &Arc<Self>, channels: Vec<Channel>) {
+        let mut tasks = Tasks::default();
+        if let Some(hot) = self.params.refresh_hot {
+            tasks.spawn(refresh_hot(Arc::downgrade(self), hot.every));
+        }
+        for channel in channels {
+            tasks.spawn(events::begin(channel, self).await);
+        }
+        let _first_and_only = self.tasks.set(tasks);
+    }
+
+    #[inline]
     pub(crate) fn redis(&self) -> Option<&Redis> {
         self.redis.get()
+    }
+
+    /// Whether memory is held by a lease.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn behind(&self) -> Option<&Behind> {
+        self.behind.get()
+    }
+
+    /// Around what Redis is asked. Nobody pays for it who does not listen.
+    pub(crate) fn redis_span(&self, asked: &'static str) -> tracing::Span {
+        tracing::debug_span!("cache_redis", cache = &*self.name, asked)
+    }
+
+    /// What was asked for most since the last call.
+    pub(crate) fn hottest(&self) -> Vec<Box<[u8]>> {
+        self.hot.as_ref().map_or_else(Vec::new, Hot::take)
     }
 
     /// The next number of the clock of this process, for what Redis has no number for.
@@ -126,10 +184,22 @@ impl<V: Value> Inner<V> {
 
     /// Finds what may be served, fresh or stale.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Slot<V>>> {
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
+        // In this order: the lease's end, the value, and at the end of all the clock.
+        let end = self.hold.as_ref().map(|hold| hold.end());
         let slot = self.memory.as_ref()?.find(key)?;
         let is_good = slot.era == self.fence.era() && self.tags.admit(slot.version, &slot.tags);
-        is_good.then_some(slot)
+        (is_good && end.is_none_or(Moment::is_ahead)).then_some(slot)
+    }
+
+    /// The same for a caller, who shows by it what is asked for often.
+    #[inline]
+    pub(crate) fn look(&self, key: &[u8]) -> Option<Slot<V>> {
+        let slot = self.find(key);
+        if let Some(hot) = &self.hot {
+            hot.note(key, fastrand::u32(..));
+        }
+        slot
     }
 
     /// Makes a value ready for the tiers.
@@ -138,6 +208,7 @@ impl<V: Value> Inner<V> {
         let ttl = if value.is_some() { params.ttl } else { params.negative_ttl.unwrap_or(params.ttl) };
         // A value is as old as the beginning of its load.
         let fresh = jittered(ttl, params.jitter, fastrand::u64(..)).saturating_sub(took);
+        let (fresh_until, loaded_millis) = (Instant::now() + fresh, unix_millis());
         let mut tags = match (&params.tagger, &value) {
             (Some(tagger), Some(value)) => tagger(value),
             _ => Vec::new(),
@@ -164,16 +235,25 @@ impl<V: Value> Inner<V> {
             (Some(weigher), Some(value)) => weigher(value),
             _ => (size_of::<V>() + encoded_bytes) as u64,
         };
-        let rest = if self.redis().is_some() { self.rest(&value, body, &tags, (fresh, took)) } else { Vec::new() };
+        let value_bytes = value_bytes + bytes_of(tags.iter().map(String::as_str));
+        let times = (loaded_millis, fresh, took);
+        let rest = if self.redis().is_some() { self.rest(&value, body, &tags, times) } else { Vec::new() };
         // That there is nothing is not served when it is stale.
         let stale = if value.is_some() { params.stale } else { Duration::ZERO };
         // Scripts tell fresh from stale by the life that is left, so all lives end with the same stale time.
         let life = if value.is_some() { fresh + stale } else { fresh + params.stale };
-        Ok(Prepared { value, rest, tags, fresh, life, took, value_bytes })
+        Ok(Prepared { value, rest, tags, fresh_until, life, took, value_bytes })
     }
 
-    fn rest(&self, value: &Option<Arc<V>>, body: Vec<u8>, tags: &[String], times: (Duration, Duration)) -> Vec<u8> {
+    fn rest(
+        &self,
+        value: &Option<Arc<V>>,
+        body: Vec<u8>,
+        tags: &[String],
+        times: (u64, Duration, Duration),
+    ) -> Vec<u8> {
         let whole_bytes = body.len() as u32;
+        let (loaded_millis, fresh, took) = times;
         let (body, compressed) = compressed(body, self.params.compress_above);
         let record = Record {
             version: 0,
@@ -181,9 +261,9 @@ impl<V: Value> Inner<V> {
             codec: self.params.codec.number(),
             compressed,
             negative: value.is_none(),
-            loaded_millis: unix_millis(),
-            fresh_millis: times.0.as_millis() as u64,
-            took_millis: u32::try_from(times.1.as_millis()).unwrap_or(u32::MAX),
+            loaded_millis,
+            fresh_millis: fresh.as_millis() as u64,
+            took_millis: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
             whole_bytes,
             tags: tags.iter().map(String::as_str).collect(),
             body: &body,
@@ -197,11 +277,12 @@ impl<V: Value> Inner<V> {
 
     /// An entry for the memory.
     pub(crate) fn slot(&self, prepared: &Prepared<V>, version: u64, era: u64) -> Slot<V> {
-        let fresh_until = Instant::now() + prepared.fresh;
+        let fresh_until = prepared.fresh_until;
         let stale = if prepared.value.is_some() { self.params.stale } else { Duration::ZERO };
         Slot {
             value: prepared.value.clone(),
             version,
+            is_unordered: false,
             era,
             fresh_until,
             stale_until: fresh_until + stale,
@@ -214,7 +295,7 @@ impl<V: Value> Inner<V> {
     /// Keeps an entry in memory, unless something has changed since the ticket.
     pub(crate) fn keep(&self, key: &[u8], ticket: Ticket, slot: Slot<V>) {
         if let Some(memory) = &self.memory
-            && !self.fence.keep(key, ticket, || memory.insert(key, Arc::new(slot)))
+            && !self.fence.keep(key, ticket, || memory.insert(key, slot))
         {
             self.tally.note(Count::Fenced);
         }
@@ -228,12 +309,13 @@ impl<V: Value> Inner<V> {
         };
         let tags = self.tags.of(record.tags.iter().copied());
         let asked = unknown(&tags);
+        let generations = tags.generations();
         if let Some(redis) = self.redis()
             && !asked.is_empty()
         {
             let names: Vec<_> = asked.iter().map(|at| record.tags[*at]).collect();
             match redis.tags(&names).await {
-                Ok(found) => asked.iter().zip(found).for_each(|(at, found)| self.tags.learn(&tags[*at], found)),
+                Ok(found) => asked.iter().zip(found).for_each(|(at, found)| self.tags.learn(&generations[*at], found)),
                 Err(away) => {
                     self.note_away(away);
                     return Understood::Useless;
@@ -247,12 +329,14 @@ impl<V: Value> Inner<V> {
             Ok(value) => value,
             Err(why) => return self.foreign(&why),
         };
-        let left = record.fresh_left(unix_millis());
-        if left.is_zero() {
-            return if value.is_some() { Understood::Stale(value) } else { Understood::Useless };
-        }
-        let fresh_until = Instant::now() + left;
+        let (now, now_millis) = (Instant::now(), unix_millis());
         let stale = if value.is_some() { self.params.stale } else { Duration::ZERO };
+        let left = record.left(now_millis, Duration::ZERO);
+        if left.is_zero() {
+            let until = now + record.left(now_millis, stale);
+            return value.map_or(Understood::Useless, |value| Understood::Stale(Stale { value, until }));
+        }
+        let fresh_until = now + left;
         let value_bytes = match (&self.params.weigher, &value) {
             (Some(weigher), Some(value)) => weigher(value),
             _ => (size_of::<V>() + record.whole_bytes as usize) as u64,
@@ -260,12 +344,13 @@ impl<V: Value> Inner<V> {
         Understood::Fresh(Slot {
             value,
             version: record.version,
+            is_unordered: false,
             era: ticket.era,
             fresh_until,
             stale_until: fresh_until + stale,
             took: Duration::from_millis(record.took_millis.into()),
             tags,
-            value_bytes,
+            value_bytes: value_bytes + bytes_of(record.tags.iter().copied()),
         })
     }
 
@@ -295,9 +380,11 @@ impl<V: Value> Inner<V> {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.tally.stats();
         if let Some(memory) = &self.memory {
-            (stats.memory_entries, stats.memory_weight) = (memory.entries(), memory.weight());
+            (stats.memory_entries, stats.memory_weight) = (memory.count(), memory.weight());
+            stats.evictions = memory.evictions();
         }
         stats.redis_is_up = self.redis().is_some_and(Redis::is_up);
+        stats.memory_is_held = self.hold.as_ref().is_none_or(|hold| hold.end().is_ahead());
         stats
     }
 }
@@ -318,18 +405,25 @@ impl<V: Value> Ear for Inner<V> {
             }
             Message::Everything(version) => {
                 self.note_clock(version);
-                self.tags.raise_all(version);
+                if !is_planted(Bug::EpochKept) {
+                    self.tags.raise_all(version);
+                }
                 self.flights.detach_all();
             }
-            Message::Loaded(_) => {}
+            // Whom these concern has heard of them before.
+            Message::Loaded(_) | Message::Heard(..) | Message::Gone(_) => {}
         }
     }
 
     fn connected(&self, clock: u64, epoch: u64) {
         self.note_clock(clock);
+        // Before the era: whoever still sees the lease of the connection that was lost finds nothing of the new one's.
+        self.hold.iter().for_each(|hold| hold.give_up());
         self.fence.end_era();
         self.tags.forget();
-        self.tags.raise_all(epoch);
+        if !is_planted(Bug::EpochKept) {
+            self.tags.raise_all(epoch);
+        }
         self.flights.detach_all();
         if let Some(memory) = &self.memory {
             memory.clear();

@@ -56,11 +56,60 @@ macro_rules! numbers {
             fn with_bytes<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
                 use_bytes(itoa::Buffer::new().format(*self).as_bytes())
             }
+        }
+
+        impl ReadKey for $number {
+            type Owned = $number;
+
+            fn from_bytes(bytes: &[u8]) -> Option<$number> {
+                std::str::from_utf8(bytes).ok()?.parse().ok()
+            }
         })*
     };
 }
 
 numbers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+
+/// A key that can be read back from its bytes, for what happens without a caller: the loader that a cache was given, and its refreshes.
+pub trait ReadKey: Key {
+    /// What the loader is given.
+    type Owned: Send + 'static;
+
+    /// The key of these bytes, if they are one's.
+    fn from_bytes(bytes: &[u8]) -> Option<Self::Owned>;
+}
+
+impl ReadKey for str {
+    type Owned = String;
+
+    fn from_bytes(bytes: &[u8]) -> Option<String> {
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
+impl ReadKey for String {
+    type Owned = String;
+
+    fn from_bytes(bytes: &[u8]) -> Option<String> {
+        str::from_bytes(bytes)
+    }
+}
+
+impl ReadKey for [u8] {
+    type Owned = Vec<u8>;
+
+    fn from_bytes(bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
+    }
+}
+
+impl ReadKey for Vec<u8> {
+    type Owned = Vec<u8>;
+
+    fn from_bytes(bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
+    }
+}
 
 /// The bytes of a key, for what outlives the call.
 pub(crate) fn owned<K: Key + ?Sized>(key: &K) -> Box<[u8]> {
@@ -78,5 +127,7 @@ mod tests {
         assert_eq!(&*owned(&-7_i64), b"-7");
         assert_eq!(&*owned(&u128::MAX), b"340282366920938463463374607431768211455");
         assert_eq!(&*owned(&&[1_u8, 0][..]), [1, 0]);
+        assert_eq!(i64::from_bytes(b"-7"), Some(-7));
+        assert_eq!((u8::from_bytes(b"256"), str::from_bytes(b"a").as_deref()), (None, Some("a")));
     }
 }

@@ -28,8 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The parts: single flight in a process (`flight`) and leases among processes (`redis`); who may put what into memory (`fence`);
-//! tags as generations (`tags`); lives of entries (`life`); what Redis holds (`record`, `codec`). How they fit together, what is proved
+//! The parts: single flight in a process (`flight`) and leases among processes (`redis`); who may put what into memory (`fence`), and
+//! serve it (`hold`); tags as generations (`tags`); lives of entries (`life`); what Redis holds (`record`, `codec`). How they fit together, what is proved
 //! and what happens when something fails: `docs/architecture/cache.md`. Write-behind, with a journal of its own, is in [`behind`].
 
 pub mod behind;
@@ -37,28 +37,45 @@ mod builder;
 mod cache;
 mod codec;
 mod error;
+mod events;
 mod fence;
 mod flight;
+mod hold;
+mod hot;
 mod inner;
 mod key;
+mod leave;
 mod life;
 mod load;
 mod memory;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub mod planted;
 mod record;
 mod redis;
+mod refresh;
 mod stats;
 mod sync;
 mod tags;
 mod write;
+mod write_behind;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/cache/coherence.md")]
+mod pages {}
 
 pub use builder::{Builder, Coherence};
 pub use cache::{Cache, Value, Versioned};
 pub use codec::Codec;
 pub use error::{BuildError, Error};
-pub use key::Key;
+pub use events::Invalidation;
+pub use key::{Key, ReadKey};
 pub use load::WarmUp;
-pub use stats::Stats;
+pub use stats::{LOAD_BOUNDS, Stats};
 pub use write::Reach;
+pub use write_behind::{Delivery, ValueSink};
 
 /// 2^20 bytes.
 pub const MIB: u64 = 1 << 20;

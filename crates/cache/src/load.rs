@@ -2,31 +2,40 @@
 //!
 //! A caller looks in memory, joins the flight of its key, and if it leads that looks in Redis, takes the lease there, loads, and stores.
 //! It can stop anywhere: then its flight goes to another caller, and its lease to another process.
+//!
+//! A load ahead of an entry's end goes on beside its caller, who has what is there at once, if the loader may outlive the call: that of the
+//! [builder](crate::Builder::loader), and those given to [`Cache::get_or_load_detached`]. One that borrows is run by its caller.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::cache::{Cache, Value};
 use crate::error::Error;
 use crate::fence::Ticket;
 use crate::flight::Turn;
-use crate::inner::{Answer, Inner, Prepared, Understood};
+use crate::hold::Moment;
+use crate::inner::{Answer, Inner, Prepared, Stale};
 use crate::key::{Key, owned};
+use crate::leave::{Leave, Wanted};
 use crate::life::refreshes;
 use crate::memory::Slot;
-use crate::record::VERSION_BYTES;
-use crate::redis::{Acquired, Entry, Lease, Redis};
+use crate::planted::{Bug, is_planted};
+use crate::redis::{Entry, Lease};
 use crate::stats::Count;
-
-/// How often what others have stored is looked at, if it turns out to be useless each time.
-const USELESS_MAX: u32 = 3;
 
 /// The error of a loader or of a write, whatever its type.
 pub(crate) type Inside = Box<dyn StdError + Send + Sync>;
+
+/// What the builder's loader brings.
+pub(crate) type Loading<V> = BoxFuture<'static, Result<Option<V>, Inside>>;
+/// The loader that a cache was given, by the bytes of keys.
+pub(crate) type Loader<V> = Arc<dyn Fn(&[u8]) -> Loading<V> + Send + Sync>;
 
 /// What warming up came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,23 +46,13 @@ pub struct WarmUp {
     pub failed: u64,
 }
 
-/// What a load is for.
-struct Wanted<'k, V> {
-    key: &'k [u8],
-    /// That there is nothing will not do.
-    value: bool,
-    /// What is served meanwhile, where the load is ahead of its end.
-    current: Option<Arc<Slot<V>>>,
-    /// What is served if the load fails.
-    stale: Option<Arc<V>>,
-}
-
-/// How Redis was left: what the load may do with its result.
-enum Leave<V> {
-    /// There is a result already.
-    Found(Option<Arc<V>>),
-    /// The load begins at this version, and stores under a lease if there is one.
-    Load { ticket: Ticket, version: u64, lease: Option<Lease>, written: bool },
+/// What a caller finds in memory.
+enum Found<V> {
+    Fresh(Option<Arc<V>>),
+    /// It is served, and to be loaded again.
+    Early(Slot<V>),
+    /// Nothing that will do; perhaps something for when the load fails.
+    Miss(Option<Stale<V>>),
 }
 
 impl<K: Key + ?Sized, V: Value> Cache<K, V> {
@@ -69,8 +68,32 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         Fut: Future<Output = Result<V, E>>,
         E: Into<Inside>,
     {
-        let load = async || load().await.map(Some).map_err(Into::into);
+        let load = || async { load().await.map(Some).map_err(Into::into) };
         let found = self.obtain(key, true, load).await?;
+        Ok(found.expect("nothing will not do"))
+    }
+
+    /// The same with a loader that may outlive the call: with [`refresh_ahead`](crate::Builder::refresh_ahead) it then runs on a task of its own, and
+    /// no caller waits for it.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_detached<F, Fut, E>(&self, key: &K, load: F) -> Result<Arc<V>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        E: Into<Inside>,
+    {
+        let load = || async { load().await.map(Some).map_err(Into::into) };
+        let found = match self.look(key, true) {
+            Found::Fresh(found) => found,
+            Found::Early(slot) => {
+                let value = slot.value.clone();
+                refresh_beside(&self.inner, (owned(key), true), slot, load);
+                value
+            }
+            Found::Miss(stale) => Box::pin(self.inner.miss(owned(key), true, stale, load)).await?,
+        };
         Ok(found.expect("nothing will not do"))
     }
 
@@ -84,7 +107,19 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         Fut: Future<Output = Result<Option<V>, E>>,
         E: Into<Inside>,
     {
-        self.obtain(key, false, async || load().await.map_err(Into::into)).await
+        self.obtain(key, false, || async { load().await.map_err(Into::into) }).await
+    }
+
+    /// Read-through: the value of a key, if there is one, by the [loader](crate::Builder::loader) of the builder.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load), and [`Error::Unequipped`] if the builder was given none.
+    pub async fn read(&self, key: &K) -> Result<Option<Arc<V>>, Error> {
+        let inner = &*self.inner;
+        let Some(loader) = &inner.params.loader else {
+            return Err(Error::Unequipped { cache: Arc::clone(&inner.name), lacks: "loader" });
+        };
+        self.obtain(key, false, || loader(&owned(key))).await
     }
 
     /// Loads what is in no tier, before anybody asks for it, so many keys at once.
@@ -107,87 +142,146 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         loads.fold(WarmUp::default(), count).await
     }
 
-    async fn obtain<F>(&self, key: &K, value: bool, load: F) -> Answer<V>
-    where
-        F: AsyncFnOnce() -> Result<Option<V>, Inside>,
-    {
+    #[inline]
+    fn look(&self, key: &K, value: bool) -> Found<V> {
         let inner = &*self.inner;
-        let mut stale = None;
-        if let Some(slot) = key.with_bytes(|key| inner.find(key))
-            && (slot.value.is_some() || !value)
-        {
-            let now = Instant::now();
-            if now < slot.fresh_until {
-                inner.tally.note(Count::MemoryHit);
-                let left = slot.fresh_until - now;
-                if inner.params.refresh_ahead && refreshes(left, slot.took, fastrand::u64(..)) {
-                    return inner.refresh(owned(key), slot, load).await;
-                }
-                return Ok(slot.value.clone());
-            }
-            stale = (now < slot.stale_until).then(|| slot.value.clone()).flatten();
+        let Some(slot) = key.with_bytes(|key| inner.look(key)).filter(|slot| slot.value.is_some() || !value) else {
+            return Found::Miss(None);
+        };
+        let now = Instant::now();
+        if now >= slot.fresh_until {
+            let until = slot.stale_until;
+            return Found::Miss(slot.value.filter(|_| now < until).map(|value| Stale { value, until }));
         }
-        // What follows is large, and hits do not carry it.
-        Box::pin(inner.miss(owned(key), value, stale, load)).await
+        inner.tally.note(Count::MemoryHit);
+        if inner.params.refresh_ahead && refreshes(slot.fresh_until - now, slot.took, fastrand::u64(..)) {
+            return Found::Early(slot);
+        }
+        Found::Fresh(slot.value)
+    }
+
+    async fn obtain<F, Fut>(&self, key: &K, value: bool, load: F) -> Answer<V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, Inside>>,
+    {
+        let inner = &self.inner;
+        match self.look(key, value) {
+            Found::Fresh(found) => Ok(found),
+            Found::Early(slot) => match &inner.params.loader {
+                Some(loader) => {
+                    let (value, loader, key) = (slot.value.clone(), Arc::clone(loader), owned(key));
+                    refresh_beside(inner, (key.clone(), false), slot, move || loader(&key));
+                    Ok(value)
+                }
+                None => Box::pin(inner.refresh(owned(key), value, slot, load)).await,
+            },
+            // What follows is large, and hits do not carry it.
+            Found::Miss(stale) => Box::pin(inner.miss(owned(key), value, stale, load)).await,
+        }
+    }
+}
+
+/// Loads ahead of an entry's end, on a task of its own, unless somebody does.
+pub(crate) fn refresh_beside<V, F, Fut>(inner: &Arc<Inner<V>>, (key, value): (Box<[u8]>, bool), slot: Slot<V>, load: F)
+where
+    V: Value,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Option<V>, Inside>> + Send + 'static,
+{
+    // Near an entry's end many callers come here, and one load is enough.
+    if !inner.flights.is_led(&key) {
+        let inner = Arc::clone(inner);
+        tokio::spawn(async move { inner.refresh(key, value, slot, load).await });
     }
 }
 
 impl<V: Value> Inner<V> {
-    async fn miss<F>(&self, key: Box<[u8]>, value: bool, stale: Option<Arc<V>>, load: F) -> Answer<V>
+    async fn miss<F, Fut>(&self, key: Box<[u8]>, value: bool, stale: Option<Stale<V>>, load: F) -> Answer<V>
     where
-        F: AsyncFnOnce() -> Result<Option<V>, Inside>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, Inside>>,
     {
-        let mut load = Some(load);
+        let (mut load, arrived) = (Some(load), self.flights.last());
         loop {
+            // Without a lease a change may be unheard of that was acknowledged before this call: then what a flight from before the
+            // call brings will not do. The lease's end is read before the flight is joined, the clock after it.
+            let end = self.hold.as_ref().map(|hold| hold.end());
             let mut member = self.flights.join(key.clone());
+            let will_do = end.is_none_or(Moment::is_ahead) || member.number() > arrived;
             match member.turn().await {
+                Turn::Landed(_) if !will_do => {}
                 Turn::Landed(Ok(None)) if value => {}
                 Turn::Landed(answer) => {
                     self.tally.note(Count::Coalesced);
-                    return answer;
+                    return answer.or_else(|error| self.failed(error, stale));
                 }
                 Turn::Lead => {
                     let load = load.take().expect("whoever leads returns");
-                    let answer = self.lead(Wanted { key: &key, value, current: None, stale }, load).await;
+                    let answer = self.lead(Wanted { key: &key, value, current: None, stale: None }, load).await;
                     match &answer {
                         Ok(_) => member.land(answer.clone()),
                         Err(_) => member.fail(answer.clone()),
                     }
-                    return answer;
+                    return answer.or_else(|error| self.failed(error, stale));
                 }
             }
         }
     }
 
     /// Loads ahead of an entry's end, unless somebody does.
-    async fn refresh<F>(&self, key: Box<[u8]>, slot: Arc<Slot<V>>, load: F) -> Answer<V>
+    pub(crate) async fn refresh<F, Fut>(&self, key: Box<[u8]>, value: bool, slot: Slot<V>, load: F) -> Answer<V>
     where
-        F: AsyncFnOnce() -> Result<Option<V>, Inside>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, Inside>>,
     {
-        let current = slot.value.clone();
         let member = self.flights.join(key.clone());
         if !member.leads() {
-            return Ok(current);
+            return Ok(slot.value.clone());
         }
+        // Whoever joins may be served this, so it has to be right after the flight's beginning.
+        let slot = match self.find(&key) {
+            _ if !self.is_leased() => slot,
+            Some(slot) if Instant::now() < slot.fresh_until => slot,
+            _ => return Ok(slot.value.clone()),
+        };
         self.tally.note(Count::Refresh);
-        let stale = current.clone();
-        let wanted = Wanted { key: &key, value: false, current: Some(slot), stale };
-        let answer = Box::pin(self.lead(wanted, load)).await.or(Ok(current));
-        member.land(answer.clone());
-        answer
+        let wanted = Wanted { key: &key, value, current: Some(slot.clone()), stale: None };
+        match Box::pin(self.lead(wanted, load)).await {
+            Ok(answer) => {
+                member.land(Ok(answer.clone()));
+                Ok(answer)
+            }
+            Err(error) => {
+                // Others who have joined may have an older value than this one, or none: what is served on is theirs to say.
+                member.fail(Err(error.clone()));
+                match &slot.value {
+                    None if Instant::now() < slot.fresh_until => Ok(None),
+                    value => self.failed(error, value.clone().map(|value| Stale { value, until: slot.stale_until })),
+                }
+            }
+        }
     }
 
-    async fn lead<F>(&self, wanted: Wanted<'_, V>, load: F) -> Answer<V>
+    async fn lead<F, Fut>(&self, wanted: Wanted<'_, V>, load: F) -> Answer<V>
     where
-        F: AsyncFnOnce() -> Result<Option<V>, Inside>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, Inside>>,
     {
         let mut wanted = wanted;
+        if let Some(dirty) = self.dirty(wanted.key) {
+            return Ok(Some(dirty));
+        }
         if wanted.current.is_none() {
             // The flight before this one may have landed since the first look.
-            let slot = self.find(wanted.key).filter(|slot| Instant::now() < slot.fresh_until);
+            let (slot, now) = (self.find(wanted.key), Instant::now());
             if let Some(slot) = slot.filter(|slot| slot.value.is_some() || !wanted.value) {
-                self.tally.note(Count::MemoryHit);
-                return Ok(slot.value.clone());
+                if now < slot.fresh_until {
+                    self.tally.note(Count::MemoryHit);
+                    return Ok(slot.value);
+                }
+                let until = slot.stale_until;
+                wanted.stale = slot.value.clone().filter(|_| now < until).map(|value| Stale { value, until });
             }
         }
         let leave = match self.redis() {
@@ -198,6 +292,10 @@ impl<V: Value> Inner<V> {
             Leave::Found(found) => return Ok(found),
             Leave::Load { ticket, version, lease, written } => (ticket, version, lease, written),
         };
+        // Once more: what was acknowledged since is newer than what would be loaded, and its ticket would still be good.
+        if let Some(dirty) = self.dirty(wanted.key) {
+            return Ok(Some(dirty));
+        }
         if wanted.current.is_none() {
             self.tally.note(Count::Miss);
         }
@@ -210,7 +308,9 @@ impl<V: Value> Inner<V> {
             return Ok(None);
         }
         match self.prepare(value.clone(), took) {
-            Ok(prepared) if !written => self.store(wanted.key, &prepared, (ticket, version), lease).await,
+            Ok(prepared) if !written || is_planted(Bug::FillDuringWrite) => {
+                self.store(wanted.key, &prepared, (ticket, version), lease).await;
+            }
             // What was loaded while somebody wrote may be old.
             Ok(_) => self.tally.note(Count::Fenced),
             Err(error) => {
@@ -221,89 +321,11 @@ impl<V: Value> Inner<V> {
         Ok(value)
     }
 
-    fn alone(&self, key: &[u8]) -> Leave<V> {
-        Leave::Load { ticket: self.fence.ticket(key), version: self.own_version(), lease: None, written: false }
-    }
-
-    /// Looks in Redis, and takes the lease or waits for who has it.
-    async fn ask_redis(&self, redis: &Redis, wanted: &mut Wanted<'_, V>) -> Leave<V> {
-        let key = wanted.key;
-        let mut seen = wanted.current.as_ref().map(|slot| slot.version.to_be_bytes().to_vec()).unwrap_or_default();
-        if wanted.current.is_none() {
-            let ticket = self.fence.ticket(key);
-            match redis.read(&[key]).await {
-                Ok(found) => {
-                    if let Some(bytes) = found.into_iter().next().flatten() {
-                        match self.taken(wanted, ticket, &bytes).await {
-                            Some(found) => return Leave::Found(found),
-                            None => seen = prefix(&bytes),
-                        }
-                    }
-                }
-                Err(away) => {
-                    self.note_away(away);
-                    return self.alone(key);
-                }
-            }
-        }
-        let mut useless = 0;
-        loop {
-            // Both before Redis is asked, so that nothing is missed in between.
-            let ticket = self.fence.ticket(key);
-            let mut rung = std::pin::pin!(redis.bell(key).notified());
-            rung.as_mut().enable();
-            match redis.acquire(key, &seen).await {
-                Ok(Acquired::Lead { lease, version, written, old }) => {
-                    self.note_clock(version);
-                    if wanted.stale.is_none()
-                        && !self.params.stale.is_zero()
-                        && !old.is_empty()
-                        && let Understood::Stale(old) = self.understand(&old, ticket).await
-                    {
-                        wanted.stale = old;
-                    }
-                    return Leave::Load { ticket, version, lease: Some(lease), written };
-                }
-                Ok(Acquired::Value(bytes)) => {
-                    if let Some(found) = self.taken(wanted, ticket, &bytes).await {
-                        self.tally.note(Count::Coalesced);
-                        return Leave::Found(found);
-                    }
-                    (seen, useless) = (prefix(&bytes), useless + 1);
-                    if useless >= USELESS_MAX {
-                        return self.alone(key);
-                    }
-                }
-                Ok(Acquired::Busy(left)) => {
-                    if let Some(current) = &wanted.current {
-                        return Leave::Found(current.value.clone());
-                    }
-                    let _rung_or_over = tokio::time::timeout(left + Duration::from_millis(1), rung).await;
-                }
-                Err(away) => {
-                    self.note_away(away);
-                    return self.alone(key);
-                }
-            }
-        }
-    }
-
-    /// Takes what is in Redis, if it will do.
-    async fn taken(&self, wanted: &Wanted<'_, V>, ticket: Ticket, bytes: &[u8]) -> Option<Option<Arc<V>>> {
-        let Understood::Fresh(slot) = self.understand(bytes, ticket).await else { return None };
-        if wanted.value && slot.value.is_none() {
-            return None;
-        }
-        self.tally.note(Count::RedisHit);
-        let value = slot.value.clone();
-        self.keep(wanted.key, ticket, slot);
-        Some(value)
-    }
-
     /// Runs a loader when there is room for it: what it brought, and how long it took.
-    async fn load<F>(&self, load: F) -> Result<(Option<V>, Duration), Error>
+    async fn load<F, Fut>(&self, load: F) -> Result<(Option<V>, Duration), Error>
     where
-        F: AsyncFnOnce() -> Result<Option<V>, Inside>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, Inside>>,
     {
         let place = tokio::time::timeout(self.params.loads_wait, self.loads.acquire()).await;
         let Ok(Ok(_place)) = place else {
@@ -311,9 +333,9 @@ impl<V: Value> Inner<V> {
             return Err(Error::Busy { cache: Arc::clone(&self.name), loads_max: self.params.loads_max });
         };
         let began = Instant::now();
-        let loaded = load().await;
+        let loaded = load().instrument(tracing::debug_span!("cache_load", cache = &*self.name)).await;
         let took = began.elapsed();
-        self.tally.add(Count::LoadMicros, took.as_micros() as u64);
+        self.tally.note_load(took);
         match loaded {
             Ok(loaded) => {
                 self.tally.note(Count::Load);
@@ -326,35 +348,39 @@ impl<V: Value> Inner<V> {
         }
     }
 
-    fn failed(&self, error: Error, stale: Option<Arc<V>>) -> Answer<V> {
+    /// A load has failed, and may have taken its time.
+    fn failed(&self, error: Error, stale: Option<Stale<V>>) -> Answer<V> {
         match stale {
-            Some(stale) => {
+            Some(stale) if Instant::now() < stale.until => {
                 self.tally.note(Count::StaleServed);
                 tracing::debug!(%error, "an old value is served");
-                Ok(Some(stale))
+                Ok(Some(stale.value))
             }
-            None => Err(error),
+            _ => Err(error),
         }
     }
 
     /// Stores what was loaded, in Redis under the lease and then in memory, unless something has changed meanwhile.
     async fn store(&self, key: &[u8], prepared: &Prepared<V>, (ticket, version): (Ticket, u64), lease: Option<Lease>) {
-        if prepared.fresh.is_zero() {
+        if Instant::now() >= prepared.fresh_until {
             return;
         }
+        let (is_unordered, mut is_known) = (self.redis().is_some() && lease.is_none(), self.redis().is_none());
         if let (Some(redis), Some(lease)) = (self.redis(), lease) {
             let entry = Entry { rest: &prepared.rest, life: prepared.life, tags: &prepared.tags };
-            match redis.fill(lease, version, &entry).await {
-                Ok(true) => {}
+            match redis.fill(lease, version, &entry).instrument(self.redis_span("fill")).await {
+                Ok(true) => is_known = true,
                 Ok(false) => return self.tally.note(Count::Fenced),
                 Err(away) => self.note_away(away),
             }
         }
-        self.keep(key, ticket, self.slot(prepared, version, ticket.era));
+        // A write that was under way unheard of here may end without waiting for this instance, as nobody keeps anything meanwhile.
+        if self.is_leased() && !is_known && !is_planted(Bug::KeptAlone) {
+            return self.tally.note(Count::Fenced);
+        }
+        let slot = self.slot(prepared, version, ticket.era);
+        if Instant::now() < slot.fresh_until {
+            self.keep(key, ticket, Slot { is_unordered, ..slot });
+        }
     }
-}
-
-/// What a script compares to tell one value from another.
-fn prefix(bytes: &[u8]) -> Vec<u8> {
-    bytes[..bytes.len().min(VERSION_BYTES)].to_vec()
 }

@@ -4,20 +4,29 @@
 //! locks). Only this module knows it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::time::Instant;
 
-use crate::tags::Generation;
+use crate::tags::Tagged;
 
-/// What an entry takes beside its key and its value: two allocations with their counts, and its place in the tables.
+/// What an entry takes beside its key and its value: two allocations, and its place in the tables.
 const ENTRY_BYTES: u64 = 200;
 /// What an entry is expected to take, for the first size of the tables.
 const EXPECTED_BYTES: u64 = 1024;
 /// Tables begin no larger.
 const EXPECTED_ENTRIES_MAX: u64 = 1 << 20;
+/// A shard keeps nothing that is larger than itself, and keys are not spread evenly: none is smaller than this.
+const SHARD_BYTES_MIN: u64 = 1 << 20;
+/// Of the largest values that are kept, so many fit into a shard.
+const SHARD_VALUES_MIN: u64 = 4;
+/// The same for entries.
+const SHARD_ENTRIES_MIN: u64 = 64;
+/// Enough that cores rarely meet at one.
+const SHARDS_PER_CORE: usize = 4;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,29 +35,37 @@ pub(crate) enum Bound {
     Entries(u64),
 }
 
-/// An entry. Without a value it says that there is none.
+/// An entry. Without a value it says that there is none. It is in the tables itself, and a hit copies it: one count of references is
+/// touched, that of the value, and no memory but the table's is waited for.
 #[derive(Debug)]
 pub(crate) struct Slot<V> {
     pub(crate) value: Option<Arc<V>>,
     pub(crate) version: u64,
+    /// Its load asked Redis for no version, so that it may be older than a change whose version is lower.
+    pub(crate) is_unordered: bool,
     pub(crate) era: u64,
     pub(crate) fresh_until: Instant,
     pub(crate) stale_until: Instant,
     pub(crate) took: Duration,
-    pub(crate) tags: Box<[Arc<Generation>]>,
-    /// Bytes of the value, or whatever the weigher says.
+    pub(crate) tags: Tagged,
+    /// Bytes of the value, or whatever the weigher says, and of its tags.
     pub(crate) value_bytes: u64,
 }
 
-type Kept<V> = Arc<Slot<V>>;
+impl<V> Clone for Slot<V> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), tags: self.tags.clone(), ..*self }
+    }
+}
 
 #[derive(Clone, Debug)]
 struct Weigh {
     bytes: bool,
 }
 
-impl<V> Weighter<Box<[u8]>, Kept<V>> for Weigh {
-    fn weight(&self, key: &Box<[u8]>, slot: &Kept<V>) -> u64 {
+impl<V> Weighter<Box<[u8]>, Slot<V>> for Weigh {
+    fn weight(&self, key: &Box<[u8]>, slot: &Slot<V>) -> u64 {
         match self.bytes {
             true => ENTRY_BYTES + key.len() as u64 + slot.value_bytes,
             false => 1,
@@ -56,85 +73,157 @@ impl<V> Weighter<Box<[u8]>, Kept<V>> for Weigh {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Memory<V>(Cache<Box<[u8]>, Kept<V>, Weigh>);
+/// Counts what had to go, or was too large to come. It is dropped outside the locks, as by the engine's own.
+struct Evictions<V>(Arc<AtomicU64>, DefaultLifecycle<Box<[u8]>, Slot<V>>);
+
+impl<V> Clone for Evictions<V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), DefaultLifecycle::default())
+    }
+}
+
+impl<V> Lifecycle<Box<[u8]>, Slot<V>> for Evictions<V> {
+    type RequestState = <DefaultLifecycle<Box<[u8]>, Slot<V>> as Lifecycle<Box<[u8]>, Slot<V>>>::RequestState;
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: Box<[u8]>, slot: Slot<V>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1.on_evict(state, key, slot);
+    }
+}
+
+pub(crate) struct Memory<V> {
+    entries: Cache<Box<[u8]>, Slot<V>, Weigh, DefaultHashBuilder, Evictions<V>>,
+    evictions: Arc<AtomicU64>,
+}
 
 impl<V> Memory<V> {
-    pub(crate) fn new(bound: Bound) -> Self {
-        let (capacity, entries, bytes) = match bound {
-            Bound::Bytes(bytes) => (bytes, bytes / EXPECTED_BYTES, true),
-            Bound::Entries(entries) => (entries, entries, false),
+    /// A tier whose values have at most so many bytes.
+    pub(crate) fn new(bound: Bound, value_bytes_max: u64) -> Self {
+        let (most, expected, shard_min, bytes) = match bound {
+            Bound::Bytes(bytes) => {
+                let shard_min = SHARD_BYTES_MIN.max(value_bytes_max.saturating_mul(SHARD_VALUES_MIN));
+                (bytes, bytes / EXPECTED_BYTES, shard_min, true)
+            }
+            Bound::Entries(entries) => (entries, entries, SHARD_ENTRIES_MIN, false),
         };
-        let entries = entries.clamp(1, EXPECTED_ENTRIES_MAX) as usize;
-        let options = OptionsBuilder::new().estimated_items_capacity(entries).weight_capacity(capacity).build();
-        let options = options.expect("both capacities are given");
-        Self(Cache::with_options(options, Weigh { bytes }, DefaultHashBuilder::default(), DefaultLifecycle::default()))
+        let shards = shards(most / shard_min);
+        // The engine rounds up what a shard has, and takes fewer of them where it expects few entries in each.
+        let expected = expected.clamp(shards * SHARD_ENTRIES_MIN, EXPECTED_ENTRIES_MAX.max(shards * SHARD_ENTRIES_MIN));
+        let mut options = OptionsBuilder::new();
+        options.shards(shards as usize).estimated_items_capacity(expected as usize);
+        let options = options.weight_capacity(most / shards * shards).build().expect("both capacities are given");
+        let evictions = Arc::new(AtomicU64::new(0));
+        let lifecycle = Evictions(Arc::clone(&evictions), DefaultLifecycle::default());
+        let entries = Cache::with_options(options, Weigh { bytes }, DefaultHashBuilder::default(), lifecycle);
+        Self { entries, evictions }
     }
 
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Kept<V>> {
-        self.0.get(key)
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
+        self.entries.get(key)
     }
 
-    pub(crate) fn insert(&self, key: &[u8], slot: Kept<V>) {
-        self.0.insert(key.into(), slot);
+    pub(crate) fn insert(&self, key: &[u8], slot: Slot<V>) {
+        self.entries.insert(key.into(), slot);
     }
 
     pub(crate) fn remove(&self, key: &[u8]) {
-        self.0.remove(key);
+        self.entries.remove(key);
     }
 
-    /// Removes what is older than a version.
+    /// Removes what is older than a version, or may be.
     pub(crate) fn remove_older(&self, key: &[u8], version: u64) {
-        self.0.remove_if(key, |slot| slot.version < version);
+        self.entries.remove_if(key, |slot| slot.version < version || slot.is_unordered);
     }
 
     pub(crate) fn clear(&self) {
-        self.0.clear();
+        self.entries.clear();
     }
 
-    pub(crate) fn entries(&self) -> u64 {
-        self.0.len() as u64
+    pub(crate) fn count(&self) -> u64 {
+        self.entries.len() as u64
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.0.weight()
+        self.entries.weight()
     }
+
+    /// Entries that made room for others.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+}
+
+/// A power of two, so many at most, and no more than cores can use.
+fn shards(most: u64) -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let useful = (cores * SHARDS_PER_CORE).next_power_of_two() as u64;
+    1 << most.clamp(1, useful).ilog2()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn slot(version: u64, value_bytes: u64) -> Kept<u64> {
+    fn slot(version: u64, value_bytes: u64) -> Slot<u64> {
         let now = Instant::now();
-        Arc::new(Slot {
+        Slot {
             value: Some(Arc::new(version)),
             version,
+            is_unordered: false,
             era: 0,
             fresh_until: now,
             stale_until: now,
             took: Duration::ZERO,
-            tags: Box::default(),
+            tags: Tagged::default(),
             value_bytes,
-        })
+        }
     }
 
     #[test]
     fn bounds_hold_by_bytes_and_by_entries() {
-        let by_bytes = Memory::new(Bound::Bytes(1 << 20));
-        let by_entries = Memory::new(Bound::Entries(100));
+        let by_bytes = Memory::new(Bound::Bytes(1 << 20), 4096);
+        let by_entries = Memory::new(Bound::Entries(101), 4096);
         for number in 0..10_000_u64 {
             by_bytes.insert(&number.to_le_bytes(), slot(number, number % 4096));
             by_entries.insert(&number.to_le_bytes(), slot(number, 1 << 30));
-            assert!(by_bytes.weight() <= 1 << 20 && by_entries.entries() <= 100);
+            assert!(by_bytes.weight() <= 1 << 20 && by_entries.count() <= 101);
         }
-        assert!(by_bytes.weight() > 1 << 19 && by_entries.entries() > 50);
+        assert!(by_bytes.weight() > 1 << 19 && by_entries.count() > 50);
+        assert_eq!(by_entries.evictions(), 10_000 - by_entries.count());
+    }
+
+    #[test]
+    fn small_bounds_keep_what_they_say() {
+        for bound in 1..=64 {
+            let memory = Memory::new(Bound::Entries(bound), 4096);
+            for number in 0..bound {
+                memory.insert(&number.to_le_bytes(), slot(number, 1));
+            }
+            assert_eq!(memory.count(), bound);
+            memory.insert(b"another", slot(7, 1));
+            assert_eq!(memory.count(), bound);
+            assert!(memory.find(b"another").is_some(), "{bound}");
+        }
+        for bytes in [64 << 10, 1 << 20, 64 << 20] {
+            let memory = Memory::new(Bound::Bytes(bytes), 48 << 10);
+            memory.insert(b"large", slot(7, 48 << 10));
+            assert!(memory.find(b"large").is_some(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_largest_value_is_kept() {
+        let memory = Memory::new(Bound::Bytes(4 << 20), 1 << 20);
+        for number in 0..3_u64 {
+            memory.insert(&number.to_le_bytes(), slot(number, 1 << 20));
+        }
+        assert!((0..3_u64).all(|number| memory.find(&number.to_le_bytes()).is_some()));
     }
 
     #[test]
     fn only_what_is_older_is_removed() {
-        let memory = Memory::new(Bound::Entries(100));
+        let memory = Memory::new(Bound::Entries(100), 4096);
         memory.insert(b"a", slot(5, 0));
         memory.remove_older(b"a", 5);
         assert!(memory.find(b"a").is_some());

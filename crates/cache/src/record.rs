@@ -17,6 +17,8 @@
 
 use std::time::Duration;
 
+use crate::redis::VERSION_MAX;
+
 /// Bytes of the version, which come first, so that scripts can read and write it.
 pub(crate) const VERSION_BYTES: usize = 8;
 const MAGIC: &[u8; 3] = b"TFc";
@@ -55,6 +57,8 @@ pub(crate) enum Foreign {
     Checksum,
     #[error("it is cut short")]
     Short,
+    #[error("no clock has its version")]
+    Version,
 }
 
 impl<'a> Record<'a> {
@@ -108,8 +112,12 @@ impl<'a> Record<'a> {
         let whole_bytes = u32::from_le_bytes(input.array()?);
         let count = u16::from_le_bytes(input.array()?);
         let tags = (0..count).map(|_| input.tag()).collect::<Result<_, _>>()?;
+        let version = u64::from_be_bytes(*version);
+        if version >= VERSION_MAX {
+            return Err(Foreign::Version);
+        }
         Ok(Self {
-            version: u64::from_be_bytes(*version),
+            version,
             schema,
             codec: kind & CODEC,
             compressed: kind & COMPRESSED != 0,
@@ -123,10 +131,12 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// How long it is still fresh. A clock that is behind that of whoever stored it makes it no younger than new.
-    pub(crate) fn fresh_left(&self, now_millis: u64) -> Duration {
+    /// How long it is still fresh, or within so much time after. A clock that is behind that of whoever stored it makes it no younger than
+    /// new.
+    pub(crate) fn left(&self, now_millis: u64, after: Duration) -> Duration {
         let age = now_millis.saturating_sub(self.loaded_millis);
-        Duration::from_millis(self.fresh_millis.saturating_sub(age))
+        let life = self.fresh_millis.saturating_add(after.as_millis() as u64);
+        Duration::from_millis(life.saturating_sub(age))
     }
 }
 
@@ -201,6 +211,9 @@ mod tests {
         let mut flipped = good.clone();
         *flipped.last_mut().unwrap() ^= 1;
         assert_eq!(Record::decode(&flipped, 3), Err(Foreign::Checksum));
+        let mut never = good.clone();
+        never[..VERSION_BYTES].copy_from_slice(&VERSION_MAX.to_be_bytes());
+        assert_eq!(Record::decode(&never, 3), Err(Foreign::Version));
         let mut tags = good.clone();
         tags[41..43].copy_from_slice(&u16::MAX.to_le_bytes());
         assert_eq!(Record::decode(&sealed(tags), 3), Err(Foreign::Short));
@@ -209,7 +222,8 @@ mod tests {
     #[test]
     fn a_clock_behind_makes_nothing_younger_than_new() {
         let record = sample();
-        let left = |now| record.fresh_left(now).as_millis();
+        let left = |now| record.left(now, Duration::ZERO).as_millis();
+        assert_eq!(record.left(record.loaded_millis + 400_000, Duration::from_secs(120)).as_millis(), 20_000);
         assert_eq!(left(record.loaded_millis + 100_000), 200_000);
         assert_eq!(left(record.loaded_millis - 5_000), 300_000);
         assert_eq!(left(record.loaded_millis + 900_000), 0);

@@ -2,9 +2,30 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// Threads beyond share counters; they still count right.
-const SHARDS: usize = 16;
+/// The first threads have counters of their own, which nobody else writes; those beyond share the last ones.
+const SHARDS: usize = 32;
+
+/// Upper bounds of times that loads are told apart by: 1-2.5-5 in each decade, then 30 s and 60 s.
+pub const LOAD_BOUNDS: [Duration; 16] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+];
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident: $variant:ident,)*) => {
@@ -13,12 +34,19 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// Loads by the time that they took: for each of [`LOAD_BOUNDS`] those that took no longer, and longer than the one before, and at
+            /// the end all that took longer.
+            pub load_times: [u64; LOAD_BOUNDS.len() + 1],
+            /// Entries that made room for others in memory.
+            pub evictions: u64,
             /// Entries in memory.
             pub memory_entries: u64,
             /// What they weigh: bytes, or their number where that is the bound.
             pub memory_weight: u64,
             /// Whether Redis is there.
             pub redis_is_up: bool,
+            /// Whether what is in memory may be served: not after a lease has ended, with [`Coherence::Leased`](crate::Coherence::Leased).
+            pub memory_is_held: bool,
         }
 
         #[derive(Clone, Copy, Debug)]
@@ -30,7 +58,8 @@ macro_rules! counters {
 
         impl Tally {
             pub(crate) fn stats(&self) -> Stats {
-                Stats { $($name: self.sum(Count::$variant),)* ..Stats::default() }
+                let load_times = std::array::from_fn(|at| self.load_times[at].load(Ordering::Relaxed));
+                Stats { $($name: self.sum(Count::$variant),)* load_times, ..Stats::default() }
             }
         }
     };
@@ -41,6 +70,8 @@ counters! {
     memory_hits: MemoryHit,
     /// Hits in Redis.
     redis_hits: RedisHit,
+    /// Hits of what was written behind and is no longer in a tier.
+    dirty_hits: DirtyHit,
     /// Lookups that no tier could answer.
     misses: Miss,
     /// Loads that brought something.
@@ -51,7 +82,7 @@ counters! {
     load_micros: LoadMicros,
     /// Callers that had what another one loaded, in this process or another.
     coalesced: Coalesced,
-    /// Loads ahead of an entry's end.
+    /// Loads ahead of an entry's end, and of hot keys.
     refreshes: Refresh,
     /// Old values that were served as the load had failed.
     stale_served: StaleServed,
@@ -65,6 +96,12 @@ counters! {
     loads_refused: LoadRefused,
     /// Keys and tags that were invalidated here.
     invalidations: Invalidation,
+    /// Changes that were heard of on the channels of others.
+    events: Event,
+    /// Messages there that named nothing.
+    events_foreign: EventForeign,
+    /// Times at which messages may have been missed, so that everything was invalidated.
+    events_missed: EventMissed,
     /// Operations that Redis did not answer, or for which it was not asked as it was away.
     redis_failures: RedisFailure,
 }
@@ -74,19 +111,29 @@ counters! {
 struct Shard([AtomicU64; COUNTS]);
 
 #[derive(Debug, Default)]
-pub(crate) struct Tally([Shard; SHARDS]);
+pub(crate) struct Tally {
+    shards: [Shard; SHARDS],
+    /// Loads are rare and slow, so that all threads share these.
+    load_times: [AtomicU64; LOAD_BOUNDS.len() + 1],
+}
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static OWN: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);
+    static OWN: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed).min(SHARDS - 1));
 }
 
 impl Tally {
     #[inline]
     pub(crate) fn add(&self, count: Count, number: u64) {
         let own = OWN.with(Cell::get);
-        self.0[own].0[count as usize].fetch_add(number, Ordering::Relaxed);
+        let counter = &self.shards[own].0[count as usize];
+        if own < SHARDS - 1 {
+            // With one writer an addition need not be one step, which would take longer than all else of a hit but the clock.
+            counter.store(counter.load(Ordering::Relaxed) + number, Ordering::Relaxed);
+        } else {
+            counter.fetch_add(number, Ordering::Relaxed);
+        }
     }
 
     #[inline]
@@ -94,7 +141,14 @@ impl Tally {
         self.add(count, 1);
     }
 
+    /// Notes how long a load took.
+    pub(crate) fn note_load(&self, took: Duration) {
+        self.add(Count::LoadMicros, took.as_micros() as u64);
+        let at = LOAD_BOUNDS.partition_point(|bound| *bound < took);
+        self.load_times[at].fetch_add(1, Ordering::Relaxed);
+    }
+
     fn sum(&self, count: Count) -> u64 {
-        self.0.iter().map(|shard| shard.0[count as usize].load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.0[count as usize].load(Ordering::Relaxed)).sum()
     }
 }

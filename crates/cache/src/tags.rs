@@ -12,6 +12,9 @@ use crate::sync::Mutex;
 /// Tags that are remembered. Beyond, those without entries are forgotten; together they leave a number behind.
 const TAGS_MAX: usize = 100_000;
 
+/// A reference, a counter with its counts, and a place in a table that is half empty.
+const TAG_BYTES: u64 = 100;
+
 /// The version of a tag's last invalidation, as far as this process knows.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
@@ -35,6 +38,22 @@ struct Table {
     full: usize,
 }
 
+/// What tags take in memory: their text, their counters and their places in the table. Each entry counts for all of them, as who else has them
+/// may go before it.
+pub(crate) fn bytes_of<'t>(tags: impl IntoIterator<Item = &'t str>) -> u64 {
+    tags.into_iter().map(|tag| TAG_BYTES + tag.len() as u64).sum()
+}
+
+/// The tags of an entry. Most have none, and are copied without a count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tagged(Option<Arc<[Arc<Generation>]>>);
+
+impl Tagged {
+    pub(crate) fn generations(&self) -> &[Arc<Generation>] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
 impl Generation {
     fn raise(&self, version: u64) {
         self.latest.fetch_max(version, Ordering::AcqRel);
@@ -43,13 +62,13 @@ impl Generation {
 
 impl Tags {
     /// The counters of some tags, for an entry to keep.
-    pub(crate) fn of<'t>(&self, tags: impl IntoIterator<Item = &'t str>) -> Box<[Arc<Generation>]> {
+    pub(crate) fn of<'t>(&self, tags: impl IntoIterator<Item = &'t str>) -> Tagged {
         let mut tags = tags.into_iter().peekable();
         if tags.peek().is_none() {
-            return Box::default();
+            return Tagged::default();
         }
         let mut table = self.table.lock();
-        tags.map(|tag| table.generation(tag)).collect()
+        Tagged(Some(tags.map(|tag| table.generation(tag)).collect()))
     }
 
     /// Notes an invalidation.
@@ -63,9 +82,9 @@ impl Tags {
 
     /// Whether an entry of this version is good.
     #[inline]
-    pub(crate) fn admit(&self, version: u64, generations: &[Arc<Generation>]) -> bool {
+    pub(crate) fn admit(&self, version: u64, tags: &Tagged) -> bool {
         self.everything.load(Ordering::Acquire) <= version
-            && generations.iter().all(|generation| generation.latest.load(Ordering::Acquire) <= version)
+            && tags.generations().iter().all(|generation| generation.latest.load(Ordering::Acquire) <= version)
     }
 
     /// Notes what Redis has of a tag. One that it does not have may have been invalidated at any time.
@@ -87,7 +106,8 @@ impl Tags {
 }
 
 /// The tags that Redis has to be asked for, by their places.
-pub(crate) fn unknown(generations: &[Arc<Generation>]) -> Vec<usize> {
+pub(crate) fn unknown(tags: &Tagged) -> Vec<usize> {
+    let generations = tags.generations();
     let is_unknown = |generation: &Generation| !generation.is_known.load(Ordering::Acquire);
     (0..generations.len()).filter(|at| is_unknown(&generations[*at])).collect()
 }
@@ -135,7 +155,7 @@ mod tests {
         tags.raise("b", 3);
         assert!(tags.admit(6, &entry));
         tags.raise_all(7);
-        assert!(!tags.admit(6, &entry) && !tags.admit(6, &[]) && tags.admit(7, &entry));
+        assert!(!tags.admit(6, &entry) && !tags.admit(6, &Tagged::default()) && tags.admit(7, &entry));
     }
 
     #[test]
@@ -150,12 +170,12 @@ mod tests {
         let tags = Tags::default();
         let first = tags.of(["a", "b"]);
         assert_eq!(unknown(&first), [0, 1]);
-        tags.learn(&first[0], Some(4));
-        tags.learn(&first[1], None);
+        tags.learn(&first.generations()[0], Some(4));
+        tags.learn(&first.generations()[1], None);
         assert!(!tags.admit(5, &first));
         let second = tags.of(["a", "b"]);
         assert_eq!(unknown(&second), [1]);
-        tags.learn(&second[1], Some(5));
+        tags.learn(&second.generations()[1], Some(5));
         assert!(tags.admit(5, &second));
     }
 

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::cache::{Cache, Value};
 use crate::error::Error;
 use crate::fence::Settled;
 use crate::inner::{Inner, Prepared};
 use crate::key::{Key, owned};
 use crate::load::Inside;
-use crate::redis::{Entry, Owed, Redis, Writing};
+use crate::redis::{Away, Change, Entry, Owed, Redis, Writing};
 use crate::stats::Count;
 
 /// How far a change has come when its call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// As far as it can: all tiers of this process, and Redis if there is one, which tells the others.
+    /// As far as it can: all tiers of this process, and Redis if there is one, which tells the others. With
+    /// [`Coherence::Leased`](crate::Coherence::Leased) they have heard of it, or may not serve from memory any more: the change is acknowledged.
     Everywhere,
-    /// This process. Redis is away; it is told before anything is read from it again. Other processes serve on what they have, no longer than
-    /// its time to live.
+    /// This process. Redis is away; it is told before this process reads anything from it again. Other processes serve on what they have, no
+    /// longer than its time to live.
     Here,
 }
 
@@ -31,12 +34,12 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let (inner, key) = (&*self.inner, owned(key));
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
         let era = inner.fence.era();
-        let put = match inner.redis() {
-            Some(redis) => redis.put(&key, &entry(&prepared), None).await.map(|version| version.unwrap_or(0)),
-            None => Ok(inner.tick()),
+        let (put, kept) = match inner.redis() {
+            Some(redis) => heard(redis, redis.put(&key, &entry(&prepared), None).await).await,
+            None => (Ok(inner.tick()), true),
         };
         let (version, reach) = inner.reached(put);
-        inner.settle(&key, era, version, Some(&prepared));
+        inner.settle(&key, era, version, Some(&prepared).filter(|_| kept || !inner.is_leased()));
         Ok(reach)
     }
 
@@ -47,7 +50,8 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// A write that failed leaves no value either: it may have taken effect. So does one whose caller is dropped.
     ///
     /// # Errors
-    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`] and [`Error::Encode`].
+    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`] and [`Error::Encode`]. With
+    /// [`Coherence::Leased`](crate::Coherence::Leased), [`Error::Away`] before it is called, and [`Error::Unconfirmed`].
     pub async fn write_through<F, Fut, T, E>(&self, key: &K, value: V, save: F) -> Result<Arc<V>, Error>
     where
         F: FnOnce(Arc<V>) -> Fut,
@@ -56,21 +60,22 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     {
         let value = Arc::new(value);
         let prepared = self.inner.prepare(Some(Arc::clone(&value)), Duration::ZERO)?;
-        let write = Write::begin(&self.inner, owned(key)).await;
+        let write = Write::begin(&self.inner, owned(key)).await?;
         match save(Arc::clone(&value)).await {
             Ok(_) => {
-                write.finish(Some(prepared)).await;
+                write.finish(Some(prepared)).await?;
                 Ok(value)
             }
             Err(error) => {
-                write.finish(None).await;
+                let _the_error_says_that_it_may_be_written = write.finish(None).await;
                 let source = Arc::from(error.into());
                 Err(Error::Save { cache: Arc::clone(&self.inner.name), source })
             }
         }
     }
 
-    /// Puts a value if the present one has this version, or if there is none for `None`: the new version, or none if it was another.
+    /// Puts a value if the present one, as [`versioned`](Self::versioned) tells it, has this version, or if there is none for `None`: the new
+    /// version, or none if it was another.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Encode`], and [`Error::Away`]: then it is not known whether the value was put, and Redis drops it.
@@ -79,16 +84,21 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
         let Some(redis) = inner.redis() else { return Ok(inner.swap(&key, expected, &prepared)) };
         let era = inner.fence.era();
-        let put = redis.put(&key, &entry(&prepared), Some(expected)).await;
-        let Ok(put) = put else {
+        // What is there and will not do is nothing to the caller, and something to Redis.
+        let (bytes, present) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        if present.map(|present| present.version) != expected {
+            return Ok(None);
+        }
+        let (put, _) = heard(redis, redis.put(&key, &entry(&prepared), Some(bytes.as_deref())).await).await;
+        let Ok(version) = put else {
             inner.settle(&key, era, 0, None);
-            return Err(Error::Away { cache: Arc::clone(&inner.name) });
+            return Err(inner.away());
         };
-        if let Some(version) = put {
+        if version != 0 {
             inner.note_clock(version);
             inner.settle(&key, era, version, Some(&prepared));
         }
-        Ok(put)
+        Ok((version != 0).then_some(version))
     }
 
     /// Drops the value of a key everywhere. Whoever reads after this has returned reads the database's; what is being loaded is not kept.
@@ -122,13 +132,17 @@ impl<V: Value> Inner<V> {
     async fn invalidate(&self, what: Owed) -> (u64, Reach) {
         self.tally.note(Count::Invalidation);
         let told = match self.redis() {
-            Some(redis) => redis.invalidate(what).await,
+            Some(redis) => heard(redis, redis.invalidate(what).await).await.0,
             None => Ok(self.tick()),
         };
         self.reached(told)
     }
 
-    fn reached(&self, told: Result<u64, crate::redis::Away>) -> (u64, Reach) {
+    pub(crate) fn away(&self) -> Error {
+        Error::Away { cache: Arc::clone(&self.name) }
+    }
+
+    fn reached(&self, told: Result<u64, Away>) -> (u64, Reach) {
         match told {
             Ok(version) => {
                 self.note_clock(version);
@@ -150,7 +164,7 @@ impl<V: Value> Inner<V> {
     fn hold(&self, key: &[u8], settled: Settled, version: u64, prepared: Option<&Prepared<V>>) {
         let Some(memory) = &self.memory else { return };
         match (settled, prepared) {
-            (Settled::Keep(era), Some(prepared)) => memory.insert(key, Arc::new(self.slot(prepared, version, era))),
+            (Settled::Keep(era), Some(prepared)) => memory.insert(key, self.slot(prepared, version, era)),
             _ => memory.remove(key),
         }
     }
@@ -159,11 +173,11 @@ impl<V: Value> Inner<V> {
     fn swap(&self, key: &[u8], expected: Option<u64>, prepared: &Prepared<V>) -> Option<u64> {
         let memory = self.memory.as_ref()?;
         let version = self.fence.alone(key, || {
-            let slot = self.find(key).filter(|slot| tokio::time::Instant::now() < slot.fresh_until);
+            let slot = self.find(key).filter(|slot| Instant::now() < slot.fresh_until);
             let found = slot.filter(|slot| slot.value.is_some()).map(|slot| slot.version);
             (found == expected).then(|| {
                 let version = self.tick();
-                memory.insert(key, Arc::new(self.slot(prepared, version, self.fence.era())));
+                memory.insert(key, self.slot(prepared, version, self.fence.era()));
                 version
             })
         });
@@ -178,10 +192,21 @@ fn entry<V>(prepared: &Prepared<V>) -> Entry<'_> {
     Entry { rest: &prepared.rest, life: prepared.life, tags: &prepared.tags }
 }
 
+/// Waits until all who have to have heard of a change: its version, and whether its value was kept.
+async fn heard(redis: &Redis, change: Result<Change, Away>) -> (Result<u64, Away>, bool) {
+    match change {
+        Ok(mut change) => {
+            redis.heard(&mut change).await;
+            (Ok(change.version), change.kept)
+        }
+        Err(away) => (Err(away), false),
+    }
+}
+
 /// A write of which the end is told to all tiers, also if its caller is dropped.
 struct Write<V: Value>(Option<Begun<V>>);
 
-struct Begun<V> {
+struct Begun<V: Value> {
     inner: Arc<Inner<V>>,
     key: Box<[u8]>,
     era: u64,
@@ -189,41 +214,90 @@ struct Begun<V> {
     version: u64,
     /// Without it Redis did not hear of the beginning.
     writing: Option<Writing>,
+    has_ended: bool,
+    /// When Redis had heard of it.
+    since: Instant,
 }
 
 impl<V: Value> Write<V> {
-    async fn begin(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Self {
+    async fn begin(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Result<Self, Error> {
         let era = inner.fence.begin_write(&key);
         inner.flights.detach(&key);
         let version = inner.own_version();
-        let mut write = Self(Some(Begun { inner: Arc::clone(inner), key, era, version, writing: None }));
+        let since = Instant::now();
+        let inner_of = Arc::clone(inner);
+        let begun = Begun { inner: inner_of, key, era, version, writing: None, has_ended: false, since };
+        let mut write = Self(Some(begun));
         if let (Some(begun), Some(redis)) = (&mut write.0, inner.redis()) {
             match redis.begin(&begun.key).await {
-                Ok(writing) => begun.writing = Some(writing),
-                Err(away) => inner.note_away(away),
+                Ok((writing, mut change)) => {
+                    (begun.writing, begun.since) = (Some(writing), Instant::now());
+                    redis.heard(&mut change).await;
+                }
+                Err(away) => {
+                    inner.note_away(away);
+                    if inner.is_leased() {
+                        return Err(inner.away());
+                    }
+                }
             }
         }
-        write
+        Ok(write)
     }
 
-    async fn finish(mut self, prepared: Option<Prepared<V>>) {
-        if let Some(begun) = self.0.take() {
-            begun.finish(prepared).await;
+    async fn finish(mut self, prepared: Option<Prepared<V>>) -> Result<(), Error> {
+        let Some(begun) = self.0.take() else { return Ok(()) };
+        if begun.inner.redis().is_none() {
+            return begun.finish(prepared).await;
+        }
+        // Its caller may be dropped while Redis is told. A task that is ended with its runtime ends the write here, by its drop.
+        let unconfirmed = Error::Unconfirmed { cache: Arc::clone(&begun.inner.name) };
+        let is_leased = begun.inner.is_leased();
+        match tokio::spawn(begun.finish(prepared)).await {
+            Err(_) if is_leased => Err(unconfirmed),
+            ended => ended.unwrap_or(Ok(())),
         }
     }
 }
 
 impl<V: Value> Begun<V> {
-    async fn finish(self, prepared: Option<Prepared<V>>) {
-        let Self { inner, key, era, version, writing } = self;
-        let version = match inner.redis() {
-            Some(redis) => finish(redis, &inner, (&key, writing), prepared.as_ref()).await,
-            None => Some(version),
+    /// An error if it is not known that nobody serves what was before.
+    async fn finish(mut self, prepared: Option<Prepared<V>>) -> Result<(), Error> {
+        let writing = self.writing.take();
+        // Up to here nobody could keep what was before, so that what is loaded from here on is right.
+        let is_sure = writing.as_ref().is_some_and(|writing| writing.sure().is_ahead());
+        let ended = match self.inner.redis() {
+            Some(redis) => finish(redis, &self.inner, (&self.key, writing), prepared.as_ref()).await,
+            None => Ok(Some(self.version)),
         };
-        let version = version.filter(|_| prepared.is_some());
-        inner.flights.detach(&key);
-        let hold = |settled| inner.hold(&key, settled, version.unwrap_or(0), prepared.as_ref());
-        inner.fence.end_write(&key, era, version, hold);
+        self.end(ended.unwrap_or(None).filter(|_| prepared.is_some()), prepared.as_ref());
+        let over = self.inner.redis().and_then(Redis::old_is_over_after);
+        match (ended, over) {
+            (Err(Away), Some(over)) if is_sure && prepared.is_some() => {
+                tokio::time::sleep_until(self.since + over).await;
+                Ok(())
+            }
+            (Err(Away), Some(_)) => Err(Error::Unconfirmed { cache: Arc::clone(&self.inner.name) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends it in this process, once.
+    fn end(&mut self, version: Option<u64>, prepared: Option<&Prepared<V>>) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        let (inner, key) = (&self.inner, &self.key);
+        inner.flights.detach(key);
+        let hold = |settled| inner.hold(key, settled, version.unwrap_or(0), prepared);
+        inner.fence.end_write(key, self.era, version, hold);
+    }
+}
+
+/// However it is given up, the key is not closed for good.
+impl<V: Value> Drop for Begun<V> {
+    fn drop(&mut self) {
+        self.end(None, None);
     }
 }
 
@@ -234,21 +308,22 @@ async fn finish<V: Value>(
     inner: &Inner<V>,
     (key, writing): (&[u8], Option<Writing>),
     prepared: Option<&Prepared<V>>,
-) -> Option<u64> {
+) -> Result<Option<u64>, Away> {
     let Some(writing) = writing else {
         // Redis may be back meanwhile, and have heard of nothing, or of the beginning alone.
-        let told = redis.invalidate(Owed::Key(key.into())).await;
+        let told = redis.invalidate(Owed::Key(key.into())).await.map(|change| change.version);
         inner.reached(told);
-        return None;
+        return Ok(None);
     };
     match redis.finish(key, writing, prepared.map(entry).as_ref()).await {
-        Ok((version, kept)) => {
-            inner.note_clock(version);
-            kept.then_some(version)
+        Ok(mut change) => {
+            inner.note_clock(change.version);
+            redis.heard(&mut change).await;
+            Ok(change.kept.then_some(change.version))
         }
         Err(away) => {
             inner.note_away(away);
-            None
+            Err(away)
         }
     }
 }

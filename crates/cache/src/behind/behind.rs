@@ -13,7 +13,7 @@ use super::dead::{DeadLetter, DeadLetters};
 use super::deliver::deliver;
 use super::disk::Folder;
 use super::journal::{Journal, Recovery};
-use super::params::{BehindParams, OpenError, WhenFull};
+use super::params::{BehindParams, OpenError, PAUSE_MAX, WhenFull};
 use super::record::KEY_BYTES_MAX;
 use super::shared::{Command, Done, PutError, Shared, now_millis};
 use super::sink::{Sink, Write};
@@ -92,7 +92,7 @@ impl<S: Sink> WriteBehind<S> {
         self.check_size(&key, value.as_ref())?;
         let deadline = match self.params.when_full {
             WhenFull::Refuse => None,
-            WhenFull::Wait(time) => Some(tokio::time::Instant::now() + time),
+            WhenFull::Wait(time) => Some(tokio::time::Instant::now() + time.min(PAUSE_MAX)),
         };
         loop {
             let progress = self.shared.progress.notified();

@@ -64,13 +64,14 @@ impl<F: DiskFile> DeadLetters<F> {
     /// # Errors
     /// When there is no room for them, or the disk did not take them. Then none of them counts.
     pub(super) fn append<D: Disk<File = F>>(&mut self, disk: &D, letters: &[Dead]) -> io::Result<()> {
-        let fresh: Vec<_> = letters.iter().filter(|dead| !self.versions.contains(&dead.write.version)).collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
+        // Before it is told which of them are there: a removal that failed may have been done.
         if self.file.is_none() {
             let (before, _) = read(disk)?;
             self.rewrite(disk, &before)?;
+        }
+        let fresh: Vec<_> = letters.iter().filter(|dead| !self.versions.contains(&dead.write.version)).collect();
+        if fresh.is_empty() {
+            return Ok(());
         }
         let Some(mut file) = self.file.take() else { return Err(io::ErrorKind::NotFound.into()) };
         let bytes = self.encode(fresh.iter().map(|dead| (&dead.write, dead.reason.as_str())), self.bytes);
@@ -87,11 +88,13 @@ impl<F: DiskFile> DeadLetters<F> {
         Ok(())
     }
 
-    /// Forgets some of them.
-    pub(super) fn remove<D: Disk<File = F>>(&mut self, disk: &D, gone: &HashSet<Version>) -> io::Result<()> {
+    /// Forgets some of them: how many were there.
+    pub(super) fn remove<D: Disk<File = F>>(&mut self, disk: &D, gone: &HashSet<Version>) -> io::Result<usize> {
         let (mut letters, _) = read(disk)?;
+        let before = letters.len();
         letters.retain(|letter| !gone.contains(&letter.write.version));
-        self.rewrite(disk, &letters)
+        let removed = before - letters.len();
+        self.rewrite(disk, &letters).map(|()| removed)
     }
 
     fn rewrite<D: Disk<File = F>>(&mut self, disk: &D, letters: &[DeadLetter]) -> io::Result<()> {

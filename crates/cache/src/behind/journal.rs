@@ -326,9 +326,11 @@ impl Reading {
         // The record is a part of the whole file, which it would keep in memory.
         let key = Bytes::copy_from_slice(&key);
         let value = value.map(|value| Bytes::copy_from_slice(&value));
+        // It was a dead letter, and is to be delivered again: what was moved always stands before the record that settles it.
+        self.settled.remove(&version);
         let latest = self.latest.get(&key);
-        // The same version again is one that was moved here.
-        if latest.is_none_or(|(latest, _)| latest.version <= version) {
+        // The same version again is one that was moved here. An older one behind one that is settled is a dead letter that came back.
+        if latest.is_none_or(|(latest, _)| latest.version <= version || self.settled.contains(&latest.version)) {
             self.latest.insert(key.clone(), (Write { key, version, value }, segment));
         }
     }

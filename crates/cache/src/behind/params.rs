@@ -8,6 +8,9 @@ use breaker::{Backoff, BackoffParams};
 use super::ledger::Rules;
 use super::record::{KEY_BYTES_MAX, record_bytes};
 
+/// Nothing waits longer: far below what a clock can count, and far beyond what anybody means.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(366 * 86_400);
+
 /// What a write does when there is no room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
@@ -120,6 +123,12 @@ impl BehindParams {
         if self.deliver_timeout.is_zero() {
             return wrong("deliver_timeout", "must be longer than 0");
         }
+        if self.linger > PAUSE_MAX {
+            return wrong("linger", "must be at most 366 days");
+        }
+        if self.backoff.max > PAUSE_MAX {
+            return wrong("backoff", "its max must be at most 366 days");
+        }
         if self.backoff.max.is_zero() || self.backoff.max < self.backoff.base {
             return wrong("backoff", "its max must be longer than 0 and not below its base");
         }
@@ -171,6 +180,10 @@ mod tests {
         check(|params| params.bytes_max = 2_000_000, Some(small));
         let backoff = "write-behind: backoff: its max must be longer than 0 and not below its base";
         check(|params| params.backoff.max = Duration::from_millis(1), Some(backoff));
+        let linger = "write-behind: linger: must be at most 366 days";
+        check(|params| params.linger = Duration::MAX, Some(linger));
+        let backoff = "write-behind: backoff: its max must be at most 366 days";
+        check(|params| params.backoff.max = Duration::MAX, Some(backoff));
         check(
             |params| params.deliver_timeout = Duration::ZERO,
             Some("write-behind: deliver_timeout: must be longer than 0"),

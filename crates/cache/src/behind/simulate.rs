@@ -1,7 +1,7 @@
 //! Lives of a write-behind, one after the other, on a disk that loses power within any operation and fails at times, before a sink that
 //! fails in every way. Each seed is one history; a failure names its seed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::dead::{self, DeadLetters};
 use super::journal::{Journal, Recovery};
 use super::ledger::{Next, Rules};
-use super::shared::{PutError, Shared};
+use super::shared::{Command, PutError, Shared};
 use super::simulated::SimulatedDisk;
 use super::sink::{Receipt, SinkError, Write};
 use super::version::Version;
@@ -49,6 +49,8 @@ struct World {
     /// Every write that was begun, and the latest of each key that was acknowledged.
     begun: HashMap<Version, Write>,
     acknowledged: BTreeMap<Bytes, Version>,
+    /// Dead letters that were brought back. What is newer may have been there before them.
+    replayed: BTreeSet<Version>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -79,6 +81,7 @@ impl World {
             table: BTreeMap::new(),
             begun: HashMap::new(),
             acknowledged: BTreeMap::new(),
+            replayed: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -146,8 +149,10 @@ impl World {
         if let Next::Batch(batch) = next {
             for write in &batch {
                 assert!(self.begun.get(&write.version) == Some(write), "{write:?} was never written");
-                let told = life.told.insert(write.key.clone(), write.version);
-                assert!(told.is_none_or(|told| told <= write.version), "out of order: {write:?} after {told:?}");
+                let told = life.told.entry(write.key.clone()).or_insert(write.version);
+                let is_in_order = *told <= write.version || self.replayed.contains(&write.version);
+                assert!(is_in_order, "out of order: {write:?} after {told:?}");
+                *told = write.version.max(*told);
             }
             life.under_way.push(batch);
         }
@@ -181,6 +186,20 @@ impl World {
         life.shared.finish(&batch, outcome, self.now, random, self.millis);
     }
 
+    /// Somebody brings some of the dead letters back.
+    fn replay(&mut self, life: &mut Life) {
+        let Ok((letters, _)) = dead::read(&self.disk) else { return };
+        let letters = letters.into_iter().map(|letter| letter.write.version);
+        let versions: HashSet<_> = letters.filter(|_| self.random.bool()).collect();
+        if !versions.is_empty() {
+            self.count("replayed");
+            self.replayed.extend(&versions);
+            let (done, _) = oneshot::channel();
+            life.shared.command(Command::Replay(versions, done));
+            self.write(life);
+        }
+    }
+
     /// At any time: the latest acknowledged write of each key, or a newer one, is dirty, in the sink, or a dead letter.
     fn check(&mut self, life: Option<&Life>) {
         let dead: BTreeSet<_> = match dead::read(&self.disk) {
@@ -195,7 +214,8 @@ impl World {
             let latest = dirty.max(there).max(letter);
             assert!(latest >= Some(*acknowledged), "{key:?}: {acknowledged} was acknowledged, {latest:?} is there");
             // What was read once is not older the next time.
-            assert!(life.is_none() || dirty.is_none() || dirty >= Some(*acknowledged), "{key:?}: {dirty:?} is stale");
+            let is_new = dirty.is_none_or(|dirty| dirty >= *acknowledged || self.replayed.contains(&dirty));
+            assert!(is_new, "{key:?}: {dirty:?} is stale");
         }
         for write in self.table.values() {
             assert_eq!(self.begun.get(&write.version), Some(write), "what the sink has was never written");
@@ -204,11 +224,12 @@ impl World {
 
     fn live(&mut self, life: &mut Life) {
         for _ in 0..self.random.u32(1..120) {
-            match self.random.u32(..10) {
-                0..4 => self.put(life),
-                4..6 => self.write(life),
-                6..8 => self.take(life),
-                _ => self.answer(life),
+            match self.random.u32(..31) {
+                0..12 => self.put(life),
+                12..18 => self.write(life),
+                18..24 => self.take(life),
+                24..30 => self.answer(life),
+                _ => self.replay(life),
             }
             if !self.disk.has_power() {
                 break;
@@ -271,7 +292,7 @@ fn nothing_acknowledged_is_ever_lost() {
         of_seed.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
     }
     println!("{seeds} histories: {counts:?}");
-    for what in ["acknowledged", "moved", "not taken", "full", "killed", "lost power"] {
+    for what in ["acknowledged", "moved", "replayed", "not taken", "full", "killed", "lost power"] {
         assert!(counts.get(what).is_some_and(|count| *count > 0), "{what} never happened: {counts:?}");
     }
 }

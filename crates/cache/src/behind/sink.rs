@@ -57,6 +57,18 @@ impl Receipt {
         self
     }
 
+    /// The same for a batch of which the one it was about is a part, by the places of that in the whole.
+    pub(crate) fn at_places(self, places: &[usize]) -> Self {
+        let newer = self.newer.into_iter().filter_map(|(index, by)| Some((*places.get(index)?, by)));
+        let refused = self.refused.into_iter().filter_map(|(index, reason)| Some((*places.get(index)?, reason)));
+        Self { newer: newer.collect(), refused: refused.collect() }
+    }
+
+    /// Whether the write at this place is what the sink has now.
+    pub(crate) fn took_effect(&self, index: usize) -> bool {
+        self.newer.iter().all(|(at, _)| *at != index) && self.refused.iter().all(|(at, _)| *at != index)
+    }
+
     /// The write at this place of the batch will never be taken, whatever the reason is. It goes to the dead letters.
     #[must_use]
     pub fn refused(mut self, index: usize, reason: impl Into<String>) -> Self {

@@ -131,9 +131,8 @@ impl<D: Disk> Writer<D> {
                 let _ = done.send(self.replay(&versions).map_err(|error| error.to_string()));
             }
             Command::Discard(versions, done) => {
-                let before = self.dead.count();
                 let outcome = self.dead.remove(self.journal.disk(), &versions);
-                let _ = done.send(outcome.map(|()| before - self.dead.count()).map_err(|error| error.to_string()));
+                let _ = done.send(outcome.map_err(|error| error.to_string()));
             }
         }
     }
@@ -141,38 +140,59 @@ impl<D: Disk> Writer<D> {
     /// Brings dead letters back, with their versions: one that is older than what the sink has by now does nothing.
     fn replay(&mut self, versions: &HashSet<Version>) -> io::Result<usize> {
         let (letters, _) = dead::read(self.journal.disk())?;
-        let writes: Vec<Write> =
+        let mut writes: Vec<Write> =
             letters.into_iter().map(|letter| letter.write).filter(|write| versions.contains(&write.version)).collect();
-        let mut taken = HashSet::new();
-        for write in writes {
-            let bytes = bytes_of(&write);
-            let mut state = self.shared.state();
-            if state.ledger.dirty(&write.key).is_some_and(|newer| newer.version > write.version) {
-                // The sink will have that one, and this record must not stand behind it.
-                taken.insert(write.version);
-                continue;
-            }
-            if state.ledger.reserve(bytes).is_err() {
-                break;
-            }
-            let floor = state.issuer.floor();
-            drop(state);
-            let outcome = self.journal.append(vec![record_of(&write)], floor, true);
-            let mut state = self.shared.state();
-            match outcome {
-                Ok(segment) => {
-                    state.ledger.opened(segment);
+        // No older one of a key may stand behind a newer one.
+        writes.sort_unstable_by_key(|write| write.version);
+        let (mut taken, mut left) = (HashSet::new(), writes.into_iter().peekable());
+        // By portions with a sync each, for whoever writes meanwhile waits.
+        while left.peek().is_some() {
+            let (mut portion, mut bytes, mut is_full) = (Vec::new(), 0, false);
+            while bytes < PORTION_BYTES
+                && let Some(write) = left.next()
+            {
+                let mut state = self.shared.state();
+                if state.ledger.dirty(&write.key).is_some_and(|newer| newer.version > write.version) {
+                    // The sink will have that one, and this record must not stand behind it.
                     taken.insert(write.version);
-                    state.ledger.commit(write, segment, Instant::now());
+                } else if state.ledger.reserve(bytes_of(&write)).is_ok() {
+                    bytes += bytes_of(&write);
+                    portion.push(write);
+                } else {
+                    is_full = true;
+                    break;
                 }
-                Err(error) => {
-                    state.ledger.release(bytes);
-                    return Err(error);
-                }
+            }
+            taken.extend(portion.iter().map(|write| write.version));
+            self.bring_back(portion)?;
+            if is_full {
+                break;
             }
         }
         self.dead.remove(self.journal.disk(), &taken)?;
         Ok(taken.len())
+    }
+
+    /// Writes down again what has room already.
+    fn bring_back(&mut self, portion: Vec<Write>) -> io::Result<()> {
+        if portion.is_empty() {
+            return Ok(());
+        }
+        let floor = self.shared.state().issuer.floor();
+        let outcome = self.journal.append(portion.iter().map(record_of).collect(), floor, true);
+        let mut state = self.shared.state();
+        match outcome {
+            Ok(segment) => {
+                state.ledger.opened(segment);
+                let now = Instant::now();
+                portion.into_iter().for_each(|write| state.ledger.commit(write, segment, now));
+                Ok(())
+            }
+            Err(error) => {
+                portion.iter().for_each(|write| state.ledger.release(bytes_of(write)));
+                Err(error)
+            }
+        }
     }
 
     /// Removes segments that are not needed, and makes it so of the oldest ones when the journal is long.

@@ -1,38 +1,38 @@
-//! The way to Redis: one connection that several tasks share, who keeps it, and what is asked while it is gone.
+//! The way to Redis: one connection that several tasks share, and what is asked while it is gone. Who keeps it is `keeper`.
 //!
 //! - **Nothing waits for a Redis that is known to be away.** Reads go through a circuit breaker as well, so that a slow one is not waited for.
 //! - **One connection carries questions and messages** (RESP3), so that whoever can ask also hears; when it breaks, both are known to be lost.
 //! - **A change that Redis did not hear of is owed.** It is told as soon as Redis is back, before anything is read there again. Whoever owes
 //!   more than can be kept invalidates everything instead.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use breaker::{Admission, Backoff, BackoffParams, Breaker, BreakerParams, Outcome};
+use breaker::{Admission, Breaker, BreakerParams, Outcome};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, ServerErrorKind, Value};
-use tokio::sync::Notify;
+use redis::{Client, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::acks::Acks;
+use super::keeper;
 use super::message::Message;
 use super::names::Names;
-use super::script::{SOURCES, Script};
+use super::script::Script;
+use super::token::Token;
+use crate::hold::Hold;
 use crate::sync::Mutex;
 
-/// Time to connect, to subscribe, and to say what is owed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a connection is asked whether anybody is there, so that a loss is noticed while nobody asks for anything.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Pauses between tries to connect. Drawn at random up to these, for all instances have lost Redis together.
-const BACKOFF: BackoffParams = BackoffParams { base: Duration::from_millis(50), max: Duration::from_secs(1) };
 /// Beyond, everything is invalidated, which takes less than saying so many.
 const OWED_MAX: usize = 10_000;
 /// Least life of a tag that no entry has, for loads that are under way.
 const TAG_LIFE_MILLIS: &str = "3600000";
 /// Who waits for a load elsewhere shares a bell with a few others.
 const BELLS: usize = 256;
+/// Changes that wait at once until holders have heard of them; further ones wait for their turn.
+const CHANGES_MAX: usize = 4096;
 
 /// Redis did not answer, or was not asked. Whether it did something is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,33 +65,88 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) names: Names,
-    client: Client,
-    timeout: Duration,
-    state: Mutex<State>,
-    lost: Notify,
-    connections: AtomicU64,
+    pub(super) client: Client,
+    pub(super) timeout: Duration,
+    pub(super) state: Mutex<State>,
+    pub(super) lost: Notify,
+    pub(super) connections: AtomicU64,
     breaker: Breaker,
     bells: Box<[Notify]>,
+    pub(crate) leased: Option<Leased>,
+}
+
+/// What there is where memory is held by leases.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) lease: Duration,
+    /// How long the longest lease may be by which a load or a write goes on.
+    pub(crate) work_lease: Duration,
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) acks: Acks,
+    pub(crate) changes: Arc<Semaphore>,
+}
+
+impl Leased {
+    pub(crate) fn new(lease: Duration, work_lease: Duration, hold: Arc<Hold>) -> Self {
+        let changes = Arc::new(Semaphore::new(CHANGES_MAX));
+        Self { lease, work_lease, hold, acks: Acks::default(), changes }
+    }
 }
 
 #[derive(Debug, Default)]
-struct State {
-    current: Option<Current>,
+pub(super) struct State {
+    pub(super) current: Option<Current>,
     /// The number of the last connection that was heard to break, perhaps before it was in use.
-    broken: u64,
-    owed: HashSet<Owed>,
+    pub(super) broken: u64,
+    /// What is owed, each with its number: that of the last change, so that what is owed anew while it is told stays owed.
+    pub(super) owed: HashMap<Owed, u64>,
+    debts: u64,
+    /// As whom this instance was last known to hold a lease.
+    pub(super) holder: Option<Token>,
 }
 
 #[derive(Clone, Debug)]
-struct Current {
-    connection: MultiplexedConnection,
-    number: u64,
-    names: Arc<[String]>,
+pub(super) struct Current {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) number: u64,
+    pub(super) names: Arc<[String]>,
+    /// Who asks, where memory is held by leases.
+    pub(super) id: Option<Token>,
+    pub(super) end: Arc<End>,
+}
+
+/// Whether a connection has ended. The client drops what it was asked when its connection ends, but for what was being handed over at
+/// that very moment: that stays in a queue which the caller itself keeps alive, and would wait for its whole timeout.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    has_come: AtomicBool,
+    heard: Notify,
+}
+
+impl End {
+    pub(super) fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.heard.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        let mut heard = std::pin::pin!(self.heard.notified());
+        heard.as_mut().enable();
+        if !self.has_come.load(Ordering::Acquire) {
+            heard.await;
+        }
+    }
 }
 
 impl Link {
     /// Connects, or has tried to when this returns, and keeps connected.
-    pub(crate) async fn open(client: Client, names: Names, timeout: Duration, ear: Weak<dyn Ear>) -> Self {
+    pub(crate) async fn open(
+        client: Client,
+        names: Names,
+        timeout: Duration,
+        leased: Option<Leased>,
+        ear: Weak<dyn Ear>,
+    ) -> Self {
         let params = BreakerParams {
             open_for: Duration::from_secs(1),
             open_max: Duration::from_secs(10),
@@ -106,9 +161,10 @@ impl Link {
             connections: AtomicU64::new(0),
             breaker: Breaker::new(params, 1, Instant::now()),
             bells: (0..BELLS).map(|_| Notify::new()).collect(),
+            leased,
         });
         let first = shared.connect(&ear).await;
-        let keeper = tokio::spawn(keep(Arc::clone(&shared), ear, first));
+        let keeper = tokio::spawn(keeper::keep(Arc::clone(&shared), ear, first));
         Self { shared, keeper }
     }
 }
@@ -116,31 +172,12 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.keeper.abort();
-    }
-}
-
-/// Keeps a connection for as long as somebody hears.
-async fn keep(shared: Arc<Shared>, ear: Weak<dyn Ear>, mut connected: Result<(), String>) {
-    let (backoff, mut tries, mut told) = (Backoff::new(BACKOFF), 0_u32, false);
-    loop {
-        let why = match connected {
-            Ok(()) => {
-                tracing::info!(cache = shared.names.cache(), "the cache has Redis");
-                (tries, told) = (0, false);
-                shared.stand().await
-            }
-            Err(why) => why,
-        };
-        if !told {
-            tracing::warn!(cache = shared.names.cache(), why, "the cache is without Redis");
-            told = true;
+        // Nobody reads from this memory any more, so that nobody has to wait for the lease's end.
+        let holder = self.shared.state.lock().holder.take();
+        if let (Some(holder), Ok(runtime)) = (holder, tokio::runtime::Handle::try_current()) {
+            let shared = Arc::clone(&self.shared);
+            runtime.spawn(async move { shared.leave(holder).await });
         }
-        tries = tries.saturating_add(1);
-        tokio::time::sleep(backoff.pause(tries, fastrand::u64(..))).await;
-        if ear.strong_count() == 0 {
-            return;
-        }
-        connected = shared.connect(&ear).await;
     }
 }
 
@@ -155,128 +192,21 @@ impl Shared {
         &self.bells[crc32c::crc32c(key) as usize % BELLS]
     }
 
-    async fn connect(self: &Arc<Self>, ear: &Weak<dyn Ear>) -> Result<(), String> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.begin(ear)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {}s", CONNECT_TIMEOUT.as_secs())),
-        }
-    }
-
-    async fn begin(self: &Arc<Self>, ear: &Weak<dyn Ear>) -> Result<(), redis::RedisError> {
-        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let (heard, shared) = (Weak::clone(ear), Arc::downgrade(self));
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let config = config.set_push_sender(move |push: PushInfo| {
-            if let Some(shared) = shared.upgrade() {
-                shared.hear(number, &heard, &push);
-            }
-            Ok::<_, std::convert::Infallible>(())
-        });
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        connection.subscribe(self.names.channel()).await?;
-        let mut names = Vec::with_capacity(SOURCES.len());
-        for source in SOURCES {
-            names.push(redis::cmd("SCRIPT").arg("LOAD").arg(source).query_async(&mut connection).await?);
-        }
-        let current = Current { connection, number, names: names.into() };
-        let Some(ear) = ear.upgrade() else { return Ok(()) };
-        let known = ear.clock().to_string();
-        let keys = [self.names.clock(), self.names.epoch()];
-        let (clock, epoch) = redis::from_redis_value(current.run(Script::Hello, &keys, &[known.as_bytes()]).await?)?;
-        loop {
-            let owed = {
-                let mut state = self.state.lock();
-                if state.broken >= number {
-                    return Err((ErrorKind::Io, "the connection broke at once").into());
-                }
-                if state.owed.is_empty() {
-                    // All that was changed without Redis has been told, and what changes from here on finds the connection.
-                    ear.connected(clock, epoch);
-                    state.current = Some(current);
-                    return Ok(());
-                }
-                std::mem::take(&mut state.owed)
-            };
-            for item in &owed {
-                if let Err(error) = self.tell(&current, item).await {
-                    self.state.lock().owed.extend(owed);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn tell(&self, current: &Current, owed: &Owed) -> Result<Value, redis::RedisError> {
-        let (script, keys, arguments) = self.invalidation(owed);
-        let arguments: Vec<_> = arguments.iter().map(Vec::as_slice).collect();
-        current.run(script, &keys, &arguments).await
-    }
-
-    fn invalidation(&self, owed: &Owed) -> (Script, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    /// The script that invalidates something, its keys and its arguments.
+    pub(super) fn invalidation(&self, owed: &Owed) -> (Script, Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let (names, channel) = (&self.names, self.names.channel());
         match owed {
-            Owed::Key(key) => {
-                let keys = vec![names.value(key), names.lease(key), names.writers(key), names.clock()];
-                (Script::Invalidate, keys, vec![channel, key.to_vec()])
-            }
+            Owed::Key(key) => (Script::Invalidate, names.change(key), vec![channel, key.to_vec()]),
             Owed::Tag(tag) => {
                 let arguments = vec![channel, tag.as_bytes().to_vec(), TAG_LIFE_MILLIS.into()];
-                (Script::Tag, vec![names.tag(tag), names.clock()], arguments)
+                let keys = vec![names.tag(tag), names.clock(), names.tagged(), names.holders(), names.run()];
+                (Script::Tag, keys, arguments)
             }
-            Owed::Everything => (Script::Everything, vec![names.epoch(), names.clock()], vec![channel]),
-        }
-    }
-
-    fn hear(&self, number: u64, ear: &Weak<dyn Ear>, push: &PushInfo) {
-        match push.kind {
-            PushKind::Disconnection => self.lose(number),
-            PushKind::Message => {
-                let Some(Value::BulkString(bytes)) = push.data.get(1) else { return };
-                let (Some(message), Some(ear)) = (Message::read(bytes), ear.upgrade()) else { return };
-                ear.hear(message);
-                if let Message::Changed(_, key) | Message::Loaded(key) = message {
-                    self.bell(key).notify_waiters();
-                }
+            Owed::Everything => {
+                let keys = vec![names.epoch(), names.clock(), names.holders(), names.run()];
+                (Script::Everything, keys, vec![channel])
             }
-            _ => {}
         }
-    }
-
-    /// Gives a connection up, if it is still the one in use.
-    fn lose(&self, number: u64) {
-        let mut state = self.state.lock();
-        state.broken = state.broken.max(number);
-        if state.current.as_ref().is_some_and(|current| current.number == number) {
-            state.current = None;
-            self.lost.notify_one();
-        }
-    }
-
-    /// Waits until the connection is lost: why.
-    async fn stand(&self) -> String {
-        let silent = async {
-            loop {
-                tokio::time::sleep(PING_INTERVAL).await;
-                let Some(mut current) = self.state.lock().current.clone() else { return "it was lost".to_owned() };
-                let command = redis::cmd("PING");
-                let ping = command.query_async::<Value>(&mut current.connection);
-                let why = match tokio::time::timeout(self.timeout.max(PING_INTERVAL), ping).await {
-                    Ok(Ok(_)) => continue,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "no answer in time".to_owned(),
-                };
-                self.lose(current.number);
-                return why;
-            }
-        };
-        let why = tokio::select! {
-            () = self.lost.notified() => "the connection broke".to_owned(),
-            why = silent => why,
-        };
-        // What was told of this connection is not left for the next one.
-        let _taken = tokio::time::timeout(Duration::ZERO, self.lost.notified()).await;
-        why
     }
 
     /// Runs a script that reads, or whose effect may be missing. Not while Redis is slow.
@@ -287,12 +217,12 @@ impl Shared {
 
     /// Reads strings, one for each key.
     pub(crate) async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Away> {
-        let Some(mut current) = self.state.lock().current.clone() else { return Err(Away) };
+        let Some(current) = self.state.lock().current.clone() else { return Err(Away) };
         let command = match keys {
             [key] => redis::cmd("GET").arg(key).to_owned(),
             keys => redis::cmd("MGET").arg(keys).to_owned(),
         };
-        let value = self.guarded(command.query_async::<Value>(&mut current.connection)).await?;
+        let value = self.guarded(current.query(&command)).await?;
         match value {
             Value::Array(values) => Ok(values.into_iter().map(bulk).collect()),
             value => Ok(vec![bulk(value)]),
@@ -347,21 +277,27 @@ impl Shared {
         task.await.unwrap_or(Err(Away))
     }
 
-    /// Has Redis invalidate something, now or later. Gives the version.
-    pub(crate) async fn invalidate(self: &Arc<Self>, owed: Owed) -> Result<u64, Away> {
-        let (script, keys, arguments) = self.invalidation(&owed);
-        let value = self.insist(script, keys, arguments, owed).await?;
-        number(&value).ok_or(Away)
+    /// Says that a holder will never serve anything from memory again.
+    pub(super) async fn leave(&self, holder: Token) {
+        let arguments = [&self.names.channel()[..], holder.bytes()];
+        let _best_effort = self.ask(Script::Leave, &[self.names.holders()], &arguments).await;
     }
 }
 
 impl State {
     fn owe(&mut self, owed: Owed) {
-        if self.owed.len() >= OWED_MAX {
+        self.debts += 1;
+        let is_much = self.owed.len() >= OWED_MAX || self.owed.contains_key(&Owed::Everything);
+        if is_much {
             self.owed.clear();
-            self.owed.insert(Owed::Everything);
-        } else if !self.owed.contains(&Owed::Everything) {
-            self.owed.insert(owed);
+        }
+        self.owed.insert(if is_much { Owed::Everything } else { owed }, self.debts);
+    }
+
+    /// Redis was told, when the last change was this one.
+    pub(super) fn paid(&mut self, owed: &Owed, debt: u64) {
+        if self.owed.get(owed) == Some(&debt) {
+            self.owed.remove(owed);
         }
     }
 }
@@ -393,11 +329,13 @@ impl Drop for Leave<'_> {
 }
 
 impl Current {
-    async fn run(&self, script: Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Value, redis::RedisError> {
+    /// Runs a script, which hears last of all who asks.
+    pub(super) async fn run(&self, script: Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Value, RedisError> {
+        let me = self.id.as_ref().map_or(&b""[..], Token::bytes);
         let run = async |command: &str, script: &str| {
             let mut command = redis::cmd(command);
-            command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
-            command.query_async::<Value>(&mut self.connection.clone()).await
+            command.arg(script).arg(keys.len()).arg(keys).arg(arguments).arg(me);
+            self.query(&command).await
         };
         match run("EVALSHA", &self.names[script as usize]).await {
             // A Redis that was told to forget its scripts.
@@ -405,6 +343,16 @@ impl Current {
                 run("EVAL", script.source()).await
             }
             other => other,
+        }
+    }
+
+    /// Asks, for as long as the connection is there.
+    pub(super) async fn query(&self, command: &redis::Cmd) -> Result<Value, RedisError> {
+        let mut connection = self.connection.clone();
+        tokio::select! {
+            biased;
+            answer = command.query_async::<Value>(&mut connection) => answer,
+            () = self.end.wait() => Err((ErrorKind::Io, "the connection has ended").into()),
         }
     }
 }

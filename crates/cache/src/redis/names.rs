@@ -21,6 +21,12 @@ impl Names {
         [self.prefix.as_bytes(), kind.as_bytes(), rest].concat()
     }
 
+    /// What scripts need that change a key.
+    pub(crate) fn change(&self, key: &[u8]) -> Vec<Vec<u8>> {
+        let of_key = [self.value(key), self.lease(key), self.writers(key), self.clock(), self.old(key)];
+        of_key.into_iter().chain([self.holders(), self.run()]).collect()
+    }
+
     /// A string: version and record.
     pub(crate) fn value(&self, key: &[u8]) -> Vec<u8> {
         self.name("v:", key)
@@ -36,6 +42,11 @@ impl Names {
         self.name("w:", key)
     }
 
+    /// A string: the value from before the write that is under way.
+    pub(crate) fn old(&self, key: &[u8]) -> Vec<u8> {
+        self.name("o:", key)
+    }
+
     /// A number: the version of the last invalidation.
     pub(crate) fn tag(&self, tag: &str) -> Vec<u8> {
         self.name("t:", tag.as_bytes())
@@ -49,6 +60,26 @@ impl Names {
     /// A number: the version at which all entries were invalidated.
     pub(crate) fn epoch(&self) -> Vec<u8> {
         self.name("epoch", b"")
+    }
+
+    /// A number: the version of the last invalidation of any tag.
+    pub(crate) fn tagged(&self) -> Vec<u8> {
+        self.name("tagged", b"")
+    }
+
+    /// A sorted set: who may serve from memory, by when that ends.
+    pub(crate) fn holders(&self) -> Vec<u8> {
+        self.name("holders", b"")
+    }
+
+    /// A string: which run of Redis all this is of.
+    pub(crate) fn run(&self) -> Vec<u8> {
+        self.name("run", b"")
+    }
+
+    /// Where a holder is told that another one has heard of its changes.
+    pub(crate) fn acks(&self, id: &[u8]) -> Vec<u8> {
+        self.name("a:", id)
     }
 
     /// Where changes are told.

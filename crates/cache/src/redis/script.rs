@@ -15,6 +15,8 @@ pub(crate) enum Script {
     Invalidate,
     Tag,
     Everything,
+    Hold,
+    Leave,
 }
 
 macro_rules! source {
@@ -24,7 +26,7 @@ macro_rules! source {
 }
 
 /// The sources, in the order of [`Script`].
-pub(crate) const SOURCES: [&str; 12] = [
+pub(crate) const SOURCES: [&str; 14] = [
     source!("hello.lua"),
     source!("acquire.lua"),
     source!("extend.lua"),
@@ -37,6 +39,8 @@ pub(crate) const SOURCES: [&str; 12] = [
     source!("invalidate.lua"),
     source!("tag.lua"),
     source!("everything.lua"),
+    source!("hold.lua"),
+    source!("leave.lua"),
 ];
 
 impl Script {
@@ -51,8 +55,9 @@ mod tests {
 
     #[test]
     fn each_script_is_its_own() {
-        assert!(Script::Hello.source().contains("KEYS clock epoch"));
-        assert!(Script::Put.source().contains("KEYS value lease writers clock tag..."));
-        assert!(Script::Everything.source().contains("'e' .. packed(now)"));
+        assert!(Script::Hello.source().contains("KEYS clock epoch holders run"));
+        assert!(Script::Put.source().contains("KEYS value lease writers clock old holders run tagged tag..."));
+        assert!(Script::Leave.source().contains("'g' .. ARGV[2]"));
+        assert!(Script::Everything.source().contains("tell(ARGV[1], 'e', now, '')"));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) const TOKEN_BYTES: usize = 24;
 
 /// A token: 16 bytes that are the process's own, drawn from the system's randomness, and 8 that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token([u8; TOKEN_BYTES]);
 
 static PROCESS: OnceLock<[u64; 2]> = OnceLock::new();
@@ -24,6 +24,11 @@ impl Token {
         bytes[8..16].copy_from_slice(&second.to_be_bytes());
         bytes[16..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Self(bytes)
+    }
+
+    /// One that somebody else has drawn.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -160,7 +160,7 @@ async fn beyond_the_bounds_a_write_is_refused_or_waits() {
     behind.shutdown(Duration::ZERO).await;
     drop(behind);
 
-    let waiting = BehindParams { when_full: WhenFull::Wait(PATIENCE), ..refusing.clone() };
+    let waiting = BehindParams { when_full: WhenFull::Wait(Duration::MAX), ..refusing.clone() };
     let behind = WriteBehind::open(waiting, table.clone()).await.unwrap();
     let (waited, ()) = tokio::join!(behind.put("c", "1"), async {
         tokio::task::yield_now().await;
@@ -219,6 +219,38 @@ async fn a_bad_write_becomes_a_dead_letter_alone_and_can_be_replayed_or_discarde
     assert_eq!(behind.discard_dead_letters([version].into()).await, Ok(1));
     assert_eq!(behind.dead_letters().await.unwrap(), []);
     assert_eq!(behind.stats().dead_total, 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_came_back_outlives_a_restart() {
+    let (folder, table) = (TempDir::new().unwrap(), Table::open());
+    table.answers(|batch| {
+        let all = (0..batch.len()).fold(Receipt::all(), |receipt, index| receipt.refused(index, "never"));
+        Ok(all)
+    });
+    let behind = WriteBehind::open(params(&folder), table).await.unwrap();
+    let mut versions = Vec::new();
+    for (key, value) in [("a", "1"), ("b", "1"), ("b", "2"), ("c", "1")] {
+        versions.push(behind.put(key, value).await.unwrap());
+        assert!(behind.flush(PATIENCE).await);
+    }
+    behind.shutdown(PATIENCE).await;
+    drop(behind);
+
+    // Of b the older one is wanted, and the newer one is not.
+    let behind = WriteBehind::open(params(&folder), Table::new(0)).await.unwrap();
+    assert_eq!(behind.discard_dead_letters([versions[2], Version::ZERO].into()).await, Ok(1));
+    assert_eq!(behind.replay_dead_letters(versions[..2].iter().copied().collect()).await, Ok(2));
+    assert_eq!(behind.shutdown(Duration::ZERO).await.keys_left, 2);
+    drop(behind);
+
+    let table = Table::open();
+    let behind = WriteBehind::open(params(&folder), table.clone()).await.unwrap();
+    assert_eq!(behind.recovery().dirty, 2);
+    assert!(behind.flush(PATIENCE).await);
+    assert_eq!((table.row("a").as_deref(), table.row("b").as_deref()), (Some("1"), Some("1")));
+    let letters = behind.dead_letters().await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.write.version).collect::<Vec<_>>(), versions[3..]);
 }
 
 #[tokio::test]

@@ -29,9 +29,17 @@ async fn every_mistake_names_its_field() {
     let bound = Coherence::BoundedStale(Duration::from_secs(10));
     let why = "coherence: values may become 60s old by ttl and stale_on_error, and not 10s";
     check(in_memory().coherence(bound), why).await;
-    let scheme = "redis: the scheme memcached:// is unknown: redis:// or redis+unix://";
+    let scheme = "redis: the scheme memcached:// is unknown: redis://, rediss:// or redis+unix://";
     check(in_memory().redis("memcached://127.0.0.1"), scheme).await;
     check(in_memory().redis("localhost"), "redis: it has no scheme, such as redis://host:6379/0").await;
+    let loader = |id| async move { Ok::<_, std::io::Error>(Some(crate::product(id, "a"))) };
+    let second = Duration::from_secs(1);
+    check(in_memory().refresh_hot(10, second), "refresh_hot: it needs a loader and memory").await;
+    let keys = "refresh_hot: between 1 key and 10000 are allowed";
+    check(in_memory().loader(loader).refresh_hot(0, second), keys).await;
+    check(in_memory().loader(loader).refresh_hot(1, zero), "refresh_hot: 0ns is not between 1 ms and 366 days").await;
+    let channel = "invalidate_on: the scheme kafka:// is unknown: redis://, rediss:// or redis+unix://";
+    check(in_memory().invalidate_on("kafka://127.0.0.1", "changes", |_| Vec::new()), channel).await;
     let none: Builder<u64, Product> = cache::Cache::builder("product");
     check(none, "memory: there is neither memory nor redis").await;
 }

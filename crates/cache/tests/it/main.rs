@@ -1,11 +1,19 @@
 //! The cache as its users see it, in memory and with a real Redis.
 
+mod away;
 mod behind;
 mod build;
+mod coherence;
+mod events;
+mod leased;
 mod memory;
+mod order;
 mod processes;
 mod race;
 mod redis;
+mod strategies;
+mod transport;
+mod write_behind;
 
 use std::io;
 use std::sync::Arc;

@@ -150,6 +150,71 @@ async fn a_refresh_that_fails_leaves_what_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_after_the_end_serves_nobody() {
+    let cache = in_memory().ttl(10 * SECOND).jitter(0.0).refresh_ahead().build().await.unwrap();
+    let loads = Loads::default();
+    cache.get_or_load(&7, || loads.load(7, "old", 4 * SECOND)).await.unwrap();
+    advance(5 * SECOND + SECOND / 2).await;
+    let refresh = async {
+        loop {
+            let answer = cache.get_or_load(&7, async || {
+                sleep(2 * SECOND).await;
+                loads.fail().await
+            });
+            let answer = answer.await;
+            if cache.stats().refreshes > 0 {
+                return answer;
+            }
+        }
+    };
+    let late = async {
+        sleep(SECOND).await;
+        cache.get_or_load(&7, || loads.now(7, "new")).await
+    };
+    let (refreshed, late) = tokio::join!(refresh, late);
+    assert!(matches!(refreshed, Err(Error::Load { .. })));
+    assert_eq!(late.unwrap().name, "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_served_beyond_its_time_however_long_a_load_or_a_write_takes() {
+    let cache = in_memory().stale_on_error(60 * SECOND).build().await.unwrap();
+    let loads = Loads::default();
+    cache.get_or_load(&7, || loads.now(7, "old")).await.unwrap();
+    advance(119 * SECOND).await;
+    let failing = cache.get_or_load(&7, async || {
+        sleep(2 * SECOND).await;
+        loads.fail().await
+    });
+    assert!(failing.await.is_err());
+    let slow = async |_| {
+        sleep(30 * SECOND).await;
+        Ok::<_, io::Error>(())
+    };
+    cache.write_through(&7, product(7, "new"), slow).await.unwrap();
+    assert_eq!(cache.get(&7).await.unwrap().name, "new");
+    advance(31 * SECOND).await;
+    assert_eq!(cache.get(&7).await, None);
+}
+
+#[test]
+fn a_write_that_is_dropped_outside_a_runtime_does_not_close_the_key() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (cache, loads) = (runtime.block_on(in_memory().build()).unwrap(), Loads::default());
+    let mut write = Box::pin(cache.write_through(&7, product(7, "new"), async |_| {
+        std::future::pending::<()>().await;
+        Ok::<_, io::Error>(())
+    }));
+    let once = std::future::poll_fn(|context| std::task::Poll::Ready(write.as_mut().poll(context).is_pending()));
+    assert!(runtime.block_on(once));
+    drop(write);
+    runtime.block_on(async {
+        cache.get_or_load(&7, || loads.now(7, "a")).await.unwrap();
+        assert_eq!(cache.get(&7).await.unwrap().name, "a");
+    });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_goes_to_the_database_first_and_a_failed_one_leaves_nothing() {
     let (cache, loads) = (in_memory().build().await.unwrap(), Loads::default());
     cache.put(&7, product(7, "old")).await.unwrap();
@@ -298,4 +363,16 @@ async fn a_cache_is_warm_before_it_is_asked() {
     assert!(cache.get(&99).await.is_some());
     let again = cache.warm_up(0..13_u64, 8, load).await;
     assert_eq!((again.warm, loads.count()), (13, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_count_in_what_is_kept() {
+    let tags = |found: &crate::Product| (0..64).map(|number| format!("{}:{number:0>200}", found.id)).collect();
+    let cache = in_memory().memory(cache::MIB).value_bytes_max(1000).tags(tags).build().await.unwrap();
+    for id in 0..1000 {
+        cache.put(&id, product(id, "a")).await.unwrap();
+    }
+    // Each has 19 KiB of tags.
+    let stats = cache.stats();
+    assert!((10..60).contains(&stats.memory_entries), "{stats:?}");
 }

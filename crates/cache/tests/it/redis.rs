@@ -12,18 +12,18 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Longer than an answer takes on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn shared(redis: &Redis) -> Builder<u64, Product> {
+pub(crate) fn shared(redis: &Redis) -> Builder<u64, Product> {
     let url = format!("redis://{}", redis.address());
     let tags = |product: &Product| vec![format!("category:{}", product.category)];
     Cache::builder("product").memory(cache::MIB).redis(url).redis_timeout(PATIENCE).ttl(60 * SECOND).tags(tags)
 }
 
-async fn two(redis: &Redis) -> (Cache<u64, Product>, Cache<u64, Product>) {
+pub(crate) async fn two(redis: &Redis) -> (Cache<u64, Product>, Cache<u64, Product>) {
     (shared(redis).build().await.unwrap(), shared(redis).build().await.unwrap())
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
         assert!(began.elapsed() < PATIENCE, "not in time: {what}");
@@ -31,7 +31,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn name(cache: &Cache<u64, Product>, id: u64) -> Option<String> {
+pub(crate) async fn name(cache: &Cache<u64, Product>, id: u64) -> Option<String> {
     cache.get(&id).await.map(|found| found.name.clone())
 }
 
@@ -169,6 +169,10 @@ async fn that_there_is_nothing_is_known_elsewhere_too() {
     assert_eq!(a.find_or_load(&7, async || Ok::<_, io::Error>(None)).await.unwrap(), None);
     let not_asked = async || -> io::Result<Option<Product>> { panic!("it is known") };
     assert_eq!(b.find_or_load(&7, not_asked).await.unwrap(), None);
+    let c = build().await;
+    assert_eq!((c.get(&7).await, c.get_many(&[7, 8]).await), (None, vec![None, None]));
+    let stats = c.stats();
+    assert_eq!((stats.redis_hits, stats.memory_hits, stats.misses), (1, 1, 1));
     assert_eq!(b.get_or_load(&7, async || Ok::<_, io::Error>(product(7, "b"))).await.unwrap().name, "b");
 }
 

@@ -3,6 +3,12 @@
 #[path = "../../examples/axum_server.rs"]
 #[expect(dead_code, reason = "an example has a main of its own")]
 mod axum_server;
+#[path = "../../examples/cache_cost.rs"]
+#[expect(dead_code, reason = "an example has a main of its own")]
+mod cache_cost;
+#[path = "../../examples/cache_service.rs"]
+#[expect(dead_code, reason = "an example has a main of its own")]
+mod cache_service;
 #[path = "../../examples/call_cost.rs"]
 #[expect(dead_code, reason = "an example has a main of its own")]
 mod call_cost;
@@ -54,4 +60,33 @@ async fn every_cost_can_be_measured() {
     for name in ["none", "breaker", "limiter", "bulkhead", "shedder", "retry", "timeout", "policy", "policy_all"] {
         call_cost::make(name, 10).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_every_strategy_of_the_cache() {
+    let expected = [
+        "stampede: 200 requests, 1 read",
+        "read-through: 0 reads, quicker than the database: true",
+        "negative: 10 requests for nothing, 1 read",
+        "write-through: the next read has it: true",
+        "tags: one invalidation, the next read is of the database: true",
+        "write-behind: 100 writes, 99 is read at once, fewer reach the database: true",
+        "metrics: true",
+        "shutdown: 0 keys left, 99 pieces in the database",
+    ];
+    let folder = testkit::TempDir::new().unwrap();
+    // How quick it is depends on what else the machine does.
+    let is_the_same = |(line, expected): (&String, &str)| line == expected || line.starts_with("read-through: 0 reads");
+    let lines = cache_service::run(folder.path(), None).await.unwrap();
+    assert!(lines.len() == expected.len() && lines.iter().zip(expected).all(is_the_same), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_of_the_cache_can_be_measured() {
+    let lines = cache_cost::hits(1, 1000).await.unwrap();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    let redis = testkit::Redis::start(&[]).unwrap();
+    let url = format!("redis://{}", redis.address());
+    let lines = cache_cost::redis(url, 1, std::time::Duration::from_millis(20)).await.unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }

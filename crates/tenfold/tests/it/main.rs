@@ -10,6 +10,7 @@ mod http;
 mod layer;
 mod layer_axum;
 mod limiter;
+mod metrics;
 mod policy;
 mod retry;
 mod shedder;

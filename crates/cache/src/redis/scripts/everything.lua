@@ -1,5 +1,8 @@
--- KEYS epoch clock; ARGV channel.
+-- KEYS epoch clock holders run; ARGV channel.
+if not intact(KEYS[4]) then
+  return redis.error_reply(LOST)
+end
 local now = tick(KEYS[2])
 redis.call('SET', KEYS[1], string.format('%.0f', now))
-redis.call('PUBLISH', ARGV[1], 'e' .. packed(now))
-return now
+tell(ARGV[1], 'e', now, '')
+return change(now, 0, KEYS[3])

@@ -1,6 +1,9 @@
--- KEYS value lease writers clock; ARGV channel, key.
+-- KEYS value lease writers clock old holders run; ARGV channel, key.
+if not intact(KEYS[7]) then
+  return redis.error_reply(LOST)
+end
 local now = tick(KEYS[4])
 contend(KEYS[3])
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('PUBLISH', ARGV[1], 'k' .. packed(now) .. ARGV[2])
-return now
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
+tell(ARGV[1], 'k', now, ARGV[2])
+return change(now, 0, KEYS[6])

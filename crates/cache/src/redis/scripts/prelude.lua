@@ -1,7 +1,12 @@
--- The next number of the cache's clock. Where Redis has lost it, time in microseconds goes beyond all that were given out before.
+-- Who asks, where memory is held by leases: the connection's own id. Otherwise nothing.
+local me = ARGV[#ARGV]
+local leased = me ~= ''
+
+-- The next number of the cache's clock. Where Redis has lost it, time in microseconds goes beyond all that were given out before. It is
+-- also there for a number that only a stranger can have put there, which cannot be counted on from exactly.
 local function tick(clock)
   local now = redis.call('INCR', clock)
-  if now < 1e14 then
+  if now < 1e14 or now >= 2 ^ 53 then
     local time = redis.call('TIME')
     now = time[1] * 1000000 + time[2]
     redis.call('SET', clock, string.format('%.0f', now))
@@ -43,10 +48,14 @@ local function contend(key)
   end
 end
 
--- Tags live at least as long as what has them.
-local function bear(first, version, px)
+-- Tags live at least as long as what has them. One that is not there is new, or was evicted: then it may have been invalidated since
+-- this version, but no later than the last invalidation of any tag.
+local function bear(tagged, first, version, px)
   for i = first, #KEYS do
-    redis.call('SET', KEYS[i], string.format('%.0f', version), 'NX')
+    if redis.call('EXISTS', KEYS[i]) == 0 then
+      local floor = tonumber(redis.call('GET', tagged) or '0')
+      redis.call('SET', KEYS[i], string.format('%.0f', math.max(version, floor)))
+    end
     if redis.call('PTTL', KEYS[i]) < px then
       redis.call('PEXPIRE', KEYS[i], px)
     end
@@ -63,3 +72,42 @@ local function revoke(lease, channel, key)
     end
   end
 end
+
+-- Whether Redis has been started, or has lost everything, so short a time ago that writes from before may be under way unknown.
+local function restarted(holders)
+  local till = leased and redis.call('ZSCORE', holders, '!')
+  return till and tonumber(till) > millis()
+end
+
+-- Whether all that was said here since the connection began is still there.
+local function intact(run)
+  return not leased or redis.call('EXISTS', run) == 1
+end
+
+-- The answer to a change: its version, whether its value was kept, and who else may serve from memory, each with the time in ms.
+local function change(version, kept, holders)
+  local answer = {version, kept}
+  if leased then
+    local now = millis()
+    redis.call('ZREMRANGEBYSCORE', holders, '-inf', string.format('%.0f', now))
+    local found = redis.call('ZRANGE', holders, 0, -1, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      if found[i] ~= me then
+        answer[#answer + 1] = found[i]
+        answer[#answer + 1] = tonumber(found[i + 1]) - now
+      end
+    end
+  end
+  return answer
+end
+
+-- Tells all that something has changed. Where memory is held by leases, they tell whoever changed it that they have heard.
+local function tell(channel, kind, version, what)
+  if leased then
+    redis.call('PUBLISH', channel, string.upper(kind) .. packed(version) .. me .. what)
+  else
+    redis.call('PUBLISH', channel, kind .. packed(version) .. what)
+  end
+end
+
+local LOST = 'LOST what was known of instances is gone'

@@ -1,0 +1,142 @@
+//! By whose leave a miss is loaded: what Redis has already, whoever has the lease, or nobody's when Redis is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::cache::Value;
+use crate::fence::Ticket;
+use crate::inner::{Inner, Stale, Understood};
+use crate::memory::Slot;
+use crate::record::VERSION_BYTES;
+use crate::redis::{Acquired, Lease, Redis};
+use crate::stats::Count;
+
+/// How often what others have stored is looked at, if it turns out to be useless each time.
+const USELESS_MAX: u32 = 3;
+/// Leases of others that may end without a value. Whoever has waited for so many loads by itself, or all would load one after the other what
+/// nobody may keep.
+const BARREN_MAX: u32 = 2;
+
+/// What a load is for.
+pub(crate) struct Wanted<'k, V> {
+    pub(crate) key: &'k [u8],
+    /// That there is nothing will not do.
+    pub(crate) value: bool,
+    /// What is served meanwhile, where the load is ahead of its end.
+    pub(crate) current: Option<Slot<V>>,
+    /// What is served if the load fails, and it is still good then.
+    pub(crate) stale: Option<Stale<V>>,
+}
+
+/// How Redis was left: what the load may do with its result.
+pub(crate) enum Leave<V> {
+    /// There is a result already.
+    Found(Option<Arc<V>>),
+    /// The load begins at this version, and stores under a lease if there is one.
+    Load { ticket: Ticket, version: u64, lease: Option<Lease>, written: bool },
+}
+
+impl<V: Value> Inner<V> {
+    /// Leave to load without Redis.
+    pub(crate) fn alone(&self, key: &[u8]) -> Leave<V> {
+        Leave::Load { ticket: self.fence.ticket(key), version: self.own_version(), lease: None, written: false }
+    }
+
+    /// Looks in Redis, and takes the lease or waits for who has it.
+    pub(crate) async fn ask_redis(&self, redis: &Redis, wanted: &mut Wanted<'_, V>) -> Leave<V> {
+        let key = wanted.key;
+        let mut seen = wanted.current.as_ref().map(|slot| slot.version.to_be_bytes().to_vec()).unwrap_or_default();
+        if wanted.current.is_none() {
+            let ticket = self.fence.ticket(key);
+            match redis.read(&[key]).instrument(self.redis_span("read")).await {
+                Ok(found) => {
+                    if let Some(bytes) = found.into_iter().next().flatten() {
+                        match self.taken(wanted, ticket, (&bytes, false)).await {
+                            Some(found) => return Leave::Found(found),
+                            None => seen = prefix(&bytes),
+                        }
+                    }
+                }
+                Err(away) => {
+                    self.note_away(away);
+                    return self.alone(key);
+                }
+            }
+        }
+        let (mut useless, mut barren, mut awaited) = (0, 0, Vec::new());
+        loop {
+            // Both before Redis is asked, so that nothing is missed in between.
+            let ticket = self.fence.ticket(key);
+            let mut rung = std::pin::pin!(redis.bell(key).notified());
+            rung.as_mut().enable();
+            match redis.acquire(key, &seen).instrument(self.redis_span("acquire")).await {
+                Ok(Acquired::Lead { lease, version, written, old }) => {
+                    self.note_clock(version);
+                    if wanted.stale.is_none()
+                        && !self.params.stale.is_zero()
+                        && !old.is_empty()
+                        && let Understood::Stale(old) = self.understand(&old, ticket).await
+                    {
+                        wanted.stale = Some(old);
+                    }
+                    return Leave::Load { ticket, version, lease: Some(lease), written };
+                }
+                Ok(Acquired::Value { bytes, is_old }) => {
+                    if let Some(found) = self.taken(wanted, ticket, (&bytes, is_old)).await {
+                        self.tally.note(Count::Coalesced);
+                        return Leave::Found(found);
+                    }
+                    (seen, useless) = (prefix(&bytes), useless + 1);
+                    if useless >= USELESS_MAX {
+                        return self.alone(key);
+                    }
+                }
+                Ok(Acquired::Busy { left, token }) => {
+                    match wanted.current.take() {
+                        Some(current) if Instant::now() < current.fresh_until => {
+                            return Leave::Found(current.value.clone());
+                        }
+                        _ => {}
+                    }
+                    barren += u32::from(!awaited.is_empty() && awaited != token);
+                    if barren >= BARREN_MAX {
+                        return self.alone(key);
+                    }
+                    awaited = token;
+                    let _rung_or_over = tokio::time::timeout(left + Duration::from_millis(1), rung).await;
+                }
+                Err(away) => {
+                    self.note_away(away);
+                    return self.alone(key);
+                }
+            }
+        }
+    }
+
+    /// Takes what is in Redis, if it will do. What is old is not kept.
+    async fn taken(
+        &self,
+        wanted: &Wanted<'_, V>,
+        ticket: Ticket,
+        (bytes, is_old): (&[u8], bool),
+    ) -> Option<Option<Arc<V>>> {
+        let Understood::Fresh(slot) = self.understand(bytes, ticket).await else { return None };
+        if wanted.value && slot.value.is_none() {
+            return None;
+        }
+        self.tally.note(Count::RedisHit);
+        let value = slot.value.clone();
+        if !is_old {
+            self.keep(wanted.key, ticket, slot);
+        }
+        Some(value)
+    }
+}
+
+/// What a script compares to tell one value from another.
+fn prefix(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(VERSION_BYTES)].to_vec()
+}

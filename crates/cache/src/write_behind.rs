@@ -1,0 +1,215 @@
+//! Write-behind of a cache: values are acknowledged by a journal, are in the tiers from then on, and reach the database in batches.
+//!
+//! The journal stands where [`write_through`](Cache::write_through) has the database, so that the same fences hold. What it adds is the time
+//! until the database has the value:
+//!
+//! - A read looks at what is **dirty** before it looks in Redis and before it loads. Before a load it looks after it took its ticket: a write
+//!   that is acknowledged later makes the ticket void, and one from before is seen, or is in the database by now.
+//! - Another instance may have loaded the old value from the database meanwhile, and may still be about to store it in Redis. So a write stays dirty
+//!   until its key has been invalidated, after the database had it. Without Redis nobody else can have stored anything.
+//! - What the database refused, or had newer, is invalidated in any case: the cache is not to show what is nowhere else.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::behind::{BehindParams, BehindStats, OpenError, Receipt, Shutdown, Sink, SinkError, Version};
+use crate::behind::{Write, WriteBehind};
+use crate::cache::{Cache, Value};
+use crate::codec::Codec;
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::key::{Key, owned};
+use crate::load::Inside;
+use crate::stats::Count;
+
+/// Bytes before a value in the journal: the schema, and the codec.
+const HEAD_BYTES: usize = 5;
+
+/// A value on its way to the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery<V> {
+    /// The bytes of its key, as [`Key`] has them.
+    pub key: Bytes,
+    /// Which write of the key this is. The database keeps it beside the value.
+    pub version: Version,
+    /// The value.
+    pub value: Arc<V>,
+}
+
+/// Where values go that a cache writes behind.
+///
+/// It has to be idempotent by key and version, as a [`Sink`] has, which this is but for values in place of bytes.
+pub trait ValueSink<V>: Send + Sync + 'static {
+    /// Writes a batch, and returns once that lasts. Places in the receipt are those of the batch.
+    ///
+    /// # Errors
+    /// When the batch, or a part of it, was not written.
+    fn deliver(&self, batch: &[Delivery<V>]) -> impl Future<Output = Result<Receipt, SinkError>> + Send;
+}
+
+/// What the builder was told.
+pub(crate) struct BehindSpec<V> {
+    params: BehindParams,
+    way: Box<dyn FnOnce(Weak<Inner<V>>) -> Way + Send>,
+}
+
+impl<V: Value> BehindSpec<V> {
+    pub(crate) fn new(params: BehindParams, sink: impl ValueSink<V>) -> Self {
+        Self { params, way: Box::new(|inner| Way(Box::new(Typed { sink, inner }))) }
+    }
+
+    pub(crate) async fn open(self, inner: &Arc<Inner<V>>) -> Result<Behind, OpenError> {
+        let journal = WriteBehind::open(self.params, (self.way)(Arc::downgrade(inner))).await?;
+        Ok(Behind { journal, schema: inner.params.schema, codec: inner.params.codec })
+    }
+}
+
+/// The journal of a cache.
+pub(crate) struct Behind {
+    journal: WriteBehind<Way>,
+    schema: u32,
+    codec: Codec,
+}
+
+/// The way from the journal to the database, on which the tiers are told.
+struct Way(Box<dyn Told>);
+
+trait Told: Send + Sync {
+    fn tell<'s>(&'s self, batch: &'s [Write]) -> BoxFuture<'s, Result<Receipt, SinkError>>;
+}
+
+impl Sink for Way {
+    async fn deliver(&self, batch: &[Write]) -> Result<Receipt, SinkError> {
+        self.0.tell(batch).await
+    }
+}
+
+struct Typed<V, S> {
+    sink: S,
+    inner: Weak<Inner<V>>,
+}
+
+impl<V: Value, S: ValueSink<V>> Told for Typed<V, S> {
+    fn tell<'s>(&'s self, batch: &'s [Write]) -> BoxFuture<'s, Result<Receipt, SinkError>> {
+        Box::pin(self.deliver(batch))
+    }
+}
+
+impl Behind {
+    fn encode<V: Value>(&self, value: &V) -> Result<Bytes, String> {
+        let body = self.codec.encode(value).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
+        bytes.extend_from_slice(&self.schema.to_le_bytes());
+        bytes.push(self.codec.number());
+        bytes.extend_from_slice(&body);
+        Ok(bytes.into())
+    }
+}
+
+fn decode<V: Value>(bytes: &[u8], schema: u32) -> Result<Arc<V>, String> {
+    let (head, body) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or("it is too short")?;
+    let [a, b, c, d, codec] = *head;
+    let found = u32::from_le_bytes([a, b, c, d]);
+    if found != schema {
+        return Err(format!("it has schema {found}, and the cache {schema}"));
+    }
+    let codec = Codec::of_number(codec).ok_or_else(|| format!("codec {codec} is unknown"))?;
+    codec.decode(body).map(Arc::new).map_err(|error| error.to_string())
+}
+
+impl<V: Value, S: ValueSink<V>> Typed<V, S> {
+    async fn deliver(&self, batch: &[Write]) -> Result<Receipt, SinkError> {
+        // A cache that is gone reads nothing any more, and takes the journal with it.
+        let Some(inner) = self.inner.upgrade() else {
+            return Err(SinkError::Unavailable("the cache is gone".to_owned()));
+        };
+        // Places in the batch of those that can be told to the sink, and what is wrong with the others.
+        let (mut places, mut deliveries, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, write) in batch.iter().enumerate() {
+            match decode(write.value.as_deref().unwrap_or_default(), inner.params.schema) {
+                Ok(value) => {
+                    places.push(place);
+                    deliveries.push(Delivery { key: write.key.clone(), version: write.version, value });
+                }
+                Err(why) => unreadable.push((place, why)),
+            }
+        }
+        let told = if deliveries.is_empty() { Receipt::all() } else { self.sink.deliver(&deliveries).await? };
+        let receipt = told.at_places(&places);
+        let receipt = unreadable.into_iter().fold(receipt, |receipt, (place, why)| receipt.refused(place, why));
+        let has_redis = inner.redis().is_some();
+        let cache = Cache::<[u8], V>::of(inner);
+        let is_doubtful = |place: &usize| has_redis || !receipt.took_effect(*place);
+        let doubtful = (0..batch.len()).filter(is_doubtful).map(|place| cache.invalidate(&batch[place].key));
+        futures_util::future::join_all(doubtful).await;
+        Ok(receipt)
+    }
+}
+
+impl<V: Value> Inner<V> {
+    /// What was written behind, if the database may not have it yet.
+    #[inline]
+    pub(crate) fn dirty(&self, key: &[u8]) -> Option<Arc<V>> {
+        let behind = self.behind()?;
+        let write = behind.journal.dirty(key)?;
+        match decode(write.value.as_deref()?, behind.schema) {
+            Ok(value) => {
+                self.tally.note(Count::DirtyHit);
+                Some(value)
+            }
+            Err(why) => {
+                self.tally.note(Count::Foreign);
+                tracing::debug!(cache = &*self.name, why, "what is in the journal cannot be read");
+                None
+            }
+        }
+    }
+}
+
+impl<K: Key + ?Sized, V: Value> Cache<K, V> {
+    /// Writes a value into the journal, and into the tiers; the database has it later. When this returns it lasts, and whoever reads here reads it
+    /// or something newer.
+    ///
+    /// # Errors
+    /// [`Error::Unequipped`] if the builder was given no sink, [`Error::TooLarge`], [`Error::Encode`], and [`Error::Save`] with a
+    /// [`PutError`](crate::behind::PutError) if the journal did not take it.
+    pub async fn write_behind(&self, key: &K, value: V) -> Result<Arc<V>, Error> {
+        let inner = &*self.inner;
+        let behind = inner.behind().ok_or_else(|| self.without_journal())?;
+        let name = owned(key);
+        let save = async |value: Arc<V>| {
+            let bytes = behind.encode(&*value)?;
+            behind.journal.put(Vec::from(name), bytes).await.map_err(Inside::from)
+        };
+        self.write_through(key, value, save).await
+    }
+
+    /// Has the database told what it does not have yet, for so long. Says whether it has all.
+    pub async fn flush(&self, time: Duration) -> bool {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.flush(time).await,
+            None => true,
+        }
+    }
+
+    /// Takes no more writes behind, tells the database what it does not have, for so long, and closes the journal. What is left is
+    /// delivered after the next start. A cache that writes nothing behind has nothing to do.
+    pub async fn shutdown(&self, time: Duration) -> Shutdown {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.shutdown(time).await,
+            None => Shutdown { keys_left: 0 },
+        }
+    }
+
+    /// What the journal is and has done, for metrics, if there is one: how far the database is behind is its `lag`.
+    pub fn behind_stats(&self) -> Option<BehindStats> {
+        self.inner.behind().map(|behind| behind.journal.stats())
+    }
+
+    fn without_journal(&self) -> Error {
+        Error::Unequipped { cache: Arc::clone(&self.inner.name), lacks: "write_behind" }
+    }
+}

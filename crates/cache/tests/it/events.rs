@@ -1,0 +1,96 @@
+//! Changes that others tell of on a channel of Redis.
+
+use std::time::{Duration, Instant};
+
+use cache::{Builder, Cache, Invalidation};
+use testkit::Redis;
+
+use crate::{Product, in_memory, product};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `product 7`, `category 3` or `all`.
+fn read(message: &[u8]) -> Vec<Invalidation> {
+    let text = std::str::from_utf8(message).unwrap_or_default();
+    match text.split_once(' ') {
+        Some(("product", id)) => id.parse::<u64>().iter().map(Invalidation::key).collect(),
+        Some(("category", id)) => vec![Invalidation::Tag(format!("category:{id}"))],
+        _ if text == "all" => vec![Invalidation::Everything],
+        _ => Vec::new(),
+    }
+}
+
+fn following(redis: &Redis) -> Builder<u64, Product> {
+    let tags = |product: &Product| vec![format!("category:{}", product.category)];
+    in_memory().tags(tags).invalidate_on(format!("redis://{}", redis.address()), "changes", read)
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Publishes when somebody listens.
+async fn publish(redis: &Redis, message: &str) {
+    until("somebody listens", async || redis.command(&["PUBLISH", "changes", message]).unwrap() != ["0"]).await;
+}
+
+async fn fill(cache: &Cache<u64, Product>) {
+    for id in [3, 7, 13] {
+        cache.put(&id, product(id, "a")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn messages_name_what_is_no_longer_true() {
+    let redis = Redis::start(&[]).unwrap();
+    let cache = following(&redis).build().await.unwrap();
+    fill(&cache).await;
+    publish(&redis, "product 7").await;
+    until("the key is gone", async || cache.get(&7).await.is_none()).await;
+    assert!(cache.get(&3).await.is_some());
+    publish(&redis, "category 3").await;
+    until("the tag's are gone", async || cache.get(&3).await.is_none() && cache.get(&13).await.is_none()).await;
+    fill(&cache).await;
+    publish(&redis, "something else").await;
+    publish(&redis, "all").await;
+    until("all are gone", async || cache.get(&7).await.is_none() && cache.get(&3).await.is_none()).await;
+    let stats = cache.stats();
+    assert_eq!((stats.events, stats.events_foreign, stats.events_missed), (3, 1, 0));
+}
+
+#[tokio::test]
+async fn what_may_have_been_missed_empties_the_cache() {
+    let redis = Redis::start(&[]).unwrap();
+    let cache = following(&redis).build().await.unwrap();
+    publish(&redis, "nothing").await;
+    fill(&cache).await;
+    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
+    until("all are gone", async || cache.stats().events_missed == 1 && cache.get(&7).await.is_none()).await;
+    fill(&cache).await;
+    publish(&redis, "product 7").await;
+    until("it follows again", async || cache.get(&7).await.is_none()).await;
+    assert!(cache.get(&3).await.is_some());
+}
+
+#[tokio::test]
+async fn events_of_another_source_are_applied_by_hand() {
+    let cache = in_memory().build().await.unwrap();
+    cache.put(&7, product(7, "a")).await.unwrap();
+    let _everywhere = cache.apply(&Invalidation::key(&7_u64)).await;
+    assert!(cache.get(&7).await.is_none());
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_followed_or_known_to_be_missed() {
+    let redis = Redis::start(&[]).unwrap();
+    let cache = following(&redis).build().await.unwrap();
+    publish(&redis, "nothing").await;
+    fill(&cache).await;
+    let script = "for i = 1, 20000 do redis.call('PUBLISH', 'changes', 'product 1' .. i) end redis.call('PUBLISH', 'changes', 'product 7') return 1";
+    redis.command(&["EVAL", script, "0"]).unwrap();
+    until("the last one was heard", async || cache.get(&7).await.is_none()).await;
+}
