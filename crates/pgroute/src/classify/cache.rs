@@ -1,0 +1,108 @@
+//! What texts were found to be, by text, so that the same one is not looked at again.
+//!
+//! Applications send few texts very often, as long as values go by parameters. Where they do not, each text comes once and a cache
+//! would only cost. So a text is kept when it comes a second time within a while: a small table of hashes of what came lately
+//! decides. The cache is bounded by bytes and belongs to one core; when it is full, what was not asked for since the last round
+//! is dropped (second chance).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::{Catalogue, Plan, classify};
+
+/// Texts longer than this are looked at each time: they are bulk statements, and hardly come again.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Slots for hashes of what came once. A collision keeps or forgets a text too early, which does no harm.
+const SEEN: usize = 4096;
+
+/// What an entry costs beside its text, about: the plan with a statement, and the map's own.
+const ENTRY_BYTES: usize = 256;
+
+#[derive(Debug)]
+struct Entry {
+    plan: Arc<Plan>,
+    is_used: bool,
+}
+
+/// Plans by text.
+#[derive(Debug)]
+pub struct Cache {
+    plans: HashMap<Box<[u8]>, Entry>,
+    seen: Box<[u64]>,
+    hasher: RandomState,
+    bytes: usize,
+    bytes_max: usize,
+    /// Which catalogue and which reading of strings the plans were made by.
+    generation: (u64, bool),
+}
+
+impl Cache {
+    /// A cache of at most so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        let seen = vec![0; SEEN].into_boxed_slice();
+        let hasher = RandomState::new();
+        Self { plans: HashMap::new(), seen, hasher, bytes: 0, bytes_max, generation: (0, true) }
+    }
+
+    /// How many plans are kept.
+    pub fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
+    /// What a text is. `generation` is the catalogue's number, which changes with it; with another one, or another reading of
+    /// strings, everything is looked at anew.
+    pub fn plan(&mut self, text: &[u8], standard_strings: bool, catalogue: &Catalogue, generation: u64) -> Arc<Plan> {
+        if self.generation != (generation, standard_strings) {
+            self.generation = (generation, standard_strings);
+            self.plans.clear();
+            self.bytes = 0;
+        }
+        if let Some(entry) = self.plans.get_mut(text) {
+            entry.is_used = true;
+            return Arc::clone(&entry.plan);
+        }
+        let plan = Arc::new(classify(text, standard_strings, catalogue));
+        if text.len() <= TEXT_BYTES_MAX && self.came_before(text) {
+            self.keep(text, &plan);
+        }
+        plan
+    }
+
+    fn came_before(&mut self, text: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(text);
+        let slot = &mut self.seen[hash as usize % SEEN];
+        std::mem::replace(slot, hash) == hash
+    }
+
+    fn keep(&mut self, text: &[u8], plan: &Arc<Plan>) {
+        let bytes = text.len() + ENTRY_BYTES;
+        if bytes > self.bytes_max {
+            return;
+        }
+        while self.bytes + bytes > self.bytes_max {
+            let before = self.bytes;
+            let left = &mut self.bytes;
+            self.plans.retain(|text, entry| {
+                let stays = std::mem::take(&mut entry.is_used);
+                if !stays {
+                    *left -= text.len() + ENTRY_BYTES;
+                }
+                stays
+            });
+            // Everything was in use: the next round would take it all, and so does this one.
+            if self.bytes == before {
+                self.plans.clear();
+                self.bytes = 0;
+            }
+        }
+        self.plans.insert(text.into(), Entry { plan: Arc::clone(plan), is_used: false });
+        self.bytes += bytes;
+    }
+}

@@ -1,0 +1,325 @@
+//! One statement: what kind it is.
+
+use super::read::{self, effects_of};
+use super::setting::{self, Setting};
+use super::{Catalogue, Effects, Lexeme, Words};
+
+/// A statement of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// What kind it is.
+    pub kind: Kind,
+    /// What it does to its session.
+    pub effects: Effects,
+    /// Whether a replica may serve it.
+    pub is_read: bool,
+}
+
+/// How a transaction that begins may access the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whether it only reads, if it says so.
+    pub read_only: Option<bool>,
+    /// Whether it is serializable, which a replica cannot do, if it says so.
+    pub serializable: Option<bool>,
+}
+
+/// What kind of statement it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It begins as a read does; whether it is one is [`Statement::is_read`].
+    Query,
+    /// It changes rows.
+    Change,
+    /// It changes what there is: tables, functions, roles. Plans that were made before may be stale afterwards.
+    Definition,
+    /// A transaction begins.
+    Begin(Access),
+    /// Modes of the transaction that is under way.
+    SetTransaction(Access),
+    /// The transaction ends well; with `AND CHAIN` another one begins.
+    Commit {
+        /// Whether another one begins.
+        chain: bool,
+    },
+    /// The transaction is taken back as a whole.
+    Rollback {
+        /// Whether another one begins.
+        chain: bool,
+    },
+    /// A part of the transaction begins.
+    Savepoint(String),
+    /// A part of the transaction becomes one with what is around it.
+    Release(String),
+    /// The transaction is taken back to where a part of it began.
+    RollbackTo(String),
+    /// When constraints are checked changes, for the transaction that is under way.
+    SetConstraints,
+    /// The transaction is prepared for a commit in two phases; it belongs to no session then.
+    PrepareTransaction,
+    /// A prepared transaction ends.
+    FinishPrepared,
+    /// Settings change.
+    Set(Vec<Setting>),
+    /// All settings become what they were at the session's beginning.
+    ResetAll,
+    /// The value of a setting is asked for.
+    Show(String),
+    /// The session is made new, as a whole.
+    DiscardAll,
+    /// Plans, sequences or temporary tables are dropped.
+    Discard,
+    /// A statement is prepared by a statement.
+    Prepare {
+        /// Its name.
+        name: String,
+        /// Whether a replica may serve it.
+        is_read: bool,
+    },
+    /// A prepared statement is run by a statement.
+    Execute(String),
+    /// A prepared statement is forgotten, or all of them are.
+    Deallocate(Option<String>),
+    /// A cursor is opened, read from, or closed.
+    Cursor,
+    /// A channel is listened to.
+    Listen(String),
+    /// A channel is no longer listened to, or none is.
+    Unlisten(Option<String>),
+    /// A channel is notified.
+    Notify,
+    /// Rows are copied in or out.
+    Copy,
+    /// Anything else. It goes to the primary, and may do anything.
+    Other,
+}
+
+/// Reads one statement to its end, where a semicolon or nothing stands.
+pub(super) fn read(words: &mut Words<'_>, catalogue: &Catalogue) -> Statement {
+    let mut effects = Effects::default();
+    let (kind, is_read) = kind(words, catalogue, &mut effects);
+    words.skip_rest();
+    Statement { kind, effects, is_read }
+}
+
+fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> (Kind, bool) {
+    let keyword = words.keyword();
+    let at_start = matches!(keyword.as_str(), "select" | "with" | "values" | "table")
+        || words.token.is_some_and(|token| token.is_mark(b'('));
+    if at_start {
+        return query(words, catalogue, effects);
+    }
+    if words.token.is_some_and(|token| token.kind == Lexeme::Word) {
+        words.advance();
+    }
+    let kind = match keyword.as_str() {
+        "insert" | "update" | "delete" | "merge" | "truncate" | "lock" | "refresh" => {
+            calls(words, catalogue, effects);
+            Kind::Change
+        }
+        "begin" | "start" => begin(words),
+        "commit" | "end" | "rollback" | "abort" => end(words, keyword.as_str(), effects),
+        "savepoint" => words.take_name().map_or_else(|| other(effects), Kind::Savepoint),
+        "release" => {
+            words.take("savepoint");
+            words.take_name().map_or_else(|| other(effects), Kind::Release)
+        }
+        "set" => return (set(words, effects), false),
+        "reset" => match setting::reset(words) {
+            Some(Some(setting)) => Kind::Set(vec![setting]),
+            Some(None) => Kind::ResetAll,
+            None => other(effects),
+        },
+        "show" => show(words),
+        "discard" => match words.keyword().as_str() {
+            "all" => Kind::DiscardAll,
+            _ => Kind::Discard,
+        },
+        "prepare" => prepare(words, catalogue, effects),
+        "execute" => words.take_name().map_or_else(|| other(effects), Kind::Execute),
+        "deallocate" => deallocate(words).unwrap_or_else(|| other(effects)),
+        "declare" | "fetch" | "move" | "close" => cursor(words, catalogue, effects, keyword.as_str()),
+        "listen" => words.take_name().map_or_else(|| other(effects), Kind::Listen),
+        "unlisten" => match words.token {
+            Some(token) if token.text == b"*" => Kind::Unlisten(None),
+            _ => words.take_name().map_or_else(|| other(effects), |name| Kind::Unlisten(Some(name))),
+        },
+        "notify" => Kind::Notify,
+        "copy" => {
+            calls(words, catalogue, effects);
+            Kind::Copy
+        }
+        "explain" => return explain(words, catalogue, effects),
+        "create" | "alter" | "drop" | "grant" | "revoke" | "comment" | "security" | "reindex" | "cluster"
+        | "import" | "reassign" => definition(words, effects),
+        "vacuum" | "analyze" | "analyse" | "checkpoint" => Kind::Change,
+        "load" => {
+            effects.irreversible = true;
+            Kind::Other
+        }
+        _ => other(effects),
+    };
+    (kind, false)
+}
+
+/// What is not understood, `DO` and `CALL` among others, may do anything.
+fn other(effects: &mut Effects) -> Kind {
+    effects.opaque = true;
+    Kind::Other
+}
+
+fn query(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> (Kind, bool) {
+    let found = read::read(words, catalogue);
+    effects.join(found.effects);
+    (Kind::Query, found.is_read)
+}
+
+/// What the functions that a statement calls do to its session, whatever else it is.
+fn calls(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) {
+    let found = read::read(words, catalogue);
+    // Columns and tables of a change stand before parentheses as functions do: `INSERT INTO t (a)`. An unknown name is taken for one
+    // of those; a function that users have written is known.
+    effects.join(Effects { opaque: false, ..found.effects });
+    effects.opaque |= found.calls_opaque;
+}
+
+fn begin(words: &mut Words<'_>) -> Kind {
+    words.take("work");
+    words.take("transaction");
+    Kind::Begin(access(words))
+}
+
+fn access(words: &mut Words<'_>) -> Access {
+    let modes = setting::modes(words);
+    Access { read_only: modes.read_only, serializable: modes.isolation.map(|level| level == "serializable") }
+}
+
+fn end(words: &mut Words<'_>, keyword: &str, effects: &mut Effects) -> Kind {
+    if words.take("prepared") {
+        return Kind::FinishPrepared;
+    }
+    words.take("work");
+    words.take("transaction");
+    if words.take("to") {
+        words.take("savepoint");
+        return words.take_name().map_or_else(|| other(effects), Kind::RollbackTo);
+    }
+    let chain = words.take("and") && !words.take("no") && words.take("chain");
+    match keyword {
+        "commit" | "end" => Kind::Commit { chain },
+        _ => Kind::Rollback { chain },
+    }
+}
+
+fn set(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
+    if words.keyword().as_str() == "transaction" {
+        words.advance();
+        // A snapshot of another transaction belongs to one server; it passes as it is.
+        return Kind::SetTransaction(access(words));
+    }
+    if words.keyword().as_str() == "constraints" {
+        return Kind::SetConstraints;
+    }
+    match setting::set(words) {
+        Some(settings) => Kind::Set(settings),
+        None => other(effects),
+    }
+}
+
+fn show(words: &mut Words<'_>) -> Kind {
+    let mut name = String::new();
+    while !words.is_end() {
+        match words.take_name() {
+            Some(part) => name.push_str(&part.to_ascii_lowercase()),
+            None if words.token.is_some_and(|token| token.is_mark(b'.')) => {
+                name.push('.');
+                words.advance();
+            }
+            None => break,
+        }
+    }
+    // The two that are written as several words.
+    let name = match name.as_str() {
+        "timezone" => "timezone".to_owned(),
+        "transactionisolationlevel" => "transaction_isolation".to_owned(),
+        "sessionauthorization" => "session_authorization".to_owned(),
+        _ => name,
+    };
+    Kind::Show(name)
+}
+
+fn prepare(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> Kind {
+    if words.take("transaction") {
+        return Kind::PrepareTransaction;
+    }
+    let Some(name) = words.take_name() else { return other(effects) };
+    if words.token.is_some_and(|token| token.is_mark(b'(')) {
+        while !(words.is_end() || words.depth == 0 && words.token.is_some_and(|token| token.is_word("as"))) {
+            words.advance();
+        }
+    }
+    if !words.take("as") {
+        return other(effects);
+    }
+    let (_, is_read) = kind(words, catalogue, effects);
+    Kind::Prepare { name, is_read }
+}
+
+fn deallocate(words: &mut Words<'_>) -> Option<Kind> {
+    words.take("prepare");
+    let is_all = words.token.is_some_and(|token| token.is_word("all"));
+    let name = words.take_name()?;
+    Some(Kind::Deallocate((!is_all).then_some(name)))
+}
+
+fn cursor(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects, keyword: &str) -> Kind {
+    if keyword == "declare" {
+        while !words.is_end() && !words.token.is_some_and(|token| token.is_word("for")) {
+            effects.holds_cursor |= words.token.is_some_and(|token| token.is_word("hold"))
+                && words.before.is_some_and(|before| before.is_word("with"));
+            words.advance();
+        }
+        words.advance();
+        let _ = query(words, catalogue, effects);
+    }
+    Kind::Cursor
+}
+
+/// `EXPLAIN` does what it explains only with `ANALYZE`; without, it plans, which a replica can do for a read.
+fn explain(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> (Kind, bool) {
+    if words.token.is_some_and(|token| token.is_mark(b'(')) {
+        words.advance();
+        while !words.is_end() && words.depth > 0 {
+            words.advance();
+        }
+    }
+    while ["analyze", "analyse", "verbose"].iter().any(|word| words.take(word)) {}
+    match kind(words, catalogue, effects) {
+        (Kind::Query, is_read) => (Kind::Query, is_read),
+        (Kind::Definition | Kind::Execute(_), _) => (Kind::Definition, false),
+        _ => (Kind::Change, false),
+    }
+}
+
+fn definition(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
+    // The body of a function in SQL is a statement within this one, with semicolons of its own. Whatever follows cannot be told from
+    // it, so all of it counts as this statement.
+    let mut is_body = false;
+    while let Some(token) = words.token {
+        if words.is_broken || !is_body && words.is_end() {
+            break;
+        }
+        let is_after = |keyword: &str| words.before.is_some_and(|before| before.is_word(keyword));
+        if token.is_word("atomic") && is_after("begin") {
+            is_body = true;
+            effects.opaque = true;
+        }
+        let temporary = token.is_word("temp") || token.is_word("temporary") || token.is_word("pg_temp");
+        effects.temporary |= temporary;
+        if let Some(name) = token.name() {
+            effects.join(effects_of(&name));
+        }
+        words.advance();
+    }
+    Kind::Definition
+}

@@ -1,0 +1,21 @@
+//! What a PostgreSQL proxy decides, without I/O: bytes, times and random numbers come in, decisions go out.
+//!
+//! - [`auth`] proves and checks passwords.
+//! - [`scan`] finds the words of statements, and [`classify`] says by them where a text may go and what it does to its session.
+//! - [`pool`] says who gets which backend next.
+//! - [`position`] says which replica has what a reader must see.
+//! - [`prepared`] shares prepared statements among clients.
+//! - [`session`] keeps account of a client's session, and of which answer belongs to which question.
+//! - [`wire`] reads and writes the messages of the protocol, both ways.
+
+pub mod auth;
+pub mod classify;
+pub mod pool;
+pub mod position;
+pub mod prepared;
+pub mod scan;
+pub mod session;
+mod sqlstate;
+pub mod wire;
+
+pub use sqlstate::SqlState;

@@ -1,0 +1,357 @@
+//! Who gets which backend next, and what is opened and closed.
+//!
+//! A pool is of one database, user and server. Whoever wants a backend has a ticket; what happens to tickets and backends comes out as
+//! [`Action`]s, which the shell does. It tells what became of them, and wakes the pool at its [next deadline](Pool::next_deadline).
+//!
+//! - Whoever waits is served in the order of coming, and nobody waits while a backend is idle.
+//! - No more is opened than somebody waits for, or than `min` asks for. What was opened goes to whoever has waited longest, not to whoever
+//!   it was opened for.
+//! - Up to `size` are kept. `overflow` more are opened when all of them are lent, and go soon after. `reserve` more are opened when somebody has
+//!   waited for `reserve_after`.
+//! - The backend that was given back last is lent first, one of the asker's own core before others: so the rest grow idle and can go,
+//!   and sockets stay where they are.
+//! - Lifetimes and idle times vary by a tenth, or a pool that was filled in one second would be emptied in one.
+
+mod params;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+pub use params::PoolParams;
+
+/// Whoever wants a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A backend of a pool. Numbers come again after a backend was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId(pub u32);
+
+/// A core of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Core(pub u16);
+
+/// What the shell has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Hand a backend over. With `ping`, see first whether it still answers: it was idle for long.
+    Give {
+        /// To whom.
+        ticket: Ticket,
+        /// Which one.
+        backend: BackendId,
+        /// Whether it may have gone meanwhile.
+        ping: bool,
+    },
+    /// Open a connection, and say what became of it by [`Pool::opened`] or [`Pool::open_failed`].
+    Open(BackendId),
+    /// Close a connection. It is not of the pool any more.
+    Close(BackendId),
+    /// Tell whoever has this ticket that none was free in time.
+    TimeOut(Ticket),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Opening,
+    Idle { since: Instant, until: Option<Instant>, core: Core },
+    Lent,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Backend {
+    state: State,
+    /// When it has lived long enough.
+    dies_at: Option<Instant>,
+    /// How many times the pool had been told to connect anew when it was opened.
+    generation: u64,
+    /// Between 0 and 1, its own.
+    jitter: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    ticket: Ticket,
+    since: Instant,
+}
+
+/// How many backends there are, by what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// They are being opened.
+    pub opening: usize,
+    /// They wait to be lent.
+    pub idle: usize,
+    /// Somebody has them.
+    pub lent: usize,
+}
+
+impl Counts {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.opening + self.idle + self.lent
+    }
+}
+
+/// A pool's state.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    params: PoolParams,
+    backends: Vec<Option<Backend>>,
+    /// Those that are idle, given back last at the end.
+    idle: Vec<BackendId>,
+    waiting: VecDeque<Waiter>,
+    counts: Counts,
+    generation: u64,
+    is_paused: bool,
+    /// Nothing is opened before: the last try failed.
+    opens_at: Option<Instant>,
+}
+
+impl Pool {
+    /// An empty pool. [`Pool::sweep`] opens what it is to begin with.
+    pub fn new(params: PoolParams) -> Self {
+        Self {
+            params,
+            backends: Vec::new(),
+            idle: Vec::new(),
+            waiting: VecDeque::new(),
+            counts: Counts::default(),
+            generation: 0,
+            is_paused: false,
+            opens_at: None,
+        }
+    }
+
+    /// How many backends there are.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many tickets wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Since when the first of them waits.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiter| waiter.since)
+    }
+
+    /// Somebody on `core` wants a backend.
+    pub fn acquire(&mut self, now: Instant, ticket: Ticket, core: Core, out: &mut Vec<Action>) {
+        if !self.is_paused {
+            while let Some(backend) = self.take_idle(core) {
+                if self.is_spent(now, backend) {
+                    self.remove(backend);
+                    out.push(Action::Close(backend));
+                    continue;
+                }
+                let ping = self.lend(now, backend);
+                out.push(Action::Give { ticket, backend, ping });
+                return;
+            }
+        }
+        self.waiting.push_back(Waiter { ticket, since: now });
+        self.open_more(now, out);
+    }
+
+    /// Whoever had this ticket does not want anything any more. Says whether it still waited; if not, it has been given one.
+    pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        let at = self.waiting.iter().position(|waiter| waiter.ticket == ticket);
+        at.and_then(|at| self.waiting.remove(at)).is_some()
+    }
+
+    /// A connection is open, on `core`. `jitter` is a random number between 0 and 1.
+    pub fn opened(&mut self, now: Instant, backend: BackendId, core: Core, jitter: f64, out: &mut Vec<Action>) {
+        let lifetime = self.params.lifetime;
+        let opening = self.backend_mut(backend).filter(|found| matches!(found.state, State::Opening));
+        if let Some(found) = opening {
+            found.state = State::Lent;
+            found.jitter = jitter.clamp(0.0, 1.0);
+            found.dies_at = lifetime.map(|lifetime| now + varied(lifetime, jitter));
+            self.counts.opening -= 1;
+            self.counts.lent += 1;
+            self.opens_at = None;
+            self.give_back(now, backend, core, out);
+        }
+    }
+
+    /// A connection could not be opened. Nothing is tried again before `retry_at`.
+    pub fn open_failed(&mut self, now: Instant, backend: BackendId, retry_at: Instant, out: &mut Vec<Action>) {
+        self.remove(backend);
+        self.opens_at = Some(retry_at);
+        self.open_more(now, out);
+    }
+
+    /// A backend comes back clean, on `core`.
+    pub fn release(&mut self, now: Instant, backend: BackendId, core: Core, out: &mut Vec<Action>) {
+        self.give_back(now, backend, core, out);
+    }
+
+    /// A connection has gone: the server closed it, or it was not clean.
+    pub fn lost(&mut self, now: Instant, backend: BackendId, out: &mut Vec<Action>) {
+        self.remove(backend);
+        self.open_more(now, out);
+    }
+
+    /// Nothing is lent from now on. Those that are lent come back as always.
+    pub fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// Whether everything that was lent has come back.
+    pub fn is_still(&self) -> bool {
+        self.counts.lent == 0
+    }
+
+    /// It goes on.
+    pub fn resume(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.is_paused = false;
+        while !self.waiting.is_empty()
+            && let Some(backend) = self.idle.pop()
+        {
+            self.give_first(now, backend, out);
+        }
+        self.open_more(now, out);
+    }
+
+    /// All connections are to be made anew: those that are idle now, those that are lent when they come back.
+    pub fn reconnect(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.generation += 1;
+        for backend in std::mem::take(&mut self.idle) {
+            self.remove(backend);
+            out.push(Action::Close(backend));
+        }
+        self.open_more(now, out);
+    }
+
+    /// Other bounds. What is too much goes with the next sweep, or when it comes back.
+    pub fn change(&mut self, now: Instant, params: PoolParams, out: &mut Vec<Action>) {
+        self.params = params;
+        self.open_more(now, out);
+    }
+
+    fn give_back(&mut self, now: Instant, backend: BackendId, core: Core, out: &mut Vec<Action>) {
+        if !self.backend_mut(backend).is_some_and(|found| matches!(found.state, State::Lent)) {
+            return;
+        }
+        let is_too_many = self.counts.total() > self.params.size + self.params.overflow && self.waiting.is_empty();
+        if self.is_spent(now, backend) || is_too_many {
+            self.remove(backend);
+            out.push(Action::Close(backend));
+            self.open_more(now, out);
+            return;
+        }
+        if !self.waiting.is_empty() && !self.is_paused {
+            self.give_first(now, backend, out);
+            return;
+        }
+        let is_overflow = self.counts.total() > self.params.size;
+        let idle = if is_overflow { Some(self.params.overflow_idle) } else { self.params.idle_timeout };
+        if let Some(found) = self.backend_mut(backend) {
+            let until = idle.map(|idle| now + varied(idle, found.jitter));
+            found.state = State::Idle { since: now, until, core };
+            self.counts.lent -= 1;
+            self.counts.idle += 1;
+            self.idle.push(backend);
+        }
+    }
+
+    fn give_first(&mut self, now: Instant, backend: BackendId, out: &mut Vec<Action>) {
+        let Some(waiter) = self.waiting.pop_front() else { return };
+        let ping = self.lend(now, backend);
+        out.push(Action::Give { ticket: waiter.ticket, backend, ping });
+    }
+
+    /// Notes that it is lent; says whether it was idle for so long that it may have gone.
+    fn lend(&mut self, now: Instant, backend: BackendId) -> bool {
+        let ping_after = self.params.ping_after;
+        let Some(found) = self.backend_mut(backend) else { return false };
+        match std::mem::replace(&mut found.state, State::Lent) {
+            State::Idle { since, .. } => {
+                self.counts.idle -= 1;
+                self.counts.lent += 1;
+                ping_after.is_some_and(|after| now.saturating_duration_since(since) >= after)
+            }
+            State::Opening | State::Lent => false,
+        }
+    }
+
+    /// The idle one that was given back last, on this core if there is one.
+    fn take_idle(&mut self, core: Core) -> Option<BackendId> {
+        let is_near = |id: &BackendId| {
+            let found = self.backends.get(id.0 as usize).copied().flatten();
+            found.is_some_and(|found| matches!(found.state, State::Idle { core: at, .. } if at == core))
+        };
+        match self.idle.iter().rposition(is_near) {
+            Some(at) => Some(self.idle.remove(at)),
+            None => self.idle.pop(),
+        }
+    }
+
+    /// Whether it has lived long enough, or belongs to connections that were to be made anew.
+    fn is_spent(&self, now: Instant, backend: BackendId) -> bool {
+        let found = self.backends.get(backend.0 as usize).copied().flatten();
+        found.is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
+    }
+
+    /// Opens what somebody waits for, or what `min` asks for, within the bounds.
+    fn open_more(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.opens_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let bound = self.params.size + self.params.overflow + self.open_reserve(now);
+        loop {
+            let total = self.counts.total();
+            let is_wanted = self.waiting.len() > self.counts.opening && total < bound;
+            if self.is_paused || !is_wanted && total >= self.params.min.min(self.params.size) {
+                return;
+            }
+            let backend = self.insert();
+            out.push(Action::Open(backend));
+        }
+    }
+
+    fn open_reserve(&self, now: Instant) -> usize {
+        let is_late = |since| now.saturating_duration_since(since) >= self.params.reserve_after;
+        if self.waits_since().is_some_and(is_late) { self.params.reserve } else { 0 }
+    }
+
+    fn insert(&mut self) -> BackendId {
+        let backend = Backend { state: State::Opening, dies_at: None, generation: self.generation, jitter: 0.0 };
+        self.counts.opening += 1;
+        match self.backends.iter().position(Option::is_none) {
+            Some(at) => {
+                self.backends[at] = Some(backend);
+                BackendId(at as u32)
+            }
+            None => {
+                self.backends.push(Some(backend));
+                BackendId(self.backends.len() as u32 - 1)
+            }
+        }
+    }
+
+    fn remove(&mut self, backend: BackendId) {
+        let Some(found) = self.backends.get_mut(backend.0 as usize).and_then(Option::take) else { return };
+        match found.state {
+            State::Opening => self.counts.opening -= 1,
+            State::Lent => self.counts.lent -= 1,
+            State::Idle { .. } => {
+                self.counts.idle -= 1;
+                self.idle.retain(|id| *id != backend);
+            }
+        }
+    }
+
+    fn backend_mut(&mut self, backend: BackendId) -> Option<&mut Backend> {
+        self.backends.get_mut(backend.0 as usize)?.as_mut()
+    }
+}
+
+/// A duration, or up to a tenth less.
+fn varied(duration: Duration, jitter: f64) -> Duration {
+    duration.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0)
+}

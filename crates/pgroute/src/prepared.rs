@@ -1,0 +1,239 @@
+//! Prepared statements of clients that share backends.
+//!
+//! A client prepares a statement on one backend and uses it on another. So its names are its own ([`Names`]), and each stands for a
+//! [`Statement`]: a text, types, and what the text's names mean to its client. All clients share those ([`Shared`]), and each has
+//! a number, by which backends know it as `tf_NUMBER`. What a backend has, and what has to go for what comes, is in [`Held`].
+//!
+//! After a change of the schema a statement's answer may have other columns, and PostgreSQL refuses a plan that was made before:
+//! "cached plan must not change result type". A client that had prepared it before the change would hear that without a proxy, too. One that
+//! has prepared it since would not, and must not: [`Changes`] tells them apart.
+
+mod held;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use held::{Held, Need};
+
+/// What a statement is the same by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Its text.
+    pub text: Box<[u8]>,
+    /// Its parameters' types, as they came.
+    pub types: Box<[u8]>,
+    /// What its names mean: `search_path`, `role` and whatever else of the session decides that, as one text.
+    pub reading: Arc<str>,
+}
+
+impl Key {
+    /// What it takes, about.
+    fn bytes(&self) -> usize {
+        self.text.len() + self.types.len() + 128
+    }
+}
+
+/// A statement that clients share.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its number, which no other one ever has.
+    pub number: Number,
+    /// What it is the same by.
+    pub key: Key,
+}
+
+/// A statement's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number(pub u64);
+
+impl fmt::Display for Number {
+    /// The name by which backends know it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tf_{}", self.0)
+    }
+}
+
+/// All statements that clients have prepared lately, within bounds. A client keeps what it uses, even after it is dropped here: then another
+/// one that prepares the same gets another number.
+#[derive(Debug)]
+pub struct Shared {
+    statements: HashMap<Key, (Arc<Statement>, bool)>,
+    next: u64,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Shared {
+    /// Keeps texts of at most so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { statements: HashMap::new(), next: 0, bytes: 0, bytes_max }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.statements.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The statement of a key: the one that is known, or a new one.
+    pub fn statement(&mut self, key: Key) -> Arc<Statement> {
+        let bytes = key.bytes();
+        match self.statements.entry(key) {
+            Entry::Occupied(mut known) => {
+                known.get_mut().1 = true;
+                Arc::clone(&known.get().0)
+            }
+            Entry::Vacant(free) => {
+                let statement = Arc::new(Statement { number: Number(self.next), key: free.key().clone() });
+                self.next += 1;
+                if bytes <= self.bytes_max {
+                    free.insert((Arc::clone(&statement), true));
+                    self.bytes += bytes;
+                    self.shrink();
+                }
+                statement
+            }
+        }
+    }
+
+    /// Drops what no client has and nobody asked for since the last time, then what no client has, then anything.
+    fn shrink(&mut self) {
+        for round in 0..3 {
+            if self.bytes <= self.bytes_max {
+                return;
+            }
+            // Down to nine tenths, so that not every new statement has to look through all.
+            let wanted = self.bytes_max / 10 * 9;
+            let left = &mut self.bytes;
+            self.statements.retain(|key, (statement, is_used)| {
+                let was_used = std::mem::take(is_used);
+                let is_held = Arc::strong_count(statement) > 1;
+                let stays = *left <= wanted || is_held && round < 2 || was_used && round < 1;
+                if !stays {
+                    *left -= key.bytes();
+                }
+                stays
+            });
+        }
+    }
+}
+
+/// The number of changes of a database's schema that were seen.
+///
+/// ```
+/// use pgroute::prepared::Changes;
+///
+/// let (before, after) = (Changes(3), Changes(4));
+/// // The client prepared it before the change: it would hear the error without a proxy as well.
+/// assert!(!before.is_stale_by_sharing(after));
+/// // It prepared it afterwards, and only the backend's plan is older.
+/// assert!(after.is_stale_by_sharing(after));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Changes(pub u64);
+
+impl Changes {
+    /// One more was seen.
+    pub fn advance(&mut self) {
+        self.0 += 1;
+    }
+
+    /// Whether a refused plan, of a client that prepared it when there had been `self`, is stale only because others share it:
+    /// whether nothing has changed since. `now` counts them at the refusal.
+    pub fn is_stale_by_sharing(self, now: Self) -> bool {
+        self >= now
+    }
+}
+
+/// What a client's name stands for.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The statement.
+    pub statement: Arc<Statement>,
+    /// How many changes there had been when the client prepared it.
+    pub prepared_at: Changes,
+}
+
+/// Why a client's name cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// It stands for a statement already. Only the empty one may be taken again.
+    #[error("prepared statement already exists")]
+    Taken,
+    /// The client has as many as it may.
+    #[error("more than {0} prepared statements")]
+    TooMany(usize),
+}
+
+/// A client's names.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    named: HashMap<Box<[u8]>, Named>,
+    unnamed: Option<Named>,
+    names_max: usize,
+}
+
+impl Names {
+    /// At most so many.
+    pub fn new(names_max: usize) -> Self {
+        Self { names_max, ..Self::default() }
+    }
+
+    /// How many there are, that without a name left aside.
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// What a name stands for.
+    pub fn find(&self, name: &[u8]) -> Option<&Named> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// When it is taken, or there are too many. The client has to hear it from the server, in whose transaction it is an error.
+    pub fn take(&mut self, name: &[u8], named: Named) -> Result<(), NameError> {
+        if name.is_empty() {
+            self.unnamed = Some(named);
+            return Ok(());
+        }
+        if self.named.contains_key(name) {
+            return Err(NameError::Taken);
+        }
+        if self.named.len() >= self.names_max {
+            return Err(NameError::TooMany(self.names_max));
+        }
+        self.named.insert(name.into(), named);
+        Ok(())
+    }
+
+    /// Forgets a name. It is no error if it stands for nothing.
+    pub fn close(&mut self, name: &[u8]) -> Option<Named> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.named.clear();
+        self.unnamed = None;
+    }
+}

@@ -1,0 +1,249 @@
+//! Which answers are due.
+//!
+//! Clients send ahead: several messages, several groups, without waiting. Servers answer in order, but an error drops whatever
+//! stands before the next `Sync`. Tenfold puts messages of its own in between, whose answers are for nobody. So each question is
+//! noted when it is sent, and each answer is held against the first that is open. An answer that cannot be the next one means
+//! that the connection is out of step, and nobody may use it any more.
+//!
+//! Copying in is the odd one. While it lasts, the server passes over `Sync`: drivers send one with the question and another one
+//! behind the rows. If copying fails, nobody can know whether the server had read the first one; the ledger says then that it is
+//! [uncertain](Ledger::is_uncertain), and the backend may serve its client but is closed afterwards.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use crate::wire::backend::tag;
+
+/// A message that is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A simple query: anything, up to `ReadyForQuery`.
+    Query,
+    /// `Parse`.
+    Parse,
+    /// `Bind`.
+    Bind,
+    /// `Describe` of a statement.
+    DescribeStatement,
+    /// `Describe` of a portal.
+    DescribePortal,
+    /// `Execute`.
+    Execute,
+    /// `Close`.
+    Close,
+    /// `Sync`, which is answered by `ReadyForQuery`.
+    Sync,
+    /// A call of a function by its number.
+    FunctionCall,
+    /// The end of what is copied in, which has no answer of its own.
+    CopyEnd,
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The client's: it gets the answer.
+    Client,
+    /// Tenfold's own: the answer goes nowhere.
+    Ours,
+}
+
+/// A question that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// What was asked.
+    pub question: Question,
+    /// By whom.
+    pub owner: Owner,
+    /// What the asker wants to know it by.
+    pub label: u64,
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the client gets it.
+    pub owner: Owner,
+    /// The question that is closed by it.
+    pub closes: Option<Due>,
+    /// How many questions were dropped because of it; [`Ledger::dropped`] has them.
+    pub dropped: usize,
+}
+
+/// An answer that nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the server answered {:?} where {expected:?} was to be answered", char::from(*answer))]
+pub struct OutOfStep {
+    /// What came.
+    pub answer: u8,
+    /// What was open.
+    pub expected: Option<Question>,
+}
+
+/// Which answers are due.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    due: VecDeque<Due>,
+    dropped: Vec<Due>,
+    /// The server passes over everything up to a `Sync` that has not been sent.
+    skips: bool,
+    /// The server copies in, and what was sent so far does not end it.
+    copies: bool,
+    uncertain: bool,
+}
+
+impl Ledger {
+    /// Whether nothing is due.
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty() && !self.skips && !self.copies
+    }
+
+    /// How many answers are due.
+    pub fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether nobody can know how many answers are due.
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
+    }
+
+    /// The question whose answer comes next.
+    pub fn next(&self) -> Option<&Due> {
+        self.due.front()
+    }
+
+    /// Whether rows for the client may come now, so that a run of them can pass unseen.
+    pub fn expects_rows(&self) -> bool {
+        self.next().is_some_and(|due| {
+            due.owner == Owner::Client && matches!(due.question, Question::Query | Question::Execute)
+        })
+    }
+
+    /// Notes a question, in the order in which they are sent.
+    pub fn ask(&mut self, question: Question, owner: Owner, label: u64) {
+        let due = Due { question, owner, label };
+        match question {
+            Question::CopyEnd if self.copies => self.copies = false,
+            // Nothing copies, and nothing is open that might: the server passes over it.
+            Question::CopyEnd if self.due.is_empty() || self.skips => {}
+            // The server passes over it while it copies, and it may have read it already.
+            Question::Sync if self.copies => {}
+            Question::Sync => {
+                self.skips = false;
+                self.due.push_back(due);
+            }
+            _ if self.skips => self.dropped.push(due),
+            _ => self.due.push_back(due),
+        }
+    }
+
+    /// Takes the questions that an error has dropped: they took no effect.
+    pub fn dropped(&mut self) -> impl Iterator<Item = Due> + '_ {
+        self.dropped.drain(..)
+    }
+
+    /// Says what an answer is.
+    ///
+    /// # Errors
+    /// When it is no answer to what is due.
+    #[inline]
+    pub fn answer(&mut self, answer: u8) -> Result<Answer, OutOfStep> {
+        if matches!(answer, tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION) {
+            return Ok(Answer { owner: Owner::Client, closes: None, dropped: 0 });
+        }
+        let Some(&due) = self.due.front() else { return Err(OutOfStep { answer, expected: None }) };
+        let out_of_step = OutOfStep { answer, expected: Some(due.question) };
+        if answer == tag::ERROR {
+            return Ok(self.error(due));
+        }
+        if answer == tag::COPY_IN && matches!(due.question, Question::Query | Question::Execute) {
+            self.copy_in(due.question);
+        }
+        match follow(due.question, answer) {
+            Some(true) => {
+                self.due.pop_front();
+                // The end of a copy that did not begin is not answered.
+                while self.due.front().is_some_and(|due| due.question == Question::CopyEnd) {
+                    self.due.pop_front();
+                }
+                Ok(Answer { owner: due.owner, closes: Some(due), dropped: 0 })
+            }
+            Some(false) => Ok(Answer { owner: due.owner, closes: None, dropped: 0 }),
+            None => Err(out_of_step),
+        }
+    }
+
+    fn error(&mut self, due: Due) -> Answer {
+        match due.question {
+            // `ReadyForQuery` follows all the same.
+            Question::Query | Question::Sync | Question::FunctionCall => {
+                self.copies = false;
+                Answer { owner: due.owner, closes: None, dropped: 0 }
+            }
+            _ => {
+                self.uncertain |= std::mem::take(&mut self.copies);
+                let end = self.due.iter().position(|due| due.question == Question::Sync).unwrap_or(self.due.len());
+                self.skips = end == self.due.len();
+                self.dropped.extend(self.due.drain(..end));
+                Answer { owner: due.owner, closes: None, dropped: end }
+            }
+        }
+    }
+
+    /// The server passes over every `Sync` up to the end of what is copied.
+    fn copy_in(&mut self, question: Question) {
+        let end = self.due.iter().position(|due| due.question == Question::CopyEnd);
+        self.copies = end.is_none();
+        if question == Question::Execute {
+            let mut at = 0;
+            let end = end.unwrap_or(self.due.len());
+            self.due.retain(|due| {
+                at += 1;
+                due.question != Question::Sync || at > end
+            });
+        }
+        if let Some(end) = self.due.iter().position(|due| due.question == Question::CopyEnd) {
+            self.due.remove(end);
+        }
+    }
+}
+
+/// Whether an answer belongs to a question, and whether it is the last one.
+fn follow(question: Question, answer: u8) -> Option<bool> {
+    let last = |expected: u8| (answer == expected).then_some(true);
+    match question {
+        Question::Parse => last(tag::PARSE_COMPLETE),
+        Question::Bind => last(tag::BIND_COMPLETE),
+        Question::Close => last(tag::CLOSE_COMPLETE),
+        Question::Sync => last(tag::READY),
+        Question::DescribeStatement if answer == tag::PARAMETER_DESCRIPTION => Some(false),
+        Question::DescribeStatement | Question::DescribePortal => {
+            matches!(answer, tag::ROW_DESCRIPTION | tag::NO_DATA).then_some(true)
+        }
+        Question::FunctionCall if answer == tag::FUNCTION_RESULT => Some(false),
+        Question::FunctionCall => last(tag::READY),
+        Question::Execute => match answer {
+            tag::DATA_ROW | tag::COPY_IN | tag::COPY_OUT | tag::COPY_BOTH | tag::COPY_DATA | tag::COPY_DONE => {
+                Some(false)
+            }
+            tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | tag::PORTAL_SUSPENDED => Some(true),
+            _ => None,
+        },
+        Question::Query => match answer {
+            tag::READY => Some(true),
+            tag::ROW_DESCRIPTION
+            | tag::DATA_ROW
+            | tag::COMMAND_COMPLETE
+            | tag::EMPTY_QUERY
+            | tag::COPY_IN
+            | tag::COPY_OUT
+            | tag::COPY_BOTH
+            | tag::COPY_DATA
+            | tag::COPY_DONE => Some(false),
+            _ => None,
+        },
+        Question::CopyEnd => None,
+    }
+}

@@ -1,0 +1,48 @@
+use pgroute::classify::{Cache, Catalogue, Route, classify};
+use proptest::prelude::*;
+
+#[test]
+fn a_text_is_kept_when_it_comes_again() {
+    let catalogue = Catalogue::default();
+    let mut cache = Cache::new(1 << 20);
+    for times in 1..5 {
+        assert_eq!(cache.plan(b"SELECT 1", true, &catalogue, 0).route, Route::Replica);
+        assert_eq!(cache.len(), usize::from(times > 1));
+    }
+    assert_eq!(cache.plan(&[b'x'; 20_000], true, &catalogue, 0).route, Route::Primary);
+    cache.plan(&[b'x'; 20_000], true, &catalogue, 0);
+    assert_eq!(cache.len(), 1, "long texts are not kept");
+    cache.plan(b"SELECT 2", true, &catalogue, 1);
+    assert_eq!(cache.len(), 0, "another catalogue makes all of it void");
+}
+
+#[test]
+fn it_stays_within_its_bytes() {
+    let catalogue = Catalogue::default();
+    let mut cache = Cache::new(10_000);
+    for round in 0..2000 {
+        let text = format!("SELECT {}", round / 2);
+        cache.plan(text.as_bytes(), true, &catalogue, 0);
+        cache.plan(b"SELECT 'often'", true, &catalogue, 0);
+        assert!(cache.len() <= 10_000 / 256);
+    }
+    assert!(cache.len() > 5);
+    let mut none = Cache::new(0);
+    none.plan(b"SELECT 1", true, &catalogue, 0);
+    none.plan(b"SELECT 1", true, &catalogue, 0);
+    assert!(none.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn it_says_what_looking_anew_says(choices in prop::collection::vec((0_usize..6, any::<bool>()), 1..60)) {
+        const TEXTS: [&str; 6] =
+            ["SELECT 1", "SELECT f(1)", r"SELECT '\'; DELETE FROM t; --'", "SET a = 1", "SELECT '", "BEGIN READ ONLY"];
+        let catalogue = Catalogue::default();
+        let mut cache = Cache::new(900);
+        for (choice, standard) in choices {
+            let text = TEXTS[choice].as_bytes();
+            prop_assert_eq!(&*cache.plan(text, standard, &catalogue, 0), &classify(text, standard, &catalogue));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+use pgroute::classify::{Catalogue, Hint, Route};
+use proptest::prelude::*;
+
+use super::classify;
+
+fn replica(text: &str) {
+    let plan = classify(text);
+    assert_eq!(plan.route, Route::Replica, "{text}");
+    assert_eq!(plan.effects, pgroute::classify::Effects::default(), "{text}");
+}
+
+fn primary(text: &str) {
+    assert_eq!(classify(text).route, Route::Primary, "{text}");
+}
+
+#[test]
+fn what_only_reads_may_go_to_a_replica() {
+    let texts = "
+        SELECT 1
+        select * from t where id = $1 order by name limit 10 offset 5
+        SELECT \"users\".* FROM \"users\" WHERE \"users\".\"id\" = 1
+        (SELECT 1) UNION ALL (SELECT 2)
+        VALUES (1, 'a'), (2, 'b')
+        TABLE t
+        WITH a AS (SELECT 1), b(x, y) AS MATERIALIZED (SELECT 1, 2) SELECT * FROM a, b
+        WITH RECURSIVE r (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT sum(n) FROM r
+        SELECT count(*) FILTER (WHERE x > 1) OVER (PARTITION BY y ORDER BY z) FROM t
+        SELECT LOWER(name), pg_catalog.upper(name), \"lower\"(name) FROM t
+        SELECT x::numeric(10, 2), CAST(y AS varchar(5)) FROM t WHERE x IN (1, 2) AND y BETWEEN (1) AND (2)
+        SELECT extract(year FROM d), substring(s FROM 1 FOR 3), trim(BOTH FROM s), coalesce(a, b) FROM t
+        SELECT * FROM a LEFT JOIN LATERAL (SELECT 1) x ON (true) JOIN b USING (id)
+        SELECT x FROM t GROUP BY GROUPING SETS ((a), (b)), ROLLUP (c), cube (d)
+        SELECT * FROM t WHERE EXISTS (SELECT 1) AND x = ANY ($1) AND NOT (y) OR (z, 1) = (1, 2)
+        SELECT price_of(id) FROM t
+        SELECT random(), clock_timestamp()
+        SELECT current_setting('x'), current_user, current_date, now()
+        SELECT into_x, \"into\", \"update\", 'FOR UPDATE', $$ FOR UPDATE $$ FROM t
+        SELECT E'\\' FOR UPDATE --' FROM t
+        SELECT 'it''s' FROM t -- FOR UPDATE
+        SELECT /* FOR UPDATE /* nested */ INTO */ 1
+        SELECT update, delete FROM t
+        SELECT a ->> 'b', a @> b, a - -1, @ a FROM t
+        SELECT left('abc', 2)
+        SELECT * FROM unnest($1, $2) WITH ORDINALITY AS u (a, b, n)
+        SELECT '2026-01-01'::timestamp WITH TIME ZONE, lower(x) FROM t
+        SELECT COLLATION FOR (x) FROM t
+        EXPLAIN SELECT * FROM t
+        EXPLAIN (ANALYZE, COSTS off) SELECT * FROM t
+        SELECT 1; SELECT 2;
+        ;; SELECT 1 ;
+    ";
+    texts.lines().map(str::trim).filter(|text| !text.is_empty()).for_each(replica);
+    replica("SELECT 'a'\n  -- and\n 'b FOR UPDATE'");
+    replica(r"SELECT U&'d\0061t\+000061' FROM t");
+}
+
+#[test]
+fn what_does_more_goes_to_the_primary() {
+    let texts = "
+        INSERT INTO t VALUES (1)
+        UPDATE t SET a = 1
+        DELETE FROM t
+        MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE
+        SELECT * FROM t FOR UPDATE
+        SELECT * FROM t FOR NO KEY UPDATE SKIP LOCKED
+        SELECT * FROM t for key share
+        SELECT * FROM (SELECT * FROM t FOR SHARE) x
+        SELECT * FROM t FOR /* x */ UPDATE
+        SELECT * INTO new FROM t
+        SELECT 1INTO new
+        WITH a AS (INSERT INTO t VALUES (1) RETURNING *) SELECT * FROM a
+        WITH a AS MATERIALIZED (DELETE FROM t RETURNING *) SELECT * FROM a
+        WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a
+        WITH a AS (SELECT 1) UPDATE t SET x = 1
+        WITH a AS (WITH b AS (SELECT 1) DELETE FROM t RETURNING 1) SELECT 1
+        SELECT nextval('s')
+        SELECT '2026-01-01'::timestamp WITH TIME ZONE, nextval('s')
+        SELECT * FROM unnest($1) WITH ORDINALITY, book(1)
+        WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY id SET s UPDATE t SET x = 1
+        SELECT * FROM U&\"order\\005fid_seq\"
+        SELECT pg_catalog.nextval('s')
+        SELECT \"nextval\"('s')
+        SELECT NEXTVAL ('s')
+        SELECT book(1)
+        SELECT log_it(1)
+        SELECT unknown_function(1)
+        SELECT \"LOWER\"(x) FROM t
+        SELECT pg_backend_pid()
+        SELECT txid_current()
+        SELECT last_value FROM order_id_seq
+        SELECT * FROM pg_stat_activity
+        SELECT * FROM pg_catalog.pg_locks
+        SELECT a <<| b FROM t
+        SELECT * FROM pg_temp.t
+        COPY t TO STDOUT
+        COPY (SELECT 1) TO STDOUT
+        CREATE TABLE t (a int)
+        EXPLAIN ANALYZE DELETE FROM t
+        EXPLAIN (ANALYZE) INSERT INTO t VALUES (1)
+        EXPLAIN DELETE FROM t
+        SHOW search_path
+        SET x = 1
+        BEGIN
+        CALL p()
+        DO $$ BEGIN END $$
+        TRUNCATE t
+        LOCK TABLE t
+        VACUUM
+        SELECT 1; DELETE FROM t
+        SELECT 1; SET x = 1; SELECT 2
+        NOTIFY c
+        gibberish
+        SELECT 'a
+        SELECT /* a
+        SELECT $a$ b
+        SELECT \"a
+        SELECT 1 \\ 2
+        SELECT E'\\''; DELETE FROM t; --'
+    ";
+    texts.lines().map(str::trim).filter(|text| !text.is_empty()).for_each(primary);
+    primary("");
+    primary("-- nothing");
+    primary("SELECT e'a'\n'\\''; DELETE FROM t; --'");
+}
+
+#[test]
+fn the_setting_of_strings_changes_what_a_text_means() {
+    let route = |text: &str, standard: bool| {
+        pgroute::classify::classify(text.as_bytes(), standard, &Catalogue::default()).route
+    };
+    let text = r"SELECT '\'; DELETE FROM t; --'";
+    assert_eq!((route(text, true), route(text, false)), (Route::Primary, Route::Replica));
+    let text = r"SELECT '\' || ' FOR UPDATE'";
+    assert_eq!((route(text, true), route(text, false)), (Route::Replica, Route::Primary));
+}
+
+#[test]
+fn hints_decide() {
+    let check = |text: &str, hint: Option<Hint>, route: Route| {
+        let plan = classify(text);
+        assert_eq!((plan.hint, plan.route), (hint, route), "{text}");
+    };
+    check("/* tenfold: primary */ SELECT 1", Some(Hint::Primary), Route::Primary);
+    check("SELECT 1 /*tenfold:primary*/", Some(Hint::Primary), Route::Primary);
+    check("-- tenfold: replica\nSELECT book(1)", Some(Hint::Replica), Route::Replica);
+    check("/* tenfold: somewhere */ SELECT 1", None, Route::Replica);
+    check("SELECT '/* tenfold: primary */'", None, Route::Replica);
+    check("/* app */ /* tenfold: primary */ SELECT 1 /* tenfold: replica */", Some(Hint::Primary), Route::Primary);
+}
+
+#[test]
+fn what_a_function_does_to_the_session_is_known() {
+    let effects = |text: &str| classify(text).effects;
+    assert!(effects("SELECT pg_advisory_lock(1)").advisory_lock);
+    assert!(!effects("SELECT pg_advisory_xact_lock(1)").advisory_lock);
+    assert!(effects("SELECT set_config('a', 'b', false)").opaque);
+    assert!(effects("SELECT setseed(0.5)").irreversible);
+    assert!(effects("INSERT INTO t (a) VALUES (currval('s'))").recalls);
+    assert!(effects("SELECT book(1)").opaque && effects("INSERT INTO t VALUES (book(1))").opaque);
+    assert!(effects("CALL p()").opaque && effects("DO $$ $$").opaque);
+    assert!(!effects("INSERT INTO t (a) VALUES (nextval('s'))").opaque, "a table before a parenthesis is no call");
+    assert!(effects("SELECT * INTO TEMP x FROM t").temporary);
+    assert!(effects("CREATE TEMPORARY TABLE x (a int)").temporary);
+    assert!(effects("CREATE TABLE pg_temp.x (a int)").temporary);
+    assert!(effects("DECLARE c CURSOR WITH HOLD FOR SELECT 1").holds_cursor);
+    assert!(!effects("DECLARE c CURSOR FOR SELECT 1").holds_cursor);
+    assert!(effects("LOAD 'x'").irreversible);
+}
+
+proptest! {
+    /// Whatever stands in strings, comments and quoted names changes nothing; and nothing makes the reader panic.
+    #[test]
+    fn what_is_quoted_does_not_count(inner in "[a-z';\\-/* ]{0,30}") {
+        let quoted = inner.replace('\'', "''");
+        prop_assert_eq!(classify(&format!("SELECT '{quoted}'")).route, Route::Replica);
+        prop_assert_eq!(classify(&format!("SELECT $q${inner}$q$")).route, Route::Replica);
+        prop_assert_eq!(classify(&format!("SELECT 1 AS \"{inner}\"")).route, Route::Replica);
+        prop_assert_eq!(classify(&format!("SELECT $q${inner}$q$; DELETE FROM t")).route, Route::Primary);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..80), words in "(SELECT|SET|RESET|TO|\\(|\\)|;|'|,|a|=|\\$|WITH|AS|BEGIN|ATOMIC|PREPARE| |--|/\\*){0,30}") {
+        for standard in [true, false] {
+            let _ = pgroute::classify::classify(&text, standard, &Catalogue::default());
+            let _ = pgroute::classify::classify(words.as_bytes(), standard, &Catalogue::default());
+        }
+    }
+}

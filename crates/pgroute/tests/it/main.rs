@@ -1,0 +1,10 @@
+//! What a proxy of PostgreSQL decides, by tables and against naive models.
+
+mod auth;
+mod classify;
+mod pool;
+mod position;
+mod prepared;
+mod server;
+mod session;
+mod wire;

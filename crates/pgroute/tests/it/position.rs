@@ -1,0 +1,3 @@
+mod floors;
+mod forms;
+mod model;

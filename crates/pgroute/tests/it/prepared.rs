@@ -1,0 +1,107 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pgroute::prepared::{Changes, Held, Key, NameError, Named, Names, Need, Number, Shared};
+use proptest::prelude::*;
+
+fn key(text: &str, reading: &str) -> Key {
+    Key { text: text.as_bytes().into(), types: [].into(), reading: reading.into() }
+}
+
+#[test]
+fn the_same_statement_has_one_number_as_long_as_its_names_mean_the_same() {
+    let mut shared = Shared::new(1 << 20);
+    let first = shared.statement(key("SELECT * FROM t", "public"));
+    assert_eq!(first.number.to_string(), "tf_0");
+    assert_eq!(shared.statement(key("SELECT * FROM t", "public")).number, first.number);
+    assert_ne!(shared.statement(key("SELECT * FROM t", "other, public")).number, first.number);
+    assert_ne!(shared.statement(key("SELECT * FROM u", "public")).number, first.number);
+    let typed = Key { types: [0, 0, 0, 23].into(), ..key("SELECT * FROM t", "public") };
+    assert_ne!(shared.statement(typed).number, first.number);
+    assert_eq!(shared.len(), 4);
+}
+
+#[test]
+fn what_clients_have_stays_and_the_rest_is_bounded() {
+    let mut shared = Shared::new(20_000);
+    let held = shared.statement(key("SELECT 'held'", ""));
+    for round in 0..5000 {
+        shared.statement(key(&format!("SELECT {round}"), ""));
+        assert!(shared.bytes() <= 20_000);
+    }
+    assert!(shared.len() > 50);
+    assert_eq!(shared.statement(key("SELECT 'held'", "")).number, held.number);
+    // When clients hold more than there is room for, it is bounded all the same, and no number comes twice.
+    let all: Vec<_> = (0..500).map(|round| shared.statement(key(&format!("VALUES ({round})"), ""))).collect();
+    assert!(shared.bytes() <= 20_000);
+    let numbers: BTreeSet<_> = all.iter().map(|statement| statement.number).collect();
+    assert_eq!(numbers.len(), 500);
+    let huge = shared.statement(key(&"x".repeat(30_000), ""));
+    assert!(shared.bytes() <= 20_000 && huge.key.text.len() == 30_000);
+}
+
+#[test]
+fn names_are_a_clients_own() {
+    let mut shared = Shared::new(1 << 20);
+    let mut names = Names::new(2);
+    let mut named = |text: &str| Named { statement: shared.statement(key(text, "")), prepared_at: Changes(0) };
+    names.take(b"a", named("SELECT 1")).unwrap();
+    assert_eq!(names.take(b"a", named("SELECT 1")), Err(NameError::Taken));
+    names.take(b"", named("SELECT 2")).unwrap();
+    names.take(b"", named("SELECT 3")).unwrap();
+    assert_eq!(&*names.find(b"").unwrap().statement.key.text, b"SELECT 3");
+    names.take(b"b", named("SELECT 1")).unwrap();
+    assert_eq!(names.take(b"c", named("SELECT 1")), Err(NameError::TooMany(2)));
+    let (a, b) = (names.find(b"a").unwrap(), names.find(b"b").unwrap());
+    assert!(Arc::ptr_eq(&a.statement, &b.statement));
+    assert!(names.close(b"a").is_some() && names.close(b"a").is_none() && names.find(b"a").is_none());
+    names.clear();
+    assert!(names.is_empty() && names.find(b"").is_none());
+}
+
+#[test]
+fn a_plan_is_stale_by_sharing_when_nothing_changed_since_its_client_prepared_it() {
+    let mut changes = Changes::default();
+    let before = changes;
+    changes.advance();
+    assert!(!before.is_stale_by_sharing(changes));
+    assert!(changes.is_stale_by_sharing(changes));
+}
+
+#[test]
+fn what_errors_drop_is_sent_again() {
+    let mut held = Held::new(1);
+    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(1)), Need::Nothing);
+    held.dropped(Number(1));
+    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(2)), Need::Parse { close: Some(Number(1)) });
+    // Both were dropped by an error: the backend has what it had.
+    held.dropped(Number(2));
+    held.kept(Number(1));
+    assert_eq!(held.use_of(Number(1)), Need::Nothing);
+    held.clear();
+    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
+}
+
+proptest! {
+    /// Against a model that keeps the uses in order.
+    #[test]
+    fn the_least_used_goes(max in 1_usize..6, uses in prop::collection::vec(0_u64..10, 0..200)) {
+        let mut held = Held::new(max);
+        let mut model: BTreeMap<Number, usize> = BTreeMap::new();
+        for (at, number) in uses.into_iter().map(Number).enumerate() {
+            let expected = if model.contains_key(&number) {
+                Need::Nothing
+            } else {
+                let oldest = model.iter().min_by_key(|(_, used)| **used).map(|(number, _)| *number);
+                let close = oldest.filter(|_| model.len() == max);
+                close.map(|close| model.remove(&close));
+                Need::Parse { close }
+            };
+            model.insert(number, at);
+            prop_assert_eq!(held.use_of(number), expected);
+            prop_assert_eq!(held.len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,192 @@
+use pgroute::session::{Ledger, Owner, Question};
+use proptest::prelude::*;
+
+/// Asks by the letters of messages as clients send them; small letters are ours. `s` is a `Describe` of a statement, `p` of a portal.
+fn ask(ledger: &mut Ledger, letters: &str) {
+    for (at, letter) in letters.chars().enumerate() {
+        let question = match letter.to_ascii_uppercase() {
+            'Q' => Question::Query,
+            'P' => Question::Parse,
+            'B' => Question::Bind,
+            'T' => Question::DescribeStatement,
+            'O' => Question::DescribePortal,
+            'E' => Question::Execute,
+            'C' => Question::Close,
+            'S' => Question::Sync,
+            'F' => Question::FunctionCall,
+            '.' => Question::CopyEnd,
+            other => panic!("{other}"),
+        };
+        let owner = if letter.is_lowercase() { Owner::Ours } else { Owner::Client };
+        ledger.ask(question, owner, at as u64);
+    }
+}
+
+/// What the client gets of these answers; `Err` with how far it went when they do not fit.
+fn answer(ledger: &mut Ledger, answers: &str) -> Result<String, usize> {
+    let mut seen = String::new();
+    for (at, letter) in answers.bytes().enumerate() {
+        match ledger.answer(letter) {
+            Ok(answer) if answer.owner == Owner::Client => seen.push(char::from(letter)),
+            Ok(_) => {}
+            Err(_) => return Err(at),
+        }
+    }
+    Ok(seen)
+}
+
+#[test]
+fn answers_are_held_against_questions() {
+    let check = |asked: &str, answers: &str, seen: Result<&str, usize>, is_empty: bool| {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger, asked);
+        assert_eq!(answer(&mut ledger, answers), seen.map(str::to_owned), "{asked}: {answers}");
+        assert_eq!(ledger.is_empty(), is_empty, "{asked}: {answers}: {ledger:?}");
+    };
+    check("Q", "TDDCZ", Ok("TDDCZ"), true);
+    check("Q", "TDDC", Ok("TDDC"), false);
+    check("Q", "TDDCZZ", Err(5), true);
+    check("QQ", "CCZIZ", Ok("CCZIZ"), true);
+    check("Q", "EZ", Ok("EZ"), true);
+    check("Q", "NSTDCAZ", Ok("NSTDCAZ"), true);
+    check("PBOES", "12TDDCZ", Ok("12TDDCZ"), true);
+    check("PTS", "1tTZ", Ok("1tTZ"), true);
+    check("PTS", "1tnZ", Ok("1tnZ"), true);
+    check("BES", "2IZ", Ok("2IZ"), true);
+    check("BES", "2DDsZ", Ok("2DDsZ"), true);
+    check("BES", "TZ", Err(0), false);
+    check("BES", "2CC", Err(2), false);
+    check("", "Z", Err(0), true);
+    check("", "N", Ok("N"), true);
+    // Ours: nobody sees the answers.
+    check("pBES", "12CZ", Ok("2CZ"), true);
+    check("cpBES", "312CZ", Ok("2CZ"), true);
+    check("q", "CCZ", Ok(""), true);
+    // Pipelines of several groups.
+    check("PBESBES", "12CZ2CZ", Ok("12CZ2CZ"), true);
+    check("PBESBES", "EZ2CZ", Ok("EZ2CZ"), true);
+    check("PBES", "12DEZ", Ok("12DEZ"), true);
+    // An error that shows at the end of the group, such as that of a deferred constraint.
+    check("PBES", "12CEZ", Ok("12CEZ"), true);
+    check("F", "VZ", Ok("VZ"), true);
+    check("F", "EZ", Ok("EZ"), true);
+    check("C", "3", Ok("3"), true);
+}
+
+#[test]
+fn an_error_drops_what_stands_before_the_next_sync() {
+    let mut ledger = Ledger::default();
+    ask(&mut ledger, "PpBE");
+    assert_eq!(
+        answer(&mut ledger, "1E"),
+        Ok("1".to_owned()),
+        "the error of our own question is not the client's as it is"
+    );
+    assert!(!ledger.is_empty(), "the server passes over everything until a Sync");
+    let dropped: Vec<_> = ledger.dropped().map(|due| due.label).collect();
+    assert_eq!(dropped, [1, 2, 3]);
+    ask(&mut ledger, "PQ");
+    assert_eq!(ledger.dropped().count(), 2);
+    ask(&mut ledger, "SQ");
+    assert_eq!(answer(&mut ledger, "ZCZ"), Ok("ZCZ".to_owned()));
+    assert!(ledger.is_empty());
+}
+
+#[test]
+fn copying_in_swallows_syncs_up_to_its_end() {
+    let check = |first: &str, answers: &str, then: &str, rest: &str, is_uncertain: bool| {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger, first);
+        answer(&mut ledger, answers).unwrap();
+        ask(&mut ledger, then);
+        answer(&mut ledger, rest).unwrap_or_else(|at| panic!("{first} {then}: {rest} at {at}"));
+        assert!(ledger.is_empty(), "{first} {then}: {ledger:?}");
+        assert_eq!(ledger.is_uncertain(), is_uncertain, "{first} {then}");
+    };
+    // As libpq does it: one Sync with the question, another one behind the rows.
+    check("PBES", "12G", ".S", "CZ", false);
+    check("PBE", "12G", ".S", "CZ", false);
+    check("PBE", "12G", "S.S", "CZ", false);
+    check("PBES.S", "12GCZ", "", "", false);
+    check("PBES.SBES", "12GCZ2CZ", "", "", false);
+    check("Q", "G", ".", "CZ", false);
+    check("Q", "G", ".Q", "CZTDCZ", false);
+    check("Q", "GEZ", ".", "", false);
+    // It fails at its end: both have come that far.
+    check("PBES", "12G", ".S", "EZ", false);
+    // It fails before: whether the first Sync was read, nobody knows.
+    check("PBES", "12GE", ".S", "Z", true);
+    // An end that nobody waits for.
+    check("Q", "", ".", "CZ", false);
+    check("", "", ".", "", false);
+    check("BES", "", ".", "2CZ", false);
+}
+
+#[test]
+fn rows_pass_where_they_are_expected() {
+    let mut ledger = Ledger::default();
+    assert!(!ledger.expects_rows());
+    ask(&mut ledger, "PES");
+    assert!(!ledger.expects_rows());
+    answer(&mut ledger, "1").unwrap();
+    assert!(ledger.expects_rows());
+    answer(&mut ledger, "DDC").unwrap();
+    assert!(!ledger.expects_rows());
+    let mut ours = Ledger::default();
+    ask(&mut ours, "q");
+    assert!(!ours.expects_rows());
+}
+
+/// What a server answers to groups of messages in which one fails or none.
+fn serve(group: &str, fails_at: Option<usize>) -> String {
+    let mut answers = String::new();
+    for (at, letter) in group.chars().enumerate() {
+        if fails_at == Some(at) && letter != 'S' {
+            return answers + "EZ";
+        }
+        answers += match letter {
+            'P' | 'p' => "1",
+            'B' => "2",
+            'T' => "tn",
+            'O' => "T",
+            'E' => "DDC",
+            'C' => "3",
+            _ => "Z",
+        };
+    }
+    answers
+}
+
+proptest! {
+    /// Groups with and without failures, sent ahead of their answers by any distance: everything closes, and the client sees all but
+    /// what answers ours.
+    #[test]
+    fn any_pipeline_closes(groups in prop::collection::vec(("[PpBTOEC]{0,6}S", prop::option::of(0_usize..6)), 1..8), ahead in 1_usize..8) {
+        let mut ledger = Ledger::default();
+        let mut waiting = std::collections::VecDeque::new();
+        for (group, fails_at) in groups {
+            ask(&mut ledger, &group);
+            waiting.push_back(serve(&group, fails_at));
+            if waiting.len() >= ahead {
+                prop_assert!(answer(&mut ledger, &waiting.pop_front().unwrap()).is_ok());
+            }
+        }
+        for answers in waiting {
+            prop_assert!(answer(&mut ledger, &answers).is_ok());
+        }
+        prop_assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn no_order_of_anything_makes_it_panic(steps in prop::collection::vec((any::<bool>(), 0_usize..20), 0..80)) {
+        let mut ledger = Ledger::default();
+        for (asks, which) in steps {
+            if asks {
+                ask(&mut ledger, &"QPBTOECSF.qpbec"[which % 15..=which % 15]);
+            } else {
+                let _ = ledger.answer(b"TDCZE123GHdctnIsNVAW"[which]);
+            }
+            let _ = (ledger.len(), ledger.dropped().count());
+        }
+    }
+}

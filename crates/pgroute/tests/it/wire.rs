@@ -1,0 +1,3 @@
+mod split;
+mod startup;
+mod views;
