@@ -199,6 +199,14 @@ impl Holder {
         self.pause_until = now + params.retry_after;
     }
 
+    /// The store was not asked, for too much is asked of it already: nothing is known of it, and who needs tokens is refused
+    /// for a moment.
+    pub fn put_off(&mut self, params: &HolderParams, now: Moment) {
+        self.asked = None;
+        self.needed = 0;
+        self.pause_until = now + params.share / 2;
+    }
+
     /// Whether the store did not answer when it was asked last.
     pub fn is_lost(&self) -> bool {
         self.is_lost

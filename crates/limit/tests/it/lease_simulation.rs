@@ -268,3 +268,22 @@ fn all_that_wait_are_paid_by_one_round_trip_however_low_the_rate() {
     (0..1_000).for_each(|_| holder.waits(1));
     assert_eq!(holder.ask(&params, now).map(|ask| ask.want), Some(100));
 }
+
+#[test]
+fn an_ask_that_is_put_off_is_no_loss_of_the_store() {
+    for lost in [Lost::Open, Lost::Closed] {
+        let mut world = World::new(1, 1, &lost);
+        let Instance { params, holder, .. } = &mut world.instances[0];
+        let (now, soon) = (Moment::from_nanos(0), Moment::from_nanos(30_000_000));
+        assert_eq!(holder.take(params, now, 1), Taken::Wait);
+        holder.ask(params, now).expect("something waits");
+        holder.put_off(params, now);
+        assert!(!holder.is_lost());
+        assert!(matches!(holder.take(params, now, 1), Taken::Refused { retry_after } if retry_after <= params.share));
+        assert_eq!(holder.ask(params, now), None, "nobody asks again at once");
+        assert_eq!(holder.take(params, soon, 1), Taken::Wait);
+        let ask = holder.ask(params, soon).expect("it is asked again");
+        holder.granted(params, soon, world.store.lease(&world.quota, 30_000, ask));
+        assert_eq!(holder.take(params, soon, 1), Taken::Allowed);
+    }
+}

@@ -59,11 +59,32 @@ async fn both_ends_understand_each_other() {
     let child = shell("exit 0").spawn().expect("a shell");
     let channel = BufReader::new(UnixStream::from_std(ours).expect("a socket"));
     let mut successor = Successor { child, channel, is_ready: false };
-    let mut draining = predecessor.ready("1.2.3").expect("it listens");
+    let mut draining = predecessor.ready("1.2.3", None).expect("it listens");
     assert_eq!(successor.ready(Duration::from_secs(60)).await.expect("ready"), "1.2.3");
     successor.tell(5).await;
     successor.tell(0).await;
     assert_eq!((draining.next().await, draining.next().await), (Some(5), Some(0)));
     drop(successor);
     assert_eq!(draining.next().await, None);
+}
+
+// A process closes its sockets before it has ended: what says so must not be said in between.
+#[tokio::test]
+async fn an_end_is_told_when_the_process_can_be_reaped() {
+    let (ours, theirs) = StdUnixStream::pair().expect("a pair");
+    Offer::default().send(&ours).expect("sent");
+    let (predecessor, _) = Predecessor::at(theirs).expect("an offer");
+    // It has the channel as its standard input, closes that when told, and lives on until it is told to end.
+    let mut command = shell("read line <&1; exec 0<&-; read line <&1");
+    let (told, mut tell) = io::pipe().expect("a pipe");
+    let mut child = command.stdin(OwnedFd::from(ours)).stdout(told).spawn().expect("a shell");
+    drop(command);
+    let mut draining = predecessor.ready("1.2.3", Some(child.id())).expect("it listens");
+    io::Write::write_all(&mut tell, b"\n").expect("it reads");
+    let mut ended = std::pin::pin!(draining.next());
+    let early = tokio::time::timeout(Duration::from_millis(50), ended.as_mut()).await;
+    assert!(early.is_err(), "it still runs");
+    drop(tell);
+    assert_eq!(ended.await, None);
+    assert!(child.try_wait().expect("a child").is_some());
 }
