@@ -47,9 +47,34 @@ impl Origin {
 
 /// Whether a proxy says that its client came by HTTPS. Only those that are trusted may be asked.
 pub(crate) fn says_https(request: &Request, head: &[u8]) -> bool {
-    let field = request.fields.all(FieldId::XForwardedProto).next();
-    let first = field.and_then(|field| field.value.of_buf(head).split(|&b| b == b',').next());
+    request.fields.all(FieldId::XForwardedProto).next().is_some_and(|field| is_https(field.value.of_buf(head)))
+}
+
+/// Whether a scheme, or the first of those that several proxies saw, is that of HTTPS.
+pub(crate) fn is_https(scheme: &[u8]) -> bool {
+    let first = scheme.split(|&b| b == b',').next();
     first.is_some_and(|scheme| scheme.trim_ascii().eq_ignore_ascii_case(b"https"))
+}
+
+/// What a service is told as the scheme: `X-Forwarded-Proto`.
+pub(crate) fn scheme<'h>(tls: bool, trusted: bool, request: &Request, head: &'h [u8]) -> &'h [u8] {
+    let earlier = if trusted { request.fields.all(FieldId::XForwardedProto).next() } else { None };
+    earlier.map_or(if tls { b"https" } else { b"http" }, |field| field.value.of_buf(head))
+}
+
+/// What a proxy that is trusted says which host was asked for: `X-Forwarded-Host`.
+pub(crate) fn host<'h>(trusted: bool, request: &Request, head: &'h [u8]) -> Option<&'h [u8]> {
+    let earlier = if trusted { request.fields.all(FieldId::XForwardedHost).next() } else { None };
+    earlier.map(|field| field.value.of_buf(head))
+}
+
+/// What the names begin with by which proxies tell of a request's way.
+pub(crate) const PREFIX: &[u8] = b"x-forwarded-";
+
+/// Whether a field tells of a request's way, as `X-Forwarded-Prefix` does. Each framework believes others of these, so only
+/// proxies that are trusted may write any.
+pub(crate) fn is_one(name: &[u8]) -> bool {
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// An address as proxies write it: bare, in brackets, or with a port.
@@ -88,12 +113,9 @@ pub(crate) fn write_fields(out: &mut Vec<u8>, hop: Hop<'_>, request: &Request, h
     }
     out.extend_from_slice(peer_text.as_bytes());
     out.extend_from_slice(b"\r\n");
-    match kept(FieldId::XForwardedProto).next() {
-        Some(earlier) => write::field(out, b"X-Forwarded-Proto", earlier.value.of_buf(head)),
-        None => write::field(out, b"X-Forwarded-Proto", scheme),
-    }
-    match kept(FieldId::XForwardedHost).next() {
-        Some(earlier) => write::field(out, b"X-Forwarded-Host", earlier.value.of_buf(head)),
+    write::field(out, b"X-Forwarded-Proto", self::scheme(hop.peer.tls, hop.origin.trusted, request, head));
+    match host(hop.origin.trusted, request, head) {
+        Some(earlier) => write::field(out, b"X-Forwarded-Host", earlier),
         None if hop.host.is_empty() => {}
         None => write::field(out, b"X-Forwarded-Host", hop.host),
     }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cache::Tiers;
 use crate::change::GatewayControl;
 use crate::control::{AbortOnDrop, Command, Control};
-use crate::data::{self, Message};
+use crate::data::{self, Job, Message};
 use crate::estate::{Estate, Inheritance};
 use crate::params::GatewayParams;
 use crate::state::Shared;
@@ -121,6 +121,17 @@ impl Gateway {
         let command = Command::Apply(Box::new(params), done);
         self.commands.send(command).await.map_err(|_| ApplyError::Stopping)?;
         applied.await.map_err(|_| ApplyError::Stopping)?
+    }
+
+    /// How many worker cores there are.
+    pub fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Has a core begin with something beside the gateway's own work: `begin` is called on its thread, within its runtime, and
+    /// spawns a local task there. The task ends with the core, if it has not ended before.
+    pub async fn begin_on(&self, core: usize, begin: impl FnOnce() + Send + 'static) {
+        let _core_ended = self.cores.send(core, Message::Begin(Job(Box::new(begin)))).await;
     }
 
     /// What changes it while it runs, beside the configuration.

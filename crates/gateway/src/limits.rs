@@ -12,6 +12,7 @@ mod key;
 mod leases;
 mod shared;
 
+use std::cell::{OnceCell, RefCell};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::router::Asked;
 pub(crate) use key::Seed;
 use key::{Digest, Value};
 pub(crate) use leases::Leases;
-pub(crate) use shared::{Shared, Stores};
+pub(crate) use shared::{Shared, Stores, stores_up};
 
 /// A limit as it is configured now.
 #[derive(Debug)]
@@ -99,6 +100,29 @@ impl Drop for Held {
         if let (Table::Concurrency(table), Some(permit)) = (&self.limit.table, self.permit.take()) {
             table.release(permit);
         }
+    }
+}
+
+/// What a request holds, which whatever goes on in its name may hold with it.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    held: RefCell<Vec<Held>>,
+    shared: OnceCell<Rc<Vec<Held>>>,
+}
+
+impl Places {
+    /// Holds these until the request ends. A fetch of the cache may go on for longer than its client stays.
+    pub(crate) fn keep(&self, held: Vec<Held>) -> &Self {
+        self.held.replace(held);
+        self
+    }
+
+    /// Holds them until what goes on has ended, too; `None` if there are none.
+    pub(crate) fn share(&self) -> Option<Rc<Vec<Held>>> {
+        if self.held.borrow().is_empty() && self.shared.get().is_none() {
+            return None;
+        }
+        Some(Rc::clone(self.shared.get_or_init(|| Rc::new(self.held.take()))))
     }
 }
 

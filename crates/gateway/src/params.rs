@@ -36,7 +36,7 @@ pub use endpoint::{EndpointParams, Host};
 pub use limit_redis::StoreParams;
 
 pub use self::breaker::{BreakerScope, FallbackParams, LimitsParams, ServiceBreakerParams};
-pub use cache::{CacheDiskParams, CacheParams, CacheStoreParams, CacheTold};
+pub use cache::{CACHE_OWN_FIELDS, CacheDiskParams, CacheParams, CacheStoreParams, CacheTold};
 /// What a cache's policy is made of.
 pub use httpcache as cache_policy;
 pub use httpcache::Policy as CachePolicy;

@@ -24,7 +24,7 @@ use telemetry::{ConnectionType, LatencyBuckets};
 use crate::change::Target;
 use crate::control::names::NameView;
 use crate::control::overrides::{Setting, Shown};
-use crate::limits::{Limits, Shared as SharedLimit};
+use crate::limits::{Limits, Shared as SharedLimit, stores_up};
 use crate::params::{EndpointParams, Host, ListenerKind};
 use crate::router::{self, Goal};
 use crate::state::{EndpointView, ListenerView, ServiceView, Shared, Snapshot};
@@ -375,8 +375,7 @@ fn encode_limits(snapshot: &Snapshot, now: Moment, encoder: &mut DescriptorEncod
     let rows: Vec<_> = rows.collect();
     encode::limits(&rows, encoder)?;
     let shared = states.values().filter_map(|state| state.shared());
-    let stores: BTreeMap<_, _> = shared.map(|shared| (shared.store.label.as_str(), &shared.store)).collect();
-    let rows: Vec<_> = stores.into_iter().map(|(label, store)| (label, store.is_up())).collect();
+    let rows: Vec<_> = stores_up(shared.map(|shared| &*shared.store)).into_iter().collect();
     encode::limit_stores(&rows, encoder)
 }
 

@@ -10,8 +10,8 @@ mod route;
 mod tiers;
 
 pub(crate) use apart::Apart;
-pub(crate) use entry::Held;
+pub(crate) use entry::{Held, Ways, coded_meta, coded_of};
 pub(crate) use purge::purge;
 pub use purge::{PurgeBy, PurgeError, PurgeRequest};
-pub(crate) use route::{CacheCounts, CacheResult, RouteCache, is_for_caches, passed_on};
+pub(crate) use route::{CacheCounts, CacheResult, IDENTITY, RouteCache, VARIANT, is_for_caches, passed_on};
 pub(crate) use tiers::{Current, Tiers};

@@ -102,22 +102,30 @@ pub(crate) fn purge<'k>(
         }
         PurgeBy::Prefix(text) => {
             let url = read_url(text)?;
-            for key in keys {
+            for (key, &https) in keys.flat_map(|key| url.schemes.iter().map(move |https| (key, https))) {
                 // A key begins with its host, and then its path, as `KeyParts` has it.
                 let mut beginning = Vec::new();
-                let empty = Target { https: url.schemes[0], host: url.host.as_bytes(), path_and_query: b"" };
+                // Which port a host may go without depends on the scheme.
+                let empty = Target { https, host: url.host.as_bytes(), path_and_query: b"" };
                 let without_scheme = KeyParts { scheme: false, ..key.clone() };
                 without_scheme.write_beginning(&mut beginning, empty);
                 beginning.truncate(beginning.len() - 2);
                 if key.path {
                     beginning.extend_from_slice(url.path.as_bytes());
                 }
-                all.push(Purge::prefix(&beginning, how));
+                let prefix = Purge::prefix(&beginning, how);
+                if !all.contains(&prefix) {
+                    all.push(prefix);
+                }
             }
         }
         PurgeBy::Host(host) => {
             filled("host", host)?;
             all.push(Purge::mark(host_mark(host.as_bytes()), how));
+            // What is stored for all hosts is stored for this one.
+            if keys.into_iter().any(|key| !key.host) {
+                all.push(Purge::prefix(b"\0", how));
+            }
         }
         PurgeBy::Tag(tag) => {
             filled("tag", tag)?;

@@ -1,10 +1,11 @@
 //! How one route uses the cache.
 
+use coding::{Coding, Effort};
 use httpcache::{Field, Fields, Target, Vary};
 use store::Mark;
 use telemetry::cell::{Counter, Sharded};
 
-use crate::params::CacheParams;
+use crate::params::{CacheParams, RouteParams};
 
 /// Fields that name tags, for caches alone: they go no further.
 const TAGS_OF_CACHES: &str = "surrogate-key";
@@ -15,10 +16,16 @@ const TAGS_OF_ALL: &str = "cache-tag";
 const TAGS_MAX: usize = 256;
 
 /// Between a key and what tells its variants apart.
-const VARIANT: u8 = 1;
+pub(crate) const VARIANT: u8 = 1;
+
+/// Between a route's name and what it stands for.
+pub(crate) const IDENTITY: u8 = 2;
 
 /// Behind a key, for a part where the whole is not there.
 const PART: u8 = 3;
+
+/// Behind a key, with its variant, for the form in a coding.
+const CODED: u8 = 4;
 
 /// A route's cache.
 #[derive(Debug)]
@@ -92,8 +99,11 @@ impl CacheCounts {
 
 impl RouteCache {
     /// The cache of a route.
-    pub(crate) fn new(params: &CacheParams, route: &str) -> Self {
-        Self { params: params.clone(), route: route.as_bytes().into() }
+    pub(crate) fn new(params: &CacheParams, route: &RouteParams) -> Self {
+        let mut name = route.name.as_str().as_bytes().to_vec();
+        name.push(IDENTITY);
+        name.extend_from_slice(format!("{:08x}", identity(route) as u32).as_bytes());
+        Self { params: params.clone(), route: name.into() }
     }
 
     /// Appends the key of a request. What two routes, or two services of one, answer is never mixed up.
@@ -106,7 +116,7 @@ impl RouteCache {
     }
 
     /// Appends to a key what tells the variant apart that a request wants.
-    pub(crate) fn write_variant<'a>(&self, key: &mut Vec<u8>, vary: &Vary, fields: impl Fields<'a>) {
+    pub(crate) fn write_variant<'a>(&self, key: &mut Vec<u8>, vary: &Vary<'_>, fields: impl Fields<'a>) {
         key.push(VARIANT);
         vary.write_variant(key, fields, &self.params.policy.vary);
     }
@@ -114,6 +124,12 @@ impl RouteCache {
     /// Makes a key, without a variant behind it, that of parts.
     pub(crate) fn write_part(key: &mut Vec<u8>) {
         key.push(PART);
+    }
+
+    /// Makes the key of a response that of its form in a coding, made with some effort.
+    pub(crate) fn write_coded(key: &mut Vec<u8>, coding: Coding, effort: Effort) {
+        // No octet of these is in a field's value, so that no variant has such a key.
+        key.extend_from_slice(&[CODED, coding as u8, effort as u8]);
     }
 
     /// Whether a key without a variant is one of parts.
@@ -133,6 +149,14 @@ impl RouteCache {
         let tags = fields.filter_map(|(name, value)| tags(name, value)).flatten().take(TAGS_MAX);
         self.marks_of(target).into_iter().chain(tags.map(Mark::tag)).collect()
     }
+}
+
+/// What of a route decides which requests it takes, and what its service is asked. Names that are derived move when routes come
+/// and go, and what one has stored must not be given for another, nor for itself once it asks for something else.
+fn identity(route: &RouteParams) -> u64 {
+    let RouteParams { host, path, conditions, actions, .. } = route;
+    let asks = (&actions.path, &actions.host, &actions.request_fields);
+    balance::hash::bytes(format!("{host:?} {path:?} {conditions:?} {asks:?}").as_bytes())
 }
 
 /// The mark of a host, whatever its port.

@@ -29,6 +29,12 @@ const AWAIT_LOOK: Duration = Duration::from_millis(50);
 /// How long a disk has to take what is to be written.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a folder is free that was left: an hour long.
+const LEFT_LOOKS: usize = 72_000;
+
+/// Memory for the index of what is only purged.
+const LEFT_MEMORY_BYTES: u64 = 16 << 20;
+
 /// Purges that are remembered for a folder that is awaited. With more of them it is purged as a whole.
 const LATE_MAX: usize = 65_536;
 
@@ -46,7 +52,13 @@ pub(crate) struct Tiers {
 #[derive(Debug)]
 struct Awaited {
     disk: CacheDiskParams,
-    late: Mutex<Late>,
+    late: Arc<Mutex<Late>>,
+}
+
+impl Awaited {
+    fn new(disk: CacheDiskParams) -> Self {
+        Self { disk, late: Arc::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +79,7 @@ impl Tiers {
             let taken = params.disk.take_if(|disk| is_taken(&disk.path));
             let disk = params.disk.as_ref().map(|disk| DiskParams::new(&disk.path, disk.bytes_max));
             let store = Store::open(&StoreParams { disk, ..StoreParams::new(params.memory_bytes_max) })?;
-            let awaited = taken.map(|disk| Awaited { disk, late: Mutex::default() });
+            let awaited = taken.map(Awaited::new);
             let memory_bytes_max = AtomicU64::new(params.memory_bytes_max);
             Ok(Self { store, disk: params.disk, memory_bytes_max, awaited })
         });
@@ -156,7 +168,14 @@ impl Current {
     fn purge_by<T>(&self, purge: &Purge, here: impl Fn(&Store) -> T) -> T {
         loop {
             let tiers = self.look();
-            let Some(awaited) = &tiers.awaited else { return here(&tiers.store) };
+            let Some(awaited) = &tiers.awaited else {
+                let purged = here(&tiers.store);
+                // Others may have come into their place meanwhile, and hear of it too.
+                if Arc::ptr_eq(&tiers, &self.look()) {
+                    return purged;
+                }
+                continue;
+            };
             let mut late = awaited.late.lock().unwrap_or_else(PoisonError::into_inner);
             if late.is_over {
                 continue;
@@ -180,16 +199,51 @@ impl Current {
         let stays = path(before.wanted()) == path(params.disk.as_ref());
         if !stays {
             let _only_prefixes_can_be_too_long = before.store.purge(Purge::all(How::Hard));
+            if let Some(awaited) = &before.awaited {
+                // Whoever has it now is not told of what was purged here.
+                tokio::spawn(purge_left(awaited.disk.clone()));
+            }
         }
         drop(before);
         if stays {
-            // A folder has one owner at a time.
-            self.leave_disk().await;
+            return self.open_anew(params).await;
         }
         match Tiers::open(params).await {
             Ok(tiers) => self.replace(tiers),
             Err(error) => tracing::error!(%error, "the cache goes on as it was"),
         }
+    }
+
+    /// Opens the folder that there is with other settings. It has one owner at a time, so that meanwhile memory alone serves, and
+    /// what is purged until then is purged in the folder too.
+    async fn open_anew(self: &Arc<Self>, params: &CacheStoreParams) {
+        let alone = CacheStoreParams { disk: None, ..params.clone() };
+        let tiers = match Tiers::open(&alone).await {
+            Ok(tiers) => Tiers { awaited: params.disk.clone().map(Awaited::new), ..tiers },
+            Err(error) => return tracing::error!(%error, "the cache goes on as it was"),
+        };
+        Tiers::close(self.take_over(tiers)).await;
+        let alone = self.keep();
+        match Tiers::open(params).await {
+            Ok(tiers) if tiers.awaited.is_none() => self.arrive(&alone, tiers),
+            Ok(_) => self.await_folder(),
+            Err(error) => tracing::error!(%error, "the cache goes on in memory"),
+        }
+    }
+
+    /// Puts tiers that await a folder in the place of those that have it, or await it themselves: then with what was purged
+    /// since they do.
+    fn take_over(&self, tiers: Tiers) -> Arc<Tiers> {
+        let before = self.keep();
+        let late = |tiers: &Tiers| tiers.awaited.as_ref().map(|awaited| Arc::clone(&awaited.late));
+        let (old, new) = (late(&before), late(&tiers));
+        // Nobody purges meanwhile.
+        let mut old = old.as_ref().map(|late| late.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (Some(old), Some(new)) = (&mut old, new) {
+            new.lock().unwrap_or_else(PoisonError::into_inner).purges = std::mem::take(&mut old.purges);
+            old.is_over = true;
+        }
+        self.0.swap(Arc::new(tiers))
     }
 
     fn replace(self: &Arc<Self>, tiers: Tiers) {
@@ -233,6 +287,28 @@ impl Current {
     }
 }
 
+/// Purges a folder that was left before it was there, once it is free.
+async fn purge_left(disk: CacheDiskParams) {
+    let params = CacheStoreParams { memory_bytes_max: LEFT_MEMORY_BYTES, disk: Some(disk) };
+    for _ in 0..LEFT_LOOKS {
+        tokio::time::sleep(AWAIT_LOOK).await;
+        let path = params.disk.as_ref().map(|disk| disk.path.clone()).unwrap_or_default();
+        if tokio::task::spawn_blocking(move || is_taken(&path)).await.unwrap_or(true) {
+            continue;
+        }
+        match Tiers::open(&params).await {
+            Ok(tiers) if tiers.awaited.is_none() => {
+                if let Ok(purged) = tiers.store.purge(Purge::all(How::Hard)) {
+                    purged.lasts().await;
+                }
+                return Tiers::close(Arc::new(tiers)).await;
+            }
+            Ok(_) => {}
+            Err(error) => return tracing::error!(%error, "a folder that the cache has left is not purged"),
+        }
+    }
+}
+
 /// Looks whether a folder has become free, as long as it is awaited.
 async fn await_folder(current: Weak<Current>, before: Weak<Tiers>, disk: CacheDiskParams) {
     loop {
@@ -250,5 +326,100 @@ async fn await_folder(current: Weak<Current>, before: Weak<Tiers>, disk: CacheDi
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the cache goes on in memory"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use store::{Begin, Head, Lookup};
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("tenfold-tiers-{}-{name}", std::process::id()));
+        let _there_is_none = std::fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn params(folder: &Path, mebibytes: u64) -> CacheStoreParams {
+        let disk = CacheDiskParams { path: folder.into(), bytes_max: mebibytes << 20 };
+        CacheStoreParams { memory_bytes_max: 4 << 20, disk: Some(disk) }
+    }
+
+    fn tag() -> Mark {
+        Mark::tag(b"a")
+    }
+
+    async fn put(current: &Current, key: &[u8]) {
+        let tiers = current.keep();
+        let Begin::Lead(lead) = tiers.store.begin(tiers.store.key(key), &[]) else { panic!("it is being fetched") };
+        let head = Head { meta: "meta".into(), marks: vec![tag()], body_bytes: Some(0) };
+        lead.start(head).unwrap().finish().unwrap();
+        tiers.store.flush().await;
+    }
+
+    async fn has(current: &Current, key: &[u8]) -> bool {
+        let tiers = current.keep();
+        match tiers.store.lookup(tiers.store.key(key)) {
+            Lookup::Hit(_) => true,
+            Lookup::Coming(follower) => !matches!(follower.head().await, store::Outcome::Nothing),
+            Lookup::Miss => false,
+        }
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_purged_while_a_folder_is_opened_anew_stays_purged() {
+        let folder = folder("anew");
+        let current = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        put(&current, b"purged").await;
+        // As long as somebody uses it, the folder is not free.
+        let used = current.keep();
+        let (other, wanted) = (Arc::clone(&current), params(&folder, 128));
+        let configured = tokio::spawn(async move { other.configure(&wanted).await });
+        until(|| current.look().disk.is_none()).await;
+        current.purge(&Purge::mark(tag(), How::Hard)).unwrap();
+        // Another size meanwhile forgets nothing of that.
+        configured.await.unwrap();
+        current.configure(&params(&folder, 256)).await;
+        drop(used);
+        until(|| current.look().disk.as_ref().is_some_and(|disk| disk.bytes_max == 256 << 20)).await;
+        assert!(!has(&current, b"purged").await);
+        put(&current, b"stored").await;
+        current.configure(&params(&folder, 64)).await;
+        until(|| current.look().disk.is_some()).await;
+        assert!(has(&current, b"stored").await && !has(&current, b"purged").await);
+        drop(current);
+        let _left_behind = std::fs::remove_dir_all(&folder);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_left_while_it_is_awaited_is_purged() {
+        let folder = folder("left");
+        let owner = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        put(&owner, b"a").await;
+        let current = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        assert!(current.look().disk.is_none());
+        current.configure(&CacheStoreParams { disk: None, ..params(&folder, 64) }).await;
+        owner.leave_disk().await;
+        let read = async || {
+            let current = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+            until(|| current.look().disk.is_some()).await;
+            let has = has(&current, b"a").await;
+            current.leave_disk().await;
+            has
+        };
+        // Whoever comes first may still find it.
+        while read().await {
+            tokio::time::sleep(AWAIT_LOOK).await;
+        }
+        let _left_behind = std::fs::remove_dir_all(&folder);
     }
 }

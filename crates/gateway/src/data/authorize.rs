@@ -89,6 +89,7 @@ async fn answer(with: &Act<'_, '_>, auth: &ForwardAuth) -> Option<Vec<u8>> {
         sticky,
         trace: with.trace.1,
         keep: 0,
+        held: None,
         terms: Terms {
             priority: Some(&route.priority),
             granted: Some(&auth.told),

@@ -179,8 +179,7 @@ impl<'c> Conversation<'c, '_, '_> {
             if !self.response.is_interim() {
                 return Ok(head_len);
             }
-            // A client of HTTP/1.0 would take it for the final one.
-            if self.request.version == Version::Http11 {
+            if self.client.takes_interim(self.request.version) {
                 head::write_interim(self.out, self.response, head);
                 let wait = Wait::after(self.deadline, self.with.call.listener.params.write_timeout);
                 let written = side.beside(pin!(self.client.interim(self.out, wait))).await;
@@ -347,10 +346,11 @@ impl<'c> Conversation<'c, '_, '_> {
         let sticky = sticky.filter(|_| self.with.call.sticky != Some(id)).map(|sticky| (sticky, id, self.secure));
         let edits = self.with.call.terms.actions.map(|actions| &actions.response);
         if let Some(watch) = &self.with.call.terms.watch {
-            self.show(watch, head_len);
+            self.show(watch, head_len, id);
         }
         let (version, encoded) = (self.request.version, encoding.is_some());
-        let with = Inbound { version, keep_alive, sticky, edits, treatment, encoded, added: self.added };
+        let cached = self.with.call.terms.watch.as_ref().is_some_and(Watch::is_cached);
+        let with = Inbound { version, keep_alive, sticky, edits, treatment, encoded, cached, added: self.added };
         head::write_response(self.out, self.response, &self.buffer.filled()[..head_len], &with);
         self.buffer.consume(head_len);
         self.account.status = Some(self.response.status);
@@ -386,14 +386,16 @@ impl<'c> Conversation<'c, '_, '_> {
     }
 
     /// Shows the cache the head of the final response.
-    fn show(&self, watch: &Watch<'_>, head_len: usize) {
+    fn show(&self, watch: &Watch<'_>, head_len: usize, endpoint: u64) {
         let response = (&*self.response, &self.buffer.filled()[..head_len]);
         let request = (self.request, self.asked);
         let call = self.with.call;
         let granted = call.terms.granted.map(|names| (names, self.granted));
         match watch {
-            Watch::Fill(fill) => fill.see(request, granted, response, &call.service.view.state),
-            Watch::Changes(changes) => changes.see(&self.with.core.shared, request, granted, response),
+            Watch::Fill(fill) => fill.see(request, granted, response, (&call.service.view.state, endpoint)),
+            Watch::Changes(changes) => {
+                changes.see(&self.with.core.shared, request, granted, response, &call.service.view.state);
+            }
         }
     }
 

@@ -85,8 +85,19 @@ pub(crate) enum Message {
     },
     /// Cut the connections of a listener that has been retired.
     Cut(Arc<ListenerState>),
+    /// Begin with something that is not the gateway's, as a task of this core.
+    Begin(Job),
     /// End, whatever is under way.
     Stop,
+}
+
+/// What starts a task on the core that runs it.
+pub(crate) struct Job(pub(crate) Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").finish_non_exhaustive()
+    }
 }
 
 /// Where a core records what requests did.
@@ -198,6 +209,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, shared: Arc<Shared>, cores: 
                 core.stop_accepting(concerned, None);
             }
             Message::Cut(listener) => core.cut(&listener),
+            Message::Begin(Job(begin)) => begin(),
             Message::Stop => break,
         }
     }

@@ -22,6 +22,9 @@ const PORTION_BYTES: usize = 16 * 1024;
 /// Bodies that a core compresses at once, of up to two mebibytes each at the usual effort. Further ones go as they are.
 const ENCODERS_MAX: usize = 128;
 
+/// Longest encoded body that is kept: what is put into a cache in one piece.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+
 /// A body on its way.
 pub(crate) struct Encoding<'c> {
     /// Until the body has ended.
@@ -33,6 +36,8 @@ pub(crate) struct Encoding<'c> {
     made: Vec<u8>,
     /// Whether the encoder may hold something back.
     holds: bool,
+    /// All that was made, as long as it is wanted and not too much.
+    kept: Option<Vec<u8>>,
     /// Bytes taken, and bytes made of them.
     taken: u64,
     given: u64,
@@ -76,7 +81,38 @@ impl<'c> Encoding<'c> {
         let encoder = Encoder::new(coding, treatment.effort).ok()?;
         core.encoders.set(open + 1);
         let (state, made) = (wish.state, Vec::new());
-        Some(Box::new(Self { encoder: Some(encoder), coding, core, state, made, holds: false, taken: 0, given: 0 }))
+        Some(Box::new(Self {
+            encoder: Some(encoder),
+            coding,
+            core,
+            state,
+            made,
+            kept: None,
+            holds: false,
+            taken: 0,
+            given: 0,
+        }))
+    }
+
+    /// Keeps what is made, besides sending it.
+    pub(crate) fn keep(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// What was kept, once the body has ended.
+    pub(crate) fn take_kept(&mut self) -> Option<Vec<u8>> {
+        self.kept.take()
+    }
+
+    /// Takes note of what was sent.
+    fn note(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.made);
+            if kept.len() > KEPT_BYTES_MAX {
+                self.kept = None;
+            }
+        }
+        self.made.clear();
     }
 
     /// Whether something that was taken has not been sent.
@@ -135,7 +171,7 @@ impl<'c> Encoding<'c> {
                 push_chunk(out, &self.made);
             }
         }
-        self.made.clear();
+        self.note();
         self.given += count;
         Ok(count)
     }
@@ -158,7 +194,7 @@ impl<'c> Encoding<'c> {
             ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => return Err(Broken::Client),
         }
         out.clear();
-        self.made.clear();
+        self.note();
         self.given += count;
         Ok(count)
     }

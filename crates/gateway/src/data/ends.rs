@@ -1,5 +1,6 @@
 //! The ends of an exchange, by the version that each side speaks: bytes on a wire, or a stream among others.
 
+use http1::Version;
 use net::{Reader, Writer};
 
 use super::cache::Fill;
@@ -94,7 +95,20 @@ impl ClientSink<'_> {
         match self {
             Self::Wire(writer) => io::write_all(writer, bytes, &[], wait).await,
             Self::Stream(responder) => responder.interim(bytes),
-            Self::Nobody | Self::Kept(_) | Self::Fill(_) => Ok(()),
+            Self::Fill(fill) => {
+                fill.interim(bytes);
+                Ok(())
+            }
+            Self::Nobody | Self::Kept(_) => Ok(()),
+        }
+    }
+
+    /// Whether the client, which speaks a version, takes interim heads. One of HTTP/1.0 would take them for the final one.
+    pub(crate) fn takes_interim(&self, version: Version) -> bool {
+        match self {
+            // The version is that of the cache's own request.
+            Self::Fill(fill) => fill.takes_interim(),
+            _ => version == Version::Http11,
         }
     }
 

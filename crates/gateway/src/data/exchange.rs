@@ -31,6 +31,7 @@ use super::spans;
 use crate::action::{Actions, Names, Prepared};
 use crate::compress::Wish;
 use crate::forwarded::Origin;
+use crate::limits::Places;
 use crate::params::{HashKey, PriorityParams};
 use crate::router::{self, Asked, Route};
 use crate::state::ListenerView;
@@ -188,6 +189,8 @@ pub(crate) struct Call<'a> {
     pub(crate) trace: u128,
     /// Bytes of the body to keep for a mirror.
     pub(crate) keep: usize,
+    /// What it holds of limits until its end, if anything.
+    pub(crate) held: Option<&'a Places>,
     /// How the route, or whoever asks, wants it.
     pub(crate) terms: Terms<'a>,
 }
@@ -265,7 +268,7 @@ async fn serve(
     let on_stream = matches!(link.source, ClientSource::Stream(_));
     let mut body = RequestBody::new(request, head_len, body_max, on_stream);
     // Places under limits are given back when the request has ended.
-    let (mut mirrored, mut held) = (None, Vec::new());
+    let (mut mirrored, mut held, places) = (None, Vec::new(), Places::default());
     let acted = match routed {
         Err((code, message)) => Err((None, Outcome::Own(code, message))),
         Ok((route, path)) => {
@@ -290,12 +293,12 @@ async fn serve(
             let keep = mirror.map_or(0, |mirror| mirror.body_bytes_max);
             mirrored = mirror.is_some().then_some(Mirrored { rewritten, bytes_max: keep, origin, head_len, random });
             let service = local.service(chosen);
-            let key = hash_key(service, request, head, origin);
-            let sticky = sticky_id(service, request, head);
+            let (key, sticky) = (hash_key(service, request, head, origin), sticky_id(service, request, head));
             let wish = route.compress.as_deref().and_then(|compress| compress.wish(request, head, &route.state));
             let terms = Terms { wish, ..Terms::of(route) };
+            let held = Some(places.keep(std::mem::take(&mut held)));
             let mut call =
-                Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, terms };
+                Call { listener, service, origin, head_len, rewritten, key, sticky, trace: random, keep, held, terms };
             let parts = Parts { link, scratch, body: &mut body, account };
             (Some(route), cache::or_service(parts, local, &mut call, (listener, route, chosen)).await)
         }

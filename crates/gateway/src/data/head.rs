@@ -8,6 +8,7 @@ use http1::{Expect, Field, FieldId, Framing, Request, Response, Version, write};
 use telemetry::trace::Traceparent;
 
 use crate::action::{Edits, Names};
+use crate::cache::is_for_caches;
 use crate::compress::Treatment;
 use crate::forwarded::{self, Hop};
 use crate::identity::{self, RequestId};
@@ -61,7 +62,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             FieldId::Tracestate => traceparent.is_none(),
             FieldId::Other => {
                 let name = field.name.of_buf(head);
-                is_disguised(name) || !with.hop.origin.trusted && is_forwarded(name)
+                is_disguised(name) || !with.hop.origin.trusted && forwarded::is_one(name)
             }
             _ => false,
         };
@@ -69,7 +70,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
             && (with.conditions.is_none() || !httpcache::is_conditional(field.name.of_buf(head)))
             && with.granted.is_none_or(|(names, _)| !names.have_alike(field.name.of_buf(head)))
-            && passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
+            && goes_on(field, request, head)
     });
     match request.framing {
         Framing::Length(length) => write::content_length(out, length),
@@ -106,15 +107,6 @@ pub(crate) fn write_request(out: &mut Vec<u8>, request: &Request, head: &[u8], w
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the names begin with by which proxies tell of a request's way.
-const FORWARDED: &[u8] = b"x-forwarded-";
-
-/// Whether a field tells of a request's way, as `X-Forwarded-Prefix` does. Each framework believes others of these, so only
-/// proxies that are trusted may write any.
-fn is_forwarded(name: &[u8]) -> bool {
-    name.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
-}
-
 /// Whether a name is that of a field with a meaning here but for underscores. Endpoints that read fields as variables,
 /// as CGI does, cannot tell the two apart, so a client could write what only the gateway may.
 fn is_disguised(name: &[u8]) -> bool {
@@ -124,7 +116,9 @@ fn is_disguised(name: &[u8]) -> bool {
         return false;
     }
     let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    if name.len() >= FORWARDED.len() && name.iter().map(plain).zip(FORWARDED).all(|(byte, of)| byte == *of) {
+    if name.len() >= forwarded::PREFIX.len()
+        && name.iter().map(plain).zip(forwarded::PREFIX).all(|(byte, of)| byte == *of)
+    {
         return true;
     }
     if name.len() > NAME_BYTES_MAX {
@@ -153,6 +147,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) treatment: Treatment,
     /// Whether its body is encoded on the way.
     pub(crate) encoded: bool,
+    /// Whether a cache was asked, for which some fields are alone.
+    pub(crate) cached: bool,
     /// Lines of fields that the route adds.
     pub(crate) added: &'a [u8],
 }
@@ -169,6 +165,7 @@ pub(crate) fn write_response(out: &mut Vec<u8>, response: &Response, head: &[u8]
         !(drops_length && field.id == FieldId::ContentLength)
             && with.edits.is_none_or(|edits| !edits.drops(field.name.of_buf(head)))
             && !(treated && with.treatment.drops(field.name.of_buf(head)))
+            && !(with.cached && field.id == FieldId::Other && is_for_caches(field.name.of_buf(head)))
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
     if treated {
@@ -203,6 +200,11 @@ pub(crate) fn write_interim(out: &mut Vec<u8>, response: &Response, head: &[u8])
             && passes(field, response.names_hop_by_hop, || write::is_named_by_connection(head, &response.fields, field))
     });
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field of a client's is for whoever is behind the gateway too.
+pub(crate) fn goes_on(field: &Field, request: &Request, head: &[u8]) -> bool {
+    passes(field, request.names_hop_by_hop, || write::is_named_by_connection(head, &request.fields, field))
 }
 
 /// Whether a field goes on to the other side.

@@ -130,7 +130,8 @@ async fn run(under_way: UnderWay, state: ConnectionState, copy: Copy) {
     let key = exchange::hash_key(service, &scratch.request, &copy.bytes[..head_len], copy.origin);
     let (origin, trace) = (copy.origin, copy.trace);
     let terms = Terms { priority: Some(&COPY_PRIORITY), ..Terms::of(route) };
-    let call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
+    let call =
+        Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, held: None, terms };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let _nobody_waits = forward::run(parts, &call).await;
     drop(link);

@@ -49,6 +49,6 @@ mod tunnel;
 mod upstream;
 
 pub(crate) use self::connection::Peer;
-pub(crate) use self::core::{Message, Records, main};
+pub(crate) use self::core::{Job, Message, Records, main};
 pub(crate) use self::head::cookie;
 pub(crate) use self::reply::message as error_message;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use limit::Moment;
 use limit::lease::{Ask, Holder, HolderParams, Lost, Taken};
-use limit_redis::Store;
+use limit_redis::{Store, StoreError};
 use tokio::sync::Notify;
 
 use super::key::Digest;
@@ -47,7 +47,10 @@ pub(crate) struct CoreStore {
 #[derive(Debug)]
 pub(crate) struct Leases {
     limit: Arc<LimitState>,
-    store: Rc<CoreStore>,
+    /// `None` once the limit is not configured any more: what still refers to it, as a WebSocket does to all that held when it
+    /// began, must not keep a connection open.
+    store: RefCell<Option<Rc<CoreStore>>>,
+    timeout: Duration,
     core: usize,
     epoch: Instant,
     params: HolderParams,
@@ -112,8 +115,8 @@ impl Leases {
         mut others: impl Iterator<Item = &'l Rc<Self>>,
     ) -> Option<Rc<Self>> {
         let Table::Shared(shared) = &limit.table else { return None };
-        let known = others.find(|other| Arc::ptr_eq(&other.store.state, &shared.store));
-        let store = known.map_or_else(|| CoreStore::open(&shared.store, core), |known| Rc::clone(&known.store));
+        let known = others.find_map(|other| other.store().filter(|store| Arc::ptr_eq(&store.state, &shared.store)));
+        let store = known.unwrap_or_else(|| CoreStore::open(&shared.store, core));
         let quota = shared.params.quota;
         let lost = match shared.params.without_store {
             WithoutStore::Closed => Lost::Closed,
@@ -123,7 +126,8 @@ impl Leases {
         let rate = vocab::units::format_rate(quota.rate().amount, quota.rate().per);
         Some(Rc::new(Self {
             limit: Arc::clone(limit),
-            store,
+            timeout: store.state.params.timeout,
+            store: RefCell::new(Some(store)),
             core,
             epoch,
             params: HolderParams { lost, ..HolderParams::new(quota, instance) },
@@ -137,6 +141,10 @@ impl Leases {
     /// Whether they are of this limit.
     pub(crate) fn is_of(&self, limit: &Arc<LimitState>) -> bool {
         Arc::ptr_eq(&self.limit, limit)
+    }
+
+    fn store(&self) -> Option<Rc<CoreStore>> {
+        self.store.borrow().clone()
     }
 
     fn shared(&self) -> Option<&Shared> {
@@ -179,7 +187,7 @@ impl Leases {
 
     /// Waits for the store's answer, and takes then. It is over within the store's time, or a moment more.
     pub(super) async fn wait(self: &Rc<Self>, held: &Rc<Held>, cost: u32) -> Taken {
-        let due = Instant::now() + self.store.state.params.timeout + LATE;
+        let due = Instant::now() + self.timeout + LATE;
         let _counted = held.waiting(cost);
         loop {
             // Made first, so that no answer is missed.
@@ -193,16 +201,21 @@ impl Leases {
 
     async fn ask(self: Rc<Self>, held: Rc<Held>, ask: Ask) {
         let key = self.name_of(&held);
-        let answer = self.store.store.lease(&key, &self.params.quota, &ask).await;
+        let answer = match self.store() {
+            Some(store) => store.store.lease(&key, &self.params.quota, &ask).await,
+            None => Err(StoreError::Lost),
+        };
         let now = Moment::since(self.epoch, Instant::now());
         let (result, tokens) = match &answer {
             Ok(grant) if grant.tokens > 0 => (AskResult::Granted, grant.tokens),
             Ok(_) => (AskResult::Empty, 0),
+            Err(StoreError::Busy) => (AskResult::Busy, 0),
             Err(_) => (AskResult::Failed, 0),
         };
         self.count(|counts| counts.ask(result, tokens));
         match answer {
             Ok(grant) => held.holder.borrow_mut().granted(&self.params, now, grant),
+            Err(StoreError::Busy) => held.holder.borrow_mut().put_off(&self.params, now),
             Err(error) => {
                 tracing::debug!(limit = %self.limit.name, %error, "no lease");
                 held.holder.borrow_mut().failed(&self.params, now);
@@ -226,8 +239,10 @@ impl Leases {
         self.count(|counts| counts.keys.set(keys.len() as i64));
     }
 
-    /// Gives back what is left, as far as the store has room for it. It is over within the store's time.
+    /// Gives back what is left, as far as the store has room for it, and lets go of the store: no request that begins from now
+    /// on has this limit. It is over within the store's time.
     pub(crate) async fn give_back(self: Rc<Self>) {
+        let Some(store) = self.store.take() else { return };
         let now = Moment::since(self.epoch, Instant::now());
         let keys = std::mem::replace(&mut *self.keys.borrow_mut(), Keys::new(1));
         self.count(|counts| counts.keys.set(0));
@@ -236,8 +251,8 @@ impl Leases {
             Some((self.name_of(&held), ask))
         });
         let told = asks.take(RETURNS_MAX).map(|(key, ask)| {
-            let leases = Rc::clone(&self);
-            tokio::task::spawn_local(async move { leases.store.store.lease(&key, &leases.params.quota, &ask).await })
+            let (leases, store) = (Rc::clone(&self), Rc::clone(&store));
+            tokio::task::spawn_local(async move { store.store.lease(&key, &leases.params.quota, &ask).await })
         });
         for told in told.collect::<Vec<_>>() {
             // What does not arrive ends by itself.

@@ -1,5 +1,6 @@
 //! What all cores know of limits that gateways share: their stores, and what is counted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -39,6 +40,8 @@ pub(super) enum AskResult {
     Granted,
     /// There was nothing left.
     Empty,
+    /// It was not asked, for too much is asked of it already.
+    Busy,
     Failed,
 }
 
@@ -65,13 +68,14 @@ const UNKNOWN: i64 = 0;
 pub(crate) struct Stores(Vec<Weak<StoreState>>);
 
 impl AskResult {
-    const ALL: [Self; 3] = [Self::Granted, Self::Empty, Self::Failed];
+    const ALL: [Self; 4] = [Self::Granted, Self::Empty, Self::Busy, Self::Failed];
 
     /// The result as metrics name it.
     fn as_str(self) -> &'static str {
         match self {
             Self::Granted => "granted",
             Self::Empty => "empty",
+            Self::Busy => "busy",
             Self::Failed => "failed",
         }
     }
@@ -101,6 +105,16 @@ impl Stores {
         self.0.push(Arc::downgrade(&store));
         store
     }
+}
+
+/// Stores by where they are, and whether they answer. One that is told different things, as who asks or how long it may
+/// take, answers when it does so to all of them.
+pub(crate) fn stores_up<'s>(stores: impl Iterator<Item = &'s StoreState>) -> BTreeMap<&'s str, bool> {
+    let mut up = BTreeMap::new();
+    for store in stores {
+        *up.entry(store.label.as_str()).or_insert(true) &= store.is_up();
+    }
+    up
 }
 
 impl StoreState {
@@ -217,6 +231,29 @@ mod tests {
         store.report(1, None);
         assert!(store.is_up(), "who gave it up does not count");
         assert_eq!(store.without.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn stores_of_one_place_are_up_together() {
+        let mut stores = Stores::default();
+        let (one, other) =
+            (params("a.example.com"), StoreParams { user: Some("b".to_owned()), ..params("a.example.com") });
+        let (one, other) = (stores.of(&one, 1), stores.of(&other, 1));
+        let third = stores.of(&params("c.example.com"), 1);
+        let up = |one_up: bool, other_up: bool| {
+            for (store, up) in [(&one, one_up), (&other, other_up), (&third, true)] {
+                store.report(0, Some(if up { Ok(()) } else { Err("it is gone") }));
+            }
+            // In whichever order they come.
+            let of = |stores: [&Arc<StoreState>; 3]| -> Vec<bool> {
+                stores_up(stores.into_iter().map(|store| &**store)).into_values().collect()
+            };
+            assert_eq!(of([&one, &other, &third]), of([&third, &other, &one]));
+            of([&one, &other, &third])
+        };
+        assert_eq!(up(true, true), [true, true]);
+        assert_eq!(up(true, false), [false, true]);
+        assert_eq!(up(false, true), [false, true]);
     }
 
     #[test]

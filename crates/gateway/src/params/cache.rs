@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use httpcache::Policy;
 
+/// Fields that the gateway writes anew for each request, in lower case: by them no two requests are alike, so that neither keys
+/// nor variants go by them.
+pub const CACHE_OWN_FIELDS: [&str; 6] =
+    ["forwarded", "traceparent", "x-forwarded-for", "x-forwarded-port", "x-real-ip", "x-request-id"];
+
 /// The `cache` of a route.
 #[derive(Clone, Debug)]
 pub struct CacheParams {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http1::Request;
+use httpcache::KeyParts;
 
 pub(crate) use conditions::Conditions;
 pub(crate) use normal::has_dot_segment;
@@ -52,6 +53,8 @@ pub(crate) struct Router {
     /// Length of the longest of `domains`, so that a host of a thousand labels costs no thousand look-ups.
     domain_bytes_max: usize,
     any: Paths,
+    /// What keys of caches are made of, each way once; empty where no route caches.
+    keys: Vec<KeyParts>,
 }
 
 /// A route as it is configured now.
@@ -176,7 +179,7 @@ impl Route {
         cores: usize,
     ) -> Self {
         Self {
-            cache: params.cache.as_ref().map(|cache| Arc::new(RouteCache::new(cache, state.name.as_str()))),
+            cache: params.cache.as_ref().map(|cache| Arc::new(RouteCache::new(cache, params))),
             state,
             limits: Limits::new(limits, params.cost),
             goal: services.goal,
@@ -235,6 +238,12 @@ impl Router {
                 .for_each(|bucket| bucket.conditional.sort_by_key(|&at| Reverse(routes[at].conditions_count)));
         }
         router.domain_bytes_max = router.domains.keys().map(|domain| domain.len()).max().unwrap_or(0);
+        for cache in routes.iter().filter_map(|route| route.cache.as_ref()) {
+            let key = &cache.params.policy.key;
+            if !router.keys.contains(key) {
+                router.keys.push(key.clone());
+            }
+        }
         router.routes = routes;
         router
     }
@@ -242,6 +251,11 @@ impl Router {
     /// Where one of the routes stands among them.
     pub(crate) fn position(&self, route: &Route) -> usize {
         self.routes.iter().position(|other| std::ptr::eq(other, route)).unwrap_or(usize::MAX)
+    }
+
+    /// What keys of caches are made of, each way once; empty where no route caches.
+    pub(crate) fn keys(&self) -> &[KeyParts] {
+        &self.keys
     }
 
     /// The routes, in the file's order.

@@ -1,6 +1,8 @@
 //! The edge cache seen from outside, and purged.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::DescriptorEncoder;
@@ -9,7 +11,7 @@ use store::{DiskStats, TopKey};
 use telemetry::encode::{self, CacheDiskRow, CacheRow};
 
 use super::GatewayView;
-use crate::cache::{self, CacheResult, PurgeError, PurgeRequest, RouteCache, Tiers};
+use crate::cache::{self, CacheResult, IDENTITY, PurgeError, PurgeRequest, RouteCache, Tiers, VARIANT};
 use crate::router::Route;
 use crate::state::Snapshot;
 
@@ -19,10 +21,38 @@ const NOTED_MAX: Duration = Duration::from_secs(2);
 /// Keys that are shown at most.
 const TOP_MAX: usize = 50;
 
-/// A key as people read it: its parts with spaces between.
+/// A key as people read it: its parts with spaces between. Values of fields and cookies may be secrets, so that a number stands
+/// for each, which is another one in each process.
+fn shown(key: &[u8]) -> String {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let text = |bytes: &[u8]| {
+        let shown = bytes.iter().map(|byte| if byte.is_ascii_graphic() { *byte } else { b' ' });
+        String::from_utf8_lossy(&shown.collect::<Vec<_>>()).trim().to_owned()
+    };
+    let mut out = Vec::new();
+    for part in key.split(|&byte| byte == 0) {
+        let marked = part.iter().position(|byte| [VARIANT, IDENTITY].contains(byte));
+        let (before, after) = part.split_at(marked.unwrap_or(part.len()));
+        let (name, secret) = match after.split_first() {
+            None | Some((&IDENTITY, _)) => (text(before), &b""[..]),
+            // Fields have their names before their values, and a variant all of them.
+            Some((_, value)) if !text(before).is_empty() => (text(before), value),
+            Some((_, values)) => {
+                let (names, values) = values.split_at(memchr::memchr(b'\n', values).unwrap_or(values.len()));
+                (text(names), values)
+            }
+        };
+        out.push(name);
+        if !secret.is_empty() {
+            out.push(format!("#{:08x}", HASHER.hash_one(secret) as u32));
+        }
+    }
+    out.retain(|part| !part.is_empty());
+    out.join(" ")
+}
+
 fn top_json(TopKey { key, hits, body_bytes }: &TopKey) -> Value {
-    let key: Vec<u8> = key.iter().map(|byte| if byte.is_ascii_graphic() { *byte } else { b' ' }).collect();
-    json!({ "key": String::from_utf8_lossy(key.trim_ascii()), "hits": hits, "bytes": body_bytes })
+    json!({ "key": shown(key), "hits": hits, "bytes": body_bytes })
 }
 
 /// The disk tier, as the admin listener shows it.
@@ -136,4 +166,26 @@ pub(super) fn encode(snapshot: &Snapshot, tiers: &Tiers, encoder: &mut Descripto
         disk: stats.disk.as_ref().map(disk_row),
     };
     encode::cache((!rows.is_empty()).then_some(&row), encoder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_keys_are_not_shown() {
+        let plain = |key: &[u8]| shown(key).split_whitespace().filter(|part| !part.starts_with('#')).count();
+        assert_eq!(shown(b"h\0/a?b=1\0s\0shop\x0212345678\0api\0"), "h /a?b=1 s shop api");
+        assert_eq!(shown(b"h\0/\0s\0x-tenant\0sid\0shop\x021\0api\0"), "h / s x-tenant sid shop api");
+        let by_cookie = |value: &str| format!("h\0/\0s\0sid\x01{value}\0shop\x021\0api\0").into_bytes();
+        let (one, other) = (shown(&by_cookie("secret")), shown(&by_cookie("other")));
+        assert!(one.starts_with("h / s sid #") && one.ends_with(" shop api") && !one.contains("secret"), "{one}");
+        assert_ne!(one, other);
+        for variant in [&b"\x01cookie\n+sid=secret\n"[..], b"\x03\x01cookie\n+sid=secret\n"] {
+            let key = [&b"h\0/\0s\0shop\x021\0api\0"[..], variant].concat();
+            let shown = shown(&key);
+            assert!(shown.starts_with("h / s shop api cookie #") && !shown.contains("secret"), "{shown}");
+            assert_eq!(plain(&key), 6);
+        }
+    }
 }

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http1::{Method, Request, Version};
-use httpcache::{Kinds, Stored};
+use httpcache::Stored;
 use store::{Begin, Lead, Mark};
 use tokio::sync::mpsc;
 
+use super::facts::{self, Came};
 use super::fill::{Mode, SETTLE_BYTES, Why};
 use super::handed::Handed;
 use super::source::{About, Source, block_of};
 use super::{Fill, Watch, With};
-use crate::cache::Tiers;
+use crate::cache::{Tiers, Ways};
 use crate::data::account::Account;
 use crate::data::body::RequestBody;
 use crate::data::connection::{Link, Peer};
@@ -27,11 +28,13 @@ use crate::data::exchange::{self, Call, Terms};
 use crate::data::fallback;
 use crate::data::forward::{Outcome, Parts};
 use crate::data::local::Local;
+use crate::data::scratch::Scratch;
 use crate::forwarded::Origin;
 use crate::identity::RequestId;
+use crate::limits::{Held, Places};
 use telemetry::trace::RequestTrace;
 
-/// Fetches under way on a core that no client waits for, at most.
+/// Fetches under way on a core that no client waits for, or waits for any more, at most.
 const REFRESHES_MAX: usize = 128;
 
 /// What a fetch tells of itself, for the account of the request that it is for.
@@ -40,6 +43,14 @@ pub(super) struct Told {
     pub(super) tries: Cell<u32>,
     pub(super) upstream: Cell<Option<std::net::SocketAddr>>,
     pub(super) service: Cell<Option<usize>>,
+}
+
+impl Told {
+    fn hear(&self, account: &Account) {
+        self.tries.set(account.tries);
+        self.upstream.set(account.upstream);
+        self.service.set(account.service);
+    }
 }
 
 /// What a fetch is for.
@@ -53,9 +64,11 @@ pub(super) struct For {
     pub(super) is_part: bool,
     /// Who takes what is not stored.
     pub(super) to_client: Option<mpsc::Sender<Handed>>,
+    /// Who takes what comes before the final answer.
+    pub(super) interim: Option<mpsc::Sender<Vec<u8>>>,
     pub(super) told: Rc<Told>,
     /// How responses of the key vary, as far as is known.
-    pub(super) kinds: Option<Kinds>,
+    pub(super) kinds: Option<Ways>,
     /// Its place, if no client waits for it.
     pub(super) under_way: Option<UnderWay>,
 }
@@ -69,11 +82,15 @@ struct Copy {
     head: Vec<u8>,
     peer: Peer,
     origin: Origin,
-    https: bool,
+    came: Came,
     id: RequestId,
     /// The target that the service is asked for, if it is another.
     target: Option<Vec<u8>>,
     granted: Vec<u8>,
+    /// The endpoint that the client's cookie names.
+    sticky: Option<u64>,
+    /// Places under limits, which the request gives back when it ends, and the fetch with it.
+    held: Option<Rc<Vec<Held>>>,
     trace: (Option<RequestTrace>, u128),
     primary: Box<[u8]>,
     waited: Box<[u8]>,
@@ -91,13 +108,13 @@ pub(super) fn begin(
     let Parts { link, scratch, account, .. } = parts;
     let head = &link.buffer.filled()[..call.head_len];
     let request = &scratch.request;
-    let https = super::is_https(link, call, request, head);
+    let came = Came::of(link, call);
     let granted = call.terms.granted.map(|names| (names, scratch.granted.as_slice()));
     let mut primary = Vec::with_capacity(key.len());
     let mut room = Vec::new();
-    let target = super::facts::target(request, head, https, &mut room);
-    let service = call.service.view.state.name.as_str();
-    with.cache.write_key(&mut primary, target, super::facts::fields(request, head, granted), service);
+    let target = facts::target(request, head, came, &mut room);
+    let (service, fields) = (call.service.view.state.name.as_str(), facts::fields(request, head, came, granted));
+    facts::write_key((with.cache, service), &mut primary, (request, head, came), target, fields);
     let copy = Copy {
         local: Rc::clone(local),
         route: with.position,
@@ -105,10 +122,13 @@ pub(super) fn begin(
         head: head.to_vec(),
         peer: link.peer,
         origin: call.origin,
-        https,
+        came,
         id: scratch.id,
-        target: call.rewritten.then(|| scratch.target.clone()),
+        target: target_of(call, scratch, head),
         granted: call.terms.granted.map(|_| scratch.granted.clone()).unwrap_or_default(),
+        sticky: call.sticky,
+        // Behind a client's back it is the gateway's own.
+        held: call.held.filter(|_| of.to_client.is_some()).and_then(Places::share),
         trace: (account.trace, call.trace),
         primary: primary.into(),
         waited: key.into(),
@@ -118,18 +138,25 @@ pub(super) fn begin(
     tokio::task::spawn_local(run(Rc::clone(link.core), state, copy, of));
 }
 
+/// What the service is asked for, if it is another target than the request's: what the route makes of it, in the form that
+/// keys have.
+pub(super) fn target_of(call: &Call<'_>, scratch: &Scratch, head: &[u8]) -> Option<Vec<u8>> {
+    if call.rewritten {
+        return Some(facts::normal_target(&scratch.target).unwrap_or_else(|| scratch.target.clone()));
+    }
+    facts::normal_target(scratch.request.target.as_origin_form(head, &scratch.request.method))
+}
+
 /// Has a stale response fetched again, unless that is under way or too much is.
 pub(super) fn refresh(
     parts: &Parts<'_, '_>,
     local: &Rc<Local>,
     call: &Call<'_>,
     with: With<'_>,
-    (key, source, (stored, kinds)): (&[u8], &Source, (&Stored, Option<Kinds>)),
+    (key, source, (stored, kinds)): (&[u8], &Source, (&Stored, Option<Ways>)),
 ) {
     let core = parts.link.core;
-    if core.refreshes.get() >= REFRESHES_MAX {
-        return;
-    }
+    let Some(under_way) = UnderWay::begin(core) else { return };
     let tiers = core.shared.cache.keep();
     let store = &tiers.store;
     let Begin::Lead(lead) = store.begin(store.key(key), &marks(parts, call, with)) else { return };
@@ -141,8 +168,8 @@ pub(super) fn refresh(
     let is_part = super::part::is_one(stored);
     let validates = !is_part && !stored.validators(source.block()).is_empty();
     let known = Some(source.about(*stored));
-    let (told, under_way) = (Rc::default(), Some(UnderWay::new(core)));
-    let of = For { tiers, lead, known, validates, is_part, to_client: None, told, kinds, under_way };
+    let (told, under_way) = (Rc::default(), Some(under_way));
+    let of = For { tiers, lead, known, validates, is_part, to_client: None, interim: None, told, kinds, under_way };
     begin(parts, local, call, with, (key, of));
 }
 
@@ -150,18 +177,21 @@ pub(super) fn refresh(
 pub(super) fn marks(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>) -> [Mark; 2] {
     let Parts { link, scratch, .. } = parts;
     let head = &link.buffer.filled()[..call.head_len];
-    let https = super::is_https(link, call, &scratch.request, head);
     let mut room = Vec::new();
-    with.cache.marks_of(super::facts::target(&scratch.request, head, https, &mut room))
+    with.cache.marks_of(facts::target(&scratch.request, head, Came::of(link, call), &mut room))
 }
 
 /// A fetch that no client waits for counts among those under way.
 pub(super) struct UnderWay(Rc<Core>);
 
 impl UnderWay {
-    fn new(core: &Rc<Core>) -> Self {
+    /// A place, unless there are too many.
+    pub(super) fn begin(core: &Rc<Core>) -> Option<Self> {
+        if core.refreshes.get() >= REFRESHES_MAX {
+            return None;
+        }
         core.refreshes.set(core.refreshes.get() + 1);
-        Self(Rc::clone(core))
+        Some(Self(Rc::clone(core)))
     }
 }
 
@@ -185,7 +215,6 @@ fn conditions(about: Option<&About>, wish: Option<(&Request, &[u8])>) -> Vec<u8>
 
 async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     let core = &core;
-    let _under_way = of.under_way;
     let Some(listener) = copy.local.listener(&state.listener) else { return };
     let Some(route) = listener.router.routes().get(copy.route) else { return };
     let Some(cache) = &route.cache else { return };
@@ -215,20 +244,22 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
         service: Arc::clone(&copy.local.service(copy.service).view.state),
         primary: copy.primary,
         waited: copy.waited,
-        https: copy.https,
+        came: copy.came,
         known: of.known,
         is_part: of.is_part,
         requested: super::now(),
         mode: RefCell::new(Mode::Waiting(of.lead)),
         to_client: of.to_client,
+        interim: of.interim,
         kinds: of.kinds,
         settled: Cell::new(Some(SETTLE_BYTES)),
         marks: copy.marks,
+        endpoint: Cell::new(None),
+        under_way: RefCell::new(of.under_way),
     };
     let mut buffer = core.heads.take();
     buffer.extend(&copy.head);
-    let (source, sink) = (ClientSource::Whole, ClientSink::Fill(&fill));
-    let deadline = &state.deadline;
+    let (source, sink, deadline) = (ClientSource::Whole, ClientSink::Fill(&fill), &state.deadline);
     let mut link = Link { core, state: &state, source, sink, deadline, buffer, peer: copy.peer, fresh: false };
     let mut body = RequestBody::new(&scratch.request, head_len, None, false);
     let mut account = Account::new(Instant::now());
@@ -238,12 +269,12 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     let key = exchange::hash_key(service, &scratch.request, &copy.head, copy.origin);
     let (origin, trace) = (copy.origin, copy.trace.1);
     let terms = Terms { watch: Some(Watch::Fill(&fill)), conditions: Some(&conditions), ..Terms::of(route) };
-    let mut call = Call { listener, service, origin, head_len, rewritten, key, sticky: None, trace, keep: 0, terms };
+    // Given back at the end.
+    let (sticky, _held, held) = (copy.sticky, copy.held, None);
+    let mut call = Call { listener, service, origin, head_len, rewritten, key, sticky, trace, keep: 0, held, terms };
     let parts = Parts { link: &mut link, scratch: &mut scratch, body: &mut body, account: &mut account };
     let outcome = fallback::run(parts, &copy.local, &mut call).await;
-    of.told.tries.set(account.tries);
-    of.told.upstream.set(account.upstream);
-    of.told.service.set(account.service);
+    of.told.hear(&account);
     fill.unanswered(match &outcome {
         Outcome::Own(code, _) => Why::Unanswered(*code),
         // A breaker that is open, and a fallback, answer each request at once.

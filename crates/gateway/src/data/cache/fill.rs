@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http1::{Framing, Request, Response};
-use httpcache::{Freshened, Kinds, Storable, UnixTime};
+use httpcache::{Freshened, Lines, Storable, UnixTime, Vary};
 use store::{Begin, Lead, Mark, Writer};
 use tokio::sync::mpsc;
 use vocab::ErrorCode;
 
+use super::facts::Came;
+use super::fetch::UnderWay;
 use super::handed::{Handed, Head};
 use super::source::{About, block_of};
 use super::{facts, part};
 use crate::action::Names;
-use crate::cache::{Held, RouteCache, Tiers, passed_on};
+use crate::cache::{Held, RouteCache, Tiers, Ways, passed_on};
 use crate::data::core::Core;
 use crate::state::ServiceState;
 
@@ -42,7 +44,8 @@ pub(crate) struct Fill {
     /// The key without what tells variants apart, and the key that others wait under.
     pub(super) primary: Box<[u8]>,
     pub(super) waited: Box<[u8]>,
-    pub(super) https: bool,
+    /// How the request for it came.
+    pub(super) came: Came,
     /// What the question is about.
     pub(super) known: Option<About>,
     /// Whether a part was asked for.
@@ -52,12 +55,18 @@ pub(crate) struct Fill {
     pub(super) mode: RefCell<Mode>,
     /// Who takes what is not stored.
     pub(super) to_client: Option<mpsc::Sender<Handed>>,
+    /// The client whose request it is takes what comes before the final answer, if it can.
+    pub(super) interim: Option<mpsc::Sender<Vec<u8>>>,
     /// How responses of the key vary, as far as was known when it began.
-    pub(super) kinds: Option<Kinds>,
+    pub(super) kinds: Option<Ways>,
     /// After how many bytes the disk is waited for next, if it still is.
     pub(super) settled: Cell<Option<u64>>,
     /// What everything can be purged by that comes of it.
     pub(super) marks: [Mark; 2],
+    /// Id of the service's endpoint that has answered.
+    pub(super) endpoint: Cell<Option<u64>>,
+    /// Its place among those that no client waits for, once there is none.
+    pub(super) under_way: RefCell<Option<UnderWay>>,
 }
 
 /// What is done with the answer.
@@ -79,6 +88,8 @@ pub(super) enum Mode {
 pub(super) enum Why {
     /// What came is for one alone.
     NotStored,
+    /// What came is for one alone, as that one has asked. It says nothing of what others get.
+    OfRequest,
     /// The origin's answer was a failure of its own.
     Failure,
     /// There was no answer.
@@ -91,9 +102,10 @@ impl Why {
         match self {
             Self::NotStored => 0,
             Self::Failure => 1,
+            Self::OfRequest => 2,
             Self::Unanswered(code) => {
                 let at = ErrorCode::ALL.iter().position(|known| *known == code).unwrap_or_default();
-                2 + u32::try_from(at).unwrap_or_default()
+                3 + u32::try_from(at).unwrap_or_default()
             }
         }
     }
@@ -103,7 +115,8 @@ impl Why {
         match note {
             0 => Self::NotStored,
             1 => Self::Failure,
-            at => ErrorCode::ALL.get(at as usize - 2).map_or(Self::Failure, |code| Self::Unanswered(*code)),
+            2 => Self::OfRequest,
+            at => ErrorCode::ALL.get(at as usize - 3).map_or(Self::Failure, |code| Self::Unanswered(*code)),
         }
     }
 }
@@ -125,30 +138,42 @@ impl Fill {
         (request, asked): (&Request, &[u8]),
         granted: Option<(&Names, &[u8])>,
         (response, head): (&Response, &[u8]),
-        from: &Arc<ServiceState>,
+        (from, endpoint): (&Arc<ServiceState>, u64),
     ) {
+        let is_own = Arc::ptr_eq(from, &self.service);
+        self.endpoint.set(is_own.then_some(endpoint));
         let Mode::Waiting(lead) = self.mode.replace(Mode::Silent) else { return };
         let mut room = Vec::new();
-        let target = facts::target(request, asked, self.https, &mut room);
-        let fields = facts::fields(request, asked, granted);
+        let target = facts::target(request, asked, self.came, &mut room);
+        let fields = facts::fields(request, asked, self.came, granted);
         let facts = httpcache::Request::read(b"GET", target, fields.clone());
         let came = passed_on(facts::of_head(&response.fields, head));
         let (requested, received) = (self.requested, super::now());
         let answer = httpcache::Answer { status: response.status, fields: came, requested, received };
         let policy = &self.cache.params.policy;
         let marks = || self.cache.marks(target, facts::of_head(&response.fields, head));
+        // The key is that of another service, which is asked again next time.
+        if !is_own {
+            return match response.status {
+                // It was not asked by a client, but whether something is good that it never gave.
+                304 => self.decline(lead, Why::NotStored),
+                _ => self.hand(Some(lead), (Why::NotStored, "fallback"), (response, head), received),
+            };
+        }
         if let Some(about) = self.known.as_ref().filter(|_| response.status == 304) {
             let freshened = httpcache::freshen(policy, &facts, (&about.stored, block_of(&about.meta)), &answer);
             return self.freshened(lead, about, &freshened, &marks());
         }
-        // The key is that of another service, which is asked again next time.
-        if !Arc::ptr_eq(from, &self.service) {
-            return self.hand(Some(lead), (Why::NotStored, "fallback"), (response, head), received);
-        }
+        let known = self.known.as_ref().map(|about| (&about.stored, block_of(&about.meta)));
+        let is_failure = httpcache::is_failure(response.status);
+        let serves = |known| httpcache::answer_failure(policy, &facts, known, received).is_some();
         let (why, detail) = match httpcache::store(policy, &facts, &answer) {
+            // What is stored is better than that, whether or not it could be stored for a while.
+            Ok(_) if is_failure && known.is_some_and(serves) => (Why::Failure, "stale-if-error"),
             Ok(new) if !part::may_be_stored(self.is_part, &facts, (response.status, &new), received) => {
                 (Why::NotStored, "part")
             }
+            Ok(new) if facts::varies_by_own(&new.vary) => (Why::NotStored, "vary-own"),
             Ok(storable) if !self.is_too_large(response.framing) => {
                 let mut key = self.primary.to_vec();
                 if part::is_one(&storable.stored) {
@@ -161,11 +186,36 @@ impl Fill {
                     Err(detail) => return self.hand(None, (Why::NotStored, detail), (response, head), received),
                 }
             }
-            Err(why) if httpcache::is_failure(response.status) => (Why::Failure, why.as_str()),
+            Err(why) if is_failure => (Why::Failure, why.as_str()),
+            Err(why) if why.is_about_request() => (Why::OfRequest, why.as_str()),
             Err(why) => (Why::NotStored, why.as_str()),
             Ok(_) => (Why::NotStored, "too-large"),
         };
+        if why == Why::NotStored {
+            self.forget_known();
+        }
         self.hand(Some(lead), (why, detail), (response, head), received);
+    }
+
+    /// Whether anybody wants what comes before the final answer.
+    pub(crate) fn takes_interim(&self) -> bool {
+        self.interim.is_some()
+    }
+
+    /// Takes an interim head, which is for the client alone whose request it is.
+    pub(crate) fn interim(&self, head: &[u8]) {
+        if let Some(client) = &self.interim {
+            // They are hints, and a client that has not taken those before misses nothing.
+            let _full_or_gone = client.try_send(head.to_vec());
+        }
+    }
+
+    /// Forgets what is being fetched again behind its clients' backs, and may not be stored any more: it would be served
+    /// stale for as long as it may be.
+    fn forget_known(&self) {
+        if let Some(about) = self.known.as_ref().filter(|_| self.to_client.is_none()) {
+            self.tiers.store.remove(self.tiers.store.key(&about.key));
+        }
     }
 
     fn is_too_large(&self, framing: Framing) -> bool {
@@ -179,7 +229,12 @@ impl Fill {
             // There is room: nothing was sent before. A client that has gone needs nothing.
             let _gone = client.try_send(Handed::Good(meta.clone()));
         }
+        let vary = Vary::read(Lines::new(block_of(&about.meta))).unwrap_or_default();
         match new.keep {
+            // It stands where its way of varying had it, and nobody would look for it there.
+            Ok(()) if new.vary != vary => self.tiers.store.remove(self.tiers.store.key(&about.key)),
+            // It says nothing of what others get.
+            Err(why) if why.is_about_request() => {}
             Ok(()) => {
                 // A 304 need not repeat the tags.
                 let mut all = about.marks.to_vec();
@@ -209,16 +264,13 @@ impl Fill {
     ) -> Result<Lead, &'static str> {
         let store = &self.tiers.store;
         let known = super::find(store, key);
-        let kinds = known.as_ref().and_then(|known| match Held::read(known.meta()) {
-            Some(Held::Kinds(kinds)) => Some(kinds),
-            _ => None,
-        });
+        let kinds = known.as_ref().and_then(|known| Ways::of(known.meta()));
         // What is on disk alone was read when this began.
         let kinds = kinds.or_else(|| self.kinds.clone().filter(|_| known.is_none()));
         if kinds.is_none() && storable.vary.is_empty() {
             return Ok(lead);
         }
-        let mut kinds = kinds.unwrap_or_default();
+        let mut kinds = kinds.map(|kinds| kinds.to_kinds()).unwrap_or_default();
         let is_new = kinds.add(&storable.vary);
         let head = store::Head { meta: Held::kinds(&kinds), marks: self.marks.to_vec(), body_bytes: Some(0) };
         if !is_new {
@@ -252,8 +304,15 @@ impl Fill {
         (response, head): (&Response, &[u8]),
         received: UnixTime,
     ) {
+        let uncollapsed_for = self.cache.params.uncollapsed_for.as_millis() as u64;
         let apart = match why {
-            Why::NotStored => Some(self.cache.params.uncollapsed_for.as_millis() as u64),
+            Why::NotStored => Some(uncollapsed_for),
+            Why::OfRequest => {
+                // Others who ask as this one does need not wait for each other; all others do.
+                let until = UnixTime::from_millis(received.millis() + uncollapsed_for);
+                self.core.shared.apart.note(&alone(&self.waited), until);
+                None
+            }
             // What is stored is served instead, to all who wait.
             Why::Failure | Why::Unanswered(_) if self.known.is_some() => None,
             Why::Failure | Why::Unanswered(_) => Some(AFTER_FAILURE_MILLIS),
@@ -263,12 +322,20 @@ impl Fill {
         }
         let handed = self.to_client.as_ref().map(|client| {
             // There is room: nothing was sent before.
-            client.try_send(Handed::Head(Box::new(Head::new(response, head, why, detail))))
+            client.try_send(Handed::Head(Box::new(Head::new((response, head), (why, detail), self.endpoint.get()))))
         });
         if let Some(lead) = lead {
             lead.decline(why.note());
         }
         self.mode.replace(if matches!(handed, Some(Ok(()))) { Mode::Handing } else { Mode::Unwanted });
+    }
+
+    /// Has nothing for anybody.
+    fn decline(&self, lead: Lead, why: Why) {
+        if let Some(client) = &self.to_client {
+            let _gone = client.try_send(Handed::Nothing(why));
+        }
+        lead.decline(why.note());
     }
 
     /// Takes a piece of the body.
@@ -286,6 +353,9 @@ impl Fill {
                     writer.forgo();
                     self.settled.set(None);
                 }
+                if !self.is_wanted(&writer) {
+                    return Err(Unwanted);
+                }
                 self.settle(bytes).await;
                 self.mode.replace(Mode::Storing(writer));
                 Ok(())
@@ -302,6 +372,19 @@ impl Fill {
                 Err(Unwanted)
             }
         }
+    }
+
+    /// Whether somebody reads what comes, or will. For whoever comes later a few are fetched on, after their clients have gone.
+    fn is_wanted(&self, writer: &Writer) -> bool {
+        let has_client = self.to_client.as_ref().is_some_and(|client| !client.is_closed());
+        if has_client || writer.has_readers() {
+            return true;
+        }
+        let mut under_way = self.under_way.borrow_mut();
+        if writer.is_stored() && under_way.is_none() {
+            *under_way = UnderWay::begin(&self.core);
+        }
+        writer.is_stored() && under_way.is_some()
     }
 
     /// Has the disk keep up with what comes.
@@ -333,12 +416,14 @@ impl Fill {
     /// Tells all who wait that there was no answer, unless there was one.
     pub(super) fn unanswered(&self, why: Why) {
         if let Mode::Waiting(lead) = self.mode.replace(Mode::Silent) {
-            if let Some(client) = &self.to_client {
-                let _gone = client.try_send(Handed::Nothing(why));
-            }
-            lead.decline(why.note());
+            self.decline(lead, why);
         }
     }
+}
+
+/// The name under which it is noted that requests for a key go apart that want their answers for themselves.
+pub(super) fn alone(key: &[u8]) -> Vec<u8> {
+    [key, b"alone"].concat()
 }
 
 /// Ends a body that has none.
@@ -353,7 +438,9 @@ fn begin(lead: Lead, key: &[u8], new: &Storable, marks: Vec<Mark>, framing: Fram
         (_, httpcache::Body::Part(part)) => Some(part.range.len()),
         (Framing::Length(length), _) => Some(length),
         (Framing::Empty, _) => Some(0),
-        (Framing::Chunked | Framing::UntilClose, _) => None,
+        // Its place says how much it is, where the framing does not.
+        (_, httpcache::Body::Whole(length)) => Some(length),
+        (Framing::Chunked | Framing::UntilClose, httpcache::Body::Unmeasured) => None,
     };
     let meta = Held::response(super::now(), &new.stored, &new.fields);
     lead.start_as(key, store::Head { meta, marks, body_bytes }).map_err(|error| {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http1::{Framing, Response, Version, write};
-use httpcache::CacheStatus;
+use httpcache::{CacheStatus, Lines};
 use tokio::sync::mpsc;
 use vocab::ErrorCode;
 
@@ -15,6 +15,7 @@ use crate::data::forward::{Outcome, Parts};
 use crate::data::head::{self, Inbound};
 use crate::data::io::{self, Stalled, Wait};
 use crate::data::relay;
+use crate::forwarded::says_https;
 
 /// Pieces on their way, of 64 KiB at most each.
 pub(super) const UNDER_WAY_MAX: usize = 4;
@@ -36,14 +37,21 @@ pub(super) enum Handed {
 #[derive(Debug)]
 pub(super) struct Head {
     bytes: Vec<u8>,
+    status: u16,
     /// Why others have nothing of it, and why it is not stored, as a token.
     pub(super) why: Why,
     detail: &'static str,
+    /// Id of the service's endpoint that it comes from; of another service's none.
+    endpoint: Option<u64>,
 }
 
 impl Head {
     /// A copy of a head, without what is for caches alone.
-    pub(super) fn new(response: &Response, head: &[u8], why: Why, detail: &'static str) -> Self {
+    pub(super) fn new(
+        (response, head): (&Response, &[u8]),
+        (why, detail): (Why, &'static str),
+        endpoint: Option<u64>,
+    ) -> Self {
         let hidden =
             response.fields.as_slice().iter().filter(|field| crate::cache::is_for_caches(field.name.of_buf(head)));
         let mut bytes = Vec::with_capacity(head.len());
@@ -54,8 +62,42 @@ impl Head {
             at = end.map_or(head.len(), |end| field.value.end() + end + 1);
         }
         bytes.extend_from_slice(&head[at..]);
-        Self { bytes, why, detail }
+        Self { bytes, status: response.status, why, detail, endpoint }
     }
+
+    fn fields(&self) -> Lines<'_> {
+        let line = memchr::memchr(b'\n', &self.bytes).map_or(self.bytes.len(), |end| end + 1);
+        Lines::new(&self.bytes[line..])
+    }
+
+    /// Whether the client has what came. It was asked for without the client's condition, so that it could be stored, and would
+    /// have to be asked for again to have its origin judge.
+    pub(super) fn is_known_to(&self, facts: &httpcache::Request<'_>) -> bool {
+        self.status == 200 && facts.has_already(self.fields())
+    }
+
+    /// The same as 304, and the way on which nothing follows.
+    pub(super) fn not_modified(&self) -> (Self, mpsc::Receiver<Handed>) {
+        let mut bytes = b"HTTP/1.1 304 Not Modified\r\n".to_vec();
+        for (name, value) in self.fields().filter(|(name, _)| !describes_content(name)) {
+            write::field(&mut bytes, name, value);
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let (sender, receiver) = mpsc::channel(1);
+        // There is room.
+        let _sent = sender.try_send(Handed::End(Vec::new()));
+        (Self { bytes, status: 304, why: self.why, detail: self.detail, endpoint: self.endpoint }, receiver)
+    }
+}
+
+/// Whether a field says something of the content, which a 304 does not have.
+fn describes_content(name: &[u8]) -> bool {
+    let begins = |with: &str| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    begins("content-") && !is("content-location") && !is("content-security-policy")
+        || is("transfer-encoding")
+        || is("trailer")
+        || is("accept-ranges")
 }
 
 /// Passes an answer on as it comes; `None` when it cannot be read.
@@ -79,7 +121,12 @@ pub(super) async fn relay(
     let keep_alive = scratch.request.keep_alive && !link.state.closing.get() && (http11 || !framed);
     let edits = call.terms.actions.map(|actions| &actions.response);
     let (version, added) = (scratch.request.version, &scratch.added);
-    let inbound = Inbound { version, keep_alive, sticky: None, edits, treatment, encoded, added };
+    let sticky = call.service.view.params.sticky.as_ref().zip(came.endpoint);
+    let secure =
+        link.peer.tls || call.origin.trusted && says_https(&scratch.request, &link.buffer.filled()[..call.head_len]);
+    let sticky = sticky.filter(|(_, id)| call.sticky != Some(*id)).map(|(sticky, id)| (sticky, id, secure));
+    let cached = true;
+    let inbound = Inbound { version, keep_alive, sticky, edits, treatment, encoded, cached, added };
     head::write_response(&mut scratch.to_client, response, &came.bytes, &inbound);
     let out = &mut scratch.to_client;
     account.status = Some(response.status);
@@ -150,6 +197,8 @@ impl Way<'_, '_> {
                 }
             };
             match piece {
+                // What answers a `HEAD` has none, whatever comes.
+                Some(Handed::Data(_)) if empty => {}
                 Some(Handed::Data(data)) => self.piece(&data).await?,
                 Some(Handed::End(trailers)) => return self.end(&trailers, empty).await,
                 _ => return Err(Broken::Origin),

@@ -18,22 +18,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http1::{Framing, Method, Request};
-use httpcache::{CacheStatus, Found, Kinds, Lookup, Serve, Stored, UnixTime};
+use http1::{Framing, Method};
+use httpcache::{CacheStatus, Found, KeyParts, Lookup, Serve, Stored, UnixTime};
 use store::{Follower, Store};
 
 pub(crate) use changes::Changes;
 pub(crate) use fill::Fill;
 
+use self::facts::Came;
 use self::source::Source;
-use super::connection::Link;
 use super::exchange::Call;
 use super::fallback;
 use super::forward::{Outcome, Parts};
 use super::local::Local;
 use crate::action::Prepared;
-use crate::cache::{CacheResult, Held, RouteCache};
-use crate::forwarded;
+use crate::cache::{CacheResult, Held, RouteCache, Ways};
 use crate::params::CacheTold;
 use crate::router::Route;
 use crate::state::ListenerView;
@@ -50,11 +49,23 @@ pub(crate) enum Watch<'a> {
     Changes(Changes<'a>),
 }
 
+impl Watch<'_> {
+    /// Whether the request's own route has a cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        match self {
+            Self::Fill(_) => true,
+            Self::Changes(changes) => changes.cache.is_some(),
+        }
+    }
+}
+
 /// A request that may be answered from a route's cache.
 #[derive(Clone, Copy)]
 struct With<'r> {
     route: &'r Route,
     cache: &'r Arc<RouteCache>,
+    /// What keys are made of by all routes of the listener.
+    keys: &'r [KeyParts],
     /// The route's position.
     position: usize,
     /// The position of the service.
@@ -85,7 +96,7 @@ struct Hit {
     /// Whether it was read from disk for this request.
     from_disk: bool,
     /// How responses of the key vary, if they do.
-    kinds: Option<Kinds>,
+    kinds: Option<Ways>,
 }
 
 impl Hit {
@@ -103,10 +114,12 @@ struct Ask {
     validates: bool,
     /// Whether it is for the part that the client wants.
     is_part: bool,
+    /// Whether the client wants nothing but what is stored, which may be what is coming.
+    is_only_stored: bool,
     /// What is being fetched, or read from disk, and may make asking needless.
     coming: Option<Follower>,
     /// How responses of the key vary, if they do.
-    kinds: Option<Kinds>,
+    kinds: Option<Ways>,
     /// What is asked for, and under which key, if what comes is only being fetched.
     instead: Option<Box<(Vec<u8>, Self)>>,
 }
@@ -124,7 +137,7 @@ struct Looked {
     response: Option<(Source, Stored)>,
     /// What is on its way, if there is no response.
     coming: Option<Follower>,
-    kinds: Option<Kinds>,
+    kinds: Option<Ways>,
 }
 
 /// Answers a request by its route's cache, or by its service.
@@ -132,13 +145,20 @@ pub(crate) async fn or_service<'c>(
     mut parts: Parts<'_, '_>,
     local: &'c Rc<Local>,
     call: &mut Call<'c>,
-    (listener, route, service): (&ListenerView, &'c Route, usize),
+    (listener, route, service): (&'c ListenerView, &'c Route, usize),
 ) -> Outcome {
+    let keys = listener.router.keys();
     if let Some(cache) = &route.cache {
-        let with = With { route, cache, position: listener.router.position(route), service };
+        let with = With { route, cache, keys, position: listener.router.position(route), service };
         if let Some(outcome) = run(&mut parts, local, call, with).await {
             return outcome;
         }
+    } else if !keys.is_empty() && !httpcache::Method::of(parts.scratch.request.method.as_str().as_bytes()).is_safe() {
+        // What it changes may be stored by another route.
+        let (came, token) = (Came::of(parts.link, call), parts.link.core.shared.cache.look().store.token());
+        let service = call.service.view.state.name.as_str();
+        let changes = Changes { cache: None, keys, service, came, refreshes: false, token };
+        call.terms.watch = Some(Watch::Changes(changes));
     }
     fallback::run(parts, local, call).await
 }
@@ -170,12 +190,18 @@ fn only_if_cached(parts: &Parts<'_, '_>, with: With<'_>) -> Outcome {
 /// Has a request pass by the cache, which still sees what comes of it.
 fn pass<'c>(parts: &mut Parts<'_, '_>, call: &mut Call<'c>, with: With<'c>, status: CacheStatus<'_>) {
     let Parts { link, scratch, .. } = parts;
-    let head = &link.buffer.filled()[..call.head_len];
-    let https = is_https(link, call, &scratch.request, head);
     with.route.state.cached.add(link.core.id, CacheResult::Bypass, 0);
     tell(&mut scratch.added, with.cache, &status);
+    // What the answer depends on that lets a request pass by is no part of the key.
+    let refreshes = status.forward != Some(httpcache::Forward::Bypass) && scratch.request.method == Method::Head;
+    if refreshes && let Some(target) = fetch::target_of(call, scratch, &link.buffer.filled()[..call.head_len]) {
+        scratch.target = target;
+        call.rewritten = true;
+    }
     let (service, token) = (call.service.view.state.name.as_str(), link.core.shared.cache.look().store.token());
-    call.terms.watch = Some(Watch::Changes(Changes { cache: with.cache, service, https, token }));
+    let came = Came::of(link, call);
+    let (cache, keys) = (Some(with.cache), with.keys);
+    call.terms.watch = Some(Watch::Changes(Changes { cache, keys, service, came, refreshes, token }));
 }
 
 /// Adds what a client is told of a decision.
@@ -189,11 +215,6 @@ fn tell(out: &mut Vec<u8>, cache: &RouteCache, status: &CacheStatus<'_>) {
 fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixTime::from_millis(since.as_millis() as u64)
-}
-
-/// Whether a client came by HTTPS, be it to a proxy that is trusted.
-fn is_https(link: &Link<'_>, call: &Call<'_>, request: &Request, head: &[u8]) -> bool {
-    link.peer.tls || call.origin.trusted && forwarded::says_https(request, head)
 }
 
 /// Decides about a request, and writes its key. What is known of how its responses vary need not be in memory yet.
@@ -211,13 +232,17 @@ fn decide(
         return Decided::Pass(httpcache::Forward::Method);
     }
     let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, is_https(link, call, request, head), &mut room);
+    let (came, granted) = (Came::of(link, call), call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let target = facts::target(request, head, came, &mut room);
     // What has a body or changes protocols is more than its key says.
-    if request.framing != Framing::Empty || request.upgrade || policy.bypasses(target, fields.clone()) {
+    if request.framing != Framing::Empty
+        || request.upgrade
+        || policy.bypasses(target, facts::sent(request, head, granted))
+    {
         return Decided::Pass(httpcache::Forward::Bypass);
     }
-    with.cache.write_key(key, target, fields.clone(), call.service.view.state.name.as_str());
+    let (fields, service) = (facts::fields(request, head, came, granted), call.service.view.state.name.as_str());
+    facts::write_key((with.cache, service), key, (request, head, came), target, fields.clone());
     let (tiers, primary) = (link.core.shared.cache.look(), key.len());
     let store = &tiers.store;
     let (of_part, of_whole) = match marker {
@@ -256,6 +281,7 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
         None if kinds.is_some() => Found::OtherVariants,
         None => Found::Nothing,
     };
+    let mut is_only_stored = false;
     let (forward, validates) = match httpcache::lookup(&with.cache.params.policy, facts, found, now) {
         Lookup::Serve(serve) => match response {
             Some((source, stored)) => {
@@ -271,7 +297,10 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
         },
         Lookup::OnlyIfCached if coming.is_none() => return Decided::OnlyIfCached,
         // It may be on disk.
-        Lookup::OnlyIfCached => (httpcache::Forward::UriMiss, false),
+        Lookup::OnlyIfCached => {
+            is_only_stored = true;
+            (httpcache::Forward::UriMiss, false)
+        }
         Lookup::Revalidate(forward, _) => (forward, true),
         Lookup::Fetch(forward) => (forward, false),
         // The whole is fetched anew in place of what a part lacks.
@@ -281,7 +310,8 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
     if is_excluded || facts.method == httpcache::Method::Head && coming.is_none() {
         return Decided::Pass(forward);
     }
-    Decided::Ask(Ask { forward, known: response, validates, is_part: false, coming, kinds, instead: None })
+    let (known, is_part) = (response, false);
+    Decided::Ask(Ask { forward, known, validates, is_part, is_only_stored, coming, kinds, instead: None })
 }
 
 /// Finds what there is for a key in memory, or what is on its way. Behind it comes what tells its variant apart, if it has
@@ -303,14 +333,15 @@ fn look<'a>(
         },
     };
     if let Some(stored) = source.stored() {
+        let stored = since_purged(store, &source, stored);
         return Looked { response: Some((source, stored)), ..Looked::default() };
     }
-    let Some(Held::Kinds(kinds)) = Held::read(source.meta()) else { return Looked::default() };
+    let Some(kinds) = Ways::of(source.meta()) else { return Looked::default() };
     let (mut response, mut coming): (Option<(Source, Stored)>, _) = (None, None);
     // The newest way of varying comes last, so that its key is left.
     for vary in kinds.iter().rev() {
         key.truncate(primary);
-        cache.write_variant(key, vary, fields.clone());
+        cache.write_variant(key, &vary, fields.clone());
         let source = match store.lookup(store.key(key)) {
             store::Lookup::Hit(hit) => Source::Memory(hit),
             store::Lookup::Coming(follower) => {
@@ -320,6 +351,7 @@ fn look<'a>(
             store::Lookup::Miss => continue,
         };
         let Some(stored) = source.stored() else { continue };
+        let stored = since_purged(store, &source, stored);
         // Of equals the newest way.
         if response.as_ref().is_none_or(|(_, best)| Stored::latest([&stored, best]) == Some(0)) {
             response = Some((source, stored));
@@ -333,12 +365,24 @@ fn look<'a>(
     Looked { response, coming, kinds: Some(kinds) }
 }
 
+/// Has what a soft purge made stale be stale since the first look at it, so that the time runs for which it may be served so.
+fn since_purged(store: &Store, source: &Source, mut stored: Stored) -> Stored {
+    if !source.is_stale() {
+        return stored;
+    }
+    stored.expire(now());
+    // What is purged after this is not written anew, and what was purged or replaced before is not found as it was.
+    let token = store.token();
+    if let Some(found) = find(store, source.key()).filter(|found| found.is_stale() && found.meta() == source.meta()) {
+        let (about, meta) = (found.about(stored), Held::response(found.fetched(), &stored, found.block()));
+        store.refresh(&about.kept, token, store::Head { meta, marks: about.marks.to_vec(), body_bytes: None });
+    }
+    stored
+}
+
 /// What is in memory under a key. What is being fetched, or read from disk, has to be waited for.
 fn find(store: &Store, key: &[u8]) -> Option<Source> {
-    match store.lookup(store.key(key)) {
-        store::Lookup::Hit(hit) => Some(Source::Memory(hit)),
-        store::Lookup::Coming(_) | store::Lookup::Miss => None,
-    }
+    store.in_memory(store.key(key)).map(Source::Memory)
 }
 
 /// Serves what is stored, and has it fetched again if it is stale.

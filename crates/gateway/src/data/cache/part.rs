@@ -41,9 +41,10 @@ pub(super) fn decide<'a>(
         let (of_whole, forward) = (key.clone(), whole.forward);
         return match decide((store, with), (key, primary), (facts, fields), (waits, marker), whole) {
             Decided::Ask(ask) => {
+                let (known, kinds, coming, is_only_stored) = (None, None, Some(coming), ask.is_only_stored);
                 let instead = Some(Box::new((std::mem::replace(key, of_whole), ask)));
-                let (known, kinds, coming) = (None, None, Some(coming));
-                Decided::Ask(Ask { forward, known, validates: false, is_part: false, coming, kinds, instead })
+                let (validates, is_part) = (false, false);
+                Decided::Ask(Ask { forward, known, validates, is_part, is_only_stored, coming, kinds, instead })
             }
             decided => decided,
         };

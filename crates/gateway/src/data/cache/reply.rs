@@ -1,19 +1,19 @@
 //! Sending what is stored to a client, in the form that it wants.
 
+mod by_kernel;
 mod coded;
+mod streamed;
 
-use std::future::{Future, poll_fn};
 use std::io::IoSlice;
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
+use coding::Coding;
 use http1::{Method, Request, Version, write};
 use httpcache::{ByteRange, CacheStatus, Form, Lines, Multipart, Serve, Stored};
-use store::{ReadError, Reader};
+use store::Object;
 use vocab::ErrorCode;
 
+use self::coded::Coded;
 use super::source::{Source, block_of};
 use super::{NAME, With};
 use crate::action::Edits;
@@ -33,9 +33,6 @@ const JOIN_BYTES_MAX: u64 = 2048;
 
 /// Parts that are written by one call at most.
 const SLICES_MAX: usize = 16;
-
-/// Between tries to read what a disk does not give.
-const READ_PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -68,6 +65,8 @@ struct Terms<'a> {
     boundary: u128,
     /// What is done with it where responses are compressed.
     treatment: Treatment,
+    /// Bytes of the body in its coding, if that is kept.
+    coded_bytes: Option<u64>,
 }
 
 /// Sends an answer.
@@ -85,7 +84,7 @@ pub(super) async fn serve(
     let edits = call.terms.actions.map(|actions| &actions.response);
     let told = with.cache.params.told;
     let block = answer.fresh.map_or(source.block(), |meta| block_of(meta));
-    let (treatment, mut encoding) = treat(link.core, call.terms.wish.as_ref(), request, (answer, block));
+    let (treatment, mut coded) = treat(link.core, call.terms.wish.as_ref(), request, (answer, block, source));
     let terms = Terms {
         keep_alive,
         edits: edits.filter(|edits| edits.drop_any()),
@@ -94,6 +93,7 @@ pub(super) async fn serve(
         tells: told != CacheTold::Nothing,
         boundary: if matches!(answer.serve.form, Form::Parts(..)) { link.core.random.borrow_mut().u128(..) } else { 0 },
         treatment,
+        coded_bytes: coded.bytes(),
     };
     let (status, plan) = write_head(&mut scratch.to_client, request, (answer, block), &terms);
     let plan = if request.method == Method::Head { Plan::Nothing } else { plan };
@@ -101,11 +101,20 @@ pub(super) async fn serve(
     account.head_sent += scratch.to_client.len() as u64;
     let chunked = unmeasured && http11 && matches!(link.sink, ClientSink::Wire(_));
     let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
-    let mut way = Way { sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
-    let sent = match &mut encoding {
-        None => way.run(source, plan).await,
+    // What is asked for once is copied: most of it goes without being asked for again, and memory that was sent cannot be used again.
+    let by_kernel = matches!(answer.result, CacheResult::Hit | CacheResult::Stale).then_some(&**link.core);
+    let mut way = Way { by_kernel, sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
+    let sent = match &mut coded {
+        Coded::No => way.run(source, plan).await,
         // Apart, so that what goes out as it is does not carry its memory.
-        Some(encoding) => Box::pin(way.run_coded(source, &plan, encoding)).await,
+        Coded::Anew(encoding) => {
+            let sent = Box::pin(way.run_coded(source, &plan, encoding)).await;
+            if let (Ok(()), Source::Memory(plain), Some(body)) = (&sent, &*source, encoding.take_kept()) {
+                coded::keep(link.core, plain, &treatment, &body);
+            }
+            sent
+        }
+        Coded::Kept(hit) => Box::pin(way.run(&mut Source::Memory(hit.clone()), plan)).await,
     };
     let bytes = way.sent;
     account.body_sent += bytes;
@@ -118,25 +127,27 @@ pub(super) async fn serve(
             account.error = Some(ErrorCode::UpstreamClosed);
             link.sink.cut(unmeasured && !http11);
         }
-        Err(Broken::Disk) => {
+        Err(broken @ (Broken::Disk | Broken::Busy)) => {
             account.error = Some(ErrorCode::FileUnavailable);
-            // Nobody else is to be sent half of it.
-            let store = &link.core.shared.cache.look().store;
-            store.remove(store.key(source.key()));
+            // Nobody else is to be sent half of it; what a disk has no time for is good.
+            if matches!(broken, Broken::Disk) {
+                let store = &link.core.shared.cache.look().store;
+                store.remove(store.key(source.key()));
+            }
             link.sink.cut(unmeasured && !http11);
         }
     }
     Outcome::Broken
 }
 
-/// What is done with an answer where responses are compressed, and the encoding of its body, if it gets one.
+/// What is done with an answer where responses are compressed, and what its body is sent as.
 fn treat<'c>(
     core: &'c Core,
     wish: Option<&Wish<'c>>,
     request: &Request,
-    (answer, block): (&Answer<'_>, &[u8]),
-) -> (Treatment, Option<Box<Encoding<'c>>>) {
-    let Some(wish) = wish else { return (Treatment::default(), None) };
+    (answer, block, source): (&Answer<'_>, &[u8], &Source),
+) -> (Treatment, Coded<'c>) {
+    let Some(wish) = wish else { return (Treatment::default(), Coded::No) };
     let (stored, form) = (answer.stored, &answer.serve.form);
     let length = match stored.body() {
         httpcache::Body::Whole(bytes) => Some(bytes),
@@ -144,15 +155,36 @@ fn treat<'c>(
     };
     let whole = wish.treat(Subject { status: stored.status(), length }, Lines::new(block));
     match form {
-        Form::Stored if request.method == Method::Head || whole.coding.is_none() => (whole, None),
-        Form::Stored => match Encoding::begin(core, wish, &whole) {
-            Some(encoding) => (whole, Some(encoding)),
-            None => (whole.plain(), None),
+        Form::Stored => match whole.coding.filter(|_| request.method != Method::Head) {
+            None => (whole, Coded::No),
+            Some(coding) => coded(core, wish, (whole, coding), source),
         },
-        Form::NotModified => (wish.not_modified(whole), None),
+        Form::NotModified => (wish.not_modified(whole), Coded::No),
         // Parts are those of the plain form.
-        Form::Part(_) | Form::Parts(..) => (whole.plain(), None),
-        Form::Unsatisfiable(_) => (Treatment::default(), None),
+        Form::Part(_) | Form::Parts(..) => (whole.plain(), Coded::No),
+        Form::Unsatisfiable(_) => (Treatment::default(), Coded::No),
+    }
+}
+
+/// What a body is sent as that is to have a coding.
+fn coded<'c>(
+    core: &'c Core,
+    wish: &Wish<'c>,
+    (whole, coding): (Treatment, Coding),
+    source: &Source,
+) -> (Treatment, Coded<'c>) {
+    if let (Some(hit), Source::Memory(plain)) = (coded::find(core, source, (coding, whole.effort)), source) {
+        wish.state.compressed(core.id, coding, (plain.object.body_bytes(), hit.object.body_bytes()));
+        return (whole, Coded::Kept(hit));
+    }
+    match Encoding::begin(core, wish, &whole) {
+        Some(mut encoding) => {
+            if matches!(source, Source::Memory(_)) {
+                encoding.keep();
+            }
+            (whole, Coded::Anew(encoding))
+        }
+        None => (whole.plain(), Coded::No),
     }
 }
 
@@ -217,6 +249,10 @@ fn write_framing(out: &mut Vec<u8>, request: &Request, answer: &Answer<'_>, with
         Form::Stored => match stored.body() {
             httpcache::Body::Whole(bytes) if with.treatment.coding.is_some() => {
                 // Only clients that take chunks get codings, and to a HEAD there is no body.
+                if let Some(bytes) = with.coded_bytes {
+                    write::content_length(out, bytes);
+                    return Plan::Range(0, Some(bytes));
+                }
                 if request.method != Method::Head {
                     out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
                 }
@@ -278,23 +314,16 @@ enum Broken {
     Gone,
     /// By the origin that it comes from.
     Origin,
-    /// By the disk that it is on.
+    /// By the disk that it is on, which has not got it.
     Disk,
-}
-
-/// Reads on. A disk that has too much to do is asked again, after pauses.
-async fn read_on(reader: &mut Reader) -> Result<Option<Bytes>, ReadError> {
-    for pause in READ_PAUSES {
-        match reader.next().await {
-            Err(ReadError::Disk(_)) => tokio::time::sleep(pause).await,
-            read => return read,
-        }
-    }
-    reader.next().await
+    /// By the disk, which has too much to do.
+    Busy,
 }
 
 /// The way to a client.
 struct Way<'w, 's> {
+    /// The core, if long pieces go out by the kernel.
+    by_kernel: Option<&'w Core>,
     sink: &'w mut ClientSink<'s>,
     /// What goes out before the next piece: the head, at first.
     out: &'w mut Vec<u8>,
@@ -320,7 +349,7 @@ impl Way<'_, '_> {
     /// Sends what stands between two places of the body.
     async fn range(&mut self, source: &mut Source, range: (u64, u64), is_last: bool) -> Result<(), Broken> {
         match source {
-            Source::Memory(hit) => self.whole(hit.object.chunks(), range, is_last).await,
+            Source::Memory(hit) => self.whole(&hit.object, range, is_last).await,
             // Apart, so that what is in memory does not carry its memory.
             Source::Stream(reader) => Box::pin(self.read(reader, range, is_last)).await,
         }
@@ -357,9 +386,10 @@ impl Way<'_, '_> {
     }
 
     /// Sends what stands between two places of a body that is all there.
-    async fn whole(&mut self, chunks: &[Bytes], (first, end): (u64, u64), is_last: bool) -> Result<(), Broken> {
+    async fn whole(&mut self, hit: &Object, (first, end): (u64, u64), is_last: bool) -> Result<(), Broken> {
+        let end = end.min(hit.body_bytes());
         let mut at = 0;
-        let pieces = chunks.iter().filter_map(move |chunk| {
+        let pieces = hit.chunks().iter().filter_map(move |chunk| {
             let start = at;
             at += chunk.len() as u64;
             let (from, to) = (first.max(start), end.min(at));
@@ -375,6 +405,14 @@ impl Way<'_, '_> {
                     body.send_shared(chunk.slice(range), ends, self.wait).await.map_err(Broken::Client)?;
                 }
                 Ok(())
+            }
+            ClientSink::Wire(writer)
+                if self.by_kernel.is_some()
+                    && writer.socket().is_some()
+                    && end.saturating_sub(first) >= by_kernel::BYTES_MIN =>
+            {
+                // Apart, so that what is short does not carry its memory.
+                Box::pin(self.by_kernel(pieces)).await
             }
             ClientSink::Wire(writer) => {
                 let mut pieces = pieces.peekable();
@@ -398,92 +436,6 @@ impl Way<'_, '_> {
                 Ok(())
             }
             ClientSink::Nobody | ClientSink::Kept(_) | ClientSink::Fill(_) => Ok(()),
-        }
-    }
-
-    /// Sends what stands between two places of a body that is read as it comes.
-    async fn read(&mut self, reader: &mut Reader, (first, end): (u64, u64), is_last: bool) -> Result<(), Broken> {
-        reader.seek(first);
-        let mut at = first;
-        while at < end {
-            let Some(mut bytes) = self.next(reader, None).await? else {
-                return if end == u64::MAX { self.end().await } else { Err(Broken::Origin) };
-            };
-            bytes.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
-            at += bytes.len() as u64;
-            self.piece(bytes, is_last && at == end).await?;
-        }
-        self.flush(&[]).await
-    }
-
-    /// Waits for more, unless the client goes. What has gathered goes out before anything is waited for.
-    async fn next(
-        &mut self,
-        reader: &mut Reader,
-        encoding: Option<&mut Encoding<'_>>,
-    ) -> Result<Option<Bytes>, Broken> {
-        let mut next = pin!(read_on(reader));
-        let now = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
-        let read = match now {
-            Poll::Ready(read) => read,
-            Poll::Pending => {
-                self.flush_coded(encoding).await?;
-                let sink = &mut *self.sink;
-                let read = poll_fn(|cx| {
-                    if sink.is_gone(cx) {
-                        return Poll::Ready(None);
-                    }
-                    next.as_mut().poll(cx).map(Some)
-                });
-                match read.await {
-                    Some(read) => read,
-                    None => return Err(Broken::Gone),
-                }
-            }
-        };
-        read.map_err(|error| {
-            tracing::debug!(%error, "a stored body cannot be read");
-            match error {
-                ReadError::Disk(_) => Broken::Disk,
-                ReadError::Broken | ReadError::Lagged => Broken::Origin,
-            }
-        })
-    }
-
-    async fn piece(&mut self, bytes: Bytes, is_last: bool) -> Result<(), Broken> {
-        let count = bytes.len() as u64;
-        match self.sink {
-            ClientSink::Stream(responder) => {
-                let body = responder.body().map_err(Broken::Client)?;
-                body.send_shared(bytes, is_last, self.wait).await.map_err(Broken::Client)?;
-            }
-            _ => {
-                if self.chunked {
-                    self.out.extend_from_slice(write::chunk_head(&mut [0; write::CHUNK_HEAD_BYTES_MAX], count));
-                }
-                self.flush(&bytes).await?;
-                if self.chunked {
-                    self.out.extend_from_slice(b"\r\n");
-                }
-            }
-        }
-        self.sent += count;
-        Ok(())
-    }
-
-    /// Ends a body whose length nobody knew.
-    async fn end(&mut self) -> Result<(), Broken> {
-        match self.sink {
-            ClientSink::Stream(responder) => {
-                let body = responder.body().map_err(Broken::Client)?;
-                body.finish(&[]).await.map_err(Broken::Client)
-            }
-            _ => {
-                if self.chunked {
-                    self.out.extend_from_slice(write::LAST_CHUNK);
-                }
-                self.flush(&[]).await
-            }
         }
     }
 

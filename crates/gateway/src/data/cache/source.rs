@@ -79,6 +79,15 @@ impl Source {
         // What came without a length has one once it is whole.
         if let Some(bytes) = bytes {
             stored.measured(bytes);
+            // Whoever was promised another length would take the next answer for a part of this one.
+            let said = match stored.body() {
+                httpcache::Body::Part(part) => part.range.len(),
+                httpcache::Body::Whole(said) => said,
+                httpcache::Body::Unmeasured => bytes,
+            };
+            if said != bytes {
+                return None;
+            }
         }
         Some(stored)
     }

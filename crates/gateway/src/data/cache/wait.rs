@@ -10,19 +10,22 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http1::{Method, Version};
 use httpcache::{CacheStatus, UnixTime};
 use store::{Begin, Follower, Store};
 use tokio::sync::mpsc;
 
 use self::answer::{Answered, answer_with, good, other_variant, own_answer, primary, stale};
+use super::facts::Came;
 use super::fetch::{self, For, Told};
-use super::fill::Why;
+use super::fill::{Why, alone};
 use super::handed::{Handed, Head, UNDER_WAY_MAX};
 use super::source::Source;
 use super::{Ask, Decided, Hit, Looked, Waits, With, decide, facts, judge, only_if_cached, part, pass, serve_hit};
 use crate::cache::{Held, Tiers};
 use crate::data::exchange::Call;
 use crate::data::forward::{Outcome, Parts};
+use crate::data::io::Wait;
 use crate::data::local::Local;
 
 /// How often a request waits for another's fetch that comes to nothing.
@@ -30,6 +33,15 @@ const ROUNDS_MAX: usize = 4;
 
 /// How often it waits for others' reads of what it knows, which take no time.
 const READS_MAX: usize = 64;
+
+/// Interim heads on their way to a client.
+const INTERIM_MAX: usize = 4;
+
+/// What comes first to a request that waits for its own fetch.
+enum Either {
+    Interim(Vec<u8>),
+    Head(store::Outcome),
+}
 
 /// What a request found while it waited.
 enum Waited {
@@ -52,6 +64,8 @@ enum Waited {
 /// What a fetch for this request hands on.
 struct Own {
     pieces: mpsc::Receiver<Handed>,
+    /// Heads before the final one.
+    interim: mpsc::Receiver<Vec<u8>>,
     told: Rc<Told>,
 }
 
@@ -63,6 +77,8 @@ struct Waiting {
     /// Whether the client wants less than the whole. What was for one alone, or too large, will be so again: it is asked for
     /// as the client asks then.
     is_partial: bool,
+    /// Whether the client asks for an answer that is perhaps for itself alone: with credentials, or not to be stored.
+    wants_own: bool,
     own: Option<Own>,
 }
 
@@ -84,7 +100,8 @@ pub(super) async fn run<'c>(
     (key, ask): (&mut Vec<u8>, Ask),
 ) -> Option<Outcome> {
     let (status, since, is_partial) = (CacheStatus::default(), super::now(), !wants_whole(parts, call));
-    let mut waiting = Waiting { ask, status, since, is_partial, own: None };
+    let wants_own = with_facts(parts, call, |facts| facts.wants_own(&with.cache.params.policy));
+    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None };
     for _ in 0..ROUNDS_MAX {
         let Some(found) = waiting.join(parts, local, call, with, key).await else { break };
         match waiting.take(parts, local, call, with, (key, found)).await {
@@ -95,6 +112,9 @@ pub(super) async fn run<'c>(
             Next::Again => {}
             Next::OwnWay => break,
         }
+    }
+    if waiting.ask.is_only_stored {
+        return Some(only_if_cached(parts, with));
     }
     pass(parts, call, with, CacheStatus { collapsed: false, ..waiting.status });
     None
@@ -136,6 +156,8 @@ impl Waiting {
         self.status.forward = Some(self.ask.forward);
         // What came last was for one alone, and so will be what comes now.
         let is_apart = shared.apart.has(key, super::now());
+        // It would only have others wait for what is not for them.
+        let is_alone = self.wants_own && shared.apart.has(&alone(key), super::now());
         if self.is_partial && !self.ask.is_part && is_apart {
             return None;
         }
@@ -146,7 +168,7 @@ impl Waiting {
                 None => store.begin(store.key(key), &fetch::marks(parts, call, with)),
             };
             match begun {
-                Begin::Follow(_) if is_apart => return None,
+                Begin::Follow(_) if is_apart || is_alone => return None,
                 Begin::Follow(follower) => {
                     self.status.collapsed = self.own.is_none();
                     let found = follow(parts, with, follower).await;
@@ -160,9 +182,13 @@ impl Waiting {
                         drop(lead);
                         return Some(Waited::Found(source));
                     }
+                    // A fetch is one of the body, which such a client cannot take in place of others.
+                    if self.ask.is_only_stored || is_alone || parts.scratch.request.method == Method::Head {
+                        return None;
+                    }
                     self.status.collapsed = false;
                     let (follower, own) = lead_on(parts, local, call, with, (key, lead, (&self.ask, &tiers)));
-                    return Some(await_own(parts, follower, self.own.insert(own)).await);
+                    return Some(await_own(parts, call, follower, self.own.insert(own)).await);
                 }
             }
         }
@@ -192,6 +218,7 @@ impl Waiting {
                 let decided = again(parts, call, with, key, (source, waits));
                 return self.go_by(parts, local, call, with, (key, decided)).await;
             }
+            Waited::Declined(Why::OfRequest) => return Next::Again,
             Waited::Nothing => {
                 key.clear();
                 let decided = decide(parts, call, with, key, (Some(waits), None));
@@ -210,14 +237,14 @@ impl Waiting {
             Waited::Good(meta) => good(parts, call, with, (&mut self.ask, &meta, status)).await,
             Waited::Own(head) => match stale(parts, call, with, (&mut self.ask, head.why)).await {
                 Some(outcome) => Some(outcome),
-                // The whole was asked for, so that a client that wants less has to be answered by another request.
-                None if self.is_partial && !self.ask.is_part => None,
+                // The whole was asked for, so that a client that wants a part has to be answered by another request.
+                None if self.is_partial && !self.ask.is_part && wants_part(parts, call) => None,
                 None => own_answer(parts, call, with, (&head, self.own.as_mut(), status)).await,
             },
             Waited::Declined(why) => match (stale(parts, call, with, (&mut self.ask, why)).await, why) {
                 (Some(outcome), _) => Some(outcome),
                 (None, Why::Unanswered(code)) => Some(Outcome::Own(code, super::super::reply::message(code))),
-                (None, Why::NotStored | Why::Failure) => None,
+                (None, Why::NotStored | Why::OfRequest | Why::Failure) => None,
             },
             Waited::TimedOut => None,
             Waited::Gone => Some(Outcome::Broken),
@@ -256,7 +283,7 @@ impl Waiting {
 fn newer(store: &Store, key: &[u8], ask: &Ask) -> Option<Source> {
     super::find(store, key).filter(|source| match Held::read(source.meta()) {
         Some(Held::Response(fetched, ..)) => ask.known.as_ref().is_none_or(|(known, _)| known.fetched() != fetched),
-        Some(Held::Kinds(_)) => true,
+        Some(Held::Kinds) => true,
         None => false,
     })
 }
@@ -274,16 +301,18 @@ fn lead_on(
     let told = Rc::new(Told::default());
     let known = ask.known.as_ref().map(|(source, stored)| source.about(*stored));
     let (validates, is_part, to_client) = (ask.validates, ask.is_part, Some(sender));
+    let (heads, interim) = mpsc::channel(INTERIM_MAX);
+    let heads = (parts.scratch.request.version == Version::Http11).then_some(heads);
     let (kinds, tiers) = (ask.kinds.clone(), Arc::clone(tiers));
     let (told_of, under_way) = (Rc::clone(&told), None);
-    let of = For { tiers, lead, known, validates, is_part, to_client, told: told_of, kinds, under_way };
+    let of = For { tiers, lead, known, validates, is_part, to_client, interim: heads, told: told_of, kinds, under_way };
     fetch::begin(parts, local, call, with, (key, of));
     // The task has not run yet, so that whoever wants the key now follows it.
     let follower = match store.begin(store.key(key), &[]) {
         Begin::Follow(follower) => Some(follower),
         Begin::Lead(_) => None,
     };
-    (follower, Own { pieces, told })
+    (follower, Own { pieces, interim, told })
 }
 
 /// Waits for another's fetch, for as long as the route allows.
@@ -293,9 +322,27 @@ async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, follower: Follower) -
 }
 
 /// Waits for the fetch that was begun for this request, which has its own times.
-async fn await_own(parts: &mut Parts<'_, '_>, follower: Option<Follower>, own: &mut Own) -> Waited {
+async fn await_own(parts: &mut Parts<'_, '_>, call: &Call<'_>, follower: Option<Follower>, own: &mut Own) -> Waited {
     let Some(follower) = follower else { return Waited::Nothing };
-    let waited = head(parts, follower, false).await;
+    let mut head = pin!(follower.head());
+    let waited = loop {
+        let either = poll_fn(|cx| match own.interim.poll_recv(cx) {
+            Poll::Ready(Some(interim)) => Poll::Ready(Either::Interim(interim)),
+            _ => head.as_mut().poll(cx).map(Either::Head),
+        });
+        match until(parts, pin!(either), false).await {
+            Ok(Either::Interim(interim)) => {
+                let Parts { link, scratch, account, .. } = &mut *parts;
+                let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
+                if link.sink.interim(&interim, wait).await.is_err() {
+                    return Waited::Gone;
+                }
+                account.head_sent += interim.len() as u64;
+            }
+            Ok(Either::Head(outcome)) => break found(outcome),
+            Err(waited) => break waited,
+        }
+    };
     if !matches!(waited, Waited::Declined(_) | Waited::Nothing) {
         return waited;
     }
@@ -311,12 +358,16 @@ async fn await_own(parts: &mut Parts<'_, '_>, follower: Option<Follower>, own: &
 /// Waits for a head, and says what it is.
 async fn head(parts: &mut Parts<'_, '_>, follower: Follower, bounded: bool) -> Waited {
     let head = pin!(follower.head());
-    match until(parts, head, bounded).await {
-        Ok(store::Outcome::Hit(hit)) => Waited::Found(Source::Memory(hit)),
-        Ok(store::Outcome::Stream(reader)) => Waited::Found(Source::Stream(Box::new(reader))),
-        Ok(store::Outcome::Declined(note)) => Waited::Declined(Why::of_note(note)),
-        Ok(store::Outcome::Nothing) => Waited::Nothing,
-        Err(waited) => waited,
+    until(parts, head, bounded).await.map_or_else(|waited| waited, found)
+}
+
+/// What a head means.
+fn found(outcome: store::Outcome) -> Waited {
+    match outcome {
+        store::Outcome::Hit(hit) => Waited::Found(Source::Memory(hit)),
+        store::Outcome::Stream(reader) => Waited::Found(Source::Stream(Box::new(reader))),
+        store::Outcome::Declined(note) => Waited::Declined(Why::of_note(note)),
+        store::Outcome::Nothing => Waited::Nothing,
     }
 }
 
@@ -375,13 +426,20 @@ fn wants_whole(parts: &Parts<'_, '_>, call: &Call<'_>) -> bool {
     !facts::of_head(&parts.scratch.request.fields, head).any(|(name, _)| httpcache::is_conditional(name))
 }
 
+/// Whether the client's request is for a part.
+fn wants_part(parts: &Parts<'_, '_>, call: &Call<'_>) -> bool {
+    let head = &parts.link.buffer.filled()[..call.head_len];
+    facts::of_head(&parts.scratch.request.fields, head).any(|(name, _)| name.eq_ignore_ascii_case(b"range"))
+}
+
 /// Reads what of the request matters to a cache.
 fn with_facts<T>(parts: &Parts<'_, '_>, call: &Call<'_>, then: impl FnOnce(&httpcache::Request<'_>) -> T) -> T {
     let Parts { link, scratch, .. } = parts;
     let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
     let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, super::is_https(link, call, request, head), &mut room);
+    let (came, granted) = (Came::of(link, call), call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let fields = facts::fields(request, head, came, granted);
+    let target = facts::target(request, head, came, &mut room);
     then(&httpcache::Request::read(request.method.as_str().as_bytes(), target, fields))
 }
 

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use httpcache::CacheStatus;
 
+use super::super::facts::Came;
 use super::super::fill::Why;
 use super::super::handed::{self, Head};
 use super::super::source::{Source, block_of};
-use super::super::{Ask, With, facts, is_https, now, part, reply};
+use super::super::{Ask, With, facts, now, part, reply};
 use super::{Own, with_facts};
 use crate::cache::{CacheResult, Held, RouteCache};
 use crate::data::exchange::Call;
@@ -55,11 +56,12 @@ pub(super) fn other_variant(
     let Parts { link, scratch, .. } = parts;
     let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
     let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, is_https(link, call, request, head), &mut room);
+    let (came, granted) = (Came::of(link, call), call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let fields = facts::fields(request, head, came, granted);
+    let (target, service) = (facts::target(request, head, came, &mut room), call.service.view.state.name.as_str());
     let vary = httpcache::Vary::read(httpcache::Lines::new(source.block())).unwrap_or_default();
     let mut wanted = Vec::new();
-    with.cache.write_key(&mut wanted, target, fields.clone(), call.service.view.state.name.as_str());
+    facts::write_key((with.cache, service), &mut wanted, (request, head, came), target, fields.clone());
     if source.stored().is_some_and(|stored| part::is_one(&stored)) {
         RouteCache::write_part(&mut wanted);
     }
@@ -76,9 +78,10 @@ pub(super) fn primary(parts: &Parts<'_, '_>, call: &Call<'_>, with: With<'_>) ->
     let Parts { link, scratch, .. } = parts;
     let (request, head) = (&scratch.request, &link.buffer.filled()[..call.head_len]);
     let mut room = Vec::new();
-    let fields = facts::fields(request, head, call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
-    let target = facts::target(request, head, is_https(link, call, request, head), &mut room);
-    with.cache.write_key(&mut key, target, fields, call.service.view.state.name.as_str());
+    let (came, granted) = (Came::of(link, call), call.terms.granted.map(|names| (names, scratch.granted.as_slice())));
+    let fields = facts::fields(request, head, came, granted);
+    let (target, service) = (facts::target(request, head, came, &mut room), call.service.view.state.name.as_str());
+    facts::write_key((with.cache, service), &mut key, (request, head, came), target, fields);
     key
 }
 
@@ -109,7 +112,7 @@ pub(super) async fn stale(
     with: With<'_>,
     (ask, why): (&mut Ask, Why),
 ) -> Option<Outcome> {
-    if why == Why::NotStored {
+    if matches!(why, Why::NotStored | Why::OfRequest) {
         return None;
     }
     let forward = ask.forward;
@@ -134,6 +137,10 @@ pub(super) async fn own_answer(
     with: With<'_>,
     (head, own, status): (&Head, Option<&mut Own>, CacheStatus<'_>),
 ) -> Option<Outcome> {
-    let pieces = &mut own?.pieces;
-    handed::relay(parts, call, with, (head, pieces, status)).await
+    let own = own?;
+    if with_facts(parts, call, |facts| head.is_known_to(facts)) {
+        let (head, mut nothing) = head.not_modified();
+        return handed::relay(parts, call, with, (&head, &mut nothing, status)).await;
+    }
+    handed::relay(parts, call, with, (head, &mut own.pieces, status)).await
 }
