@@ -97,6 +97,15 @@ pub(crate) async fn purge(State(state): State<Shared>, body: Body) -> Result<Res
     Ok(carry_out(&state, Command::Purge(body.read()?), StatusCode::OK).await)
 }
 
+pub(crate) async fn purge_named(
+    State(state): State<Shared>,
+    cache: Place<String>,
+    body: Body,
+) -> Result<Response, Wrong> {
+    let (cache, target) = (path(cache)?, body.read()?);
+    Ok(carry_out(&state, Command::PurgeNamed { cache, target }, StatusCode::OK).await)
+}
+
 async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Response {
     match state.command(command).await {
         Ok(value) => answer(done, &value),

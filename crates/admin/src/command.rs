@@ -56,6 +56,45 @@ pub enum Command {
     Upgrade(UpgradeOrder),
     /// What is stored is gone, or stale.
     Purge(PurgeOrder),
+    /// What a named cache has is gone.
+    PurgeNamed {
+        /// The cache's name.
+        cache: String,
+        /// What.
+        target: NamedPurgeTarget,
+    },
+}
+
+/// What is purged from a named cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedPurgeTarget {
+    /// One key.
+    Key(String),
+    /// What carries a tag.
+    Tag(String),
+    /// Everything.
+    Everything,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNamedPurge {
+    key: Option<String>,
+    tag: Option<String>,
+    #[serde(default)]
+    everything: bool,
+}
+
+impl<'de> Deserialize<'de> for NamedPurgeTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let RawNamedPurge { key, tag, everything } = RawNamedPurge::deserialize(deserializer)?;
+        match (key, tag, everything) {
+            (Some(key), None, false) => Ok(Self::Key(key)),
+            (None, Some(tag), false) => Ok(Self::Tag(tag)),
+            (None, None, true) => Ok(Self::Everything),
+            _ => Err(serde::de::Error::custom("one of key, tag and everything is needed")),
+        }
+    }
 }
 
 /// What is purged from the edge cache: one of the keys, and how.
@@ -301,6 +340,12 @@ mod tests {
             ["{}", "{\"soft\": true}", "{\"url\": \"a\", \"tag\": \"b\"}", "{\"everything\": false}", "{\"x\": 1}"]
         {
             assert_eq!(purge(wrong), None, "{wrong}");
+        }
+        let named = |text: &str| serde_json::from_str::<NamedPurgeTarget>(text).ok();
+        assert_eq!(named("{\"key\": \"a\"}"), Some(NamedPurgeTarget::Key("a".to_owned())));
+        assert_eq!(named("{\"everything\": true}"), Some(NamedPurgeTarget::Everything));
+        for wrong in ["{}", "{\"key\": \"a\", \"tag\": \"b\"}", "{\"everything\": false}", "{\"soft\": true}"] {
+            assert_eq!(named(wrong), None, "{wrong}");
         }
         assert!(serde_json::from_str::<NewEndpoint>("{\"weight\": 5}").unwrap_err().to_string().contains("address"));
     }

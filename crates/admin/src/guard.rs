@@ -4,10 +4,9 @@
 //! operator's browser that sends requests across sites, and one whose name an attacker has pointed at 127.0.0.1 (DNS
 //! rebinding). The first shows in `Origin`, the second in `Host`; both must name this machine then.
 
-use std::net::IpAddr;
-
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http1::machine::is_loopback;
 use vocab::Secret;
 
 /// Why a request is refused.
@@ -27,7 +26,7 @@ pub(crate) fn judge(token: Option<&Secret>, authority: Option<&str>, headers: &H
         return if bears(token, headers) { Ok(()) } else { Err(Refusal::Token) };
     }
     let host = authority.or_else(|| headers.get(HOST)?.to_str().ok());
-    if !host.is_some_and(is_loopback_authority) || headers.get_all(HOST).iter().count() > 1 {
+    if !host.is_some_and(is_loopback) || headers.get_all(HOST).iter().count() > 1 {
         return Err(Refusal::Host);
     }
     let local = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(is_loopback_origin));
@@ -40,21 +39,9 @@ fn bears(token: &Secret, headers: &HeaderMap) -> bool {
     scheme.eq_ignore_ascii_case(b"Bearer ") && token.is(given)
 }
 
-/// Whether `HOST` or `HOST:PORT` is a name of this machine that no DNS server decides about.
-fn is_loopback_authority(authority: &str) -> bool {
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
-        None => authority.split_once(':').map_or((authority, Some("")), |(host, port)| (host, Some(port))),
-    };
-    if !port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
-        return false;
-    }
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 fn is_loopback_origin(origin: &str) -> bool {
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    authority.is_some_and(is_loopback_authority)
+    authority.is_some_and(is_loopback)
 }
 
 #[cfg(test)]

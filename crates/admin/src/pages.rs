@@ -33,6 +33,7 @@ tenfold admin
 /api/listeners         listeners
 /api/routes            routes, by listener, in the file's order
 /api/cache             what the edge cache holds and did
+/api/caches            named caches, and what they hold and did
 /api/overrides         what was changed at run time
 /api/config            the configuration in effect, and its last reload
 /api/openapi.json      all of this for programs, and what can be changed
@@ -67,6 +68,9 @@ pub(crate) fn guarded() -> Pages {
         ("/api/overrides", overrides.delete(change::reset_all)),
         ("/api/cache", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.cache()))),
         ("/api/cache/purge", post(change::purge)),
+        ("/api/caches", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.caches()))),
+        ("/api/caches/{cache}/keys/{key}", get(cached_value)),
+        ("/api/caches/{cache}/purge", post(change::purge_named)),
         ("/api/config", config()),
         ("/api/reload", post(change::reload)),
         ("/api/upgrade", post(change::upgrade)),
@@ -162,6 +166,13 @@ async fn service(State(state): State<Shared>, name: Result<Path<String>, PathRej
     match name.ok().and_then(|Path(name)| state.service(&name)) {
         Some(service) => answer(StatusCode::OK, &service),
         None => error(StatusCode::NOT_FOUND, "no service has this name; GET /api/services lists them"),
+    }
+}
+
+async fn cached_value(State(state): State<Shared>, place: Result<Path<(String, String)>, PathRejection>) -> Response {
+    match place.ok().and_then(|Path((cache, key))| state.cached_value(&cache, &key)) {
+        Some(value) => answer(StatusCode::OK, &value),
+        None => error(StatusCode::NOT_FOUND, "there is no such key, or no such cache; GET /api/caches lists those"),
     }
 }
 

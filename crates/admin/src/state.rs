@@ -38,6 +38,12 @@ pub trait AdminState: Send + Sync + 'static {
     /// What the edge cache holds and did.
     fn cache(&self) -> Value;
 
+    /// The named caches, an array of objects.
+    fn caches(&self) -> Value;
+
+    /// The value of a key in a named cache; `None` when there is no such key or cache.
+    fn cached_value(&self, cache: &str, key: &str) -> Option<Value>;
+
     /// The configuration in effect and the result of the last reload, with its error's text if it failed.
     fn config(&self) -> Value;
 

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use gateway::params::{CacheDiskParams, CacheParams, CachePolicy, CacheStoreParams, CacheTold, cache_policy};
+use gateway::params::{
+    CACHE_OWN_FIELDS, CacheDiskParams, CacheParams, CachePolicy, CacheStoreParams, CacheTold, cache_policy,
+};
 use rustix::fs::{Access, AtFlags};
 use rustix::io::Errno;
 
@@ -151,6 +153,14 @@ fn key_parts(key: &str, raw: &RawCacheKey, sink: &mut Sink) -> cache_policy::Key
         let message = format!("{first} says already which parameters count");
         let diagnostic = Diagnostic::error(place, format!("{key}.key.{second}"), message);
         sink.push(diagnostic.related(before, "here").fix("remove one of them".to_owned()));
+    }
+    for name in &raw.headers.value.0 {
+        let found = &name.value.0;
+        if CACHE_OWN_FIELDS.contains(&found.as_str()) {
+            let message = format!("{found} is written anew for each request, and no two would have one key by it");
+            let diagnostic = Diagnostic::error(name.place, format!("{key}.key.headers"), message);
+            sink.push(diagnostic.fix("remove it".to_owned()));
+        }
     }
     let texts = |field: &Field<List<Text>>| field.value.0.iter().map(|text| text.value.0.clone()).collect();
     let word = raw.query.as_ref().map_or(QueryWord::All, |field| field.value);

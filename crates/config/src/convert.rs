@@ -17,6 +17,7 @@ use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
 use crate::habits::nearest;
 use crate::limit;
+use crate::named_cache;
 use crate::quantity::Int;
 use crate::raw::{
     AccessFormatWord, KindWord, LogFormatWord, LogLevelWord, RawConfig, RawListener, RawLog, RawRoute, RawUpgrade,
@@ -37,6 +38,7 @@ const ADDRESSES_MAX: usize = 1_000;
 /// What a configuration comes to.
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
+    pub(crate) caches: Vec<cache_server::CacheParams>,
     pub(crate) log: LogParams,
     pub(crate) trace: Option<TraceParams>,
     pub(crate) buckets: LatencyBuckets,
@@ -84,7 +86,8 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
     let resolver = resolver::params(&raw.resolver.value, sink);
-    let cache = cache::store(&raw.cache.value, files, sink);
+    let cache = cache::store(&raw.cache.value.store, files, sink);
+    let caches = named_cache::params(&raw, sink);
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
         Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache),
         Err(errors) => {
@@ -111,7 +114,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let trace = raw.trace.as_ref().and_then(|field| trace::params(&field.value));
     let RawUpgrade { ready_timeout, drain_timeout, .. } = &raw.upgrade.value;
     let upgrade = UpgradeParams { ready_timeout: ready_timeout.value.0, drain_timeout: drain_timeout.value.0 };
-    Some(Converted { gateway, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
+    Some(Converted { gateway, caches, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.

@@ -135,7 +135,9 @@ fn unknown_key(entry: &Entry, key: &Key<'_>, label: &str, allowed: &[&str], sink
         return sink.leave_out(1);
     }
     // A misspelt secret is one all the same.
-    if nearest(&entry.key, ["token", "secret", "password", "users", "hmac_key", "store"].into_iter()).is_some() {
+    if nearest(&entry.key, ["token", "secret", "password", "requirepass", "users", "hmac_key", "store"].into_iter())
+        .is_some()
+    {
         sink.hide(entry.node.place);
     }
     let message = format!("unknown key `{}`", shortened(&entry.key));

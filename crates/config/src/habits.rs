@@ -87,6 +87,17 @@ const FOREIGN_WITHIN: &[(&str, &[&str], &str)] = &[
         &["proxy_cache", "caching", "edge_cache", "http_cache", "cdn", "cache_ttl"],
         "write cache = { default_ttl = \"5s\" }",
     ),
+    ("`[cache.NAME]`", &["port", "bind", "address"], "write listen = \"127.0.0.1:6380\""),
+    ("`[cache.NAME]`", &["maxmemory", "size", "max_memory", "capacity", "memory_bytes"], "write memory = \"64MiB\""),
+    ("`[cache.NAME]`", &["requirepass", "token", "auth"], "write password = \"${TENFOLD_CACHE_PASSWORD}\""),
+    ("`[cache.NAME]`", &["maxclients", "max_connections"], "write connections_max = 10000"),
+    ("`[cache.NAME]`", &["default_ttl", "expire", "expires", "max_age"], "write ttl = \"5m\""),
+    ("`[cache.NAME]`", &["protocol"], "write listen for Redis' protocol, and http for HTTP"),
+    (
+        "`[cache.NAME]`",
+        &["maxmemory_policy", "maxmemory-policy", "eviction", "policy"],
+        "remove it: what is used least makes room for what is used more",
+    ),
     ("`cache` of `[[route]]`", &["ttl", "max_age", "default_max_age", "expires"], "write default_ttl = \"5s\""),
     ("`cache` of `[[route]]`", &["max_ttl"], "write ttl_max = \"1h\""),
     (

@@ -37,6 +37,7 @@ mod include;
 mod limit;
 mod map;
 mod matching;
+mod named_cache;
 mod node;
 mod quantity;
 mod raw;
@@ -77,6 +78,8 @@ use source::{Place, Sources};
 pub struct Loaded {
     /// What the gateway does.
     pub gateway: gateway::params::GatewayParams,
+    /// Caches for programs in other languages.
+    pub caches: Vec<cache_server::CacheParams>,
     /// What is logged.
     pub log: telemetry::LogParams,
     /// Traces, if they are wanted.
@@ -163,8 +166,22 @@ fn read(
     let named = [named.read, lists].concat();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, log, trace, buckets, admin, upgrade, effective }) if found.errors() == 0 => {
-            Ok(Loaded { gateway, log, trace, buckets, admin, upgrade, files, named, effective, warnings: found })
+        Some(convert::Converted { gateway, caches, log, trace, buckets, admin, upgrade, effective })
+            if found.errors() == 0 =>
+        {
+            Ok(Loaded {
+                gateway,
+                caches,
+                log,
+                trace,
+                buckets,
+                admin,
+                upgrade,
+                files,
+                named,
+                effective,
+                warnings: found,
+            })
         }
         _ => Err(found),
     }

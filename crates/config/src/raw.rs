@@ -15,6 +15,7 @@ mod action;
 mod breaker;
 mod cache;
 mod limit;
+mod named_cache;
 mod resolver;
 mod service;
 mod shedding;
@@ -31,6 +32,7 @@ pub(crate) use cache::{
     CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheDisk, RawCacheKey, RawCacheStore,
     SetCookieWord,
 };
+pub(crate) use named_cache::RawNamedCache;
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
 pub(crate) use shedding::{ClassWord, RawPriority, RawShedding, SaidWord};
 
@@ -66,8 +68,8 @@ table! {
         upgrade: RawUpgrade = {};
         /// How names of endpoints are resolved.
         resolver: RawResolver = {};
-        /// What routes with a `cache` store responses in.
-        cache: RawCacheStore = {};
+        /// What routes with a `cache` store responses in; and, by name, caches for programs in other languages.
+        cache: crate::named_cache::CacheTable = {};
         /// Where clients connect, by name.
         listener: Named<RawListener> = {};
         /// Which requests go to which service. The file's order does not matter: the most specific route wins.

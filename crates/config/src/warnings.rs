@@ -17,7 +17,7 @@ use crate::trace;
 
 /// Reports warnings about a configuration without errors.
 pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
-    if gateway.listeners().is_empty() {
+    if gateway.listeners().is_empty() && raw.cache.value.named.tables.is_empty() {
         let diagnostic = Diagnostic::warning(None, "", "there is no listener, so nothing is served");
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }

@@ -158,6 +158,34 @@ families! {
         "Reads and writes that the disk refused.";
     CACHE_DISK_CORRUPT = Counter "cache_disk_corrupt" NONE, [],
         "Records on disk whose checksums were wrong. They are not served.";
+    NAMED_COMMANDS = Counter "named_cache_commands" NONE, ["cache", "command"],
+        "Commands to a cache of `[cache.NAME]`, those by HTTP included, by their names; `other` is what it does not know.";
+    NAMED_ERRORS = Counter "named_cache_errors" NONE, ["cache"],
+        "Commands that were answered by an error.";
+    NAMED_LOOKUPS = Counter "named_cache_lookups" NONE, ["cache", "result"],
+        "Keys that were read: `hit` or `miss`.";
+    NAMED_STORED = Counter "named_cache_stored" NONE, ["cache"],
+        "Values that were stored.";
+    NAMED_EVICTED = Counter "named_cache_evicted" NONE, ["cache"],
+        "Entries that made room for others.";
+    NAMED_INVALIDATIONS = Counter "named_cache_invalidations" NONE, ["cache"],
+        "Tags that were invalidated.";
+    NAMED_ENTRIES = Gauge "named_cache_entries" NONE, ["cache"],
+        "Entries, those included that have expired and were not asked for since.";
+    NAMED_MEMORY = Gauge "named_cache_memory" BYTES, ["cache"],
+        "Memory that they take.";
+    NAMED_MEMORY_MAX = Gauge "named_cache_memory_max" BYTES, ["cache"],
+        "Memory that they may take.";
+    NAMED_CONNECTIONS = Gauge "named_cache_connections" NONE, ["cache"],
+        "Connections that are open.";
+    NAMED_ACCEPTED = Counter "named_cache_connections_accepted" NONE, ["cache"],
+        "Connections accepted.";
+    NAMED_REFUSED = Counter "named_cache_connections_refused" NONE, ["cache"],
+        "Connections closed without being served.";
+    NAMED_CUT = Counter "named_cache_connections_cut" NONE, ["cache"],
+        "Connections cut since their clients read or sent nothing for too long, or did not speak the protocol.";
+    NAMED_TRANSFERRED = Counter "named_cache_transferred" BYTES, ["cache", "direction"],
+        "Bytes `received` from clients and `sent` to them, over Redis' protocol.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],
@@ -165,13 +193,13 @@ families! {
     LIMIT_DISPLACED = Counter "limit_keys_displaced" NONE, ["limit"],
         "Keys that took the place, and the debt, of another one, because the limit's table is too small for what comes.";
     LIMIT_LEASES = Counter "limit_leases" NONE, ["limit", "result"],
-        "Leases that a limit's store was asked for: `granted`, `empty`, because nothing was left, or `failed`.";
+        "Leases that a limit's store was asked for: `granted`, `empty`, because nothing was left, `busy`, because too many were asked for at once, or `failed`.";
     LIMIT_LEASED = Counter "limit_leased" NONE, ["limit"],
         "What leases of a limit held, in the unit of costs.";
     LIMIT_WITHOUT_STORE = Counter "limit_requests_without_store" NONE, ["limit"],
         "Requests at a limit that were decided without its store, because that was lost.";
     LIMIT_STORE_UP = Gauge "limit_store_up" NONE, ["store"],
-        "Whether a store of limits answers.";
+        "Whether a store of limits answers, all who use it if they do so with different settings.";
     HTTP_REQUEST_BODY = Counter "http_request_body" BYTES, ["method", "endpoint"],
         "Bytes of request bodies, by route, as they came.";
     HTTP_RESPONSE_BODY = Counter "http_response_body" BYTES, ["method", "endpoint"],

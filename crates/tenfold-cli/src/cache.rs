@@ -9,6 +9,7 @@ use clap::Subcommand;
 pub(crate) use simulate::SimulateArgs;
 
 use crate::control::cache::{PurgeArgs, TopArgs};
+use crate::control::named_cache::{DelArgs, GetArgs, ListArgs};
 
 /// What the commands look like.
 pub(crate) const EXAMPLES: &str = "\
@@ -18,6 +19,10 @@ Examples:
   tenfold cache purge --prefix shop.example.com/img/         Whatever lies under a path
   tenfold cache purge --host shop.example.com --soft         Stale, rather than gone
   tenfold cache top                                          What is asked for most
+  tenfold cache list                                         Caches of [cache.NAME], and what they hold
+  tenfold cache get sessions user:7                          The value of a key in one of them
+  tenfold cache del sessions user:7                          Remove it
+  tenfold cache del sessions --tag tenant-3                  Remove whatever carries a tag
 
 What is purged softly is served where its service fails, or while it is fetched again.";
 
@@ -29,6 +34,12 @@ pub(crate) enum CacheCommand {
     Purge(PurgeArgs),
     /// Show what the edge cache of a running process is asked for most
     Top(TopArgs),
+    /// Show the named caches of a running process, and what they hold
+    List(ListArgs),
+    /// Show the value of a key in a named cache of a running process
+    Get(GetArgs),
+    /// Remove from a named cache of a running process: a key, whatever carries a tag, or everything
+    Del(DelArgs),
 }
 
 /// Runs one of them.
@@ -40,5 +51,8 @@ pub(crate) fn run(command: &CacheCommand) -> anyhow::Result<ExitCode> {
         CacheCommand::Simulate(args) => simulate::run(args),
         CacheCommand::Purge(args) => crate::control::cache::purge(args),
         CacheCommand::Top(args) => crate::control::cache::top(args),
+        CacheCommand::List(args) => crate::control::named_cache::list(args),
+        CacheCommand::Get(args) => crate::control::named_cache::get(args),
+        CacheCommand::Del(args) => crate::control::named_cache::del(args),
     }
 }

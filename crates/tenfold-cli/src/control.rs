@@ -4,6 +4,7 @@ pub(crate) mod breaker;
 pub(crate) mod cache;
 mod client;
 pub(crate) mod endpoint;
+pub(crate) mod named_cache;
 pub(crate) mod reload;
 pub(crate) mod routes;
 pub(crate) mod status;

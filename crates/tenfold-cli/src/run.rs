@@ -8,6 +8,7 @@ mod beginning;
 mod command;
 mod effective;
 mod memory;
+mod named;
 mod notify;
 mod reload;
 mod state;
@@ -16,11 +17,13 @@ mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cache_server::Caches;
 use clap::Args;
 use config::Loaded;
 use gateway::Gateway;
@@ -55,6 +58,9 @@ Exit codes:
 
 /// Time to write what the logs still hold at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time for what is under way on connections of caches at the end. Commands take far less, but for clients that stall.
+const CACHES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reloads and upgrades that wait at most; whoever asks for more waits to be heard.
 const ASKS_MAX: usize = 4;
@@ -153,11 +159,23 @@ impl Signals {
         })
     }
 
-    /// Waits for one that says to stop.
-    async fn stop(&mut self) {
+    /// Waits for one that does not wait for an upgrade under way.
+    async fn urgent(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.user_1.recv() => Told::ReopenLogs,
+        }
+    }
+
+    /// Does some work, and opens the logs again whenever that is asked for meanwhile.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>, reopen: impl Fn()) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return done,
+                _ = self.user_1.recv() => reopen(),
+            }
         }
     }
 
@@ -194,20 +212,27 @@ async fn serve(
     let notifier = Notifier::find(&|name| std::env::var(name).ok());
     let mut admin = AdminListener::default();
     let prepared = admin.prepare(loaded.admin.as_ref(), &mut beginning.sockets).await?;
+    let (mut caches, parts) = Caches::new(loaded.gateway.workers().get());
+    let prepared_caches = caches.prepare(&loaded.caches, &mut beginning.sockets).context("a cache")?;
     let (tracer, exporter) = Tracer::new(loaded.trace.as_ref(), loaded.gateway.workers().get())?;
     let exporter = tokio::spawn(exporter.run());
     let gateway = Gateway::start(loaded.gateway.clone(), beginning.inheritance(), access, &tracer).await?;
+    for part in parts {
+        gateway.begin_on(part.core(), move || drop(tokio::task::spawn_local(part.run()))).await;
+    }
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let view = gateway.view().with_buckets(loaded.buckets.clone());
     let logs = Logs { log: log.clone(), access: access.clone(), tracer: tracer.clone() };
-    let state = State::new((view, gateway.control()), logs, loaded.effective.clone(), asks);
+    let state = State::new((view, gateway.control()), caches.view(), logs, loaded.effective.clone(), asks);
     let state = Arc::new(state);
+    caches.commit(prepared_caches).await;
     admin.commit(prepared, &state);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers = loaded.gateway.workers(),
         listeners = loaded.gateway.listeners().len(),
         services = loaded.gateway.services().len(),
+        caches = loaded.caches.len(),
         "running"
     );
     match beginning.ready() {
@@ -216,29 +241,61 @@ async fn serve(
         None => notifier.ready(),
     }
     let running = loaded;
-    let mut reloader =
-        Reloader { file, gateway, state: &state, admin, log, access, tracer: &tracer, running, watch, notifier };
+    let mut reloader = Reloader {
+        file,
+        gateway,
+        caches,
+        state: &state,
+        admin,
+        log,
+        access,
+        tracer: &tracer,
+        running,
+        watch,
+        notifier,
+    };
     let end = run_until_told(&mut reloader, &mut signals, asked).await;
     state.set_draining();
-    let Reloader { gateway, admin, running, notifier, .. } = reloader;
+    leave(end, reloader, (signals, access), (&tracer, exporter)).await;
+    Ok(())
+}
+
+/// Ends the parts, in an order in which nothing is lost: at once, or when the process that takes over has all it needs.
+async fn leave(
+    end: End,
+    reloader: Reloader<'_>,
+    (mut signals, access): (Signals, &AccessLog),
+    (tracer, exporter): (&Tracer, JoinHandle<()>),
+) {
+    let Reloader { gateway, caches, admin, running, notifier, .. } = reloader;
+    let reopen = || reload::reopen(access);
     let drain_timeout = running.gateway.drain_timeout();
     match end {
         End::Stop => {
             notifier.stopping();
             tracing::info!(?drain_timeout, "stopping: finishing the requests under way");
-            let stopped = gateway.stop(drain_timeout).await;
+            let cut = caches.stop(drain_timeout.min(CACHES_TIMEOUT)).await;
+            if cut > 0 {
+                tracing::warn!(cut, "connections of caches did not end in time");
+            }
+            let stopped = signals.beside(gateway.stop(drain_timeout), reopen).await;
             tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
-            finish(&tracer, exporter).await;
+            finish(tracer, exporter).await;
             admin.end().await;
         }
         End::Replaced(taken) => {
             // Whoever asks from now on is to reach the other one.
             let limit = running.upgrade.drain_timeout;
-            tokio::join!(admin.end(), upgrade::leave(gateway, taken, limit, drain_timeout, signals));
-            finish(&tracer, exporter).await;
+            let leave = upgrade::leave(gateway, taken, (limit, drain_timeout), signals, reopen);
+            // The other process has caches of its own: what is stored in these would be lost, and what is read old.
+            let rest = async {
+                caches.stop(CACHES_TIMEOUT).await;
+                leave.await;
+            };
+            tokio::join!(admin.end(), rest);
+            finish(tracer, exporter).await;
         }
     }
-    Ok(())
 }
 
 /// Exports the spans that are left, for as long as the logs have as well.
@@ -266,7 +323,7 @@ async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut 
                 Told::Stop => return End::Stop,
                 Told::Upgrade => ("SIGUSR2", None),
                 Told::ReopenLogs => {
-                    reloader.reopen_logs();
+                    reload::reopen(reloader.access);
                     continue;
                 }
                 // What a reload says is logged and shown by the reloader itself.
@@ -289,10 +346,19 @@ async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut 
             },
         };
         let binary = answer.as_ref().and_then(|(binary, _)| binary.as_deref());
-        let outcome = tokio::select! {
-            outcome = reloader.upgrade(reason, binary) => outcome,
-            // Whatever was started ends with what is dropped here.
-            () = signals.stop() => return End::Stop,
+        let access = reloader.access;
+        let outcome = {
+            let mut upgrade = pin!(reloader.upgrade(reason, binary));
+            loop {
+                tokio::select! {
+                    outcome = upgrade.as_mut() => break outcome,
+                    told = signals.urgent() => match told {
+                        // Whatever was started ends with what is dropped here.
+                        Told::Stop => return End::Stop,
+                        _ => reload::reopen(access),
+                    },
+                }
+            }
         };
         let told = match &outcome {
             Ok(Taken { successor, version }) => {

@@ -50,6 +50,7 @@ impl AdminState for Fixture {
             Command::Breaker { service, .. } => service.clone(),
             Command::Remove { service, .. } | Command::Reset { service, .. } => service.clone(),
             Command::ResetAll | Command::Reload | Command::Upgrade(_) | Command::Purge(_) => "api".to_owned(),
+            Command::PurgeNamed { cache, .. } => cache.clone(),
         };
         Box::pin(async move {
             let refused = |reason| Err(Refused::new(reason, "because"));
@@ -85,6 +86,14 @@ impl AdminState for Fixture {
 
     fn cache(&self) -> Value {
         json!({"entries": 0})
+    }
+
+    fn caches(&self) -> Value {
+        json!([{"name": "sessions"}])
+    }
+
+    fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
+        (cache == "sessions" && key == "a/b").then(|| json!({"key": "a/b", "value": "v"}))
     }
 
     fn config(&self) -> Value {
@@ -146,7 +155,7 @@ async fn every_path_of_the_index_answers() {
     assert_eq!(status, 200);
     let paths: Vec<&str> =
         index.lines().filter_map(|line| line.split(' ').next()).filter(|p| p.starts_with('/')).collect();
-    assert_eq!(paths.len(), 12, "{index}");
+    assert_eq!(paths.len(), 13, "{index}");
     for path in paths {
         let (status, head, body) = get(&served, &path.replace("NAME", "api"), "").await;
         assert_eq!(status, 200, "{path}: {body}");

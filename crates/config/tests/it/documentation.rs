@@ -11,7 +11,7 @@ fn page() -> String {
 }
 
 fn env(name: &str) -> Option<String> {
-    (name == "TENFOLD_ADMIN_TOKEN").then(|| "0123456789abcdef".to_owned())
+    matches!(name, "TENFOLD_ADMIN_TOKEN" | "TENFOLD_CACHE_PASSWORD").then(|| "0123456789abcdef".to_owned())
 }
 
 #[test]

@@ -99,6 +99,16 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!((trace.sampling, trace.timeout), (sampling, Duration::from_secs(2)));
     let headers: Vec<_> = trace.headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
     assert_eq!(headers, [("Authorization", "Bearer 0123456789abcdef-from-env"), ("X-Tenant", "7")]);
+    let cache = &loaded.caches[0];
+    assert_eq!((cache.name.as_str(), cache.connections_max), ("sessions", 500));
+    assert_eq!(
+        (cache.listen, cache.http),
+        (Some("0.0.0.0:6380".parse().unwrap()), Some("127.0.0.1:6381".parse().unwrap()))
+    );
+    assert_eq!((cache.memory_bytes, cache.value_bytes_max), (256 << 20, 2 << 20));
+    assert_eq!((cache.ttl, cache.idle_timeout), (Some(Duration::from_mins(20)), Some(Duration::from_mins(10))));
+    assert_eq!(cache.password.as_ref().unwrap().expose(), "0123456789abcdef-from-env");
+    assert_eq!(cache.stall_timeout, Duration::from_secs(15));
     let gateway = loaded.gateway;
     assert_eq!((gateway.workers().get(), gateway.drain_timeout()), (3, Duration::from_secs(60)));
     let upgrade = loaded.upgrade;
@@ -201,6 +211,10 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(token, "***");
             *token = "0123456789abcdef-from-env".into();
         }
+        if let Some(password) = effective.pointer_mut("/cache/sessions/password") {
+            assert_eq!(password, "***");
+            *password = "0123456789abcdef-from-env".into();
+        }
         if let Some(headers) = effective.pointer_mut("/trace/headers") {
             assert_eq!(headers["Authorization"], "***");
             *headers = serde_json::json!({ "Authorization": "Bearer 0123456789abcdef-from-env", "X-Tenant": "7" });
@@ -221,6 +235,7 @@ fn the_effective_configuration_means_the_same() {
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
         assert_eq!((first.log, first.admin), (second.log, second.admin));
+        assert_eq!(first.caches, second.caches);
         assert_eq!((first.trace, first.buckets), (second.trace, second.buckets));
         assert_eq!(first.effective, second.effective);
     }

@@ -63,6 +63,15 @@ impl Collector for Objects {
             }),
             &mut encoder,
         )?;
+        let named = encode::NamedCacheRow {
+            cache: "sessions".to_owned(),
+            commands: vec![("get", 3), ("set", 0)],
+            lookups: [2, 1],
+            entries: 4,
+            connections: 1,
+            ..Default::default()
+        };
+        encode::named_caches(&[named], &mut encoder)?;
         encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
         encode::routes_compressed(&[("api", [1, 2, 3, 90, 30])], ["zstd", "br", "gzip"], &mut encoder)?;
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
@@ -187,6 +196,13 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "cache_disk_corrupt_total 1",
         "cache_disk_transferred_bytes_total{direction=\"read\"} 2",
         "cache_disk_dropped_total{direction=\"written\"} 1",
+        "named_cache_commands_total{cache=\"sessions\",command=\"get\"} 3",
+        "named_cache_lookups_total{cache=\"sessions\",result=\"hit\"} 2",
+        "named_cache_lookups_total{cache=\"sessions\",result=\"miss\"} 1",
+        "named_cache_entries{cache=\"sessions\"} 4",
+        "named_cache_memory_bytes{cache=\"sessions\"} 0",
+        "named_cache_memory_max_bytes{cache=\"sessions\"} 0",
+        "named_cache_connections{cache=\"sessions\"} 1",
         "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
         "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
         "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
@@ -271,6 +287,13 @@ fn what_never_happened_has_no_row() {
             "cache_disk_corrupt_total 1",
             "cache_disk_transferred_bytes_total{direction=\"read\"} 2",
             "cache_disk_dropped_total{direction=\"written\"} 1",
+            "named_cache_commands_total{cache=\"sessions\",command=\"get\"} 3",
+            "named_cache_lookups_total{cache=\"sessions\",result=\"hit\"} 2",
+            "named_cache_lookups_total{cache=\"sessions\",result=\"miss\"} 1",
+            "named_cache_entries{cache=\"sessions\"} 4",
+            "named_cache_memory_bytes{cache=\"sessions\"} 0",
+            "named_cache_memory_max_bytes{cache=\"sessions\"} 0",
+            "named_cache_connections{cache=\"sessions\"} 1",
             "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
             "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
             "http_files_total{endpoint=\"api\",result=\"missing\"} 7",

@@ -80,7 +80,7 @@ impl Beginning {
     /// Tells the process before this one that this one serves; `None` when there is none.
     pub(super) fn ready(&mut self) -> Option<(Before, Option<Draining>)> {
         let (predecessor, before) = self.before.take()?;
-        match predecessor.ready(env!("CARGO_PKG_VERSION")) {
+        match predecessor.ready(env!("CARGO_PKG_VERSION"), u32::try_from(before.pid).ok()) {
             Ok(draining) => Some((before, Some(draining))),
             Err(error) => {
                 tracing::warn!(pid = before.pid, %error, "the process before this one has ended early");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cache_server::Caches;
 use config::Loaded;
 use gateway::Gateway;
 use net::inherit::Inherited;
@@ -14,10 +15,19 @@ use super::notify::Notifier;
 use super::state::State;
 use super::watch::FileWatch;
 
+/// Opens the access log's file again, which someone has moved away.
+pub(super) fn reopen(access: &AccessLog) {
+    match access.reopen() {
+        Ok(()) => tracing::info!("the access log was opened again"),
+        Err(error) => tracing::error!("the access log goes on as before: {error}"),
+    }
+}
+
 /// Applies changes.
 pub(super) struct Reloader<'r> {
     pub(super) file: &'r Path,
     pub(super) gateway: Gateway,
+    pub(super) caches: Caches,
     pub(super) state: &'r Arc<State>,
     pub(super) admin: AdminListener,
     pub(super) log: &'r LogHandle,
@@ -57,19 +67,13 @@ impl Reloader<'_> {
         result
     }
 
-    /// Opens the access log's file again, which someone has moved away.
-    pub(super) fn reopen_logs(&self) {
-        match self.access.reopen() {
-            Ok(()) => tracing::info!("the access log was opened again"),
-            Err(error) => tracing::error!("the access log goes on as before: {error}"),
-        }
-    }
-
     async fn try_reload(&mut self) -> Result<(), String> {
         let loaded = super::load(self.file).map_err(|found| found.render(false))?;
         super::warn_of(&loaded);
         let admin = self.admin.prepare(loaded.admin.as_ref(), &mut Inherited::default()).await;
         let admin = admin.map_err(|error| error.to_string())?;
+        let caches = self.caches.prepare(&loaded.caches, &mut Inherited::default());
+        let caches = caches.map_err(|error| format!("a cache: {error}"))?;
         if loaded.log.access != self.running.log.access {
             self.access.change(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {
@@ -87,6 +91,7 @@ impl Reloader<'_> {
         if loaded.log.format != self.running.log.format {
             tracing::warn!("log.format changes at the next start");
         }
+        self.caches.commit(caches).await;
         self.admin.commit(admin, self.state);
         if loaded.buckets != self.running.buckets {
             tracing::warn!("metrics.buckets changes at the next start");

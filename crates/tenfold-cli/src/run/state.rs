@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use admin::{AdminState, Command, Outcome, Reason, Refused, Unready, UpgradeOrder};
+use cache_server::CachesView;
 use gateway::{GatewayControl, GatewayView};
 use net::handover::Draining;
 use prometheus_client::collector::Collector;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::beginning::Before;
 use super::command;
 use super::effective;
+use super::named;
 use super::upgrade;
 
 /// Where an answer goes.
@@ -37,6 +39,7 @@ pub(super) enum Ask {
 pub(super) struct State {
     gateway: GatewayView,
     control: GatewayControl,
+    caches: CachesView,
     asks: mpsc::Sender<Ask>,
     started: SystemTime,
     registry: Registry,
@@ -77,6 +80,7 @@ impl State {
     /// Everything runs by the configuration `effective`. What is asked for goes to `asks`.
     pub(super) fn new(
         (view, control): (GatewayView, GatewayControl),
+        caches: CachesView,
         Logs { log, access, tracer }: Logs,
         effective: Value,
         asks: mpsc::Sender<Ask>,
@@ -86,6 +90,7 @@ impl State {
         reloads.started(started);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(view.clone()));
+        registry.register_collector(Box::new(caches.clone()));
         registry.register_collector(Box::new(ProcessMetrics::new(env!("CARGO_PKG_VERSION"))));
         registry.register_collector(Box::new(SharedCollector(Arc::clone(&reloads))));
         registry.register_collector(Box::new(access));
@@ -94,7 +99,7 @@ impl State {
         let (last_reload, last_upgrade, predecessor) = (Value::Null, Value::Null, Value::Null);
         let config = Mutex::new(Config { effective, last_reload, last_upgrade, predecessor });
         let draining = AtomicBool::new(false);
-        Self { gateway: view, control, asks, started, registry, reloads, draining, config }
+        Self { gateway: view, control, caches, asks, started, registry, reloads, draining, config }
     }
 
     /// The process is stopping.
@@ -238,6 +243,14 @@ impl AdminState for State {
         self.gateway.cache()
     }
 
+    fn caches(&self) -> Value {
+        self.caches.list()
+    }
+
+    fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
+        named::value(&self.caches, cache, key)
+    }
+
     fn config(&self) -> Value {
         let overrides = self.gateway.overrides();
         let config = self.lock();
@@ -253,6 +266,7 @@ impl AdminState for State {
             match command {
                 Command::Reload => self.ask(Ask::Reload, Reason::Configuration).await,
                 Command::Upgrade(order) => self.upgrade(order).await,
+                Command::PurgeNamed { cache, target } => named::purge(&self.caches, &cache, &target),
                 other => command::change(&self.control, &self.gateway, other).await,
             }
         })

@@ -63,6 +63,8 @@ impl Reloader<'_> {
         let estate = self.gateway.hand_over().await.map_err(lost)?;
         let mut sockets: Vec<_> =
             estate.sockets.into_iter().map(|(address, socket)| (tcp_name(address), socket)).collect();
+        let caches = self.caches.handles().map_err(lost)?;
+        sockets.extend(caches.into_iter().map(|(address, socket)| (tcp_name(address), socket)));
         let admin = self.admin.handle().map_err(lost)?;
         sockets.extend(admin.map(|(address, socket)| (tcp_name(address), socket)));
         let state = json!({
@@ -114,11 +116,11 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
 pub(super) async fn leave(
     gateway: Gateway,
     mut taken: Taken,
-    limit: Duration,
-    drain_timeout: Duration,
+    (limit, drain_timeout): (Duration, Duration),
     mut signals: Signals,
+    reopen: impl Fn(),
 ) {
-    gateway.retire(IDLE_GRACE).await;
+    signals.beside(gateway.retire(IDLE_GRACE), &reopen).await;
     let begun = Instant::now();
     let mut told = None;
     let mut rest = Duration::ZERO;
@@ -129,16 +131,20 @@ pub(super) async fn leave(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            signal = signals.next() => {
-                if signal == Told::Stop {
+            signal = signals.next() => match signal {
+                Told::Stop => {
                     rest = drain_timeout.min(limit.saturating_sub(begun.elapsed()));
                     break;
                 }
-                tracing::info!(?signal, "another process serves: this one only finishes what it has");
+                // Both processes write to the file until this one has ended.
+                Told::ReopenLogs => reopen(),
+                Told::Reload | Told::Upgrade => {
+                    tracing::info!(?signal, "another process serves: this one only finishes what it has");
+                }
             }
         }
     }
-    let stopped = gateway.stop(rest).await;
+    let stopped = signals.beside(gateway.stop(rest), &reopen).await;
     tracing::info!(cut = stopped.cut, took = ?begun.elapsed(), "stopped, as another process serves");
 }
 

@@ -226,6 +226,7 @@ fn purges() {
     check(&["--url", "SHOP.example.com/x/2?q"], &["/x/2?q"]);
     check(&["--url", "shop.example.com/x/2"], &[]);
     check(&["--prefix", "shop.example.com/x/"], &["/x/1", "/x/2?q"]);
+    check(&["--prefix", "shop.example.com:80/x/"], &["/x/1", "/x/2?q"]);
     check(&["--host", "shop.example.com"], &all);
     check(&["--host", "example.com"], &[]);
     check(&["--tag", "b"], &all);

@@ -74,6 +74,8 @@ fn what_was_stored_outlasts_a_kill() {
         site.process().kill();
     }
     let site = start(&text);
+    await_up(&site);
+    assert!(disk(&site, "bytes") > length as u64, "known before anything is written");
     check_hit(&get(&site, "/small", ""), b"hello");
     // It is in memory now.
     assert!(!told(&get(&site, "/small", "")).contains("disk"));
@@ -164,6 +166,81 @@ fn what_is_stale_on_disk_is_validated_once() {
     });
     check_hit(&get(&site, "/", ""), body);
     assert_eq!(asked(&upstream), 2);
+}
+
+/// A site whose one large object is on disk alone, and stale by what it said.
+fn stale(folder: &TempDir, fields: &str) -> (RawUpstream, Tenfold, Vec<u8>) {
+    let length = 6 << 20;
+    let first = large(length, &format!("Cache-Control: max-age=0, {fields}\r\nConnection: close\r\n"));
+    let upstream = RawUpstream::start(Script::answer_once(first)).unwrap();
+    let text = text(&upstream, folder.path(), "64MiB", "");
+    {
+        let site = start(&text);
+        assert!(get(&site, "/", "").body.len() == length);
+        await_written(&site, 1);
+    }
+    (upstream, start(&text), body(length))
+}
+
+#[test]
+fn what_is_stale_on_disk_is_served_while_it_is_fetched_again() {
+    let folder = TempDir::new().unwrap();
+    let (upstream, site, body) = stale(&folder, "stale-while-revalidate=600");
+    // The origin answers nobody.
+    upstream.set_script(Script::new([Step::AwaitRequest, Step::Drain]));
+    for round in 0..4 {
+        let response = get(&site, "/", "");
+        assert!(told(&response).starts_with("tenfold;hit;ttl=-"), "{round}: {}", told(&response));
+        assert!(response.body == body);
+    }
+    assert_eq!(asked(&upstream), 2, "one fetch, under way all the time");
+}
+
+#[test]
+fn what_is_stale_on_disk_is_served_to_all_who_waited_for_a_failure() {
+    let folder = TempDir::new().unwrap();
+    let (upstream, site, body) = stale(&folder, "stale-if-error=600");
+    let failure = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec();
+    upstream.set_script(Script::answer(failure));
+    let (address, body) = (site.address(), &body);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(move || {
+                let response = ask(address, "GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n", "GET");
+                assert!(response.status == 200 && response.body == *body, "{}", told(&response));
+                assert!(told(&response).contains("detail=stale-if-error"), "{}", told(&response));
+            });
+        }
+    });
+}
+
+#[test]
+fn an_answer_to_head_makes_stale_what_is_on_disk() {
+    let (length, vary) = (6 << 20, "Vary: Accept-Language\r\nConnection: close\r\n");
+    let check = |etag: &str, is_stale: bool| {
+        let folder = TempDir::new().unwrap();
+        let upstream = RawUpstream::start(Script::answer_once(large(length, &format!("{FRESH}{vary}")))).unwrap();
+        let text = text(&upstream, folder.path(), "64MiB", "");
+        {
+            let site = start(&text);
+            assert!(get(&site, "/", "").body.len() == length);
+            await_written(&site, 2);
+        }
+        let site = start(&text);
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nETag: {etag}\r\n{FRESH}{vary}X-New: 1\r\n\r\n");
+        upstream.set_script(Script::answer_once(head));
+        let request = "HEAD / HTTP/1.1\r\nHost: shop.example.com\r\nCache-Control: no-cache\r\n\r\n";
+        assert_eq!(ask(site.address(), request, "HEAD").status, 200);
+        await_written(&site, 1);
+        upstream.set_script(Script::answer_once(large(length, &format!("{FRESH}{vary}"))));
+        let response = get(&site, "/", "");
+        let expected = if is_stale { "tenfold;fwd=stale" } else { "tenfold;hit" };
+        assert!(told(&response).starts_with(expected), "{etag}: {}", told(&response));
+        assert_eq!(response.fields.get("x-new").is_some(), !is_stale, "{etag}");
+    };
+    check("\"v1\"", false);
+    check("\"v2\"", true);
 }
 
 #[test]

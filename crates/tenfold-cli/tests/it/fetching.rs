@@ -331,3 +331,51 @@ fn a_body_that_turns_out_too_long_is_passed_on_whole_and_not_stored() {
     }
     assert_eq!(asked(&upstream), 2);
 }
+
+#[test]
+fn early_hints_reach_the_client_whose_request_is_fetched() {
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+    for fields in ["Cache-Control: max-age=60\r\n", "Cache-Control: no-store\r\n"] {
+        let script = [Step::AwaitRequest, Step::Send(early.into()), Step::Send(answer(fields, "page")), Step::Repeat];
+        let upstream = RawUpstream::start(Script::new(script)).unwrap();
+        let site = cached(&upstream, "");
+        let mut conn = RawConn::connect(site.address()).unwrap();
+        conn.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let response = conn.read_response("GET").unwrap();
+        let [early] = &response.interim[..] else { panic!("{response:?}") };
+        assert_eq!((early.status, early.fields.get("link")), (103, Some("</a.css>")), "{fields}");
+        assert_eq!(response.text(), "page");
+        // One of HTTP/1.0 would take them for the answer.
+        let mut old = RawConn::connect(site.address()).unwrap();
+        old.send("GET /old HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
+        let response = old.read_response("GET").unwrap();
+        assert_eq!((response.status, response.interim.len()), (200, 0));
+        let curl = Curl::default().flag("--http2-prior-knowledge");
+        let second = curl.get(&format!("http://{}/2", site.address())).unwrap();
+        assert!(second.head.contains("HTTP/2 103") && second.text() == "page", "{}", second.head);
+    }
+}
+
+#[test]
+fn a_condition_about_what_is_not_stored_is_one_request() {
+    let fields =
+        "Cache-Control: no-store\r\nETag: \"v1\"\r\nLast-Modified: Tue, 14 Nov 2023 21:23:20 GMT\r\nX-Own: 1\r\n";
+    let check = |condition: &str, expected: (u16, &str)| {
+        let upstream = origin(fields, "page");
+        let site = cached(&upstream, "");
+        let response = get(&site, "/", &format!("{condition}\r\n"));
+        assert_eq!((response.status, response.text().as_ref()), expected, "{condition}");
+        assert_eq!((response.fields.get("etag"), response.fields.get("x-own")), (Some("\"v1\""), Some("1")));
+        assert_eq!(response.fields.get("content-length"), (expected.0 == 200).then_some("4"), "{condition}");
+        assert_eq!(asked(&upstream), 1, "{condition}");
+        // From now on the origin judges.
+        get(&site, "/", &format!("{condition}\r\n"));
+        let requests = upstream.requests().unwrap();
+        assert!(condition.ends_with(requests[1].fields.get(condition.split(':').next().unwrap()).unwrap()));
+    };
+    check("If-None-Match: \"v1\"", (304, ""));
+    check("If-None-Match: W/\"v1\", \"v0\"", (304, ""));
+    check("If-None-Match: \"v2\"", (200, "page"));
+    check("If-Modified-Since: Tue, 14 Nov 2023 21:23:20 GMT", (304, ""));
+    check("If-Modified-Since: Tue, 14 Nov 2023 21:23:19 GMT", (200, "page"));
+}

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use testkit::message::Response;
-use testkit::{Origin, RawConn, RawUpstream, Script, Signal, Step, Tenfold, free_port};
+use testkit::{Origin, RawConn, RawUpstream, Reply, RespClient, Script, Signal, Step, Tenfold, free_port};
 
 use crate::schema;
 use crate::site::{dead_address, start};
@@ -47,6 +47,7 @@ fn ask<'a>(method: &'a str, path: &'a str) -> Ask<'a> {
 impl Ask<'_> {
     fn to(&self, admin: SocketAddr) -> String {
         let path = self.path.replace("{service}", self.service).replace("{address}", self.address);
+        let path = path.replace("{cache}", "main").replace("{key}", "greeting");
         let (method, fields, body, length) =
             (self.method.to_ascii_uppercase(), self.fields, self.body, self.body.len());
         format!(
@@ -123,9 +124,10 @@ impl Described {
 fn config(endpoints: &str, token: &str) -> String {
     format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n{token}[listener.web]\nlisten = \"127.0.0.1:{}\"\n\
-         [[route]]\nservice = \"api\"\ncache = {{}}\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
+         [cache.main]\nlisten = \"127.0.0.1:{}\"\n[[route]]\nservice = \"api\"\ncache = {{}}\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
         free_port(),
-        free_port()
+        free_port(),
+        free_port(),
     )
 }
 
@@ -133,6 +135,7 @@ const ENDPOINTS: &str = "/api/services/{service}/endpoints";
 const ENDPOINT: &str = "/api/services/{service}/endpoints/{address}";
 const BREAKER: &str = "/api/services/{service}/breaker";
 const PURGE: &str = "/api/cache/purge";
+const NAMED_PURGE: &str = "/api/caches/{cache}/purge";
 const RESET: &str = "/api/services/{service}/endpoints/{address}/overrides";
 
 #[test]
@@ -144,6 +147,7 @@ fn every_answer_that_is_described_comes_as_described() {
     let admin = site.admin().unwrap();
     breakers(&mut described, &first);
     let slow = begin_slow_bodies(&described, admin);
+    greet(admin);
     reads(&mut described, admin);
     changes(&mut described, &site, [&first, &other]);
     refusals(&mut described, admin);
@@ -170,6 +174,15 @@ fn begin_slow_bodies(described: &Described, admin: SocketAddr) -> Vec<(String, S
             (path, method, conn)
         })
         .collect()
+}
+
+/// Stores a value in the cache that is read from.
+fn greet(admin: SocketAddr) {
+    let mut conn = RawConn::connect(admin).unwrap();
+    conn.send(ask("get", "/api/caches").to(admin)).unwrap();
+    let caches: Value = serde_json::from_slice(&conn.read_response("GET").unwrap().body).unwrap();
+    let mut client = RespClient::connect(caches[0]["listen"].as_str().unwrap().parse().unwrap()).unwrap();
+    assert_eq!(client.command(&["SET", "greeting", "hello", "EX", "100"]).unwrap(), Reply::Simple("OK".to_owned()));
 }
 
 fn reads(described: &mut Described, admin: SocketAddr) {
@@ -229,6 +242,12 @@ fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2])
         described.check(admin, purge, 200);
     }
     described.check(admin, Ask { body: "{\"url\": \"ftp://a/\"}", ..ask("post", PURGE) }, 400);
+    for body in ["{\"key\": \"greeting\"}", "{\"tag\": \"a\"}", "{\"everything\": true}"] {
+        let purge = Ask { body, ..ask("post", NAMED_PURGE) };
+        described.body(&purge).unwrap();
+        described.check(admin, purge, 200);
+    }
+    named_caches(described, site);
     described.check(admin, ask("post", "/api/reload"), 200);
     let good = std::fs::read_to_string(site.config()).unwrap();
     site.rewrite("not toml").unwrap();
@@ -236,6 +255,18 @@ fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2])
     described.check(admin, ask("get", "/api/config"), 200);
     site.rewrite(&good).unwrap();
     described.check(admin, ask("post", "/api/reload"), 200);
+}
+
+/// A key that is not there any more, and a cache that is not there.
+fn named_caches(described: &mut Described, site: &Tenfold) {
+    let admin = site.admin().unwrap();
+    let value = ask("get", "/api/caches/{cache}/keys/{key}");
+    described.check(admin, value, 404);
+    let mut conn = RawConn::connect(admin).unwrap();
+    let purge = Ask { body: "{\"everything\": true}", ..ask("post", NAMED_PURGE) };
+    conn.send(purge.to(admin).replace("/main/", "/nope/")).unwrap();
+    let response = conn.read_response("POST").unwrap();
+    described.judge(NAMED_PURGE, "post", &response, 404);
 }
 
 /// A breaker that is held, and a service that has none.
@@ -272,7 +303,7 @@ fn refusals(described: &mut Described, admin: SocketAddr) {
         }
         let body = match method.as_str() {
             "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
-            "post" if path == PURGE => "{\"everything\": true}",
+            "post" if path == PURGE || path == NAMED_PURGE => "{\"everything\": true}",
             "patch" => "{\"weight\": 1}",
             "put" => "{\"force\": \"open\"}",
             _ => "",
@@ -352,7 +383,7 @@ fn stopping(described: &mut Described) {
         if Described::is_change(&method) {
             let body = match method.as_str() {
                 "post" if path == ENDPOINTS => "{\"address\": \"10.0.0.1:80\"}",
-                "post" if path == PURGE => "{\"everything\": true}",
+                "post" if path == PURGE || path == NAMED_PURGE => "{\"everything\": true}",
                 "patch" => "{\"weight\": 1}",
                 "put" => "{\"force\": \"open\"}",
                 _ => "",

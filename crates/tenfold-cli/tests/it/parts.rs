@@ -165,6 +165,20 @@ fn what_contradicts_itself_or_the_request_is_passed_on_once() {
 }
 
 #[test]
+fn a_whole_that_is_said_to_be_longer_than_it_comes_is_not_stored() {
+    let whole = "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 0-9/10\r\n\
+                 Cache-Control: max-age=60\r\n\r\n3\r\n012\r\n0\r\n\r\n";
+    let upstream = RawUpstream::start(Script::answer(whole)).unwrap();
+    let site = cached(&upstream, "");
+    let mut conn = RawConn::connect(site.address()).unwrap();
+    conn.send("GET /video HTTP/1.1\r\nHost: shop.example.com\r\nRange: bytes=0-\r\n\r\n").unwrap();
+    assert!(conn.read_response("GET").is_err());
+    switch(&upstream, Script::answer(answer(FRESH, "0123456789")));
+    assert_eq!(get(&site, "/video", "").text(), "0123456789");
+    assert_eq!(asked(&upstream), 1);
+}
+
+#[test]
 fn a_range_that_is_nowhere_leaves_nothing_behind() {
     let none = "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nContent-Range: bytes */10\r\n\
                 Cache-Control: max-age=60\r\n\r\n";

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use testkit::{Load, LoadParams, Origin, Redis, Tenfold, free_port};
+use tungstenite::Message;
 
 use crate::site::{apply, get, listeners, start};
+use crate::websocket::{connect, echo};
 
 /// The configuration of a gateway whose one route has the limit `all`, with these settings and this store, which has time
 /// enough on a busy machine unless they say otherwise.
@@ -192,6 +194,23 @@ fn a_reload_keeps_leases_and_a_forgotten_script_is_sent_again() {
     assert_eq!(passing(&site, 5, ""), 4);
     let clients = || redis.command(&["CLIENT", "LIST"]).unwrap().join("").lines().count();
     site.wait_until("connections are closed", |_| Ok(clients() == 1)).unwrap();
+}
+
+#[test]
+fn what_began_under_a_limit_that_is_gone_holds_no_connection_to_its_store() {
+    let (chat, redis) = (echo(), Redis::start(&[]).unwrap());
+    let origin = Origin::start("a").unwrap();
+    let text = config(&origin, &url(&redis), "rate = \"4/h\"\nburst = 4");
+    let text = text.replace(&origin.address().to_string(), &chat.to_string());
+    let mut site = start(&text);
+    let mut socket = connect(site.address());
+    let clients = || redis.command(&["CLIENT", "LIST"]).unwrap().join("").lines().count();
+    assert!(clients() > 1);
+    apply(&mut site, &text.replace("limit = \"all\"\n", ""));
+    // Each core hears of the reload with its next request, or its next round of housekeeping.
+    site.wait_until("connections are closed", |_| Ok(clients() == 1)).unwrap();
+    socket.send(Message::text("still here")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("still here"));
 }
 
 #[test]

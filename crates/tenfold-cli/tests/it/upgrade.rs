@@ -374,6 +374,24 @@ fn connections_that_do_not_end_are_cut_after_the_limit_or_when_told() {
 }
 
 #[test]
+fn the_old_process_hears_of_rotation_as_well() {
+    let (chat, folder) = (echo(), TempDir::new().unwrap());
+    let file = folder.path().join("access.log");
+    let mut site = start(&format!("[log]\naccess = \"{}\"\n{}", file.display(), config(&[chat], "")));
+    let old = site.pid();
+    let socket = connect(site.address());
+    site.upgrade().unwrap();
+    std::fs::rename(&file, folder.path().join("access.log.1")).unwrap();
+    // Nobody has anything to write, so only who is told opens a new one.
+    site.process().signal(Signal::USR1).unwrap();
+    site.wait_until("a new file", |_| Ok(file.exists())).unwrap();
+    drop(socket);
+    await_end(&site, old);
+    let lines = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(lines.lines().count(), 1, "the old process wrote its last line there: {lines}");
+}
+
+#[test]
 fn a_service_manager_passes_sockets_and_hears_how_it_goes() {
     let origin = Origin::start("a").unwrap();
     let dir = TempDir::new().unwrap();

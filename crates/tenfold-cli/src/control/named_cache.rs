@@ -1,0 +1,121 @@
+//! `tenfold cache list`, `get` and `del`: named caches of a running process.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::ConnectArgs;
+use super::client::{Client, encoded};
+use super::status::{list as items, number, text};
+use super::table::Table;
+
+/// What `tenfold cache list` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// What `tenfold cache get` is told.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The cache's name
+    cache: String,
+
+    /// The key
+    key: String,
+
+    /// Print a JSON object, with the time that is left of its life
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// What `tenfold cache del` is told.
+#[derive(Debug, Args)]
+pub(crate) struct DelArgs {
+    /// The cache's name
+    cache: String,
+
+    #[command(flatten)]
+    what: What,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The key
+    key: Option<String>,
+
+    /// Whatever carries a tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+
+    /// Everything
+    #[arg(long)]
+    everything: bool,
+}
+
+/// Shows the caches.
+///
+/// # Errors
+/// When nothing answers as the admin listener does.
+pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let caches = Client::new(&args.connect)?.get("/api/caches")?;
+    if args.json {
+        super::print(&format!("{caches:#}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heads = ["CACHE", "LISTEN", "HTTP", "#ENTRIES", "#BYTES", "#OF", "#HITS", "#MISSES", "#EVICTED"];
+    let mut table = Table::new(&heads);
+    for cache in items(&caches) {
+        let counts = ["entries", "memory_bytes", "memory_bytes_max", "hits", "misses", "evicted"];
+        let mut row = vec![text(cache, "name").into(), text(cache, "listen").into(), text(cache, "http").into()];
+        row.extend(counts.map(|count| number(cache, count).into()));
+        table.row(row);
+    }
+    super::print(&table.render(super::wants_color()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the value of a key.
+///
+/// # Errors
+/// When nothing answers as the admin listener does, or there is no such key.
+pub(crate) fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
+    let path = format!("/api/caches/{}/keys/{}", encoded(&args.cache), encoded(&args.key));
+    let found = Client::new(&args.connect)?.get(&path)?;
+    match &found["value"] {
+        _ if args.json => super::print(&format!("{found:#}\n"))?,
+        Value::String(value) => super::print(&format!("{value}\n"))?,
+        _ => anyhow::bail!("{}: {} bytes that are no short text", args.key, number(&found, "bytes")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes a key, whatever carries a tag, or everything.
+///
+/// # Errors
+/// When nothing answers as the admin listener does, or there is no such cache.
+pub(crate) fn del(args: &DelArgs) -> anyhow::Result<ExitCode> {
+    let What { key, tag, everything } = &args.what;
+    let order = match (key, tag) {
+        (Some(key), _) => json!({ "key": key }),
+        (None, Some(tag)) => json!({ "tag": tag }),
+        (None, None) => json!({ "everything": everything }),
+    };
+    let path = format!("/api/caches/{}/purge", encoded(&args.cache));
+    let told = Client::new(&args.connect)?.send("POST", &path, Some(&order))?;
+    super::print(if told["removed"] == false { "it was not there\n" } else { "removed\n" })?;
+    Ok(ExitCode::SUCCESS)
+}
