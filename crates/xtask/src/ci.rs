@@ -40,6 +40,7 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance of the cache", Action::Proof(&["conformance", "cache", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("faults of the cache", Action::Proof(&["fault", "cache", "--quick"])),
+    ("faults of coherence", Action::Proof(&["fault", "coherence", "--quick"])),
     ("faults of write-behind", Action::Proof(&["fault", "writebehind", "--quick"])),
     ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),
     (

@@ -22,9 +22,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("h2load", "nghttp2-client"),
     ("openssl", "openssl"),
     ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("/usr/lib/python3/dist-packages/redis", "python3-redis"),
+    ("/usr/share/nodejs/redis", "node-redis"),
     ("chromium", "chromium"),
     ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("taskset", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 
 /// Installs what is missing.

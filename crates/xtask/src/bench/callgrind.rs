@@ -29,6 +29,13 @@ impl Program {
         Ok(Self { path, options })
     }
 
+    /// What it prints when it is run with these words.
+    pub(super) fn output(&self, words: &[&str]) -> Result<String> {
+        let output = Command::new(&self.path).args(words).stderr(std::process::Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "{} {}: {}", self.path.display(), words.join(" "), output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Instructions of one operation: the difference of two runs over the difference of their operations.
     pub(super) fn per_operation(&self, what: &str, operations: u64) -> Result<f64> {
         let (once, twice) = (self.instructions(what, operations)?, self.instructions(what, 2 * operations)?);

@@ -62,10 +62,6 @@ pub(super) fn run(args: &L4Args) -> Result<()> {
     let mut report = Report::new(rows);
     ratios.into_iter().for_each(|(name, spread)| report.add_ratio(name, spread));
     report.print();
-    for (name, bar) in BARS {
-        if let Some(ratio) = report.ratios.get(*name) {
-            println!("{name}: {ratio:.2}, at most {bar:.2}: {}", if ratio <= bar { "held" } else { "missed" });
-        }
-    }
-    proof::write_json(&report, args.proof.json.as_deref())
+    proof::write_json(&report, args.proof.json.as_deref())?;
+    report.hold_to(BARS)
 }

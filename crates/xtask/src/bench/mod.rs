@@ -3,6 +3,7 @@
 mod balance;
 mod bare;
 mod cache;
+mod cachelib;
 mod callgrind;
 mod gateway;
 mod h2load;
@@ -14,6 +15,7 @@ mod limit;
 mod mirror;
 mod overload;
 mod report;
+mod resp;
 mod shared;
 mod stampede;
 mod store;
@@ -26,6 +28,7 @@ use clap::Subcommand;
 pub use balance::BalanceArgs;
 pub use bare::splice_connections;
 pub use cache::CacheArgs;
+pub use cachelib::CachelibArgs;
 pub use gateway::GatewayArgs;
 pub use httpcache::HttpcacheArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
@@ -34,6 +37,7 @@ pub use library::LibraryArgs;
 pub use limit::LimitArgs;
 pub use mirror::MirrorArgs;
 pub use overload::OverloadArgs;
+pub use resp::RespArgs;
 pub use shared::SharedArgs;
 pub use stampede::StampedeArgs;
 pub use store::StoreArgs;
@@ -57,8 +61,12 @@ pub enum BenchCommand {
     Httpcache(HttpcacheArgs),
     /// Instructions of a call through the pieces of the library
     Library(LibraryArgs),
+    /// Hits of the cache library, beside the bare engine, other caches and the bare client of Redis
+    Cachelib(CachelibArgs),
     /// Instructions per lookup in the cache store
     Store(StoreArgs),
+    /// CPU time per command of a named cache, beside Redis
+    Resp(RespArgs),
     /// How much gets through of a rate that two gateways share
     Shared(SharedArgs),
     /// Latency of requests that are mirrored, beside that of requests that are not
@@ -81,7 +89,9 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Limit(args) => limit::run(&args),
         BenchCommand::Httpcache(args) => httpcache::run(&args),
         BenchCommand::Library(args) => library::run(&args),
+        BenchCommand::Cachelib(args) => cachelib::run(&args),
         BenchCommand::Store(args) => store::run(&args),
+        BenchCommand::Resp(args) => resp::run(&args),
         BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
         BenchCommand::Overload(args) => overload::run(&args),

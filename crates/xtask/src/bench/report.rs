@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 /// A bench's result in the form that all benches share.
@@ -22,6 +23,9 @@ pub(super) struct Row {
     pub(super) cpu_us_per_op: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ops_per_s: Option<f64>,
+    /// Of what is too quick for whole microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ns_per_op: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) p50_us: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +79,25 @@ impl Report {
         self.spreads.insert(name, spread);
     }
 
+    /// Says of each bar whether it was held, as far as it was measured: the most that a ratio may be.
+    ///
+    /// # Errors
+    /// When one was missed: which, and by what figure.
+    pub(super) fn hold_to(&self, bars: &[(&str, f64)]) -> Result<()> {
+        let measured = bars.iter().filter_map(|(name, bar)| Some((name, bar, self.ratios.get(*name)?)));
+        let mut missed = Vec::new();
+        for (name, bar, ratio) in measured {
+            // What is no number holds nothing.
+            let held = ratio <= bar;
+            println!("{name}: {ratio:.3}, at most {bar:.2}: {}", if held { "held" } else { "missed" });
+            if !held {
+                missed.push(format!("{name} is {ratio:.3}, and may be {bar:.2}"));
+            }
+        }
+        ensure!(missed.is_empty(), "tenfold missed: {}", missed.join("; "));
+        Ok(())
+    }
+
     pub(super) fn print(&self) {
         println!("\n{}", self.machine);
         let header = ["subject", "case", "cpu us/op", "ops/s", "p50 us", "p99 us", "KiB/idle", "instr/op"];
@@ -84,9 +107,10 @@ impl Report {
         );
         let cell = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         for row in &self.rows {
+            let nanos = row.ns_per_op.map_or(String::new(), |nanos| format!("  {nanos:.1} ns"));
             let hits = row.hit_ratio.map_or(String::new(), |share| format!("  {:.2} % hits", 100.0 * share));
             println!(
-                "{:<18} {:<8} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}{hits}",
+                "{:<18} {:<8} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}{nanos}{hits}",
                 row.subject,
                 row.case,
                 cell(row.cpu_us_per_op, 2),
@@ -126,6 +150,19 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_that_is_missed_is_an_error_with_its_figure() {
+        let mut report = Report::new(Vec::new());
+        for (name, ratio) in [("1KiB/best", 0.9), ("100KiB/nginx", 1.06)] {
+            report.add_ratio(name.into(), Spread::of([ratio]).unwrap());
+        }
+        report.hold_to(&[("1KiB/best", 0.90), ("100KiB/varnish", 0.75)]).unwrap();
+        let error = report.hold_to(&[("1KiB/best", 0.90), ("100KiB/nginx", 1.05)]).unwrap_err();
+        assert_eq!(error.to_string(), "tenfold missed: 100KiB/nginx is 1.060, and may be 1.05");
+        report.add_ratio("1KiB/best".into(), Spread::of([f64::NAN]).unwrap());
+        assert!(report.hold_to(&[("1KiB/best", 0.90)]).is_err());
+    }
 
     #[test]
     fn spreads_are_ranks_of_the_sorted_values() {

@@ -1,6 +1,7 @@
 //! What breaks while a gateway or a cache serves, and what is noticed of it.
 
 mod cache;
+mod coherence;
 mod floods;
 mod kills;
 mod leaks;
@@ -20,6 +21,7 @@ use clap::{Args, Subcommand};
 use testkit::{Load, LoadParams, Report, Tenfold};
 
 pub use cache::CacheArgs;
+pub use coherence::CoherenceArgs;
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
@@ -37,6 +39,8 @@ pub enum FaultCommand {
     Gateway(GatewayArgs),
     /// The cache's store killed under writes, its files damaged, its disk full
     Cache(CacheArgs),
+    /// Processes that share a cache in the library's two modes, while everything around them breaks
+    Coherence(CoherenceArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
     /// The process replaced by new ones under load and with WebSockets open
@@ -70,6 +74,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
     match command {
         FaultCommand::Gateway(args) => gateway(&args),
         FaultCommand::Cache(args) => cache::run(&args),
+        FaultCommand::Coherence(args) => coherence::run(&args),
         FaultCommand::Floods(args) => floods::run(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
         FaultCommand::WriteBehind(args) => writebehind::run(&args),

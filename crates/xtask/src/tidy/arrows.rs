@@ -24,6 +24,8 @@ const FLOORS: &[(&str, Floor)] = &[
     ("httpcache", Floor::Core),
     ("preface", Floor::Core),
     ("coding", Floor::Core),
+    ("resp", Floor::Core),
+    ("pgroute", Floor::Core),
     ("telemetry", Floor::Shell),
     ("net", Floor::Shell),
     ("acme", Floor::Shell),
@@ -31,6 +33,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("limit-redis", Floor::Shell),
     ("store", Floor::Shell),
     ("cache", Floor::Shell),
+    ("cache-server", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -51,6 +54,9 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "store"),
     ("gateway", "telemetry"),
     ("admin", "telemetry"),
+    ("cache-server", "net"),
+    ("cache-server", "store"),
+    ("cache-server", "telemetry"),
     ("xtask", "testkit"),
 ];
 

@@ -1,7 +1,7 @@
 //! The cache's disk through a gateway, which is killed while it fetches: afterwards it answers what it has with the right bytes, and
 //! has nearly all that clients had had whole a second before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use testkit::{RawConn, TempDir, Tenfold, free_port};
 
 use super::trouble::{Damage, Random};
@@ -21,6 +21,10 @@ use crate::proof::Verdict;
 const CLIENTS: usize = 4;
 /// An answer within a round takes so long at most, also when the file system is slow.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Of what clients have had in a round so many are purged, spread over it.
+const PURGED_MAX: usize = 8;
+const PURGED_STEP: usize = 29;
 
 /// Asks for what is stored alone.
 const STORED: &str = "Cache-Control: only-if-cached\r\n";
@@ -42,21 +46,22 @@ pub(super) fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> 
     let text = config(origin, folder.path());
     let mut random = Random::new(11);
     let mut stored: BTreeMap<u64, Instant> = BTreeMap::new();
-    let (mut settled, mut survived) = (0_u64, 0_u64);
+    let (mut settled, mut survived, mut purged) = (0_u64, 0_u64, BTreeSet::new());
     for round in 0..rounds {
         let first = u64::from(round) * 1_000_000;
-        let killed = fetch_and_kill(program, &text, first, &mut random, &mut stored)?;
+        let killed = fetch_and_kill(program, &text, first, &mut random, (&mut stored, &mut purged))?;
         let damage = Damage::of_round(round);
         let hit = damage.apply(folder.path(), &mut random)?;
         let concerned: Vec<u64> = stored.keys().copied().filter(|number| *number >= first).collect();
         ensure!(!concerned.is_empty(), "round {round}: nothing was fetched");
         let earlier = stored.keys().copied().filter(|number| *number < first).step_by(37);
-        let asked: Vec<u64> = concerned.iter().copied().chain(earlier).collect();
+        let asked: BTreeSet<u64> = concerned.iter().copied().chain(earlier).chain(purged.iter().copied()).collect();
         let site = Tenfold::start_with(Command::new(program), &text)?;
-        let found = look(site.address(), &asked)?;
+        let found = look(site.address(), asked)?;
         for (number, state) in &found {
             let outcome = match state {
                 State::Wrong => Err("is served with other bytes".to_owned()),
+                State::There if purged.contains(number) => Err("was purged and came back".to_owned()),
                 State::Cut if damage == Damage::None => Err("breaks off".to_owned()),
                 State::CutAgain => Err("breaks off again".to_owned()),
                 _ => Ok(()),
@@ -66,7 +71,8 @@ pub(super) fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> 
         if !damage.spares_records() {
             continue;
         }
-        let early: Vec<_> = concerned.iter().filter(|number| stored[number] + SETTLED <= killed).collect();
+        let is_early = |number: &&u64| stored[*number] + SETTLED <= killed && !purged.contains(*number);
+        let early: Vec<_> = concerned.iter().filter(is_early).collect();
         let there = early.iter().filter(|number| found[number] == State::There).count();
         let is_enough = there as f64 >= early.len() as f64 * SURVIVING_SHARE;
         let outcome = if is_enough { Ok(()) } else { Err(format!("{there} of {} are there", early.len())) };
@@ -75,6 +81,9 @@ pub(super) fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> 
         survived += there as u64;
         println!("gateway, round {round}: {damage:?} {hit}, {there} of {} are there", early.len());
     }
+    ensure!(settled > 0, "clients had nothing a second before a kill: nothing was proved of what survives");
+    ensure!(!purged.is_empty(), "nothing was purged: nothing was proved of what stays purged");
+    verdict.notes.insert("purged through a gateway".into(), purged.len() as u64);
     verdict.notes.insert("had by clients a second before".into(), settled);
     verdict.notes.insert("of them there, through a gateway".into(), survived);
     Ok(())
@@ -99,11 +108,12 @@ fn fetch_and_kill(
     text: &str,
     first: u64,
     random: &mut Random,
-    stored: &mut BTreeMap<u64, Instant>,
+    (stored, purged): (&mut BTreeMap<u64, Instant>, &mut BTreeSet<u64>),
 ) -> Result<Instant> {
     let mut site = Tenfold::start_with(Command::new(program), text)?;
     let (next, is_over, had) = (AtomicU64::new(first), AtomicBool::new(false), Mutex::new(Vec::new()));
     let address = site.address();
+    let admin = site.admin().context("the gateway has no admin listener")?;
     let killed = std::thread::scope(|scope| -> Result<Instant> {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
@@ -119,20 +129,38 @@ fn fetch_and_kill(
             });
         }
         std::thread::sleep(Duration::from_millis(1_600 + random.below(900)));
+        // The last purges are written just before the end.
+        let had = had.lock().expect("no client panics");
+        let chosen: Vec<u64> = had.iter().map(|(number, _)| *number).step_by(PURGED_STEP).take(PURGED_MAX).collect();
+        drop(had);
+        let outcome = chosen.iter().try_for_each(|number| purge(admin, *number));
         let killed = Instant::now();
         site.process().kill();
+        // Clients go on until then, whatever came of it.
         is_over.store(true, Ordering::Relaxed);
-        Ok(killed)
+        purged.extend(chosen);
+        outcome.map(|()| killed)
     })?;
     stored.extend(had.into_inner().expect("no client panics"));
     Ok(killed)
 }
 
+/// Purges an object. When this returns, that is written down.
+fn purge(admin: SocketAddr, number: u64) -> Result<()> {
+    let body = format!("{{\"url\": \"http://shop.example.com/{number}\"}}");
+    let mut conn = RawConn::connect(admin)?.timeout(PATIENCE);
+    let head = format!("POST /api/cache/purge HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\n");
+    conn.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))?;
+    let response = conn.read_response("POST")?;
+    ensure!(response.status == 200, "purge of {number}: status {}: {}", response.status, response.text());
+    Ok(())
+}
+
 /// Asks for what is stored, and compares it.
-fn look(address: SocketAddr, numbers: &[u64]) -> Result<BTreeMap<u64, State>> {
+fn look(address: SocketAddr, numbers: BTreeSet<u64>) -> Result<BTreeMap<u64, State>> {
     let mut found = BTreeMap::new();
     let mut conn = RawConn::connect(address)?.timeout(PATIENCE);
-    for &number in numbers {
+    for number in numbers {
         let state = match ask(&mut conn, number, STORED) {
             Ok(state) => state,
             Err(error) if conn.has_ended() => {

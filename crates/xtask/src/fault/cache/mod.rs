@@ -112,6 +112,7 @@ fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> Result<()> 
             println!("round {round}: {damage:?} {hit}, {there} there, opened in {} ms", found.open_millis);
         }
     }
+    ensure!(settled > 0, "nothing was stored a second before its kill: nothing was proved of what survives");
     verdict.notes.insert("stored a second before".into(), settled);
     verdict.notes.insert("of them there".into(), survived);
     Ok(())

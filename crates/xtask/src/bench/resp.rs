@@ -1,0 +1,156 @@
+//! A named cache beside a Redis: CPU time of the server per command, as clients of Redis ask, and what its memory comes to.
+//!
+//! Both run on one core, `redis-benchmark` on the other, and rounds of the two alternate. All keys are stored before, so that `GET` hits.
+//! Neither writes anything to disk. Of the memory it is measured how much is resident, with many small values and a bound that they
+//! exceed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use testkit::{Process, Redis, Tenfold, free_port, procfs};
+
+use super::report::{Report, Row, Spread};
+use super::subject::{OTHER_CORE, PROXY_CORE, on_core};
+use crate::install;
+use crate::proof::{self, ProofArgs};
+
+/// Arguments of `bench resp`.
+#[derive(Debug, Args)]
+pub struct RespArgs {
+    #[command(flatten)]
+    proof: ProofArgs,
+
+    /// Rounds
+    #[arg(long)]
+    rounds: Option<usize>,
+}
+
+/// A kind of command: its name, how many of them go at once on a connection, and how many make a round.
+struct Case {
+    name: &'static str,
+    command: &'static str,
+    depth: u32,
+    commands: u64,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "get", command: "get", depth: 1, commands: 150_000 },
+    Case { name: "get_x16", command: "get", depth: 16, commands: 1_000_000 },
+    Case { name: "set", command: "set", depth: 1, commands: 150_000 },
+    Case { name: "set_x16", command: "set", depth: 16, commands: 700_000 },
+];
+
+const KEYS: u64 = 10_000;
+const VALUE_BYTES: u64 = 1024;
+const CONNECTIONS: u32 = 50;
+
+/// Of the memory: the bound, and values of so many bytes, of which twice as many are stored as fit.
+const BOUND_BYTES: u64 = 64 << 20;
+const SMALL_BYTES: u64 = 100;
+/// Most that is resident, as a share of the bound.
+const RESIDENT_MAX: f64 = 1.25;
+
+enum Server {
+    Tenfold(Box<Tenfold>, u16),
+    Redis(Redis),
+}
+
+impl Server {
+    fn start(name: &str, memory: &str) -> Result<Self> {
+        if name == "redis" {
+            return Ok(Self::Redis(Redis::start(&[])?));
+        }
+        let (admin, port) = (free_port(), free_port());
+        let toml = format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[runtime]\nworkers = 1\n\
+             [cache.main]\nlisten = \"127.0.0.1:{port}\"\nmemory = \"{memory}\"\n"
+        );
+        let tenfold = Tenfold::start_with(Command::new(proof::release_binary()?), &toml)?;
+        Ok(Self::Tenfold(Box::new(tenfold), port))
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Tenfold(_, port) => *port,
+            Self::Redis(redis) => redis.address().port(),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Tenfold(tenfold, _) => tenfold.pid(),
+            Self::Redis(redis) => redis.pid(),
+        }
+    }
+}
+
+pub(super) fn run(args: &RespArgs) -> Result<()> {
+    let (quick, share) = (args.proof.quick, if args.proof.quick { 5 } else { 1 });
+    let rounds = args.rounds.unwrap_or(if quick { 3 } else { 9 });
+    install::require(&["redis-server", "redis-cli"])?;
+    let servers =
+        ["tenfold", "redis"].map(|name| Ok((name, on_core(Some(PROXY_CORE), || Server::start(name, "64MiB"))?)));
+    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    for (_, server) in &servers {
+        benchmark(server.port(), &CASES[3], 20 * KEYS, (KEYS, VALUE_BYTES))?;
+    }
+    let (mut rows, mut ratios) = (Vec::new(), Vec::new());
+    for case in CASES {
+        let mut costs = [Vec::new(), Vec::new()];
+        let mut rates = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (at, (_, server)) in servers.iter().enumerate() {
+                let commands = case.commands / share;
+                let before = procfs::cpu_time(&[server.pid()])?;
+                let rate = benchmark(server.port(), case, commands, (KEYS, VALUE_BYTES))?;
+                let spent = procfs::cpu_time(&[server.pid()])?.saturating_sub(before);
+                costs[at].push(spent.as_secs_f64() * 1e6 / commands as f64);
+                rates[at].push(rate);
+            }
+        }
+        for (at, (name, _)) in servers.iter().enumerate() {
+            let median = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
+            let (cpu_us_per_op, ops_per_s) = (median(&costs[at]), median(&rates[at]));
+            let (subject, case) = ((*name).to_owned(), case.name.to_owned());
+            rows.push(Row { subject, case, cpu_us_per_op, ops_per_s, rounds: Some(rounds), ..Row::default() });
+        }
+        let [own, other] = &costs;
+        ratios
+            .extend(Spread::of(own.iter().zip(other).map(|(own, other)| own / other)).map(|ratio| (case.name, ratio)));
+    }
+    let mut report = Report::new(rows);
+    ratios.into_iter().for_each(|(case, ratio)| report.add_ratio(format!("{case}/redis"), ratio));
+    report.print();
+    let resident = resident(share)?;
+    println!("resident with values of {SMALL_BYTES} bytes: {resident:.2} of the bound, at most {RESIDENT_MAX:.2}");
+    proof::write_json(&report, args.proof.json.as_deref())?;
+    ensure!(resident <= RESIDENT_MAX, "more is resident than may be: {resident:.2} of the bound");
+    Ok(())
+}
+
+/// How much of the bound is resident when it is used up, beyond what is resident of an empty cache.
+fn resident(share: u64) -> Result<f64> {
+    let server = Server::start("tenfold", "64MiB")?;
+    let empty = procfs::rss_bytes(server.pid())?;
+    let keys = 4 * BOUND_BYTES / (SMALL_BYTES + 200) / share.min(2);
+    benchmark(server.port(), &CASES[3], 2 * keys, (keys, SMALL_BYTES))?;
+    let full = procfs::rss_bytes(server.pid())?;
+    Ok(full.saturating_sub(empty) as f64 / BOUND_BYTES as f64)
+}
+
+/// Has `redis-benchmark` send commands: how many went in a second.
+fn benchmark(port: u16, case: &Case, commands: u64, (keys, bytes): (u64, u64)) -> Result<f64> {
+    let mut command = Command::new("redis-benchmark");
+    command.args(["-p", &port.to_string(), "-c", &CONNECTIONS.to_string(), "--csv", "-t", case.command]);
+    command.args(["-n", &commands.to_string(), "-P", &case.depth.to_string()]);
+    command.args(["-r", &keys.to_string(), "-d", &bytes.to_string()]);
+    let mut process = on_core(Some(OTHER_CORE), || Process::spawn("redis-benchmark", command))?;
+    let status = process.wait(Duration::from_secs(300))?;
+    let output = process.output();
+    ensure!(status.success() && !output.contains("rror"), "redis-benchmark: {output}");
+    let line = output.lines().find(|line| line.to_lowercase().starts_with(&format!("\"{}\"", case.command)));
+    let rate = line.and_then(|line| line.split(',').nth(1)).context("redis-benchmark says no rate")?;
+    Ok(rate.trim_matches('"').parse()?)
+}
