@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::bare;
+
 /// A session that both halves of a connection use. One task polls both, so that a borrow never meets another.
 type Session = RefCell<tokio_rustls::TlsStream<TcpStream>>;
 
@@ -136,7 +138,7 @@ fn session_readable(session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Bare(socket) => bare::poll_read(socket, cx, buf),
             Self::Tls(session) => Pin::new(session.get_mut()).poll_read(cx, buf),
         }
     }
@@ -145,7 +147,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Bare(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Bare(socket) => bare::poll_write(socket, cx, bytes),
             Self::Tls(session) => Pin::new(session.get_mut()).poll_write(cx, bytes),
         }
     }
@@ -156,7 +158,7 @@ impl AsyncWrite for Stream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Bare(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Bare(socket) => bare::poll_write_vectored(socket, cx, parts),
             Self::Tls(session) => Pin::new(session.get_mut()).poll_write_vectored(cx, parts),
         }
     }
@@ -225,7 +227,7 @@ impl Reader<'_> {
 impl AsyncRead for Reader<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Bare(half) => bare::poll_read(half.as_ref(), cx, buf),
             Self::Tls(session) => {
                 let mut session = session.borrow_mut();
                 // A session hands out one record at a time; a buffer takes all that was deciphered.
@@ -272,7 +274,7 @@ impl Writer<'_> {
 impl AsyncWrite for Writer<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Bare(half) => Pin::new(half).poll_write(cx, bytes),
+            Self::Bare(half) => bare::poll_write(half.as_ref(), cx, bytes),
             Self::Tls(session) => Pin::new(&mut *session.borrow_mut()).poll_write(cx, bytes),
         }
     }
@@ -283,7 +285,7 @@ impl AsyncWrite for Writer<'_> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Bare(half) => Pin::new(half).poll_write_vectored(cx, parts),
+            Self::Bare(half) => bare::poll_write_vectored(half.as_ref(), cx, parts),
             Self::Tls(session) => Pin::new(&mut *session.borrow_mut()).poll_write_vectored(cx, parts),
         }
     }
