@@ -149,13 +149,13 @@ impl Driver {
             if full || shared.resets.get().0 == RESETS_MAX {
                 *shared.waker.borrow_mut() = Some(cx.waker().clone());
             }
-            if full {
-                if self.connection.poll_closed(cx).is_ready() {
-                    return Poll::Ready(Event::Ended);
-                }
-                break;
-            }
-            match self.connection.poll_accept(cx) {
+            // With as many streams as there may be, the connection is kept going and none is taken.
+            let next = if full {
+                self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
+            } else {
+                self.connection.poll_accept(cx)
+            };
+            match next {
                 Poll::Ready(Some(Ok((request, respond)))) => shared.serve(request, respond),
                 Poll::Ready(None) => return Poll::Ready(Event::Ended),
                 Poll::Ready(Some(Err(error))) => {
