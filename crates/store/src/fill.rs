@@ -308,11 +308,16 @@ impl Writer {
     fn place(&mut self) {
         let so_far = self.body_bytes();
         if self.disk == OnDisk::NotYet && self.flow.body_bytes.unwrap_or(0).max(so_far) > INLINE_BYTES_MAX {
-            self.disk = OnDisk::Chunks;
-            self.flow.growing.set_on_disk(true);
-            let before = self.flow.growing.full_chunks().unwrap_or_default();
-            for (chunk, index) in before.into_iter().zip(0..) {
-                self.send(index, chunk);
+            match self.flow.growing.full_chunks() {
+                Some(before) => {
+                    self.disk = OnDisk::Chunks;
+                    self.flow.growing.set_on_disk(true);
+                    for (chunk, index) in before.into_iter().zip(0..) {
+                        self.send(index, chunk);
+                    }
+                }
+                // Its beginning was given up, and what is on disk is there from the first chunk on.
+                None => self.disk = OnDisk::Never,
             }
         }
         if self.disk == OnDisk::Chunks && so_far > self.inner.disk_object_bytes_max {

@@ -231,9 +231,14 @@ impl Growing {
         self.state.lock().places.clone()
     }
 
-    /// Says where on disk the next chunk is.
+    /// Says where on disk the next chunk is. Behind one that is missing there are none: places are found by counting.
     pub(crate) fn placed(&self, chunk: Chunk) {
-        self.state.lock().places.push(chunk);
+        let mut state = self.state.lock();
+        if chunk.index as usize == state.places.len() {
+            state.places.push(chunk);
+        } else {
+            state.on_disk = false;
+        }
     }
 
     /// Full chunks so far that are in memory, from the first on; `None` when the first ones are not.

@@ -29,7 +29,8 @@ pub(crate) struct Chunk {
     /// Of the chunk alone, without its header.
     pub(super) bytes: u32,
     pub(super) body_version: u64,
-    pub(super) index: u32,
+    /// Its place among the body's chunks.
+    pub(crate) index: u32,
 }
 
 impl Segment {
