@@ -28,6 +28,14 @@ impl Active {
         Ok(Self { segment, written, buffer: Vec::new(), contents: Contents::default(), bytes_max })
     }
 
+    /// One that refuses every write.
+    #[cfg(test)]
+    pub(super) fn on_a_full_disk() -> Self {
+        let segment = Arc::new(Segment::on_a_full_disk());
+        let (written, bytes_max) = (HEADER_BYTES as u64, 1024 * 1024);
+        Self { segment, written, buffer: Vec::new(), contents: Contents::default(), bytes_max }
+    }
+
     pub(super) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }

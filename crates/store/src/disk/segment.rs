@@ -67,6 +67,13 @@ impl Segment {
         Ok(secret.map(|secret| Self { number, secret, path: path.to_owned(), file }))
     }
 
+    /// One that refuses every write.
+    #[cfg(test)]
+    pub(super) fn on_a_full_disk() -> Self {
+        let file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        Self { number: 1, secret: 1, path: PathBuf::new(), file }
+    }
+
     /// Bytes of the file.
     pub(super) fn file_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
