@@ -13,8 +13,9 @@ use crate::disk::{INLINE_BYTES_MAX, Job};
 use crate::growing::Growing;
 use crate::key::Key;
 use crate::object::{CHUNK_BYTES, Head, Identity, Object};
-use crate::pending::{Pending, Source, Stage};
+use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
+use crate::reader::Follower;
 use crate::store::Inner;
 
 /// Chunks that a body keeps in memory when it is not kept there whole.
@@ -109,6 +110,13 @@ impl Lead {
     /// What was purged when this began: what is fetched now is good only if nothing of it is purged from here on.
     pub fn token(&self) -> Token {
         self.since
+    }
+
+    /// Waits for what comes of this, and of nothing else: a purge may have others begin anew under the same key.
+    pub fn follow(&self) -> Follower {
+        let pending = Arc::clone(&self.shown.pending);
+        let seat = pending.growing().enter();
+        Follower::new(Arc::clone(&self.inner), Joined { pending, seat })
     }
 
     /// Says what comes. Those who wait read along.
@@ -275,10 +283,10 @@ impl Writer {
 
     fn forget_older(&self) {
         let identity = &self.flow.identity;
-        self.inner.base.memory.remove_older(identity);
         if let Some(disk) = &self.inner.disk {
             disk.forget_older(identity.hash, identity.version);
         }
+        self.inner.base.memory.remove_older(identity);
     }
 
     /// Whether anybody reads along, or waits to.
@@ -356,17 +364,15 @@ impl Writer {
         if judgement == Judgement::Gone {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
+        if self.inner.base.memory.has_newer(identity) {
+            return Ok(Stored { in_memory: false, on_disk: false });
+        }
         let is_stale = judgement == Judgement::Stale;
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
-        let in_memory = object.as_ref().is_some_and(|object| {
+        if let Some(object) = &object {
             shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
-            self.inner.base.memory.insert(Arc::clone(object), Token(checked), is_stale)
-        });
-        if !in_memory {
-            self.inner.base.memory.remove_older(&self.flow.identity);
         }
-        let on_disk = self.finish_on_disk(object, rest, shown);
-        Ok(Stored { in_memory, on_disk })
+        Ok(self.store(object, rest, (Token(checked), is_stale), shown))
     }
 
     fn object(&self, chunks: Box<[Bytes]>, body_bytes: u64) -> Object {
@@ -376,20 +382,32 @@ impl Writer {
         Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes }
     }
 
-    /// `shown` is kept until what was stored can be found on disk.
-    fn finish_on_disk(&mut self, object: Option<Arc<Object>>, rest: Option<Bytes>, shown: Shown) -> bool {
-        let Some(disk) = &self.inner.disk else { return false };
-        let Identity { hash, version, .. } = self.flow.identity;
-        match (self.disk, object) {
-            (OnDisk::NotYet, Some(object)) => disk.store(object),
-            (OnDisk::Chunks, _) => {
+    /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.
+    fn store(&self, object: Option<Arc<Object>>, rest: Option<Bytes>, judged: (Token, bool), shown: Shown) -> Stored {
+        let identity = &self.flow.identity;
+        match (self.disk, &self.inner.disk, object) {
+            (OnDisk::NotYet, Some(disk), Some(object)) => self.inner.keep(object, judged, Some(disk)),
+            (OnDisk::Chunks, Some(disk), object) => {
+                disk.announce(identity);
+                let in_memory = self.keep_in_memory(object, judged);
                 let chunks = self.chunks + u32::from(rest.is_some());
                 let bytes = rest.as_ref().map_or(0, |rest| rest.len() as u64);
                 let job = Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown };
-                disk.send_last(hash, version, bytes, job)
+                Stored { in_memory, on_disk: disk.send_last(identity.hash, identity.version, bytes, job) }
             }
-            (OnDisk::NotYet | OnDisk::Never, _) => {
-                disk.forget_older(hash, version);
+            (_, disk, object) => {
+                disk.iter().for_each(|disk| disk.forget_older(identity.hash, identity.version));
+                Stored { in_memory: self.keep_in_memory(object, judged), on_disk: false }
+            }
+        }
+    }
+
+    /// Keeps in memory what is there whole; if it is not, nothing older either. Says whether it is there.
+    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, bool)) -> bool {
+        match object {
+            Some(object) => self.inner.keep(object, judged, None).in_memory,
+            None => {
+                self.inner.base.memory.remove_older(&self.flow.identity);
                 false
             }
         }

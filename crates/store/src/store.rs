@@ -189,15 +189,19 @@ impl Store {
             }
             Source::Whole(object) => {
                 let body_bytes = object.body_bytes;
-                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes > INLINE_BYTES_MAX) {
+                if base.memory.has_newer(&identity) {
+                    return false;
+                }
+                let (small, large) = match &self.0.disk {
+                    Some(disk) if body_bytes > INLINE_BYTES_MAX => (None, Some(disk)),
+                    disk => (disk.as_ref(), None),
+                };
+                if let Some(disk) = large {
                     let same = identity.clone();
                     disk.refresh(DiskHead { identity: same, meta: meta.clone(), body_bytes, before });
                 }
                 let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
-                base.memory.insert(Arc::clone(&new), Token(checked), is_stale);
-                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes <= INLINE_BYTES_MAX) {
-                    disk.store(new);
-                }
+                self.0.keep(new, (Token(checked), is_stale), small);
                 true
             }
         }
@@ -331,5 +335,17 @@ impl Purge {
     /// Everything is gone, or stale.
     pub fn all(how: How) -> Self {
         Self { what: What::All, how }
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// One of the least size, on whose disk nothing is done.
+    pub(crate) fn idle() -> (Self, std::sync::mpsc::Receiver<crate::disk::Job>) {
+        let params = StoreParams::new(1024 * 1024);
+        let base = Arc::new(Base::new(params.memory_bytes, Purges::new(4, 4)));
+        let (disk, jobs) = Disk::idle(Arc::clone(&base), crate::params::DiskParams::new("/nowhere", 16 * 1024 * 1024));
+        let (reader_wait, is_blind) = (params.reader_wait, AtomicU64::new(0));
+        (Self(Arc::new(Inner { base, disk: Some(disk), disk_object_bytes_max: 0, reader_wait, is_blind })), jobs)
     }
 }
