@@ -269,7 +269,17 @@ impl Store {
 
     /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do.
     /// What was sent so gives its memory back when it goes, for its pages may be in flight still.
-    pub fn in_file(&self, piece: &[u8]) -> Option<InFile> {
+    ///
+    /// ```compile_fail,E0505
+    /// # fn send(_: store::InFile<'_>) {}
+    /// # fn check(store: &store::Store, piece: bytes::Bytes) {
+    /// let place = store.in_file(&piece).unwrap();
+    /// drop(piece);
+    /// // What stands there now is somebody else's.
+    /// send(place);
+    /// # }
+    /// ```
+    pub fn in_file<'p>(&self, piece: &'p [u8]) -> Option<InFile<'p>> {
         self.0.base.pool.place(piece)
     }
 
