@@ -1,7 +1,8 @@
 //! What later answers of a service do to what the edge cache has of it.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -243,4 +244,63 @@ fn a_fetch_holds_the_place_of_a_client_that_has_gone() {
     assert_eq!(get(&site, "/b", "").status, 429);
     site.wait_until("the place", |site| Ok(get(site, "/a", "").status == 200)).unwrap();
     assert_eq!(asked(&upstream), 1);
+}
+
+/// Answers each request with its cookie, by the `Vary` that the request names, once it is let to.
+fn echo(is_open: &'static AtomicBool, asked: &'static AtomicUsize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for conn in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut conn = BufReader::new(conn.unwrap());
+                let (mut cookie, mut vary, mut line) = (String::new(), String::new(), String::new());
+                while conn.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                    match line.trim_end().split_once(": ") {
+                        Some((name, value)) if name.eq_ignore_ascii_case("cookie") => cookie = value.to_owned(),
+                        Some((name, value)) if name.eq_ignore_ascii_case("x-vary") => vary = value.to_owned(),
+                        _ => {}
+                    }
+                    if line == "\r\n" {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        while !is_open.load(Ordering::SeqCst) {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        let fields = format!("Cache-Control: max-age=60\r\nCache-Tag: t\r\nVary: {vary}\r\n");
+                        conn.get_mut().write_all(&answer(&fields, &cookie)).unwrap();
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn who_fetched_across_a_purge_never_gets_what_was_made_for_another() {
+    static IS_OPEN: AtomicBool = AtomicBool::new(true);
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let site = start(&config(echo(&IS_OPEN, &ASKED), ""));
+    // It varies by two fields, and by the one that all have in common was learned last.
+    for (cookie, vary) in [("first", "Cookie"), ("second", "Accept-Encoding")] {
+        assert_eq!(get(&site, "/", &format!("Cookie: {cookie}\r\nX-Vary: {vary}\r\n")).text(), cookie);
+    }
+    purge(&site, &["--tag", "t"]);
+    for round in 0..10 {
+        IS_OPEN.store(false, Ordering::SeqCst);
+        let before = ASKED.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (site, cookie) = (&site, format!("r{round}c{number}"));
+                scope.spawn(move || {
+                    assert_eq!(get(site, "/", &format!("Cookie: {cookie}\r\nX-Vary: Cookie\r\n")).text(), cookie);
+                });
+            }
+            site.wait_until("the fetch", |_| Ok(ASKED.load(Ordering::SeqCst) > before)).unwrap();
+            // What has come of it by now is thrown away by all who wait.
+            purge(&site, &["--tag", "t"]);
+            IS_OPEN.store(true, Ordering::SeqCst);
+        });
+    }
 }
