@@ -56,6 +56,12 @@ pub struct Purged {
 }
 
 impl Purged {
+    /// The same, of which it is known that it may not last: whoever holds what may survive has yet to hear of it.
+    #[must_use]
+    pub fn unwritten(self) -> Self {
+        Self { written: Some(oneshot::channel().1), ..self }
+    }
+
     /// Waits until the purge will last through a restart. `false` when it may not, since the disk failed or too much was to be
     /// written; until a restart it holds in any case.
     pub async fn lasts(self) -> bool {
