@@ -224,12 +224,14 @@ impl Store {
     /// Purges what carries a mark, if anything may be there that does; otherwise nothing is remembered nor written, and there is no
     /// number. It is for purges that come often and mostly for nothing, such as those of requests that change something.
     ///
-    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. With
-    /// something on disk, whose marks are not in memory, it is as [`Store::purge`].
+    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. Before
+    /// the folder of a disk tier could be read, it is as [`Store::purge`].
     pub fn purge_if_there(&self, mark: Mark, how: How) -> Option<Purged> {
         let base = &self.0.base;
-        let on_disk = self.0.disk.as_ref().is_some_and(|disk| !disk.is_empty());
-        if !on_disk && !base.filter.may_have(mark) {
+        let in_memory = || base.filter.may_have(mark);
+        let on_disk = || self.0.disk.as_ref().is_some_and(|disk| disk.may_have(mark));
+        // What is written goes from memory to disk, and what is read comes back.
+        if !in_memory() && !on_disk() && !in_memory() {
             return None;
         }
         // A mark is never too long.

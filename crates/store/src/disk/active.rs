@@ -45,9 +45,9 @@ impl Active {
         self.written + self.buffer.len() as u64
     }
 
-    /// Whether a record fits in, with the index that has to follow.
-    pub(super) fn has_room(&self, record_bytes: u64, key_bytes: usize) -> bool {
-        let index = padded(HEADER_BYTES as u64 + self.contents.encoded_bytes + 64 + key_bytes as u64);
+    /// Whether a record fits in, with the index that has to follow, in which it takes so many bytes beside those of each.
+    pub(super) fn has_room(&self, record_bytes: u64, entry_bytes: usize) -> bool {
+        let index = padded(HEADER_BYTES as u64 + self.contents.encoded_bytes + 64 + entry_bytes as u64);
         self.bytes() + record_bytes + index + HEADER_BYTES as u64 <= self.bytes_max
     }
 
@@ -64,6 +64,7 @@ impl Active {
 
     /// Notes what was added last in the index.
     pub(super) fn note(&mut self, entry: IndexEntry) {
+        self.segment.marks.note(&entry.marks);
         self.contents.add(entry);
     }
 
@@ -89,6 +90,7 @@ impl Active {
 
     /// Writes the index behind the records. Without one, the next start has to look at every record.
     pub(super) fn seal(&mut self) -> io::Result<u64> {
+        self.segment.marks.seal();
         self.flush()?;
         let (begin, index) = (self.written, self.contents.encode());
         self.add(Header::new(Kind::Index), &index, &[]);

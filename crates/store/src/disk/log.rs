@@ -259,13 +259,14 @@ impl Log {
     fn add_object(&mut self, identity: &Identity, header: Header, head: &[u8], body: &[&[u8]]) {
         let body_bytes: usize = body.iter().map(|part| part.len()).sum();
         let bytes = (head.len() + body_bytes + 128) as u64;
-        let Some(active) = self.active(bytes, identity.key.len()) else {
+        let marks: Box<[u64]> = identity.marks.iter().map(|mark| mark.number()).collect();
+        let Some(active) = self.active(bytes, identity.key.len() + 8 * marks.len()) else {
             self.shared.counters.writes_dropped.add(1);
             return self.shared.withdraw(identity.hash, identity.version);
         };
         let version = identity.version;
         let (offset, bytes) = active.add(header, head, body);
-        active.note(IndexEntry { offset, bytes, version, key: identity.key.clone() });
+        active.note(IndexEntry { offset, bytes, version, key: identity.key.clone(), marks });
         let place = Place { version, segment: active.segment().number, offset, bytes };
         self.written.push(Written::Object { hash: identity.hash, place });
     }
@@ -331,16 +332,16 @@ impl Log {
     }
 
     /// The latest segment with room for a record, in a new file if need be. `None` while the disk is down.
-    fn active(&mut self, record_bytes: u64, key_bytes: usize) -> Option<&mut Active> {
+    fn active(&mut self, record_bytes: u64, entry_bytes: usize) -> Option<&mut Active> {
         if self.retry_at.is_some() {
             return None;
         }
-        let has_room = |active: &Active| active.has_room(record_bytes, key_bytes);
+        let has_room = |active: &Active| active.has_room(record_bytes, entry_bytes);
         if !self.folder.as_ref()?.active.as_ref().is_some_and(has_room) {
             self.seal();
             self.begin_segment();
         }
-        self.folder.as_mut()?.active.as_mut().filter(|active| active.has_room(record_bytes, key_bytes))
+        self.folder.as_mut()?.active.as_mut().filter(|active| active.has_room(record_bytes, entry_bytes))
     }
 
     fn begin_segment(&mut self) {

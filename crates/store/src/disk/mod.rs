@@ -19,6 +19,7 @@ mod format;
 mod index;
 mod journal;
 mod log;
+mod marks;
 mod read;
 mod recover;
 mod segment;
@@ -34,6 +35,7 @@ use tokio::sync::oneshot;
 
 use crate::base::Base;
 use crate::fill::{Flow, Shown};
+use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
@@ -162,9 +164,10 @@ impl Disk {
         self.shared.index.find(hash).is_some()
     }
 
-    /// Whether no key is on disk, or on its way there. As long as the folder has not been read, there may be any.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.shared.is_known.load(Ordering::Acquire) == 1 && self.shared.index.count() == 0
+    /// Whether anything on disk may carry a mark. As long as the folder has not been read, anything may be there.
+    pub(crate) fn may_have(&self, mark: Mark) -> bool {
+        let is_known = self.shared.is_known.load(Ordering::Acquire) == 1;
+        !is_known || self.shared.segments.read().values().any(|segment| segment.marks.may_have(mark))
     }
 
     /// Reads an object for those who wait for it. `false` when too many reads wait already.
@@ -365,7 +368,6 @@ mod tests {
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
-    use crate::key::Mark;
     use crate::purges::{Purges, What};
 
     #[test]

@@ -207,7 +207,7 @@ fn a_purge_of_what_is_not_there_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_purge_of_what_may_be_on_disk_is_remembered() {
+fn a_purge_of_what_is_on_disk_is_remembered_and_others_are_not() {
     let folder = testkit::TempDir::new().expect("a folder");
     let disk = Some(store::DiskParams::new(folder.path(), 16 * MIB));
     let params = StoreParams { disk, ..StoreParams::new(4 * MIB) };
@@ -216,8 +216,24 @@ fn a_purge_of_what_may_be_on_disk_is_remembered() {
     assert!(store.purge_if_there(page, How::Hard).is_none());
     put(&store, "page", Head { marks: vec![page], ..head("", &[]) }, b"");
     put(&store, "other", Head { marks: vec![other], ..head("", &[]) }, b"");
+    let nothing = |store: &Store| {
+        let some = (0..1_000_u32).filter(|n| store.purge_if_there(Mark::key(&n.to_be_bytes()), How::Hard).is_some());
+        assert_eq!(some.count(), 0);
+    };
+    // It waits for the disk, and is there, known by what was written and by what was read.
+    nothing(&store);
+    run(store.flush());
+    nothing(&store);
     assert!(store.close());
     let store = Store::open(&params).expect("opens");
+    nothing(&store);
+    assert!(store.close());
+    // As after a kill: its end is missing.
+    let segment = folder.path().join("0000000001.segment");
+    let bytes = std::fs::read(&segment).expect("a segment");
+    std::fs::write(&segment, &bytes[..bytes.len() - 1]).expect("written");
+    let store = Store::open(&params).expect("opens");
+    nothing(&store);
     assert!(store.purge_if_there(page, How::Hard).is_some());
     run(async {
         assert_eq!(crate::tier::read(&store, "page").await, None);
