@@ -5,6 +5,7 @@
 //! and of a leader that was dropped on the way.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -16,12 +17,15 @@ use crate::object::{CHUNK_BYTES, Head, Identity, Object};
 use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
 use crate::reader::Follower;
+use crate::seats::Wait;
 use crate::store::Inner;
 
 /// Chunks that a body keeps in memory when it is not kept there whole.
 const WINDOW_CHUNKS: usize = 4;
 /// The same while fetches have more than their part of memory.
 const WINDOW_CHUNKS_CROWDED: usize = 1;
+/// A reader for whom others have to wait has to take so much on average, not counting a first wait.
+const READER_BYTES_PER_SEC_MIN: u64 = 64 * 1024;
 /// Largest sizes of what comes with a body. All of it has to fit in one record of the smallest segment.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 const META_BYTES_MAX: usize = 256 * 1024;
@@ -211,7 +215,8 @@ pub struct Writer {
 impl Writer {
     /// Adds to the body, at the pace of those who read along, who have it at once. Where there is no place for what they have not read,
     /// this waits until they have: for each of them as long as [`crate::StoreParams::reader_wait`] at a time, and for nobody who has
-    /// gone. Who does not move is cut, and the others go on.
+    /// gone. Who does not move is cut, and the others go on; so is one for whom they have waited that long and longer than 64 KiB a second
+    /// would take.
     ///
     /// It needs a runtime with timers. Dropped half-way, some of it has been added: the writer is to be dropped too then. A task that reads
     /// along itself has to read elsewhere than behind this.
@@ -250,9 +255,13 @@ impl Writer {
     async fn wait_for_readers(&mut self) {
         while !self.is_kept && self.flow.growing.is_needed(self.window()) {
             let (growing, window) = (Arc::clone(&self.flow.growing), self.window());
+            let cost_max =
+                self.inner.reader_wait + Duration::from_secs(growing.body_bytes() / READER_BYTES_PER_SEC_MIN);
+            growing.set_wait(Some(Wait { since: Instant::now(), cost_max }));
             if tokio::time::timeout(self.inner.reader_wait, growing.passed(window)).await.is_err() {
                 self.inner.base.readers_cut.add(growing.cut(window) as u64);
             }
+            self.inner.base.readers_cut.add(growing.set_wait(None) as u64);
             self.give_up(false);
         }
     }

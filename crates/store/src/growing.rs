@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::disk::Chunk;
 use crate::object::CHUNK_BYTES;
 use crate::pool::{Buffer, Pool};
-use crate::seats::Seats;
+use crate::seats::{Seats, Wait};
 use crate::sync::Mutex;
 
 /// How a body ended.
@@ -195,6 +195,11 @@ impl Growing {
     /// Whether readers still need what should be given up.
     pub(crate) fn is_needed(&self, window: usize) -> bool {
         self.state.lock().next_goes(window) == Goes::IsNeeded
+    }
+
+    /// Says when the writer begins to wait for readers, and when it waits no more: then how many were given up meanwhile.
+    pub(crate) fn set_wait(&self, wait: Option<Wait>) -> usize {
+        self.state.lock().seats.set_wait(wait)
     }
 
     /// Waits until nobody needs any more what should be given up next.
