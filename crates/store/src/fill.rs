@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::object::{CHUNK_BYTES, Head, Identity, Object};
 use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
-use crate::reader::Follower;
+use crate::reader::{Fetch, Follower};
 use crate::seats::Wait;
 use crate::store::Inner;
 
@@ -121,6 +121,11 @@ impl Lead {
         let pending = Arc::clone(&self.shown.pending);
         let seat = pending.growing().enter();
         Follower::new(Arc::clone(&self.inner), Joined { pending, seat })
+    }
+
+    /// What this is told apart by.
+    pub fn fetch(&self) -> Fetch {
+        Fetch(Arc::downgrade(&self.shown.pending))
     }
 
     /// Says what comes. Those who wait read along.

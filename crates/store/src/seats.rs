@@ -136,8 +136,9 @@ impl Seats {
         for place in self.places.iter_mut().flatten().filter(|place| place.at < end && !place.is_cut) {
             self.left_alone += usize::from(!place.is_left_alone());
             place.is_cut = true;
-            // It is counted as cut.
-            wait.into_iter().for_each(|wait| drop(place.charge(wait)));
+            if let Some(wait) = wait {
+                let _it_is_counted_as_cut = place.charge(wait);
+            }
         }
         std::mem::take(&mut self.waited_for)
     }

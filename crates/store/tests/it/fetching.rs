@@ -178,6 +178,7 @@ fn a_leader_follows_its_own_fetch_though_another_one_has_begun_since() {
         store.purge(Purge::mark(Mark::tag(b"a"), How::Hard)).expect("purges");
         let Begin::Lead(second) = store.begin(key, &[Mark::tag(b"a")]) else { panic!("the first one is too old") };
         let (other, of_other) = (first.follow(), second.follow());
+        assert!(own.is_of(&first.fetch()) && !own.is_of(&second.fetch()) && of_other.is_of(&second.fetch()));
         let mut writer = second.start(head("second", &[])).expect("starts");
         writer.append(b"second");
         drop(first.start(head("first", &[])).expect("starts"));

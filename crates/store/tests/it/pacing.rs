@@ -107,7 +107,7 @@ fn readers_have_all_of_a_body_that_a_disk_cannot_take() {
 
 #[test]
 fn one_who_does_not_read_is_cut_and_the_others_go_on() {
-    let params = StoreParams { reader_wait: Duration::from_millis(30), ..StoreParams::new(4 * MIB) };
+    let params = StoreParams { reader_wait: Duration::from_secs(2), ..StoreParams::new(4 * MIB) };
     let store = Store::open(&params).expect("opens");
     run(async {
         let mut writer = start(&store, "k", head("", &[]));

@@ -1,7 +1,7 @@
 //! What later answers of a service do to what the edge cache has of it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -246,61 +246,71 @@ fn a_fetch_holds_the_place_of_a_client_that_has_gone() {
     assert_eq!(asked(&upstream), 1);
 }
 
-/// Answers each request with its cookie, by the `Vary` that the request names, once it is let to.
-fn echo(is_open: &'static AtomicBool, asked: &'static AtomicUsize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for conn in listener.incoming() {
-            std::thread::spawn(move || {
-                let mut conn = BufReader::new(conn.unwrap());
-                let (mut cookie, mut vary, mut line) = (String::new(), String::new(), String::new());
-                while conn.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-                    match line.trim_end().split_once(": ") {
-                        Some((name, value)) if name.eq_ignore_ascii_case("cookie") => cookie = value.to_owned(),
-                        Some((name, value)) if name.eq_ignore_ascii_case("x-vary") => vary = value.to_owned(),
-                        _ => {}
+/// A service that varies now by this and now by that, and answers each request with its cookie.
+struct Moody {
+    is_open: AtomicBool,
+    asked: AtomicUsize,
+    /// The request, counted from the first one, whose answer varies by the field that all have in common.
+    common: AtomicUsize,
+}
+
+impl Moody {
+    /// Listens until the process ends.
+    fn start(&'static self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for conn in listener.incoming() {
+                std::thread::spawn(move || self.answer(&conn.unwrap()));
+            }
+        });
+        address
+    }
+
+    fn answer(&self, mut conn: &TcpStream) {
+        let mut cookie = String::new();
+        for line in BufReader::new(conn).lines().map_while(Result::ok) {
+            match line.split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("cookie") => value.clone_into(&mut cookie),
+                _ if line.is_empty() => {
+                    let turn = self.asked.fetch_add(1, Ordering::SeqCst);
+                    while !self.is_open.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
                     }
-                    if line == "\r\n" {
-                        asked.fetch_add(1, Ordering::SeqCst);
-                        while !is_open.load(Ordering::SeqCst) {
-                            std::thread::sleep(Duration::from_millis(1));
-                        }
-                        let fields = format!("Cache-Control: max-age=60\r\nCache-Tag: t\r\nVary: {vary}\r\n");
-                        conn.get_mut().write_all(&answer(&fields, &cookie)).unwrap();
-                    }
-                    line.clear();
+                    let is_common = turn == self.common.load(Ordering::SeqCst);
+                    let vary = if is_common { "Accept-Encoding" } else { "Cookie" };
+                    let fields = format!("Cache-Control: max-age=60\r\nCache-Tag: t\r\nVary: {vary}\r\n");
+                    conn.write_all(&answer(&fields, &cookie)).unwrap();
                 }
-            });
+                _ => {}
+            }
         }
-    });
-    address
+    }
 }
 
 #[test]
 fn who_fetched_across_a_purge_never_gets_what_was_made_for_another() {
-    static IS_OPEN: AtomicBool = AtomicBool::new(true);
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let site = start(&config(echo(&IS_OPEN, &ASKED), ""));
-    // It varies by two fields, and by the one that all have in common was learned last.
-    for (cookie, vary) in [("first", "Cookie"), ("second", "Accept-Encoding")] {
-        assert_eq!(get(&site, "/", &format!("Cookie: {cookie}\r\nX-Vary: {vary}\r\n")).text(), cookie);
-    }
-    purge(&site, &["--tag", "t"]);
-    for round in 0..10 {
-        IS_OPEN.store(false, Ordering::SeqCst);
-        let before = ASKED.load(Ordering::SeqCst);
+    static SERVICE: Moody =
+        Moody { is_open: AtomicBool::new(true), asked: AtomicUsize::new(0), common: AtomicUsize::new(usize::MAX) };
+    let Moody { is_open, asked, common } = &SERVICE;
+    let site = start(&config(SERVICE.start(), ""));
+    let ask = |cookie: &str| assert_eq!(get(&site, "/", &format!("Cookie: {cookie}\r\n")).text(), cookie);
+    let next_is_common = || common.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);
+    ask("first");
+    for round in 0..20 {
+        // That it varies by what all have in common is known last, so that all look there.
+        next_is_common();
+        ask(&format!("r{round}"));
+        purge(&site, &["--tag", "t"]);
+        next_is_common();
+        is_open.store(false, Ordering::SeqCst);
+        let before = asked.load(Ordering::SeqCst);
         std::thread::scope(|scope| {
-            for number in 0..8 {
-                let (site, cookie) = (&site, format!("r{round}c{number}"));
-                scope.spawn(move || {
-                    assert_eq!(get(site, "/", &format!("Cookie: {cookie}\r\nX-Vary: Cookie\r\n")).text(), cookie);
-                });
-            }
-            site.wait_until("the fetch", |_| Ok(ASKED.load(Ordering::SeqCst) > before)).unwrap();
-            // What has come of it by now is thrown away by all who wait.
+            (0..12).for_each(|number| drop(scope.spawn(move || ask(&format!("r{round}c{number}")))));
+            site.wait_until("the fetch", |_| Ok(asked.load(Ordering::SeqCst) > before)).unwrap();
+            // What comes of it is thrown away by all who wait, and the one that is asked for then varies by what is their own.
             purge(&site, &["--tag", "t"]);
-            IS_OPEN.store(true, Ordering::SeqCst);
+            is_open.store(true, Ordering::SeqCst);
         });
     }
 }

@@ -172,9 +172,12 @@ impl Waiting {
             match begun {
                 Begin::Follow(_) if is_apart || is_alone => return None,
                 Begin::Follow(follower) => {
-                    // What was begun for this request came to nothing, and this is for somebody else first.
-                    self.own = None;
-                    self.status.collapsed = true;
+                    let next = self.told.as_ref().and_then(|told| told.next.get());
+                    if !next.is_some_and(|next| follower.is_of(next)) {
+                        // What was begun for this request came to nothing, and this is for somebody else first.
+                        self.own = None;
+                    }
+                    self.status.collapsed = self.own.is_none();
                     let found = follow(parts, with, follower).await;
                     // Others read from disk what does not do; who fetches it has yet to be decided.
                     if !self.ask.knows(&found) {
