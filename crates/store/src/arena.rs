@@ -12,6 +12,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -53,13 +54,15 @@ pub(crate) struct Slot {
     bytes: usize,
 }
 
-/// Where a piece of a body stands in a file, from which it can be sent. It must not be written to.
-pub struct InFile {
+/// Where a piece of a body stands in a file, from which it can be sent. It must not be written to. The piece is borrowed: once
+/// nobody has it, something else may stand there.
+pub struct InFile<'p> {
     arena: Arc<Arena>,
     offset: u64,
+    piece: PhantomData<&'p [u8]>,
 }
 
-impl InFile {
+impl InFile<'_> {
     /// The file.
     pub fn file(&self) -> &File {
         &self.arena.file
@@ -103,7 +106,23 @@ impl Arena {
             _ => {}
         }
         let sent = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { file, map, slots: Mutex::new(Slots::default()), count, sent })
+        let arena = Self { file, map, slots: Mutex::new(Slots::default()), count, sent };
+        // Where no hole can be made, whatever goes would keep its memory.
+        arena.populate(0, PAGE_BYTES)?;
+        arena.punch(0, PAGE_BYTES)?;
+        Ok(arena)
+    }
+
+    /// Has pages be there, all at once for less than one by one. Where there is no memory this says so, as the first write to a page
+    /// cannot.
+    fn populate(&self, at: usize, bytes: usize) -> io::Result<()> {
+        self.map.advise_range(Advice::PopulateWrite, at, bytes)
+    }
+
+    /// Gives pages back: what reads them still has them as they are.
+    fn punch(&self, at: usize, bytes: usize) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, at as u64, bytes as u64)?)
     }
 
     /// A slot with so many pages; `None` when there is none, or no memory.
@@ -120,12 +139,14 @@ impl Arena {
             }
         };
         let slot = Slot { arena: Arc::clone(self), number, bytes: pages * PAGE_BYTES };
-        // All at once for less than one by one, and where there is no memory this says so, as the first write to a page cannot.
-        self.map.advise_range(Advice::PopulateWrite, slot.at(), slot.bytes).is_ok().then_some(slot)
+        self.populate(slot.at(), slot.bytes).is_ok().then_some(slot)
     }
 
     /// Where something stands that is about to be sent, if it is in a slot. Its pages are not written to any more.
-    pub(crate) fn place(self: &Arc<Self>, bytes: &[u8]) -> Option<InFile> {
+    pub(crate) fn place<'p>(self: &Arc<Self>, bytes: &'p [u8]) -> Option<InFile<'p>> {
+        if bytes.is_empty() {
+            return None;
+        }
         let at = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
         if at + bytes.len() > self.map.len() {
             return None;
@@ -135,7 +156,7 @@ impl Arena {
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
         }
-        Some(InFile { arena: Arc::clone(self), offset: at as u64 })
+        Some(InFile { arena: Arc::clone(self), offset: at as u64, piece: PhantomData })
     }
 
     fn bit(&self, number: u32) -> (&AtomicU64, u64) {
@@ -158,8 +179,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        if rustix::fs::fallocate(&self.arena.file, flags, self.at() as u64, self.bytes as u64).is_err() {
+        if self.arena.punch(self.at(), self.bytes).is_err() {
             // Its pages may be in flight still, so that nobody can have it.
             return;
         }
@@ -198,7 +218,7 @@ impl fmt::Debug for Slot {
     }
 }
 
-impl fmt::Debug for InFile {
+impl fmt::Debug for InFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InFile").field("offset", &self.offset).finish_non_exhaustive()
     }
@@ -227,6 +247,9 @@ mod tests {
             assert_eq!((again.number, again.was_sent()), (0, false));
             assert!(again.iter().all(|byte| *byte == 0), "its pages went");
             assert!(arena.place(&[1, 2, 3]).is_none(), "that is elsewhere");
+            let all: Vec<_> = std::iter::from_fn(|| arena.take(16)).collect();
+            let last = all.iter().max_by_key(|slot| slot.number).expect("some");
+            assert!(arena.place(&last[SLOT_BYTES..]).is_none(), "it ends where the file does");
         });
     }
 

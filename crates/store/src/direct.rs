@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::disk::INLINE_BYTES_MAX;
+use crate::disk::{Disk, INLINE_BYTES_MAX};
 use crate::fill::{StartError, Stored, check_sizes};
 use crate::key::Key;
+use crate::memory::Inserted;
 use crate::object::{Head, Identity, Object};
 use crate::purges::{Judgement, Token};
-use crate::store::Store;
+use crate::store::{Inner, Store};
 
 impl Store {
     /// Stores something small as a whole, in place of what is there, also while somebody is fetching the key; that fetch replaces it when
@@ -53,19 +54,38 @@ impl Store {
         }
         let meta = Bytes::copy_from_slice(&head.meta);
         let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
-        let in_memory = base.memory.insert(Arc::clone(&object), Token(checked), judgement == Judgement::Stale);
         let disk = self.0.disk.as_ref().filter(|_| lasts);
-        let on_disk = disk.is_some_and(|disk| disk.store(object));
-        Ok(Stored { in_memory, on_disk })
+        Ok(self.0.keep(object, (Token(checked), judgement == Judgement::Stale), disk))
     }
 
     /// Removes what is stored under a key. A fetch that is under way is not concerned.
     pub fn remove(&self, key: Key<'_>) {
         let base = &self.0.base;
         let version = base.next_version();
-        base.memory.remove(key);
         if let Some(disk) = &self.0.disk {
             disk.forget_older(key.hash(), version);
         }
+        // What was read from disk meanwhile is there by now, or is not kept.
+        base.memory.remove(key);
+    }
+}
+
+impl Inner {
+    /// Keeps a whole object in memory, and on disk if one is given. It was judged up to a purge, and may be stale.
+    pub(crate) fn keep(&self, object: Arc<Object>, (checked, is_stale): (Token, bool), disk: Option<&Disk>) -> Stored {
+        let memory = &self.base.memory;
+        if disk.is_some() && memory.has_newer(&object.identity) {
+            return Stored { in_memory: false, on_disk: false };
+        }
+        disk.inspect(|disk| disk.announce(&object.identity));
+        let inserted = memory.insert(Arc::clone(&object), checked, is_stale);
+        let on_disk = disk.is_some_and(|disk| match inserted {
+            Inserted::Kept | Inserted::TooLarge => disk.store(object),
+            Inserted::Outdated => {
+                disk.withdraw(&object.identity);
+                false
+            }
+        });
+        Stored { in_memory: inserted == Inserted::Kept, on_disk }
     }
 }

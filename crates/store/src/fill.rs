@@ -5,6 +5,7 @@
 //! and of a leader that was dropped on the way.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,14 +14,18 @@ use crate::disk::{INLINE_BYTES_MAX, Job};
 use crate::growing::Growing;
 use crate::key::Key;
 use crate::object::{CHUNK_BYTES, Head, Identity, Object};
-use crate::pending::{Pending, Source, Stage};
+use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
+use crate::reader::{Fetch, Follower};
+use crate::seats::Wait;
 use crate::store::Inner;
 
 /// Chunks that a body keeps in memory when it is not kept there whole.
 const WINDOW_CHUNKS: usize = 4;
 /// The same while fetches have more than their part of memory.
 const WINDOW_CHUNKS_CROWDED: usize = 1;
+/// A reader for whom others have to wait has to take so much on average, not counting a first wait.
+const READER_BYTES_PER_SEC_MIN: u64 = 64 * 1024;
 /// Largest sizes of what comes with a body. All of it has to fit in one record of the smallest segment.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 const META_BYTES_MAX: usize = 256 * 1024;
@@ -109,6 +114,18 @@ impl Lead {
     /// What was purged when this began: what is fetched now is good only if nothing of it is purged from here on.
     pub fn token(&self) -> Token {
         self.since
+    }
+
+    /// Waits for what comes of this, and of nothing else: a purge may have others begin anew under the same key.
+    pub fn follow(&self) -> Follower {
+        let pending = Arc::clone(&self.shown.pending);
+        let seat = pending.growing().enter();
+        Follower::new(Arc::clone(&self.inner), Joined { pending, seat })
+    }
+
+    /// What this is told apart by.
+    pub fn fetch(&self) -> Fetch {
+        Fetch(Arc::downgrade(&self.shown.pending))
     }
 
     /// Says what comes. Those who wait read along.
@@ -203,7 +220,8 @@ pub struct Writer {
 impl Writer {
     /// Adds to the body, at the pace of those who read along, who have it at once. Where there is no place for what they have not read,
     /// this waits until they have: for each of them as long as [`crate::StoreParams::reader_wait`] at a time, and for nobody who has
-    /// gone. Who does not move is cut, and the others go on.
+    /// gone. Who does not move is cut, and the others go on; so is one for whom they have waited that long and longer than 64 KiB a second
+    /// would take.
     ///
     /// It needs a runtime with timers. Dropped half-way, some of it has been added: the writer is to be dropped too then. A task that reads
     /// along itself has to read elsewhere than behind this.
@@ -242,9 +260,13 @@ impl Writer {
     async fn wait_for_readers(&mut self) {
         while !self.is_kept && self.flow.growing.is_needed(self.window()) {
             let (growing, window) = (Arc::clone(&self.flow.growing), self.window());
+            let cost_max =
+                self.inner.reader_wait + Duration::from_secs(growing.body_bytes() / READER_BYTES_PER_SEC_MIN);
+            growing.set_wait(Some(Wait { since: Instant::now(), cost_max }));
             if tokio::time::timeout(self.inner.reader_wait, growing.passed(window)).await.is_err() {
                 self.inner.base.readers_cut.add(growing.cut(window) as u64);
             }
+            self.inner.base.readers_cut.add(growing.set_wait(None) as u64);
             self.give_up(false);
         }
     }
@@ -275,10 +297,10 @@ impl Writer {
 
     fn forget_older(&self) {
         let identity = &self.flow.identity;
-        self.inner.base.memory.remove_older(identity);
         if let Some(disk) = &self.inner.disk {
             disk.forget_older(identity.hash, identity.version);
         }
+        self.inner.base.memory.remove_older(identity);
     }
 
     /// Whether anybody reads along, or waits to.
@@ -308,11 +330,16 @@ impl Writer {
     fn place(&mut self) {
         let so_far = self.body_bytes();
         if self.disk == OnDisk::NotYet && self.flow.body_bytes.unwrap_or(0).max(so_far) > INLINE_BYTES_MAX {
-            self.disk = OnDisk::Chunks;
-            self.flow.growing.set_on_disk(true);
-            let before = self.flow.growing.full_chunks().unwrap_or_default();
-            for (chunk, index) in before.into_iter().zip(0..) {
-                self.send(index, chunk);
+            match self.flow.growing.full_chunks() {
+                Some(before) => {
+                    self.disk = OnDisk::Chunks;
+                    self.flow.growing.set_on_disk(true);
+                    for (chunk, index) in before.into_iter().zip(0..) {
+                        self.send(index, chunk);
+                    }
+                }
+                // Its beginning was given up, and what is on disk is there from the first chunk on.
+                None => self.disk = OnDisk::Never,
             }
         }
         if self.disk == OnDisk::Chunks && so_far > self.inner.disk_object_bytes_max {
@@ -351,17 +378,15 @@ impl Writer {
         if judgement == Judgement::Gone {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
+        if self.inner.base.memory.has_newer(identity) {
+            return Ok(Stored { in_memory: false, on_disk: false });
+        }
         let is_stale = judgement == Judgement::Stale;
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
-        let in_memory = object.as_ref().is_some_and(|object| {
+        if let Some(object) = &object {
             shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
-            self.inner.base.memory.insert(Arc::clone(object), Token(checked), is_stale)
-        });
-        if !in_memory {
-            self.inner.base.memory.remove_older(&self.flow.identity);
         }
-        let on_disk = self.finish_on_disk(object, rest, shown);
-        Ok(Stored { in_memory, on_disk })
+        Ok(self.store(object, rest, (Token(checked), is_stale), shown))
     }
 
     fn object(&self, chunks: Box<[Bytes]>, body_bytes: u64) -> Object {
@@ -371,20 +396,32 @@ impl Writer {
         Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes }
     }
 
-    /// `shown` is kept until what was stored can be found on disk.
-    fn finish_on_disk(&mut self, object: Option<Arc<Object>>, rest: Option<Bytes>, shown: Shown) -> bool {
-        let Some(disk) = &self.inner.disk else { return false };
-        let Identity { hash, version, .. } = self.flow.identity;
-        match (self.disk, object) {
-            (OnDisk::NotYet, Some(object)) => disk.store(object),
-            (OnDisk::Chunks, _) => {
+    /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.
+    fn store(&self, object: Option<Arc<Object>>, rest: Option<Bytes>, judged: (Token, bool), shown: Shown) -> Stored {
+        let identity = &self.flow.identity;
+        match (self.disk, &self.inner.disk, object) {
+            (OnDisk::NotYet, Some(disk), Some(object)) => self.inner.keep(object, judged, Some(disk)),
+            (OnDisk::Chunks, Some(disk), object) => {
+                disk.announce(identity);
+                let in_memory = self.keep_in_memory(object, judged);
                 let chunks = self.chunks + u32::from(rest.is_some());
                 let bytes = rest.as_ref().map_or(0, |rest| rest.len() as u64);
                 let job = Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown };
-                disk.send_last(hash, version, bytes, job)
+                Stored { in_memory, on_disk: disk.send_last(identity.hash, identity.version, bytes, job) }
             }
-            (OnDisk::NotYet | OnDisk::Never, _) => {
-                disk.forget_older(hash, version);
+            (_, disk, object) => {
+                disk.iter().for_each(|disk| disk.forget_older(identity.hash, identity.version));
+                Stored { in_memory: self.keep_in_memory(object, judged), on_disk: false }
+            }
+        }
+    }
+
+    /// Keeps in memory what is there whole; if it is not, nothing older either. Says whether it is there.
+    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, bool)) -> bool {
+        match object {
+            Some(object) => self.inner.keep(object, judged, None).in_memory,
+            None => {
+                self.inner.base.memory.remove_older(&self.flow.identity);
                 false
             }
         }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::disk::Chunk;
 use crate::object::CHUNK_BYTES;
 use crate::pool::{Buffer, Pool};
-use crate::seats::Seats;
+use crate::seats::{Seats, Wait};
 use crate::sync::Mutex;
 
 /// How a body ended.
@@ -197,6 +197,11 @@ impl Growing {
         self.state.lock().next_goes(window) == Goes::IsNeeded
     }
 
+    /// Says when the writer begins to wait for readers, and when it waits no more: then how many were given up meanwhile.
+    pub(crate) fn set_wait(&self, wait: Option<Wait>) -> usize {
+        self.state.lock().seats.set_wait(wait)
+    }
+
     /// Waits until nobody needs any more what should be given up next.
     pub(crate) async fn passed(&self, window: usize) {
         loop {
@@ -231,9 +236,14 @@ impl Growing {
         self.state.lock().places.clone()
     }
 
-    /// Says where on disk the next chunk is.
+    /// Says where on disk the next chunk is. Behind one that is missing there are none: places are found by counting.
     pub(crate) fn placed(&self, chunk: Chunk) {
-        self.state.lock().places.push(chunk);
+        let mut state = self.state.lock();
+        if chunk.index as usize == state.places.len() {
+            state.places.push(chunk);
+        } else {
+            state.on_disk = false;
+        }
     }
 
     /// Full chunks so far that are in memory, from the first on; `None` when the first ones are not.

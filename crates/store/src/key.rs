@@ -97,7 +97,9 @@ mod tests {
         assert_ne!(Mark::group(b"a"), Mark::tag(b"a"));
         assert_eq!(Mark::from_number(Mark::tag(b"a").number()), Mark::tag(b"a"));
         // Written to disk: another number here means another version of the format.
-        assert_eq!(Mark::tag(b"category:7"), Mark::tag(b"category:7"));
+        assert_eq!(Mark::tag(b"category:7").number(), 0xdc26_f070_7897_2296);
+        assert_eq!(Mark::key(b"a").number(), 0x18a2_cb64_59e0_2a3f);
+        assert_eq!(Mark::group(b"a").number(), 0x0eab_eb04_fc05_14e6);
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub use key::{Key, Mark};
 pub use object::{CHUNK_BYTES, Head, Object};
 pub use params::{DiskParams, OpenError, StoreParams};
 pub use purges::{How, Purge, Token, What};
-pub use reader::{Begin, Follower, Hit, Kept, Lookup, Outcome, ReadError, Reader};
+pub use reader::{Begin, Fetch, Follower, Hit, Kept, Lookup, Outcome, ReadError, Reader};
 pub use stats::{DiskStats, MemoryStats, Stats};
 pub use store::{PurgeError, Purged, Store};
 pub use top::TopKey;

@@ -39,6 +39,17 @@ pub(crate) enum Found {
     Nothing,
 }
 
+/// What became of an entry that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is there; the policy may drop it all the same.
+    Kept,
+    /// It is too large, and what it replaces is gone.
+    TooLarge,
+    /// Something newer is there.
+    Outdated,
+}
+
 /// Who fetches, or reads from disk.
 #[derive(Debug)]
 pub(crate) enum Joining {
@@ -161,13 +172,20 @@ impl Memory {
         pending.set(source.map_or(Stage::Nothing, Stage::Started));
     }
 
-    /// Adds an entry, in place of an older one of its key. Says whether it may stay; the policy may drop it all the same.
-    pub(crate) fn insert(&self, object: Arc<Object>, checked: Token, stale: bool) -> bool {
+    /// Whether something newer is there: one that comes late is not to take its place on disk either.
+    pub(crate) fn has_newer(&self, identity: &Identity) -> bool {
+        let shard = self.shard(identity.hash).lock();
+        let entry = shard.slots.get(&identity.hash).and_then(|slot| shard.entry(*slot));
+        entry.is_some_and(|entry| is_newer(&entry.object.identity, identity))
+    }
+
+    /// Adds an entry, in place of an older one of its key.
+    pub(crate) fn insert(&self, object: Arc<Object>, checked: Token, stale: bool) -> Inserted {
         let (hash, weight) = (object.identity.hash, object.weight());
         if u64::from(weight) > self.object_bytes_max {
             // What it replaces is older and must not be found instead.
             self.remove_older(&object.identity);
-            return false;
+            return Inserted::TooLarge;
         }
         let shard = self.shard(hash);
         let mut guard = shard.lock();
@@ -176,7 +194,7 @@ impl Memory {
         if before.is_some_and(|slot| {
             inner.entry(slot).is_some_and(|entry| is_newer(&entry.object.identity, &object.identity))
         }) {
-            return false;
+            return Inserted::Outdated;
         }
         let before = before.and_then(|slot| inner.take(slot));
         let slot = inner.policy.insert(hash, weight);
@@ -189,7 +207,7 @@ impl Memory {
         drop(guard);
         drop(before);
         evict(shard);
-        true
+        Inserted::Kept
     }
 
     /// Takes out what is older than a version that is not kept in memory.

@@ -12,6 +12,7 @@ use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::purges::{How, Judgement, Purge, Purges, Token};
+use crate::store::Store;
 
 /// Threads are stopped in the middle of a step at most so often, which bounds the number of orders.
 fn every_order(check: impl Fn() + Sync + Send + 'static) {
@@ -65,6 +66,59 @@ fn two_purges_at_once_are_both_heard_of() {
         assert_eq!(purges.judge(number - 1, b"k", &[]).0, Judgement::Stale);
         assert_eq!(purges.judge(0, b"k", &[tag()]).0, Judgement::Gone);
         assert_eq!(purges.judge(2, b"k", &[tag()]).0, Judgement::Valid);
+    });
+}
+
+#[test]
+fn what_was_purged_stays_gone_while_its_mark_is_forgotten() {
+    let check = |first: fn() -> Purge, second: fn() -> Purge| {
+        every_order(move || {
+            let purges = Arc::new(Purges::new(1, 1));
+            purges.purge(first());
+            let other = Arc::clone(&purges);
+            // There is room for one.
+            let thread = thread::spawn(move || other.purge(second()));
+            assert_eq!(purges.judge(0, b"k", &[tag()]).0, Judgement::Gone);
+            thread.join().expect("joined");
+            assert_eq!(purges.judge(0, b"k", &[tag()]).0, Judgement::Gone);
+        });
+    };
+    check(|| Purge::mark(tag(), How::Hard), || Purge::mark(Mark::tag(b"b"), How::Hard));
+    check(|| Purge::prefix(b"k", How::Hard), || Purge::prefix(b"other", How::Hard));
+}
+
+/// An object of a key, which says that it has so many bytes.
+fn object(store: &Store, version: u64, body_bytes: u64) -> std::sync::Arc<Object> {
+    let (key, marks) = (store.key(b"k"), Filter::new(0).note([]));
+    let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since: Token(0), version };
+    std::sync::Arc::new(Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes })
+}
+
+#[test]
+fn what_is_read_while_it_is_removed_or_replaced_does_not_stay_in_memory() {
+    let check = |change: fn(&Store)| {
+        every_order(move || {
+            let (store, _jobs) = Store::idle();
+            let old = object(&store, 1, 10);
+            let disk = |store: &Store| store.0.disk.as_ref().map(|disk| disk.has_read(&old));
+            store.0.disk.iter().for_each(|disk| disk.pretend(&old));
+            let other = store.clone();
+            let thread = thread::spawn(move || change(&other));
+            disk(&store);
+            thread.join().expect("joined");
+            let found = store.0.base.memory.lookup(store.key(b"k"), &store.0.base.purges);
+            assert!(!matches!(found, Found::Whole(found, _) if found.identity.version == 1));
+        });
+    };
+    check(|store| store.remove(store.key(b"k")));
+    check(|store| {
+        let new = object(store, 2, 10);
+        store.0.keep(new, (Token(0), false), store.0.disk.as_ref());
+    });
+    // It is on disk alone.
+    check(|store| {
+        let new = object(store, 2, 1024 * 1024);
+        store.0.keep(new, (Token(0), false), store.0.disk.as_ref());
     });
 }
 

@@ -94,7 +94,7 @@ impl Pool {
     }
 
     /// Where a piece of a body stands that is about to be sent, if it is in a file.
-    pub(crate) fn place(&self, piece: &[u8]) -> Option<InFile> {
+    pub(crate) fn place<'p>(&self, piece: &'p [u8]) -> Option<InFile<'p>> {
         self.arena.as_ref()?.place(piece)
     }
 

@@ -193,9 +193,10 @@ impl Purges {
             && let Some((number, mark)) = order.places.pop_front()
         {
             if is_last(number, mark) {
+                // Whoever does not find the mark has to find the floor.
+                self.floor.fetch_max(number, Ordering::AcqRel);
                 self.table(mark).write().remove(&mark);
                 order.count -= 1;
-                self.floor.fetch_max(number, Ordering::AcqRel);
             }
         }
         // A few marks that are purged again and again leave most places without a meaning.
@@ -230,9 +231,6 @@ impl Purges {
         if since >= latest {
             return (Judgement::Valid, since);
         }
-        if since < self.floor.load(Ordering::Acquire) {
-            return (Judgement::Gone, latest);
-        }
         let mut worst = Judgement::Valid;
         if since < self.stale_floor.load(Ordering::Acquire) {
             worst = Judgement::Stale;
@@ -256,7 +254,8 @@ impl Purges {
                 }
             }
         }
-        (worst, latest)
+        // At last, for a mark or a rule that was not there may have been dropped just now.
+        if since < self.floor.load(Ordering::Acquire) { (Judgement::Gone, latest) } else { (worst, latest) }
     }
 
     /// All that has to be known after a restart, the oldest first.

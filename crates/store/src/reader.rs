@@ -1,6 +1,6 @@
 //! Reading: what a lookup gives, and how what others fetch, or what is on disk, is read along.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -59,6 +59,10 @@ pub struct Follower {
     seat: Option<Seat>,
 }
 
+/// A fetch, told apart from all others, also from later ones of the same key.
+#[derive(Clone, Debug)]
+pub struct Fetch(pub(crate) Weak<Pending>);
+
 /// What became of that.
 pub enum Outcome {
     /// It is in memory, whole.
@@ -76,6 +80,11 @@ impl Follower {
     pub(crate) fn new(inner: Arc<Inner>, joined: Joined) -> Self {
         let Joined { pending, seat } = joined;
         Self { inner, pending, seat }
+    }
+
+    /// Whether it is this fetch that is waited for.
+    pub fn is_of(&self, fetch: &Fetch) -> bool {
+        std::ptr::eq(fetch.0.as_ptr(), Arc::as_ptr(&self.pending))
     }
 
     /// Waits until what comes with the body is here. It may be dropped at any time; how long to wait is the caller's to say.

@@ -56,6 +56,12 @@ pub struct Purged {
 }
 
 impl Purged {
+    /// The same, of which it is known that it may not last: whoever holds what may survive has yet to hear of it.
+    #[must_use]
+    pub fn unwritten(self) -> Self {
+        Self { written: Some(oneshot::channel().1), ..self }
+    }
+
     /// Waits until the purge will last through a restart. `false` when it may not, since the disk failed or too much was to be
     /// written; until a restart it holds in any case.
     pub async fn lasts(self) -> bool {
@@ -189,15 +195,19 @@ impl Store {
             }
             Source::Whole(object) => {
                 let body_bytes = object.body_bytes;
-                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes > INLINE_BYTES_MAX) {
+                if base.memory.has_newer(&identity) {
+                    return false;
+                }
+                let (small, large) = match &self.0.disk {
+                    Some(disk) if body_bytes > INLINE_BYTES_MAX => (None, Some(disk)),
+                    disk => (disk.as_ref(), None),
+                };
+                if let Some(disk) = large {
                     let same = identity.clone();
                     disk.refresh(DiskHead { identity: same, meta: meta.clone(), body_bytes, before });
                 }
                 let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
-                base.memory.insert(Arc::clone(&new), Token(checked), is_stale);
-                if let Some(disk) = self.0.disk.as_ref().filter(|_| body_bytes <= INLINE_BYTES_MAX) {
-                    disk.store(new);
-                }
+                self.0.keep(new, (Token(checked), is_stale), small);
                 true
             }
         }
@@ -214,12 +224,14 @@ impl Store {
     /// Purges what carries a mark, if anything may be there that does; otherwise nothing is remembered nor written, and there is no
     /// number. It is for purges that come often and mostly for nothing, such as those of requests that change something.
     ///
-    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. With
-    /// something on disk, whose marks are not in memory, it is as [`Store::purge`].
+    /// The mark has to be one that every fetch names when it begins ([`Store::begin`]): of a fetch under way, others are not known. Before
+    /// the folder of a disk tier could be read, it is as [`Store::purge`].
     pub fn purge_if_there(&self, mark: Mark, how: How) -> Option<Purged> {
         let base = &self.0.base;
-        let on_disk = self.0.disk.as_ref().is_some_and(|disk| !disk.is_empty());
-        if !on_disk && !base.filter.may_have(mark) {
+        let in_memory = || base.filter.may_have(mark);
+        let on_disk = || self.0.disk.as_ref().is_some_and(|disk| disk.may_have(mark));
+        // What is written goes from memory to disk, and what is read comes back.
+        if !in_memory() && !on_disk() && !in_memory() {
             return None;
         }
         // A mark is never too long.
@@ -265,7 +277,17 @@ impl Store {
 
     /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do.
     /// What was sent so gives its memory back when it goes, for its pages may be in flight still.
-    pub fn in_file(&self, piece: &[u8]) -> Option<InFile> {
+    ///
+    /// ```compile_fail,E0505
+    /// # fn send(_: store::InFile<'_>) {}
+    /// # fn check(store: &store::Store, piece: bytes::Bytes) {
+    /// let place = store.in_file(&piece).unwrap();
+    /// drop(piece);
+    /// // What stands there now is somebody else's.
+    /// send(place);
+    /// # }
+    /// ```
+    pub fn in_file<'p>(&self, piece: &'p [u8]) -> Option<InFile<'p>> {
         self.0.base.pool.place(piece)
     }
 
@@ -331,5 +353,17 @@ impl Purge {
     /// Everything is gone, or stale.
     pub fn all(how: How) -> Self {
         Self { what: What::All, how }
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// One of the least size, on whose disk nothing is done.
+    pub(crate) fn idle() -> (Self, std::sync::mpsc::Receiver<crate::disk::Job>) {
+        let params = StoreParams::new(1024 * 1024);
+        let base = Arc::new(Base::new(params.memory_bytes, Purges::new(4, 4)));
+        let (disk, jobs) = Disk::idle(Arc::clone(&base), crate::params::DiskParams::new("/nowhere", 16 * 1024 * 1024));
+        let (reader_wait, is_blind) = (params.reader_wait, AtomicU64::new(0));
+        (Self(Arc::new(Inner { base, disk: Some(disk), disk_object_bytes_max: 0, reader_wait, is_blind })), jobs)
     }
 }

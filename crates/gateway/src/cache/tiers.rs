@@ -3,8 +3,8 @@
 //!
 //! Whoever has begun with the tiers before goes on with them, and a folder is theirs until the last of them has ended; so it
 //! is after an upgrade, with those of another process. Until then there is memory alone, and what is purged meanwhile is purged in
-//! the folder before anything is served from it. A folder that is left for another, or for none, is purged as a whole: nobody
-//! tells it of purges while it is away, and it would serve what they meant when it comes back.
+//! the folder before anything is served from it. A folder that is left for another, or for none, is purged as a whole, and so is one
+//! that comes by a reload: nobody tells it of purges while it is away, and it would serve what they meant when it comes back.
 
 use std::fs::File;
 use std::path::Path;
@@ -104,6 +104,18 @@ impl Tiers {
         CacheStoreParams { memory_bytes_max: self.memory_bytes_max.load(Ordering::Relaxed), disk }
     }
 
+    /// Purges a folder that comes in the place of another, or of none: nobody has told it of purges since it was used.
+    fn purge_before_use(&self) {
+        let purge = Purge::all(How::Hard);
+        match &self.awaited {
+            Some(awaited) => awaited.late.lock().unwrap_or_else(PoisonError::into_inner).purges = vec![purge],
+            None if self.disk.is_some() => {
+                let _only_prefixes_can_be_too_long = self.store.purge(purge);
+            }
+            None => {}
+        }
+    }
+
     /// Writes what waits, and gives the folder back, once nobody uses this any more.
     async fn close(mut tiers: Arc<Self>) {
         for _ in 0..LOOKS {
@@ -157,7 +169,9 @@ impl Current {
     /// # Errors
     /// When a prefix is too long.
     pub(crate) fn purge(&self, purge: &Purge) -> Result<Purged, PurgeError> {
-        self.purge_by(purge, |store| store.purge(purge.clone()))
+        let (purged, is_awaited) = self.purge_by(purge, |store| store.purge(purge.clone()));
+        // Should this process end before the folder is free, nobody tells it.
+        if is_awaited { purged.map(Purged::unwritten) } else { purged }
     }
 
     /// Purges a URL of which there may be nothing.
@@ -165,14 +179,15 @@ impl Current {
         let _purged = self.purge_by(&Purge::mark(url, How::Hard), |store| store.purge_if_there(url, How::Hard));
     }
 
-    fn purge_by<T>(&self, purge: &Purge, here: impl Fn(&Store) -> T) -> T {
+    /// Also says whether a folder is awaited.
+    fn purge_by<T>(&self, purge: &Purge, here: impl Fn(&Store) -> T) -> (T, bool) {
         loop {
             let tiers = self.look();
             let Some(awaited) = &tiers.awaited else {
                 let purged = here(&tiers.store);
                 // Others may have come into their place meanwhile, and hear of it too.
                 if Arc::ptr_eq(&tiers, &self.look()) {
-                    return purged;
+                    return (purged, false);
                 }
                 continue;
             };
@@ -184,7 +199,7 @@ impl Current {
                 late.purges = vec![Purge::all(How::Hard)];
             }
             late.purges.push(purge.clone());
-            return here(&tiers.store);
+            return (here(&tiers.store), true);
         }
     }
 
@@ -209,7 +224,10 @@ impl Current {
             return self.open_anew(params).await;
         }
         match Tiers::open(params).await {
-            Ok(tiers) => self.replace(tiers),
+            Ok(tiers) => {
+                tiers.purge_before_use();
+                self.replace(tiers);
+            }
             Err(error) => tracing::error!(%error, "the cache goes on as it was"),
         }
     }
@@ -370,9 +388,17 @@ mod tests {
     }
 
     async fn until(is_so: impl Fn() -> bool) {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        in_time(async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits, but never for ever.
+    async fn in_time<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), what).await.expect("within a minute")
     }
 
     #[tokio::test]
@@ -417,9 +443,47 @@ mod tests {
             has
         };
         // Whoever comes first may still find it.
-        while read().await {
-            tokio::time::sleep(AWAIT_LOOK).await;
-        }
+        in_time(async {
+            while read().await {
+                tokio::time::sleep(AWAIT_LOOK).await;
+            }
+        })
+        .await;
+        let _left_behind = std::fs::remove_dir_all(&folder);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_comes_by_a_reload_serves_nothing_of_before() {
+        let folder = folder("comes");
+        let owner = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        put(&owner, b"a").await;
+        owner.leave_disk().await;
+        let none = CacheStoreParams { disk: None, ..params(&folder, 64) };
+        let current = Current::new(Tiers::open(&none).await.unwrap());
+        // The folder hears nothing of this.
+        assert!(current.purge(&Purge::mark(tag(), How::Hard)).unwrap().lasts().await);
+        current.configure(&params(&folder, 64)).await;
+        until(|| current.look().disk.is_some()).await;
+        assert!(!has(&current, b"a").await);
+        put(&current, b"a").await;
+        assert!(has(&current, b"a").await, "what comes from now on stays");
+        let _left_behind = std::fs::remove_dir_all(&folder);
+    }
+
+    #[tokio::test]
+    async fn a_purge_for_a_folder_that_is_awaited_is_not_said_to_last() {
+        let folder = folder("lasts");
+        let owner = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        let current = Current::new(Tiers::open(&params(&folder, 64)).await.unwrap());
+        let purge = Purge::mark(tag(), How::Hard);
+        assert!(
+            !in_time(current.purge(&purge).unwrap().lasts()).await,
+            "the process may end before the folder is free"
+        );
+        assert!(in_time(owner.purge(&purge).unwrap().lasts()).await);
+        owner.leave_disk().await;
+        until(|| current.look().disk.is_some()).await;
+        assert!(in_time(current.purge(&purge).unwrap().lasts()).await);
         let _left_behind = std::fs::remove_dir_all(&folder);
     }
 }

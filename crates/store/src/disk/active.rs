@@ -28,6 +28,14 @@ impl Active {
         Ok(Self { segment, written, buffer: Vec::new(), contents: Contents::default(), bytes_max })
     }
 
+    /// One that refuses every write.
+    #[cfg(test)]
+    pub(super) fn on_a_full_disk() -> Self {
+        let segment = Arc::new(Segment::on_a_full_disk());
+        let (written, bytes_max) = (HEADER_BYTES as u64, 1024 * 1024);
+        Self { segment, written, buffer: Vec::new(), contents: Contents::default(), bytes_max }
+    }
+
     pub(super) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
@@ -37,9 +45,9 @@ impl Active {
         self.written + self.buffer.len() as u64
     }
 
-    /// Whether a record fits in, with the index that has to follow.
-    pub(super) fn has_room(&self, record_bytes: u64, key_bytes: usize) -> bool {
-        let index = padded(HEADER_BYTES as u64 + self.contents.encoded_bytes + 64 + key_bytes as u64);
+    /// Whether a record fits in, with the index that has to follow, in which it takes so many bytes beside those of each.
+    pub(super) fn has_room(&self, record_bytes: u64, entry_bytes: usize) -> bool {
+        let index = padded(HEADER_BYTES as u64 + self.contents.encoded_bytes + 64 + entry_bytes as u64);
         self.bytes() + record_bytes + index + HEADER_BYTES as u64 <= self.bytes_max
     }
 
@@ -56,6 +64,7 @@ impl Active {
 
     /// Notes what was added last in the index.
     pub(super) fn note(&mut self, entry: IndexEntry) {
+        self.segment.marks.note(&entry.marks);
         self.contents.add(entry);
     }
 
@@ -81,6 +90,7 @@ impl Active {
 
     /// Writes the index behind the records. Without one, the next start has to look at every record.
     pub(super) fn seal(&mut self) -> io::Result<u64> {
+        self.segment.marks.seal();
         self.flush()?;
         let (begin, index) = (self.written, self.contents.encode());
         self.add(Header::new(Kind::Index), &index, &[]);

@@ -1,4 +1,4 @@
-//! The bytes of a segment, version 1.
+//! The bytes of a segment, version 2.
 //!
 //! A segment is a file of records, each of which begins at a multiple of 64 bytes with a header of 64 bytes. All numbers are
 //! little-endian; every checksum is CRC-32C.
@@ -30,7 +30,7 @@ pub(super) const ALIGNMENT: usize = 64;
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = 64;
 /// The version of all this; what has another one is not read.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a body that is written with its object; a longer one is written in chunks.
 pub(super) const INLINE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -227,6 +227,8 @@ pub(super) struct IndexEntry {
     pub(super) bytes: u32,
     pub(super) version: u64,
     pub(super) key: Box<[u8]>,
+    /// The numbers of its marks.
+    pub(super) marks: Box<[u64]>,
 }
 
 /// The index of a segment, and what it has to be forgotten of earlier ones.
@@ -240,7 +242,7 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn add(&mut self, entry: IndexEntry) {
-        self.encoded_bytes += 20 + entry.key.len() as u64;
+        self.encoded_bytes += (24 + entry.key.len() + 8 * entry.marks.len()) as u64;
         self.objects.push(entry);
     }
 
@@ -257,7 +259,9 @@ impl Contents {
             out.extend_from_slice(&entry.bytes.to_le_bytes());
             out.extend_from_slice(&entry.version.to_le_bytes());
             out.extend_from_slice(&(entry.key.len() as u32).to_le_bytes());
+            out.extend_from_slice(&(entry.marks.len() as u32).to_le_bytes());
             out.extend_from_slice(&entry.key);
+            entry.marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
         }
         out.extend_from_slice(&encode_places(&self.forgotten));
         out
@@ -268,8 +272,10 @@ impl Contents {
         let mut contents = Self::default();
         for _ in 0..reader.number()? {
             let (offset, bytes, version) = (reader.number()?, reader.number()?, reader.long()?);
-            let length = reader.number()?;
-            contents.add(IndexEntry { offset, bytes, version, key: reader.take(length as usize)?.into() });
+            let (length, marks) = (reader.number()?, reader.number()?);
+            let key = reader.take(length as usize)?.into();
+            let marks = (0..marks).map(|_| reader.long()).collect::<Option<_>>()?;
+            contents.add(IndexEntry { offset, bytes, version, key, marks });
         }
         contents.forget(&decode_places(reader.0)?);
         Some(contents)
@@ -354,8 +360,8 @@ mod tests {
     #[test]
     fn the_index_comes_back_and_rubbish_is_none() {
         let mut contents = Contents::default();
-        contents.add(IndexEntry { offset: 64, bytes: 128, version: 3, key: b"a"[..].into() });
-        contents.add(IndexEntry { offset: 192, bytes: 64, version: 4, key: b""[..].into() });
+        contents.add(IndexEntry { offset: 64, bytes: 128, version: 3, key: b"a"[..].into(), marks: [7, 8].into() });
+        contents.add(IndexEntry { offset: 192, bytes: 64, version: 4, key: b""[..].into(), marks: [].into() });
         contents.forget(&[ChunkPlace { segment: 1, offset: 0 }]);
         let bytes = contents.encode();
         assert_eq!(bytes.len() as u64, contents.encoded_bytes + 4);

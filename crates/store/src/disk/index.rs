@@ -8,8 +8,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Tables, each with a lock of its own. Many, so that taking out what was in a segment stops lookups for microseconds only.
 const TABLES: usize = 256;
-/// Bytes that a place takes with its key, in a table that has grown to half of its next size.
-pub(crate) const PLACE_BYTES: u64 = 80;
+/// Bytes that a place takes with its key, in a table that has grown to half of its next size, and its two marks.
+pub(crate) const PLACE_BYTES: u64 = 88;
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use super::segment::{Chunk, Segment};
 use super::{DiskError, DiskHead, Job, Shared};
 use crate::fill::Flow;
 use crate::object::{Identity, Object};
+use crate::sync::Ordering;
 
 /// Between a failure and the next try, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ const IDLE: Duration = Duration::from_secs(1);
 enum Written {
     Object { hash: u64, place: Place },
     Chunk { flow: Arc<Flow>, chunk: Chunk },
+    Forgotten(Vec<ChunkPlace>),
 }
 
 /// A folder that is this process's.
@@ -39,7 +41,6 @@ struct Folder {
     _lock: File,
     journal: Journal,
     active: Option<Active>,
-    next_number: u32,
     /// Bytes of each segment's file.
     sizes: BTreeMap<u32, u64>,
 }
@@ -48,18 +49,33 @@ pub(super) struct Log {
     shared: Arc<Shared>,
     folder: Option<Folder>,
     written: Vec<Written>,
+    /// The number of the next segment. It never falls, so that a place of one that is gone leads nowhere.
+    next_number: u32,
+    /// When what waits was last written.
+    settled_at: Instant,
     /// When to try again, and how long to wait after that.
     retry_at: Option<Instant>,
     pause: Duration,
-    /// Purges were made that no journal has: what is in the folder cannot be trusted.
+    /// Purges that were made before there was a journal, and are made anew once there is one.
+    late: Vec<Note>,
+    /// Purges were made that no journal has, nor this: what is in the folder cannot be trusted.
     missed_purges: bool,
 }
 
 impl Log {
     /// Opens the folder, or tries again later.
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        let (folder, written) = (None, Vec::new());
-        let mut log = Self { shared, folder, written, retry_at: None, pause: PAUSE_MIN, missed_purges: false };
+        let mut log = Self {
+            shared,
+            folder: None,
+            written: Vec::new(),
+            next_number: 1,
+            settled_at: Instant::now(),
+            retry_at: None,
+            pause: PAUSE_MIN,
+            late: Vec::new(),
+            missed_purges: false,
+        };
         log.attach();
         log
     }
@@ -74,6 +90,10 @@ impl Log {
                     while let Ok(job) = jobs.try_recv() {
                         self.handle(job);
                         self.write_purges();
+                        // There may be jobs for ever.
+                        if self.settled_at.elapsed() >= IDLE {
+                            self.settle();
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -87,6 +107,7 @@ impl Log {
 
     /// Writes what waits, and tries again what failed when its time has come.
     fn settle(&mut self) {
+        self.settled_at = Instant::now();
         self.write_purges();
         self.write_forgets();
         self.flush();
@@ -105,6 +126,8 @@ impl Log {
     fn attach(&mut self) {
         match self.try_attach() {
             Ok(()) => {
+                self.late.clear();
+                self.shared.is_known.store(1, Ordering::Release);
                 self.shared.counters.is_up.set(1);
                 self.pause = PAUSE_MIN;
                 self.note_bytes();
@@ -147,6 +170,7 @@ impl Log {
         }
         let found = recover::recover(path, &shared.index, &shared.base.hasher)?;
         shared.base.skip_versions(found.version_max);
+        self.purge_late();
         let mut sizes = BTreeMap::new();
         let mut segments = shared.segments.write();
         for (segment, bytes) in found.segments {
@@ -155,7 +179,8 @@ impl Log {
         }
         drop(segments);
         let journal = Journal::rewrite(path, &self.notes())?;
-        self.folder = Some(Folder { _lock: lock, journal, active: None, next_number: found.number_max + 1, sizes });
+        self.next_number = self.next_number.max(found.number_max + 1);
+        self.folder = Some(Folder { _lock: lock, journal, active: None, sizes });
         self.make_room(0);
         tracing::info!(path = %path.display(), objects = shared.index.count(), "store: the disk tier is ready");
         Ok(())
@@ -165,13 +190,14 @@ impl Log {
     fn begin_anew(&mut self, lock: File) -> Result<(), DiskError> {
         let shared = Arc::clone(&self.shared);
         let path = &shared.params.path;
-        let next_number = super::segment::list(path)?.last().map_or(1, |(number, _)| number + 1);
+        let number_max = super::segment::list(path)?.last().map_or(0, |(number, _)| *number);
+        self.next_number = self.next_number.max(number_max + 1);
         if !recover::wipe(path) {
             return Err(io::Error::other("old segments cannot be removed").into());
         }
         let journal = Journal::rewrite(path, &self.notes())?;
         self.missed_purges = false;
-        self.folder = Some(Folder { _lock: lock, journal, active: None, next_number, sizes: BTreeMap::new() });
+        self.folder = Some(Folder { _lock: lock, journal, active: None, sizes: BTreeMap::new() });
         Ok(())
     }
 
@@ -213,7 +239,7 @@ impl Log {
     }
 
     fn done_with(&self, bytes: u64) {
-        self.shared.queued_bytes.fetch_sub(bytes, crate::sync::Ordering::AcqRel);
+        self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     fn store(&mut self, object: &Object) {
@@ -233,13 +259,14 @@ impl Log {
     fn add_object(&mut self, identity: &Identity, header: Header, head: &[u8], body: &[&[u8]]) {
         let body_bytes: usize = body.iter().map(|part| part.len()).sum();
         let bytes = (head.len() + body_bytes + 128) as u64;
-        let Some(active) = self.active(bytes, identity.key.len()) else {
+        let marks: Box<[u64]> = identity.marks.iter().map(|mark| mark.number()).collect();
+        let Some(active) = self.active(bytes, identity.key.len() + 8 * marks.len()) else {
             self.shared.counters.writes_dropped.add(1);
             return self.shared.withdraw(identity.hash, identity.version);
         };
         let version = identity.version;
         let (offset, bytes) = active.add(header, head, body);
-        active.note(IndexEntry { offset, bytes, version, key: identity.key.clone() });
+        active.note(IndexEntry { offset, bytes, version, key: identity.key.clone(), marks });
         let place = Place { version, segment: active.segment().number, offset, bytes };
         self.written.push(Written::Object { hash: identity.hash, place });
     }
@@ -269,7 +296,7 @@ impl Log {
         self.flush();
         let places = flow.growing.places();
         let identity = &flow.identity;
-        if !flow.growing.is_on_disk() || places.len() != chunks as usize {
+        if !flow.growing.is_on_disk() || places.len() != chunks as usize || !self.shared.has_all(&places) {
             return self.shared.withdraw(identity.hash, identity.version);
         }
         let places = places.iter().map(|chunk| ChunkPlace { segment: chunk.segment.number, offset: chunk.offset });
@@ -305,28 +332,28 @@ impl Log {
     }
 
     /// The latest segment with room for a record, in a new file if need be. `None` while the disk is down.
-    fn active(&mut self, record_bytes: u64, key_bytes: usize) -> Option<&mut Active> {
+    fn active(&mut self, record_bytes: u64, entry_bytes: usize) -> Option<&mut Active> {
         if self.retry_at.is_some() {
             return None;
         }
-        let has_room = |active: &Active| active.has_room(record_bytes, key_bytes);
+        let has_room = |active: &Active| active.has_room(record_bytes, entry_bytes);
         if !self.folder.as_ref()?.active.as_ref().is_some_and(has_room) {
             self.seal();
             self.begin_segment();
         }
-        self.folder.as_mut()?.active.as_mut().filter(|active| active.has_room(record_bytes, key_bytes))
+        self.folder.as_mut()?.active.as_mut().filter(|active| active.has_room(record_bytes, entry_bytes))
     }
 
     fn begin_segment(&mut self) {
         let bytes_max = self.shared.params.segment_bytes();
         self.make_room(bytes_max);
         let Some(folder) = self.folder.as_mut().filter(|_| self.retry_at.is_none()) else { return };
-        match Active::create(&self.shared.params.path, folder.next_number, bytes_max) {
+        match Active::create(&self.shared.params.path, self.next_number, bytes_max) {
             Ok(active) => {
                 let segment = active.segment();
                 folder.sizes.insert(segment.number, active.bytes());
                 self.shared.segments.write().insert(segment.number, Arc::clone(segment));
-                folder.next_number += 1;
+                self.next_number += 1;
                 folder.active = Some(active);
                 self.shared.counters.is_up.set(1);
             }
@@ -367,6 +394,7 @@ impl Log {
                             self.shared.forget(self.shared.index.insert(hash, place));
                         }
                         Written::Chunk { flow, chunk } => flow.growing.placed(chunk),
+                        Written::Forgotten(_) => {}
                     }
                 }
                 self.shared.base.make_memory_fit(self.shared.index.count());
@@ -387,13 +415,7 @@ impl Log {
         counters.is_up.set(0);
         self.retry_at = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-        for written in std::mem::take(&mut self.written) {
-            counters.writes_dropped.add(1);
-            match written {
-                Written::Object { hash, place } => self.shared.withdraw(hash, place.version),
-                Written::Chunk { flow, .. } => flow.growing.set_on_disk(false),
-            }
-        }
+        self.drop_written();
         let Some(folder) = self.folder.as_mut() else { return };
         if let Some(active) = folder.active.take() {
             // What was written before stays good; the next start looks at its records one by one.

@@ -19,6 +19,7 @@ mod format;
 mod index;
 mod journal;
 mod log;
+mod marks;
 mod read;
 mod recover;
 mod segment;
@@ -34,10 +35,11 @@ use tokio::sync::oneshot;
 
 use crate::base::Base;
 use crate::fill::{Flow, Shown};
+use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
-use crate::purges::Numbered;
+use crate::purges::{How, Numbered, Purge};
 use crate::stats::{DiskCounters, DiskStats};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use format::ChunkPlace;
@@ -55,10 +57,10 @@ const JOBS_MAX: usize = 4096;
 const READS_MAX: usize = 1024;
 /// Threads that read. More would help a disk with many heads; most of what is read is in the system's cache.
 const READERS: usize = 2;
-/// Purges that wait to be written down.
-const PURGES_MAX: usize = 65_536;
+/// Purges that wait to be written down, above which a restart takes all for purged. The model checker counts each step.
+const PURGES_MAX: usize = if cfg!(test) { 64 } else { 65_536 };
 /// Places that wait to be forgotten, above which the whole tier is.
-const FORGETS_MAX: usize = 65_536;
+const FORGETS_MAX: usize = PURGES_MAX;
 
 /// Why something cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     queued_bytes: AtomicU64,
     /// Records that must not be found at the next start, though nothing newer of their key is there.
     forgets: Mutex<Vec<ChunkPlace>>,
+    /// 1 once it is known what the folder held when this began.
+    is_known: AtomicU64,
     purges: Mutex<Vec<Unwritten>>,
 }
 
@@ -140,16 +144,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// Starts the threads. The folder is read before this returns, unless something is in its way; then the writer tries again.
     pub(crate) fn start(base: Arc<Base>, params: DiskParams) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            base,
-            params,
-            index: Index::new(),
-            segments: RwLock::new(BTreeMap::new()),
-            counters: DiskCounters::default(),
-            queued_bytes: AtomicU64::new(0),
-            forgets: Mutex::new(Vec::new()),
-            purges: Mutex::new(Vec::new()),
-        });
+        let shared = Arc::new(Shared::new(base, params));
         let mut threads = Vec::new();
         let (jobs, receiver) = sync_channel(JOBS_MAX);
         let log = log::Log::open(Arc::clone(&shared));
@@ -169,9 +164,10 @@ impl Disk {
         self.shared.index.find(hash).is_some()
     }
 
-    /// Whether no key is on disk, or on its way there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.shared.index.count() == 0
+    /// Whether anything on disk may carry a mark. As long as the folder has not been read, anything may be there.
+    pub(crate) fn may_have(&self, mark: Mark) -> bool {
+        let is_known = self.shared.is_known.load(Ordering::Acquire) == 1;
+        !is_known || self.shared.segments.read().values().any(|segment| segment.marks.may_have(mark))
     }
 
     /// Reads an object for those who wait for it. `false` when too many reads wait already.
@@ -194,7 +190,20 @@ impl Disk {
         sent
     }
 
-    /// Writes a whole object, or drops it when too much waits already.
+    /// Says that a version will be written: nothing older is found from now on. It is sent next, or withdrawn.
+    ///
+    /// Memory changes after this, never before: a reader puts an older version there, and looks then whether it is still the one that is
+    /// known here.
+    pub(crate) fn announce(&self, identity: &Identity) {
+        self.shared.index.announce(identity.hash, identity.version);
+    }
+
+    /// Says that a version which was announced will not be written.
+    pub(crate) fn withdraw(&self, identity: &Identity) {
+        self.shared.withdraw(identity.hash, identity.version);
+    }
+
+    /// Writes a whole object that was announced, or drops it when too much waits already.
     pub(crate) fn store(&self, object: Arc<Object>) -> bool {
         let (hash, version) = (object.identity.hash, object.identity.version);
         self.send_last(hash, version, object.body_bytes, Job::Store(object))
@@ -203,12 +212,12 @@ impl Disk {
     /// Writes an object anew that has the chunks of another version, or drops it.
     pub(crate) fn refresh(&self, head: DiskHead) -> bool {
         let Identity { hash, version, .. } = head.identity;
+        self.shared.index.announce(hash, version);
         self.send_last(hash, version, 0, Job::Refresh(head))
     }
 
-    /// Has a version written by a job that makes it known, or forgets what is older.
+    /// Has a version written that was announced, by a job that makes it known, or forgets what is older.
     pub(crate) fn send_last(&self, hash: u64, version: u64, bytes: u64, job: Job) -> bool {
-        self.shared.index.announce(hash, version);
         let sent = self.send(bytes, job);
         if !sent {
             self.shared.withdraw(hash, version);
@@ -243,9 +252,13 @@ impl Disk {
     pub(crate) fn purge(&self, numbered: Numbered, position: Option<u64>) -> oneshot::Receiver<bool> {
         let (done, receiver) = oneshot::channel();
         let mut purges = self.shared.purges.lock();
-        if purges.len() < PURGES_MAX {
-            purges.push(Unwritten { numbered, position, done });
+        if purges.len() == PURGES_MAX {
+            // Nobody knows after a restart what they were, and those who wait for them are told so.
+            let all = Numbered { number: numbered.number, purge: Purge::all(How::Hard) };
+            let position = purges.iter().filter_map(|purge| purge.position).max();
+            *purges = vec![Unwritten { numbered: all, position, done: oneshot::channel().0 }];
         }
+        purges.push(Unwritten { numbered, position, done });
         drop(purges);
         // A full queue is being worked off, and purges are looked at between its jobs.
         let _ = self.jobs.try_send(Job::Wake);
@@ -275,6 +288,20 @@ impl Disk {
 }
 
 impl Shared {
+    fn new(base: Arc<Base>, params: DiskParams) -> Self {
+        Self {
+            base,
+            params,
+            index: Index::new(),
+            segments: RwLock::new(BTreeMap::new()),
+            counters: DiskCounters::default(),
+            queued_bytes: AtomicU64::new(0),
+            forgets: Mutex::new(Vec::new()),
+            is_known: AtomicU64::new(0),
+            purges: Mutex::new(Vec::new()),
+        }
+    }
+
     fn segment(&self, number: u32) -> Option<Arc<Segment>> {
         self.segments.read().get(&number).cloned()
     }
@@ -293,6 +320,14 @@ impl Shared {
         }
     }
 
+    /// Whether the segments of chunks are there still.
+    fn has_all(&self, chunks: &[Chunk]) -> bool {
+        let segments = self.segments.read();
+        let is_there =
+            |chunk: &Chunk| segments.get(&chunk.segment.number).is_some_and(|it| Arc::ptr_eq(it, &chunk.segment));
+        chunks.iter().all(is_there)
+    }
+
     fn stats(&self) -> DiskStats {
         let mut stats = self.counters.stats();
         stats.entries = self.index.count();
@@ -304,4 +339,53 @@ impl Shared {
 
 fn named(name: &str) -> std::thread::Builder {
     std::thread::Builder::new().name(name.to_owned())
+}
+
+#[cfg(test)]
+impl Disk {
+    /// One whose jobs nobody does, and on which nothing is read.
+    pub(crate) fn idle(base: Arc<Base>, params: DiskParams) -> (Self, Receiver<Job>) {
+        let (jobs, receiver) = sync_channel(JOBS_MAX);
+        let shared = Arc::new(Shared::new(base, params));
+        (Self { shared, jobs, readers: Vec::new(), threads: Mutex::new(Vec::new()) }, receiver)
+    }
+
+    /// Has something be known as written.
+    pub(crate) fn pretend(&self, object: &Object) {
+        let place = Place { version: object.identity.version, segment: 1, offset: 64, bytes: 64 };
+        self.shared.base.skip_versions(place.version);
+        self.shared.index.restore(object.identity.hash, place);
+    }
+
+    /// What a thread does that has read something.
+    pub(crate) fn has_read(&self, object: &Arc<Object>) -> bool {
+        read::keep(&self.shared, object, object.identity.since, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+    use crate::purges::{Purges, What};
+
+    #[test]
+    fn purges_that_are_too_many_to_be_written_are_written_as_one() {
+        loom::model(|| {
+            let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
+            let (disk, _jobs) = Disk::idle(base, DiskParams::new("/nowhere", 16 << 20));
+            let purge = Purge::mark(Mark::tag(b"a"), How::Hard);
+            let mut waiting: Vec<_> = (1..=PURGES_MAX as u64 + 1)
+                .map(|number| disk.purge(Numbered { number, purge: purge.clone() }, Some(number + 100)))
+                .collect();
+            let written = std::mem::take(&mut *disk.shared.purges.lock());
+            let [all, last] = &written[..] else { panic!("{}", written.len()) };
+            assert_eq!((&all.numbered.purge.what, all.numbered.number), (&What::All, PURGES_MAX as u64 + 1));
+            assert_eq!((all.position, last.position), (Some(PURGES_MAX as u64 + 100), Some(PURGES_MAX as u64 + 101)));
+            let is_open = |waiting: &mut oneshot::Receiver<bool>| waiting.try_recv() == Err(TryRecvError::Empty);
+            assert!(waiting.pop().is_some_and(|mut last| is_open(&mut last)));
+            assert!(!waiting.iter_mut().any(is_open), "they are told that they will not last");
+        });
+    }
 }

@@ -109,13 +109,7 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
     match header.kind {
         Kind::Object if record.body().len() as u64 == body_bytes => {
             let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
-            shared.base.memory.insert(Arc::clone(&object), Token(checked), is_stale);
-            if shared.index.find(hash).is_none_or(|place| place.version != header.version) {
-                // Removed or replaced while it was read: whoever did that has looked into memory before this was there.
-                shared.base.memory.remove_older(&object.identity);
-                return Ok(None);
-            }
-            Ok(Some(Source::Whole(object)))
+            Ok(keep(shared, &object, Token(checked), is_stale).then_some(Source::Whole(object)))
         }
         Kind::Large => {
             let chunks = chunks_of(shared, &head, body_bytes)?;
@@ -123,6 +117,18 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
         }
         _ => Err(DiskError::Corrupt("kind")),
     }
+}
+
+/// Puts what was read into memory. `false` when it was removed or replaced while it was read.
+pub(super) fn keep(shared: &Shared, object: &Arc<Object>, checked: Token, is_stale: bool) -> bool {
+    let Identity { hash, version, .. } = object.identity;
+    shared.base.memory.insert(Arc::clone(object), checked, is_stale);
+    // Whoever removes or replaces it changes the index first and memory then: one of the two sees what the other did.
+    let is_known = shared.index.find(hash).is_some_and(|place| place.version == version);
+    if !is_known {
+        shared.base.memory.remove_older(&object.identity);
+    }
+    is_known
 }
 
 /// The chunks of a large object, if all of them are there still. Their segments are held, so that they can be read to the end

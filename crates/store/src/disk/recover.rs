@@ -43,11 +43,13 @@ pub(super) fn recover(folder: &Path, index: &Index, hasher: &KeyHasher) -> Resul
             None => scan(&segment, bytes)?,
         };
         for entry in &contents.objects {
-            let IndexEntry { offset, bytes, version, ref key } = *entry;
+            let IndexEntry { offset, bytes, version, ref key, ref marks } = *entry;
+            segment.marks.note(marks);
             recovered.version_max = recovered.version_max.max(version);
             index.restore(hasher.key(key).hash(), Place { version, segment: number, offset, bytes });
         }
         forgotten.extend(contents.forgotten.iter().map(|place| (place.segment, place.offset)));
+        segment.marks.seal();
         recovered.segments.push((segment, bytes));
     }
     if !forgotten.is_empty() {
@@ -106,7 +108,8 @@ fn note(contents: &mut Contents, header: &Header, head: &[u8], at: u64) {
         Kind::Object | Kind::Large => {
             if let Some(head) = ObjectHead::decode(head) {
                 let bytes = used_bytes(header) as u32;
-                contents.add(IndexEntry { offset: at as u32, bytes, version: header.version, key: head.key.into() });
+                let (version, key, marks) = (header.version, head.key.into(), head.marks.into());
+                contents.add(IndexEntry { offset: at as u32, bytes, version, key, marks });
             }
         }
         Kind::Forget => contents.forget(&format::decode_places(head).unwrap_or_default()),

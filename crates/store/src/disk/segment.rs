@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::DiskError;
 use super::format::{self, HEADER_BYTES, Header, Kind, VERSION};
+use super::marks::Marks;
 
 const SUFFIX: &str = "segment";
 
@@ -17,6 +18,7 @@ const SUFFIX: &str = "segment";
 pub(crate) struct Segment {
     pub(super) number: u32,
     pub(super) secret: u64,
+    pub(super) marks: Marks,
     path: PathBuf,
     file: File,
 }
@@ -29,7 +31,8 @@ pub(crate) struct Chunk {
     /// Of the chunk alone, without its header.
     pub(super) bytes: u32,
     pub(super) body_version: u64,
-    pub(super) index: u32,
+    /// Its place among the body's chunks.
+    pub(crate) index: u32,
 }
 
 impl Segment {
@@ -43,7 +46,7 @@ impl Segment {
         let mut beginning = Vec::new();
         let header = Header { chunk: VERSION, version: u64::from(number), ..Header::new(Kind::Beginning) };
         format::write_record(&mut beginning, secret, header, &[], &[]);
-        let segment = Self { number, secret, path, file };
+        let segment = Self { number, secret, marks: Marks::new(), path, file };
         if let Err(error) = segment.file.write_all_at(&beginning, 0) {
             segment.remove();
             return Err(error);
@@ -63,7 +66,14 @@ impl Segment {
             header.kind == Kind::Beginning && header.chunk == VERSION && header.version == u64::from(number)
         });
         let secret = header.and(format::secret_of(&beginning));
-        Ok(secret.map(|secret| Self { number, secret, path: path.to_owned(), file }))
+        Ok(secret.map(|secret| Self { number, secret, marks: Marks::new(), path: path.to_owned(), file }))
+    }
+
+    /// One that refuses every write.
+    #[cfg(test)]
+    pub(super) fn on_a_full_disk() -> Self {
+        let file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        Self { number: 1, secret: 1, marks: Marks::new(), path: PathBuf::new(), file }
     }
 
     /// Bytes of the file.

@@ -1,6 +1,6 @@
 //! One fetches, others read along.
 
-use store::{Begin, CHUNK_BYTES, Head, Lookup, Outcome, ReadError};
+use store::{Begin, CHUNK_BYTES, Head, How, Lookup, Mark, Outcome, Purge, ReadError};
 
 use crate::tier::{MIB, body, head, hit, put, read, read_all, run, start, store, text};
 
@@ -166,4 +166,28 @@ fn a_validation_keeps_the_body() {
     let fresh = hit(&store, "k").expect("stored");
     assert_eq!((&fresh.object.meta()[..], text(&fresh)), (&b"new"[..], b"body".to_vec()));
     assert_eq!(fresh.object.chunks()[0].as_ptr(), found.object.chunks()[0].as_ptr(), "no copy is made");
+}
+
+#[test]
+fn a_leader_follows_its_own_fetch_though_another_one_has_begun_since() {
+    let store = store(8 * MIB);
+    run(async {
+        let key = store.key(b"k");
+        let Begin::Lead(first) = store.begin(key, &[Mark::tag(b"a")]) else { panic!("free") };
+        let own = first.follow();
+        store.purge(Purge::mark(Mark::tag(b"a"), How::Hard)).expect("purges");
+        let Begin::Lead(second) = store.begin(key, &[Mark::tag(b"a")]) else { panic!("the first one is too old") };
+        let (other, of_other) = (first.follow(), second.follow());
+        assert!(own.is_of(&first.fetch()) && !own.is_of(&second.fetch()) && of_other.is_of(&second.fetch()));
+        let mut writer = second.start(head("second", &[])).expect("starts");
+        writer.append(b"second");
+        drop(first.start(head("first", &[])).expect("starts"));
+        for own in [own, other] {
+            let Outcome::Stream(reader) = own.head().await else { panic!("it has begun") };
+            assert_eq!(&reader.meta()[..], b"first");
+        }
+        let Outcome::Stream(mut reader) = of_other.head().await else { panic!("it has begun") };
+        assert_eq!(&reader.meta()[..], b"second");
+        assert_eq!(reader.next().await.expect("goes on").as_deref(), Some(&b"second"[..]));
+    });
 }

@@ -19,7 +19,8 @@ fn what_is_on_its_way_stays_as_it_was_when_its_memory_goes() {
         let left = CHUNK_BYTES - sent;
         sent += splice(place.file(), Some(&mut at), &writer, None, left, SpliceFlags::empty()).expect("it goes");
     }
-    drop((chunk, place, writer));
+    drop((place, writer));
+    drop(chunk);
     store.remove(store.key(b"k"));
     // Whoever comes next gets the memory that is free.
     for version in 1..100 {

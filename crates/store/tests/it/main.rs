@@ -5,6 +5,7 @@ mod direct;
 mod disk;
 mod fetching;
 mod in_file;
+mod lasting;
 mod memory;
 mod model;
 mod pacing;

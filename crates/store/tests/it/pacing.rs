@@ -107,7 +107,7 @@ fn readers_have_all_of_a_body_that_a_disk_cannot_take() {
 
 #[test]
 fn one_who_does_not_read_is_cut_and_the_others_go_on() {
-    let params = StoreParams { reader_wait: Duration::from_millis(30), ..StoreParams::new(4 * MIB) };
+    let params = StoreParams { reader_wait: Duration::from_secs(2), ..StoreParams::new(4 * MIB) };
     let store = Store::open(&params).expect("opens");
     run(async {
         let mut writer = start(&store, "k", head("", &[]));
@@ -226,6 +226,52 @@ fn what_is_forgone_reaches_those_who_read_along_and_nobody_else() {
         assert!(store.close());
         let store = Store::open(&params).expect("opens");
         assert_eq!(run(read(&store, "k")), None);
+    }
+}
+
+/// While fetches have more than their part of memory, a body gives up its beginning before it is known to be one for the disk.
+#[test]
+fn a_body_that_was_crowded_before_it_was_large_is_never_read_from_a_wrong_place() {
+    let folder = TempDir::new().expect("a folder");
+    let disk = Some(DiskParams::new(folder.path(), 64 * MIB));
+    let store = Store::open(&StoreParams { disk, ..StoreParams::new(4 * MIB) }).expect("opens");
+    run(async {
+        let mut writer = start(&store, "k", head("", &[]));
+        let mut reader = stream(follow(&store, "k")).await;
+        let mut others: Vec<_> = (0..3).map(|number| start(&store, &format!("other{number}"), head("", &[]))).collect();
+        others.iter_mut().for_each(|other| other.append(&pattern()[..200_000]));
+        assert!(store.stats().filling_bytes > 4 * MIB / 8, "more than an eighth of the memory");
+        let mut at = 0;
+        for (index, piece) in pattern().chunks_exact(CHUNK_BYTES).enumerate() {
+            if index < 4 {
+                writer.write(piece).await;
+            } else {
+                writer.append(piece);
+            }
+            // It is three chunks on when it stops.
+            if index < 3 {
+                let bytes = reader.next().await.expect("goes on").expect("more");
+                assert!(bytes[..] == *piece);
+                at += bytes.len();
+            }
+            store.flush().await;
+        }
+        // Whoever comes now has its beginning or does not join.
+        if let Begin::Follow(follower) = store.begin(store.key(b"k"), &[]) {
+            read_what_there_is(stream(follower).await, 0).await;
+        }
+        read_what_there_is(reader, at).await;
+    });
+}
+
+/// Reads from a place on for as long as there is something.
+async fn read_what_there_is(mut reader: Reader, mut at: usize) {
+    while let Ok(Some(bytes)) = reader.next().await {
+        assert!(bytes[..] == pattern()[at..at + bytes.len()], "at {at}");
+        at += bytes.len();
+        if at >= pattern().len() / CHUNK_BYTES * CHUNK_BYTES {
+            return;
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What later answers of a service do to what the edge cache has of it.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -243,4 +244,73 @@ fn a_fetch_holds_the_place_of_a_client_that_has_gone() {
     assert_eq!(get(&site, "/b", "").status, 429);
     site.wait_until("the place", |site| Ok(get(site, "/a", "").status == 200)).unwrap();
     assert_eq!(asked(&upstream), 1);
+}
+
+/// A service that varies now by this and now by that, and answers each request with its cookie.
+struct Moody {
+    is_open: AtomicBool,
+    asked: AtomicUsize,
+    /// The request, counted from the first one, whose answer varies by the field that all have in common.
+    common: AtomicUsize,
+}
+
+impl Moody {
+    /// Listens until the process ends.
+    fn start(&'static self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for conn in listener.incoming() {
+                std::thread::spawn(move || self.answer(&conn.unwrap()));
+            }
+        });
+        address
+    }
+
+    fn answer(&self, mut conn: &TcpStream) {
+        let mut cookie = String::new();
+        for line in BufReader::new(conn).lines().map_while(Result::ok) {
+            match line.split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("cookie") => value.clone_into(&mut cookie),
+                _ if line.is_empty() => {
+                    let turn = self.asked.fetch_add(1, Ordering::SeqCst);
+                    while !self.is_open.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    let is_common = turn == self.common.load(Ordering::SeqCst);
+                    let vary = if is_common { "Accept-Encoding" } else { "Cookie" };
+                    let fields = format!("Cache-Control: max-age=60\r\nCache-Tag: t\r\nVary: {vary}\r\n");
+                    conn.write_all(&answer(&fields, &cookie)).unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn who_fetched_across_a_purge_never_gets_what_was_made_for_another() {
+    static SERVICE: Moody =
+        Moody { is_open: AtomicBool::new(true), asked: AtomicUsize::new(0), common: AtomicUsize::new(usize::MAX) };
+    let Moody { is_open, asked, common } = &SERVICE;
+    let site = start(&config(SERVICE.start(), ""));
+    let ask = |cookie: &str| assert_eq!(get(&site, "/", &format!("Cookie: {cookie}\r\n")).text(), cookie);
+    let next_is_common = || common.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);
+    ask("first");
+    for round in 0..20 {
+        // That it varies by what all have in common is known last, so that all look there.
+        next_is_common();
+        ask(&format!("r{round}"));
+        purge(&site, &["--tag", "t"]);
+        next_is_common();
+        is_open.store(false, Ordering::SeqCst);
+        let before = asked.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            (0..12).for_each(|number| drop(scope.spawn(move || ask(&format!("r{round}c{number}")))));
+            site.wait_until("the fetch", |_| Ok(asked.load(Ordering::SeqCst) > before)).unwrap();
+            // What comes of it is thrown away by all who wait, and the one that is asked for then varies by what is their own.
+            purge(&site, &["--tag", "t"]);
+            is_open.store(true, Ordering::SeqCst);
+        });
+    }
 }

@@ -3,14 +3,14 @@
 //! The copy asks for the whole, or for the part that the client wants if nothing is stored; conditions of the gateway's own take the place
 //! of the client's where something is stored. It goes the way of every request: balanced, retried, counted.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http1::{Method, Request, Version};
 use httpcache::Stored;
-use store::{Begin, Lead, Mark};
+use store::{Begin, Fetch, Lead, Mark};
 use tokio::sync::mpsc;
 
 use super::facts::{self, Came};
@@ -43,6 +43,8 @@ pub(super) struct Told {
     pub(super) tries: Cell<u32>,
     pub(super) upstream: Cell<Option<std::net::SocketAddr>>,
     pub(super) service: Cell<Option<usize>>,
+    /// What it goes on as, once it is known to be a variant.
+    pub(super) next: OnceCell<Fetch>,
 }
 
 impl Told {
@@ -252,6 +254,7 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
         to_client: of.to_client,
         interim: of.interim,
         kinds: of.kinds,
+        told: Rc::clone(&of.told),
         settled: Cell::new(Some(SETTLE_BYTES)),
         marks: copy.marks,
         endpoint: Cell::new(None),

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use vocab::ErrorCode;
 
 use super::facts::Came;
-use super::fetch::UnderWay;
+use super::fetch::{Told, UnderWay};
 use super::handed::{Handed, Head};
 use super::source::{About, block_of};
 use super::{facts, part};
@@ -59,6 +59,8 @@ pub(crate) struct Fill {
     pub(super) interim: Option<mpsc::Sender<Vec<u8>>>,
     /// How responses of the key vary, as far as was known when it began.
     pub(super) kinds: Option<Ways>,
+    /// What the request hears for which it was begun.
+    pub(super) told: Rc<Told>,
     /// After how many bytes the disk is waited for next, if it still is.
     pub(super) settled: Cell<Option<u64>>,
     /// What everything can be purged by that comes of it.
@@ -290,6 +292,9 @@ impl Fill {
             Begin::Lead(next) => Ok(next),
             Begin::Follow(_) => Err("fetched-twice"),
         };
+        if let Ok(next) = &next {
+            let _there_is_one_for_each_fetch = self.told.next.set(next.fetch());
+        }
         if !lead.start(head).is_ok_and(is_finished) {
             return Err("no-room");
         }

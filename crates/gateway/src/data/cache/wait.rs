@@ -66,7 +66,6 @@ struct Own {
     pieces: mpsc::Receiver<Handed>,
     /// Heads before the final one.
     interim: mpsc::Receiver<Vec<u8>>,
-    told: Rc<Told>,
 }
 
 /// A request that waits.
@@ -79,7 +78,10 @@ struct Waiting {
     is_partial: bool,
     /// Whether the client asks for an answer that is perhaps for itself alone: with credentials, or not to be stored.
     wants_own: bool,
+    /// The fetch for this request, as long as it waits for that and not for another's.
     own: Option<Own>,
+    /// What the fetch that was begun for it last tells of itself.
+    told: Option<Rc<Told>>,
 }
 
 /// What comes next for a request that has waited.
@@ -101,12 +103,12 @@ pub(super) async fn run<'c>(
 ) -> Option<Outcome> {
     let (status, since, is_partial) = (CacheStatus::default(), super::now(), !wants_whole(parts, call));
     let wants_own = with_facts(parts, call, |facts| facts.wants_own(&with.cache.params.policy));
-    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None };
+    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None, told: None };
     for _ in 0..ROUNDS_MAX {
         let Some(found) = waiting.join(parts, local, call, with, key).await else { break };
         match waiting.take(parts, local, call, with, (key, found)).await {
             Next::Answered(outcome) => {
-                account_for(parts, waiting.own.as_ref());
+                account_for(parts, waiting.told.as_deref());
                 return Some(outcome);
             }
             Next::Again => {}
@@ -170,6 +172,11 @@ impl Waiting {
             match begun {
                 Begin::Follow(_) if is_apart || is_alone => return None,
                 Begin::Follow(follower) => {
+                    let next = self.told.as_ref().and_then(|told| told.next.get());
+                    if !next.is_some_and(|next| follower.is_of(next)) {
+                        // What was begun for this request came to nothing, and this is for somebody else first.
+                        self.own = None;
+                    }
                     self.status.collapsed = self.own.is_none();
                     let found = follow(parts, with, follower).await;
                     // Others read from disk what does not do; who fetches it has yet to be decided.
@@ -187,7 +194,8 @@ impl Waiting {
                         return None;
                     }
                     self.status.collapsed = false;
-                    let (follower, own) = lead_on(parts, local, call, with, (key, lead, (&self.ask, &tiers)));
+                    let (follower, own, told) = lead_on(parts, local, call, with, (key, lead, (&self.ask, &tiers)));
+                    self.told = Some(told);
                     return Some(await_own(parts, call, follower, self.own.insert(own)).await);
                 }
             }
@@ -295,8 +303,8 @@ fn lead_on(
     call: &Call<'_>,
     with: With<'_>,
     (key, lead, (ask, tiers)): (&[u8], store::Lead, (&Ask, &Arc<Tiers>)),
-) -> (Option<Follower>, Own) {
-    let store = &tiers.store;
+) -> (Follower, Own, Rc<Told>) {
+    let follower = lead.follow();
     let (sender, pieces) = mpsc::channel(UNDER_WAY_MAX);
     let told = Rc::new(Told::default());
     let known = ask.known.as_ref().map(|(source, stored)| source.about(*stored));
@@ -307,12 +315,7 @@ fn lead_on(
     let (told_of, under_way) = (Rc::clone(&told), None);
     let of = For { tiers, lead, known, validates, is_part, to_client, interim: heads, told: told_of, kinds, under_way };
     fetch::begin(parts, local, call, with, (key, of));
-    // The task has not run yet, so that whoever wants the key now follows it.
-    let follower = match store.begin(store.key(key), &[]) {
-        Begin::Follow(follower) => Some(follower),
-        Begin::Lead(_) => None,
-    };
-    (follower, Own { pieces, interim, told })
+    (follower, Own { pieces, interim }, told)
 }
 
 /// Waits for another's fetch, for as long as the route allows.
@@ -322,8 +325,7 @@ async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, follower: Follower) -
 }
 
 /// Waits for the fetch that was begun for this request, which has its own times.
-async fn await_own(parts: &mut Parts<'_, '_>, call: &Call<'_>, follower: Option<Follower>, own: &mut Own) -> Waited {
-    let Some(follower) = follower else { return Waited::Nothing };
+async fn await_own(parts: &mut Parts<'_, '_>, call: &Call<'_>, follower: Follower, own: &mut Own) -> Waited {
     let mut head = pin!(follower.head());
     let waited = loop {
         let either = poll_fn(|cx| match own.interim.poll_recv(cx) {
@@ -444,8 +446,8 @@ fn with_facts<T>(parts: &Parts<'_, '_>, call: &Call<'_>, then: impl FnOnce(&http
 }
 
 /// Puts what a fetch tells of itself into the account of its request.
-fn account_for(parts: &mut Parts<'_, '_>, own: Option<&Own>) {
-    let Some(Own { told, .. }) = own else { return };
+fn account_for(parts: &mut Parts<'_, '_>, told: Option<&Told>) {
+    let Some(told) = told else { return };
     let account = &mut *parts.account;
     account.tries = account.tries.max(told.tries.get());
     account.upstream = told.upstream.get().or(account.upstream);

@@ -7,8 +7,11 @@ use tokio::sync::oneshot;
 
 use super::super::format::{Header, Kind, encode_places};
 use super::super::journal::{Journal, Note};
-use super::super::{FORGETS_MAX, recover};
-use super::Log;
+use super::super::{FORGETS_MAX, PURGES_MAX, recover};
+use super::{Log, Written};
+
+/// Places in one record, so that it fits in the smallest segment.
+const PLACES_MAX: usize = 8192;
 
 impl Log {
     pub(super) fn write_purges(&mut self) {
@@ -33,7 +36,12 @@ impl Log {
     /// Whether what was purged cannot come back, be it that it is written down, or that nothing is left on disk.
     fn write_notes(&mut self, notes: &[Note]) -> bool {
         let Some(folder) = self.folder.as_mut() else {
-            self.missed_purges = true;
+            // What an earlier process left there is purged by them when it is there.
+            self.late.extend_from_slice(notes);
+            if self.late.len() > PURGES_MAX {
+                self.missed_purges = true;
+                self.late.clear();
+            }
             return false;
         };
         let outcome = folder.journal.append(notes);
@@ -56,10 +64,40 @@ impl Log {
         }
     }
 
+    /// Makes purges anew that were made before the folder could be read: what is there may have higher numbers than they had.
+    pub(super) fn purge_late(&self) {
+        for note in &self.late {
+            if let Note::Purge(numbered) = note {
+                self.shared.base.purges.purge(numbered.purge.clone());
+            }
+        }
+    }
+
+    /// Gives up what is in the buffer. What was to be forgotten waits on.
+    pub(super) fn drop_written(&mut self) {
+        for written in std::mem::take(&mut self.written) {
+            match written {
+                Written::Object { hash, place } => {
+                    self.shared.counters.writes_dropped.add(1);
+                    self.shared.withdraw(hash, place.version);
+                }
+                Written::Chunk { flow, .. } => {
+                    self.shared.counters.writes_dropped.add(1);
+                    flow.growing.set_on_disk(false);
+                }
+                Written::Forgotten(places) => self.shared.forgets.lock().extend(places),
+            }
+        }
+    }
+
     /// Gives up all that is on disk, since it cannot be told from what was purged. Says whether it is gone.
     fn let_go(&mut self) -> bool {
+        self.drop_written();
         self.folder = None;
         self.missed_purges = true;
+        self.shared.counters.is_up.set(0);
+        // What they lie in goes as a whole.
+        self.shared.forgets.lock().clear();
         self.note_bytes();
         self.shared.segments.write().clear();
         self.shared.index.retain(|_| false);
@@ -78,14 +116,120 @@ impl Log {
             self.retry_at = Some(Instant::now() + self.pause);
             return;
         }
-        let head = encode_places(&places);
-        match self.active(head.len() as u64 + 128, places.len() * 8) {
-            Some(active) => {
-                active.add(Header::new(Kind::Forget), &head, &[]);
-                active.note_forgotten(&places);
-            }
-            // The disk is down: they wait on.
-            None => self.shared.forgets.lock().extend(places),
+        let mut pieces = places.chunks(PLACES_MAX);
+        while let Some(piece) = pieces.next() {
+            let head = encode_places(piece);
+            let Some(active) = self.active(head.len() as u64 + 128, piece.len() * 8) else {
+                // The disk is down: they wait on.
+                let mut forgets = self.shared.forgets.lock();
+                return std::iter::once(piece).chain(pieces).for_each(|piece| forgets.extend_from_slice(piece));
+            };
+            active.add(Header::new(Kind::Forget), &head, &[]);
+            active.note_forgotten(piece);
+            self.written.push(Written::Forgotten(piece.to_vec()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::super::super::active::Active;
+    use super::super::super::format::ChunkPlace;
+    use super::super::super::{Job, Shared};
+    use super::super::IDLE;
+    use super::*;
+    use crate::base::Base;
+    use crate::noted::Filter;
+    use crate::object::{Identity, Object};
+    use crate::params::DiskParams;
+    use crate::purges::{Purges, Token};
+
+    /// What writes to a folder of its own.
+    fn log(name: &str) -> (Log, PathBuf) {
+        let folder = std::env::temp_dir().join(format!("tenfold-store-{}-{name}", std::process::id()));
+        let _there_is_none = std::fs::remove_dir_all(&folder);
+        let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
+        let shared = Arc::new(Shared::new(base, DiskParams::new(&folder, 16 << 20)));
+        (Log::open(shared), folder)
+    }
+
+    fn object(hash: u64, version: u64) -> Arc<Object> {
+        let identity =
+            Identity { key: b"k"[..].into(), hash, marks: Filter::new(0).note([]), since: Token(0), version };
+        Arc::new(Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 })
+    }
+
+    /// Has an object written, or wait in the buffer.
+    fn store(log: &mut Log, hash: u64, version: u64) {
+        log.shared.index.announce(hash, version);
+        log.handle(Job::Store(object(hash, version)));
+    }
+
+    #[test]
+    fn a_tier_that_is_given_up_leaves_nothing_behind_that_leads_anywhere() {
+        loom::model(|| {
+            let (mut log, folder) = log("given-up");
+            store(&mut log, 1, 1);
+            log.settle();
+            let number = log.shared.index.find(1).expect("written").segment;
+            store(&mut log, 2, 2);
+            assert_eq!(log.written.len(), 1, "it waits");
+            let place = ChunkPlace { segment: number, offset: 64 };
+            log.shared.forgets.lock().extend(std::iter::repeat_n(place, FORGETS_MAX + 1));
+            log.write_forgets();
+            assert_eq!((log.written.len(), log.shared.index.count()), (0, 0));
+            assert!(log.shared.forgets.lock().is_empty() && !log.shared.stats().is_up);
+            log.retry_at = Some(Instant::now());
+            log.settle();
+            assert!(log.shared.stats().is_up, "it goes on");
+            store(&mut log, 3, 3);
+            log.settle();
+            assert!(log.shared.index.find(3).expect("written").segment > number, "numbers are not used again");
+            assert_eq!(log.shared.index.count(), 1);
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn what_is_to_be_forgotten_is_written_though_there_is_always_more_to_do() {
+        loom::model(|| {
+            let (mut log, folder) = log("busy");
+            log.settled_at = Instant::now().checked_sub(IDLE).expect("the machine runs since");
+            log.shared.forgets.lock().push(ChunkPlace { segment: 7, offset: 64 });
+            let shared = Arc::clone(&log.shared);
+            let (jobs, receiver) = std::sync::mpsc::sync_channel(4);
+            shared.index.announce(1, 1);
+            for job in [Job::Wake, Job::Wake, Job::Store(object(1, 1))] {
+                jobs.try_send(job).expect("there is room");
+            }
+            drop(jobs);
+            log.run(&receiver);
+            assert!(shared.index.find(1).expect("written").offset > 64, "it comes behind the other");
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn what_is_to_be_forgotten_waits_on_when_it_cannot_be_written() {
+        loom::model(|| {
+            let (mut log, folder) = log("refused");
+            let places: Vec<_> = (1..4).map(|segment| ChunkPlace { segment, offset: 64 }).collect();
+            log.shared.forgets.lock().extend_from_slice(&places);
+            if let Some(folder) = log.folder.as_mut() {
+                folder.active = Some(Active::on_a_full_disk());
+            }
+            log.settle();
+            assert!(log.retry_at.is_some(), "the disk is full");
+            assert_eq!(*log.shared.forgets.lock(), places);
+            log.retry_at = None;
+            log.settle();
+            assert!(log.shared.forgets.lock().is_empty() && log.retry_at.is_none());
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
     }
 }

@@ -39,7 +39,7 @@ impl Way<'_, '_> {
 /// Sends as much of a piece as the kernel can: all of it, or nothing.
 async fn send_file(
     writer: &mut Writer<'_>,
-    place: &store::InFile,
+    place: &store::InFile<'_>,
     bytes: usize,
     wait: Wait<'_>,
 ) -> Result<usize, Stalled> {
