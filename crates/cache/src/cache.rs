@@ -37,6 +37,14 @@ pub struct Versioned<V> {
     pub version: u64,
 }
 
+/// One of many keys that Redis is asked for.
+struct Asked {
+    /// Its place among those that the caller wants.
+    at: usize,
+    key: Box<[u8]>,
+    ticket: Ticket,
+}
+
 impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// Begins to make a cache. Its name is its identity in Redis, and stands in errors.
     pub fn builder(name: impl Into<String>) -> Builder<K, V> {
@@ -66,11 +74,12 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
 
     async fn get_outside(&self, key: Box<[u8]>) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(dirty) = inner.dirty(&key) {
-            return Some(dirty);
-        }
+        let ticket = match inner.ticket(&key) {
+            Ok(ticket) => ticket,
+            Err(dirty) => return Some(dirty),
+        };
         let found = match inner.redis() {
-            Some(redis) => self.read_one(redis, &key).await,
+            Some(redis) => self.read_one(redis, &key, ticket).await,
             None => None,
         };
         found.unwrap_or_else(|| {
@@ -95,22 +104,23 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
                 }
                 None => {
                     let (key, at) = (owned(key), values.len());
-                    let dirty = inner.dirty(&key);
-                    if dirty.is_none() {
-                        asked.push((at, key));
+                    match inner.ticket(&key) {
+                        Ok(ticket) => {
+                            asked.push(Asked { at, key, ticket });
+                            None
+                        }
+                        Err(dirty) => Some(dirty),
                     }
-                    dirty
                 }
             });
         }
         if let Some(redis) = inner.redis()
             && !asked.is_empty()
         {
-            let keys: Vec<&[u8]> = asked.iter().map(|(_, key)| &**key).collect();
-            let found = self.read_all(redis, &keys).await;
+            let found = self.read_all(redis, &asked).await;
             let misses = found.iter().filter(|found| found.is_none()).count();
             inner.tally.add(Count::Miss, misses as u64);
-            asked.iter().zip(found).for_each(|((at, _), found)| values[*at] = found.flatten());
+            asked.iter().zip(found).for_each(|(asked, found)| values[asked.at] = found.flatten());
         } else {
             inner.tally.add(Count::Miss, asked.len() as u64);
         }
@@ -118,23 +128,22 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     }
 
     /// What Redis has of some keys, be it that there is no value. It then is in memory too.
-    async fn read_all(&self, redis: &Redis, keys: &[&[u8]]) -> Vec<Option<Option<Arc<V>>>> {
+    async fn read_all(&self, redis: &Redis, asked: &[Asked]) -> Vec<Option<Option<Arc<V>>>> {
         let inner = &*self.inner;
-        let tickets: Vec<_> = keys.iter().map(|key| inner.fence.ticket(key)).collect();
-        let found = redis.read(keys).instrument(inner.redis_span("read")).await.unwrap_or_else(|away| {
+        let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
+        let found = redis.read(&keys).instrument(inner.redis_span("read")).await.unwrap_or_else(|away| {
             inner.note_away(away);
             keys.iter().map(|_| None).collect()
         });
         let mut values = Vec::with_capacity(keys.len());
-        for ((key, ticket), bytes) in keys.iter().zip(tickets).zip(found) {
-            values.push(self.take(key, ticket, bytes).await);
+        for (asked, bytes) in asked.iter().zip(found) {
+            values.push(self.take(&asked.key, asked.ticket, bytes).await);
         }
         values
     }
 
-    async fn read_one(&self, redis: &Redis, key: &[u8]) -> Option<Option<Arc<V>>> {
+    async fn read_one(&self, redis: &Redis, key: &[u8], ticket: Ticket) -> Option<Option<Arc<V>>> {
         let inner = &*self.inner;
-        let ticket = inner.fence.ticket(key);
         match redis.read(&[key]).instrument(inner.redis_span("read")).await {
             Ok(mut found) => self.take(key, ticket, found.pop().flatten()).await,
             Err(away) => {

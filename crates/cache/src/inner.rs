@@ -34,6 +34,33 @@ const TAG_BYTES_MAX: usize = 256;
 /// What a load comes to: a value, or that there is none.
 pub(crate) type Answer<V> = Result<Option<Arc<V>>, Error>;
 
+/// The same, for all who are in its flight.
+pub(crate) type Landing<V> = Result<Brought<V>, Error>;
+
+/// What a flight has brought.
+#[derive(Debug)]
+pub(crate) struct Brought<V> {
+    pub(crate) value: Option<Arc<V>>,
+    /// It was in a tier, or Redis has taken it: nothing has changed it from when it was read to when it was confirmed.
+    pub(crate) is_confirmed: bool,
+}
+
+impl<V> Clone for Brought<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), ..*self }
+    }
+}
+
+impl<V> Brought<V> {
+    pub(crate) fn confirmed(value: Option<Arc<V>>) -> Self {
+        Self { value, is_confirmed: true }
+    }
+
+    pub(crate) fn unconfirmed(value: Option<Arc<V>>) -> Self {
+        Self { value, is_confirmed: false }
+    }
+}
+
 pub(crate) struct Params<V> {
     pub(crate) ttl: Duration,
     pub(crate) jitter: f64,
@@ -65,7 +92,7 @@ pub(crate) struct Inner<V> {
     /// The lease on memory, where it is held by one.
     pub(crate) hold: Option<Arc<Hold>>,
     pub(crate) tags: Tags,
-    pub(crate) flights: Flights<Answer<V>>,
+    pub(crate) flights: Flights<Landing<V>>,
     pub(crate) loads: Semaphore,
     pub(crate) tally: Tally,
     /// The largest number of the cache's clock that is known; where there is no Redis, the clock itself.
@@ -271,7 +298,7 @@ impl<V: Value> Inner<V> {
         record.encode()
     }
 
-    fn unencodable(&self, why: &str) -> Error {
+    pub(crate) fn unencodable(&self, why: &str) -> Error {
         Error::Encode { cache: Arc::clone(&self.name), why: why.into() }
     }
 
@@ -325,6 +352,8 @@ impl<V: Value> Inner<V> {
         if !self.tags.admit(record.version, &tags) {
             return Understood::Useless;
         }
+        // Nobody is told of the versions of loads. What is invalidated while Redis is away has to be later than all that memory has.
+        self.note_clock(record.version);
         let value = match self.value(&record) {
             Ok(value) => value,
             Err(why) => return self.foreign(&why),

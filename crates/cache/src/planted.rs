@@ -17,6 +17,8 @@ pub enum Bug {
     FillDuringWrite,
     /// What was loaded without Redis is kept.
     KeptAlone,
+    /// What a load brings that nobody confirmed is for those too who came while it was under way.
+    UnconfirmedShared,
 }
 
 #[cfg(feature = "planted")]
@@ -29,13 +31,14 @@ mod switch {
 
     impl Bug {
         /// All of them.
-        pub const ALL: [Self; 6] = [
+        pub const ALL: [Self; 7] = [
             Self::LeaseFromAnswer,
             Self::ChangeNotWaited,
             Self::TagNotWaited,
             Self::EpochKept,
             Self::FillDuringWrite,
             Self::KeptAlone,
+            Self::UnconfirmedShared,
         ];
 
         /// Makes it, in all caches of this process.

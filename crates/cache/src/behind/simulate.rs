@@ -183,7 +183,8 @@ impl World {
             _ => Err(SinkError::Failed("odd".into())),
         };
         let random = self.random.u64(..);
-        life.shared.finish(&batch, outcome, self.now, random, self.millis);
+        let dead = life.shared.finish(&batch, outcome, self.now, random, self.millis);
+        life.shared.bury(dead);
     }
 
     /// Somebody brings some of the dead letters back.

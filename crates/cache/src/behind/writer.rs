@@ -65,6 +65,8 @@ impl<D: Disk> Writer<D> {
                         tracing::warn!(%version, reason, "write-behind: a write is a dead letter");
                     }
                     state.counts.dead += dead.len() as u64;
+                    // With the others below it would be late: whoever waits for the ledger to be clean looks at it then.
+                    state.counts.dead_letters = self.dead.count();
                     settled.extend(state.ledger.buried(&dead));
                 }
                 Err(error) => {

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use cache::{Builder, Cache, Coherence, Error, Reach};
 use testkit::{Redis, Relay, Way};
+use tokio::sync::oneshot;
 
 use crate::redis::{name, until};
 use crate::{Loads, Product, product};
@@ -209,4 +211,49 @@ async fn while_a_write_is_under_way_the_old_value_is_served_and_not_kept() {
     assert_eq!(write.await.unwrap().name, "new");
     // What was put and what was written overlap, and only the database knows which is later.
     assert_eq!((name(&a, 7).await, name(&b, 7).await), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_spans_a_write_is_nothing_for_who_came_after_it() {
+    let redis = known();
+    let relay = Relay::start(redis.address()).unwrap();
+    let (a, b) = (leased(&url(relay.address()), LONG), leased(&url(redis.address()), LONG));
+    let (a, b) = (a.build().await.unwrap(), b.build().await.unwrap());
+    let ((begun, begins), (saves, save)) = (oneshot::channel(), oneshot::channel());
+    let write = {
+        let b = b.clone();
+        tokio::spawn(async move {
+            let save = async move |_| {
+                begun.send(()).unwrap();
+                save.await.map_err(io::Error::other)
+            };
+            b.write_through(&7, product(7, "new"), save).await.map(drop)
+        })
+    };
+    begins.await.unwrap();
+    let ((loading, loads), (goes_on, go_on)) = (oneshot::channel(), oneshot::channel());
+    let early = {
+        let a = a.clone();
+        tokio::spawn(async move {
+            let load = async move || {
+                // What the database has is read, and on its way.
+                loading.send(()).unwrap();
+                go_on.await.map(|()| product(7, "old")).map_err(io::Error::other)
+            };
+            a.get_or_load(&7, load).await.unwrap().name.clone()
+        })
+    };
+    loads.await.unwrap();
+    // The end of a write that was alone is waited for by nobody, and its message is on its way for long.
+    relay.stall(Way::ToClient, LONG);
+    saves.send(()).unwrap();
+    write.await.unwrap().unwrap();
+    assert!(a.stats().memory_is_held);
+    let mut late = std::pin::pin!(a.get_or_load(&7, async || Ok::<_, io::Error>(product(7, "new"))));
+    let once = late.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(once.is_pending(), "it has joined the load that is under way");
+    goes_on.send(()).unwrap();
+    assert_eq!(early.await.unwrap(), "old", "it began before the write was acknowledged");
+    relay.stall(Way::ToClient, Duration::ZERO);
+    assert_eq!(late.await.unwrap().name, "new");
 }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A database that can be away, and refuses what is called so.
 #[derive(Clone, Default)]
-struct Database {
+pub(crate) struct Database {
     rows: Arc<Mutex<HashMap<Vec<u8>, Product>>>,
     is_up: Arc<std::sync::atomic::AtomicBool>,
 }
