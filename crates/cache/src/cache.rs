@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::fence::Ticket;
-use crate::inner::{Inner, Understood};
+use crate::inner::{Inner, Look, Understood};
 use crate::key::{Key, owned};
 use crate::redis::{Away, Redis};
 use crate::stats::{Count, Stats};
@@ -58,11 +58,9 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key, if a tier has it. Nothing is loaded.
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(slot) = key.with_bytes(|key| inner.look(key))
-            && Instant::now() < slot.fresh_until
-        {
+        if let Some(Look { kept, left: Some(_) }) = inner.look(key) {
             inner.tally.note(Count::MemoryHit);
-            return slot.value;
+            return kept.value;
         }
         if inner.redis().is_none() && inner.behind().is_none() {
             inner.tally.note(Count::Miss);
@@ -93,16 +91,15 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     where
         K: 'k,
     {
-        let (inner, now) = (&*self.inner, Instant::now());
+        let inner = &*self.inner;
         let (mut values, mut asked) = (Vec::new(), Vec::new());
         for key in keys {
-            let slot = key.with_bytes(|key| inner.look(key)).filter(|slot| now < slot.fresh_until);
-            values.push(match slot {
-                Some(slot) => {
+            values.push(match inner.look(key) {
+                Some(Look { kept, left: Some(_) }) => {
                     inner.tally.note(Count::MemoryHit);
-                    slot.value
+                    kept.value
                 }
-                None => {
+                _ => {
                     let (key, at) = (owned(key), values.len());
                     match inner.ticket(&key) {
                         Ok(ticket) => {
@@ -144,8 +141,8 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
 
     async fn read_one(&self, redis: &Redis, key: &[u8], ticket: Ticket) -> Option<Option<Arc<V>>> {
         let inner = &*self.inner;
-        match redis.read(&[key]).instrument(inner.redis_span("read")).await {
-            Ok(mut found) => self.take(key, ticket, found.pop().flatten()).await,
+        match redis.read_one(key).instrument(inner.redis_span("read")).await {
+            Ok(found) => self.take(key, ticket, found).await,
             Err(away) => {
                 inner.note_away(away);
                 None
@@ -165,14 +162,16 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key with its version: from Redis where there is one, as what is in memory may be older.
     ///
     /// # Errors
-    /// [`Error::Away`] when Redis does not answer.
+    /// [`Error::Away`] when Redis does not answer, and [`Error::Dirty`].
     pub async fn versioned(&self, key: &K) -> Result<Option<Versioned<V>>, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let Some(redis) = inner.redis() else {
             let slot = inner.find(&key).filter(|slot| Instant::now() < slot.fresh_until);
             return Ok(slot.and_then(|slot| Some(Versioned { value: slot.value?, version: slot.version })));
         };
         let (_, found) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        inner.undirty(&key)?;
         Ok(found)
     }
 
@@ -195,7 +194,7 @@ impl<V: Value> Inner<V> {
         key: &[u8],
     ) -> Result<(Option<Vec<u8>>, Option<Versioned<V>>), Away> {
         let ticket = self.fence.ticket(key);
-        let Some(bytes) = redis.read(&[key]).await?.into_iter().next().flatten() else { return Ok((None, None)) };
+        let Some(bytes) = redis.read_one(key).await? else { return Ok((None, None)) };
         let value = match self.understand(&bytes, ticket).await {
             Understood::Fresh(slot) => slot.value.map(|value| Versioned { value, version: slot.version }),
             _ => None,

@@ -86,6 +86,11 @@ impl Fence {
         self.voided.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// A ticket of now by which nothing is stored.
+    pub(crate) fn blank(&self) -> Ticket {
+        Ticket { era: self.era(), voided: 0, generation: 0, is_good: false }
+    }
+
     /// Taken before anything is read that is to be stored.
     pub(crate) fn ticket(&self, key: &[u8]) -> Ticket {
         let (era, voided) = (self.era(), self.voided.load(Ordering::Acquire));

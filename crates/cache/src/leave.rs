@@ -57,9 +57,9 @@ impl<V: Value> Inner<V> {
                 Ok(ticket) => ticket,
                 Err(dirty) => return Leave::Found(Brought::confirmed(Some(dirty))),
             };
-            match redis.read(&[key]).instrument(self.redis_span("read")).await {
+            match redis.read_one(key).instrument(self.redis_span("read")).await {
                 Ok(found) => {
-                    if let Some(bytes) = found.into_iter().next().flatten() {
+                    if let Some(bytes) = found {
                         match self.taken(wanted, ticket, (&bytes, false)).await {
                             Some(found) => return Leave::Found(found),
                             None => seen = prefix(&bytes),

@@ -20,11 +20,11 @@ use crate::error::Error;
 use crate::fence::Ticket;
 use crate::flight::Turn;
 use crate::hold::Moment;
-use crate::inner::{Answer, Brought, Inner, Landing, Prepared, Stale};
+use crate::inner::{Answer, Brought, Inner, Landing, Look, Prepared, Stale};
 use crate::key::{Key, owned};
 use crate::leave::{Leave, Wanted};
 use crate::life::refreshes;
-use crate::memory::Slot;
+use crate::memory::{Kept, Slot};
 use crate::planted::{Bug, is_planted};
 use crate::redis::{Entry, Lease};
 use crate::stats::Count;
@@ -145,19 +145,16 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     #[inline]
     fn look(&self, key: &K, value: bool) -> Found<V> {
         let inner = &*self.inner;
-        let Some(slot) = key.with_bytes(|key| inner.look(key)).filter(|slot| slot.value.is_some() || !value) else {
-            return Found::Miss(None);
-        };
-        let now = Instant::now();
-        if now >= slot.fresh_until {
-            let until = slot.stale_until;
-            return Found::Miss(slot.value.filter(|_| now < until).map(|value| Stale { value, until }));
+        let Some(Look { kept, left }) = inner.look(key) else { return Found::Miss(None) };
+        let is_early = |left| inner.params.refresh_ahead && refreshes(left, kept.took(), || fastrand::u64(..));
+        match left {
+            _ if value && kept.value.is_none() => Found::Miss(None),
+            Some(left) if !is_early(left) => {
+                inner.tally.note(Count::MemoryHit);
+                Found::Fresh(kept.value)
+            }
+            _ => inner.late(kept, left),
         }
-        inner.tally.note(Count::MemoryHit);
-        if inner.params.refresh_ahead && refreshes(slot.fresh_until - now, slot.took, fastrand::u64(..)) {
-            return Found::Early(slot);
-        }
-        Found::Fresh(slot.value)
     }
 
     async fn obtain<F, Fut>(&self, key: &K, value: bool, load: F) -> Answer<V>
@@ -197,6 +194,19 @@ where
 }
 
 impl<V: Value> Inner<V> {
+    /// What to do with what is fresh no longer, or not for long.
+    #[cold]
+    fn late(&self, kept: Kept<V>, left: Option<Duration>) -> Found<V> {
+        let Some(memory) = &self.memory else { return Found::Miss(None) };
+        let slot = memory.slot(kept);
+        if left.is_some() {
+            self.tally.note(Count::MemoryHit);
+            return Found::Early(slot);
+        }
+        let until = slot.stale_until;
+        Found::Miss(slot.value.filter(|_| Instant::now() < until).map(|value| Stale { value, until }))
+    }
+
     async fn miss<F, Fut>(&self, key: Box<[u8]>, value: bool, stale: Option<Stale<V>>, load: F) -> Answer<V>
     where
         F: FnOnce() -> Fut,
@@ -308,7 +318,8 @@ impl<V: Value> Inner<V> {
         };
         let value = loaded.map(Arc::new);
         if value.is_none() && self.params.negative_ttl.is_none() {
-            return Ok(Brought::unconfirmed(None));
+            let is_confirmed = !written && self.clear(wanted.key, (ticket, version), lease).await;
+            return Ok(Brought { value, is_confirmed });
         }
         let is_confirmed = match self.prepare(value.clone(), took) {
             Ok(prepared) if !written || is_planted(Bug::FillDuringWrite) => {
@@ -365,6 +376,23 @@ impl<V: Value> Inner<V> {
             }
             _ => Err(error),
         }
+    }
+
+    /// There is nothing, and that is not remembered: what was there, fresh or stale, goes from the tiers. Whether Redis confirmed that nothing
+    /// has changed meanwhile.
+    async fn clear(&self, key: &[u8], (ticket, version): (Ticket, u64), lease: Option<Lease>) -> bool {
+        let mut is_known = self.redis().is_none();
+        if let (Some(redis), Some(lease)) = (self.redis(), lease) {
+            let nothing = Entry { rest: &[], life: Duration::ZERO, tags: &[] };
+            match redis.fill(lease, version, &nothing).instrument(self.redis_span("fill")).await {
+                Ok(is_done) => is_known = is_done,
+                Err(away) => self.note_away(away),
+            }
+        }
+        if let Some(memory) = &self.memory {
+            self.fence.keep(key, ticket, || memory.remove(key));
+        }
+        is_known
     }
 
     /// Stores what was loaded, in Redis under the lease and then in memory, unless something has changed meanwhile: whether Redis confirmed

@@ -4,6 +4,7 @@
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "tests alone reach it"))]
 pub enum Bug {
     /// A lease's end is reckoned from when Redis answered.
     LeaseFromAnswer = 1,

@@ -9,14 +9,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// Ticks come each 1 to 10 ms. On a machine that is shared one may be late, but hardly by so much.
 const MARGIN_NANOS: u64 = 200_000_000;
-/// Two readings of one clock, one after the other, may be so far apart on a busy machine.
-const READINGS_APART_MAX: Duration = Duration::from_secs(1);
-
 /// Times since a cache was built, in nanoseconds.
 #[derive(Debug)]
 pub(crate) struct Times {
@@ -26,25 +22,33 @@ pub(crate) struct Times {
     is_moved: AtomicBool,
 }
 
+/// By the C library, which reads the clock without a call of the kernel wherever that can be done, under tools that watch a program too.
 #[inline]
 fn coarse() -> u64 {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes one `timespec`, for which there is room.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) } != 0;
+    // Where there is no such clock everything seems to be late, and the precise one is asked.
+    if failed { u64::MAX } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
 }
 
 impl Times {
     pub(crate) fn new() -> Self {
         // In this order: by the coarse clock it is never earlier than it is.
-        let base_coarse = coarse();
+        let base_coarse = Some(coarse()).filter(|base| *base != u64::MAX).unwrap_or(0);
         let times = Self { base: Instant::now(), base_coarse, is_moved: AtomicBool::new(false) };
-        times.agree(std::time::Instant::now(), Instant::now());
+        times.now();
         times
     }
 
-    /// Looks whether tokio's clock is the kernel's, by two readings, the kernel's first.
-    pub(crate) fn agree(&self, kernel: std::time::Instant, tokio: Instant) {
-        let ahead = tokio.into_std().checked_duration_since(kernel);
-        self.is_moved.store(!ahead.is_some_and(|ahead| ahead < READINGS_APART_MAX), Ordering::Relaxed);
+    /// The moment, and a look whether tokio's clock is the kernel's: then it is between two readings of that.
+    pub(crate) fn now(&self) -> Instant {
+        let (before, now, after) = (std::time::Instant::now(), Instant::now(), std::time::Instant::now());
+        let is_moved = !(before..=after).contains(&now.into_std());
+        if self.is_moved.load(Ordering::Relaxed) != is_moved {
+            self.is_moved.store(is_moved, Ordering::Relaxed);
+        }
+        now
     }
 
     /// A moment as a time, never later than it.
@@ -104,15 +108,21 @@ mod tests {
         assert_eq!(times.left(time), None);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_a_little_ahead_is_heeded_too() {
+        let times = Times::new();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        times.now();
+        assert!(times.is_moved.load(Ordering::Relaxed));
+    }
+
     #[tokio::test]
     async fn a_clock_that_is_moved_later_is_noticed_by_what_is_prepared() {
         let times = Times::new();
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(60)).await;
-        let agree = || times.agree(std::time::Instant::now(), Instant::now());
-        agree();
+        let time = times.time(times.now() + Duration::from_secs(60));
         assert!(times.is_moved.load(Ordering::Relaxed));
-        let time = times.time(Instant::now() + Duration::from_secs(60));
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(times.left(time), None);
     }

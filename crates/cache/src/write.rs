@@ -29,9 +29,10 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// Puts a value into all tiers. The database hears nothing: for that there is [`write_through`](Self::write_through).
     ///
     /// # Errors
-    /// [`Error::TooLarge`] and [`Error::Encode`].
+    /// [`Error::TooLarge`], [`Error::Encode`] and [`Error::Dirty`].
     pub async fn put(&self, key: &K, value: V) -> Result<Reach, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
         let era = inner.fence.era();
         let (put, kept) = match inner.redis() {
@@ -50,7 +51,7 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// A write that failed leaves no value either: it may have taken effect. So does one whose caller is dropped.
     ///
     /// # Errors
-    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`] and [`Error::Encode`]. With
+    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`], [`Error::Encode`] and [`Error::Dirty`]. With
     /// [`Coherence::Leased`](crate::Coherence::Leased), [`Error::Away`] before it is called, and [`Error::Unconfirmed`].
     pub async fn write_through<F, Fut, T, E>(&self, key: &K, value: V, save: F) -> Result<Arc<V>, Error>
     where
@@ -58,9 +59,10 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         Fut: Future<Output = Result<T, E>>,
         E: Into<Inside>,
     {
-        let value = Arc::new(value);
+        let (value, key) = (Arc::new(value), owned(key));
+        self.inner.undirty(&key)?;
         let prepared = self.inner.prepare(Some(Arc::clone(&value)), Duration::ZERO)?;
-        let write = Write::begin(&self.inner, owned(key)).await?;
+        let write = Write::begin(&self.inner, key).await?;
         match save(Arc::clone(&value)).await {
             Ok(_) => {
                 write.finish(Some(prepared)).await?;
@@ -77,14 +79,17 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// version, or none if it was another.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Encode`], and [`Error::Away`]: then it is not known whether the value was put, and Redis drops it.
+    /// [`Error::TooLarge`], [`Error::Encode`], [`Error::Dirty`], and [`Error::Away`]: then it is not known whether the value was put, and
+    /// Redis drops it.
     pub async fn compare_and_set(&self, key: &K, expected: Option<u64>, value: V) -> Result<Option<u64>, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
-        let Some(redis) = inner.redis() else { return Ok(inner.swap(&key, expected, &prepared)) };
+        let Some(redis) = inner.redis() else { return inner.swap(&key, expected, &prepared) };
         let era = inner.fence.era();
         // What is there and will not do is nothing to the caller, and something to Redis.
         let (bytes, present) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        inner.undirty(&key)?;
         if present.map(|present| present.version) != expected {
             return Ok(None);
         }
@@ -179,21 +184,22 @@ impl<V: Value> Inner<V> {
     }
 
     /// Compares and sets where there is only memory.
-    fn swap(&self, key: &[u8], expected: Option<u64>, prepared: &Prepared<V>) -> Option<u64> {
-        let memory = self.memory.as_ref()?;
+    fn swap(&self, key: &[u8], expected: Option<u64>, prepared: &Prepared<V>) -> Result<Option<u64>, Error> {
+        let Some(memory) = &self.memory else { return Ok(None) };
         let version = self.fence.alone(key, || {
+            self.undirty(key)?;
             let slot = self.find(key).filter(|slot| Instant::now() < slot.fresh_until);
             let found = slot.filter(|slot| slot.value.is_some()).map(|slot| slot.version);
-            (found == expected).then(|| {
+            Ok((found == expected).then(|| {
                 let version = self.tick();
                 memory.insert(key, self.slot(prepared, version, self.fence.era()));
                 version
-            })
-        });
+            }))
+        })?;
         if version.is_some() {
             self.flights.detach(key);
         }
-        version
+        Ok(version)
     }
 }
 

@@ -10,6 +10,7 @@
 //! - What the database refused, had newer, or will not be told again, is invalidated in any case: the cache is not to show what is nowhere
 //!   else.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::behind::{BehindParams, BehindStats, OpenError, PutError, Receipt, Shutdown, Sink, SinkError, Version};
-use crate::behind::{Write, WriteBehind};
+use crate::behind::{DeadLetter, DeadLetterError, Recovery, Write, WriteBehind};
 use crate::cache::{Cache, Value};
 use crate::codec::Codec;
 use crate::error::Error;
@@ -155,9 +156,12 @@ impl<V: Value, S: ValueSink<V>> Typed<V, S> {
         let told = if deliveries.is_empty() { Receipt::all() } else { self.sink.deliver(&deliveries).await? };
         let receipt = told.at_places(&places);
         let receipt = unreadable.into_iter().fold(receipt, |receipt, (place, why)| receipt.refused(place, why));
-        let has_redis = inner.redis().is_some();
         let cache = Cache::<[u8], V>::of(inner);
-        let is_doubtful = |place: &usize| has_redis || !receipt.took_effect(*place);
+        let inner = &cache.inner;
+        // What is not dirty, though it was to be delivered, is from the dead letters, and memory has something else.
+        let is_replayed = |place: usize| inner.undirty(&batch[place].key).is_ok();
+        let is_doubtful =
+            |place: &usize| inner.redis().is_some() || !receipt.took_effect(*place) || is_replayed(*place);
         let doubtful = (0..batch.len()).filter(is_doubtful).map(|place| cache.invalidate(&batch[place].key));
         futures_util::future::join_all(doubtful).await;
         Ok(receipt)
@@ -168,8 +172,16 @@ impl<V: Value> Inner<V> {
     /// A ticket for what is read from here on, or what was written behind and is newer than all that can be read. In this order: whoever
     /// acknowledges later voids the ticket; whoever did before is seen, or the database has it.
     pub(crate) fn ticket(&self, key: &[u8]) -> Result<Ticket, Arc<V>> {
-        let ticket = self.fence.ticket(key);
+        let ticket = if self.memory.is_some() { self.fence.ticket(key) } else { self.fence.blank() };
         self.dirty(key).map_or(Ok(ticket), Err)
+    }
+
+    /// That nothing of a key waits in the journal: it would come after whatever is written by other ways.
+    pub(crate) fn undirty(&self, key: &[u8]) -> Result<(), Error> {
+        match self.behind().and_then(|behind| behind.journal.dirty(key)) {
+            Some(_) => Err(Error::Dirty { cache: Arc::clone(&self.name) }),
+            None => Ok(()),
+        }
     }
 
     /// What was written behind, if the database may not have it yet.
@@ -246,6 +258,46 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// What the journal is and has done, for metrics, if there is one: how far the database is behind is its `lag`.
     pub fn behind_stats(&self) -> Option<BehindStats> {
         self.inner.behind().map(|behind| behind.journal.stats())
+    }
+
+    /// What the start found in the journal, if there is one.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.inner.behind().map(|behind| behind.journal.recovery())
+    }
+
+    /// The writes that the database will never have, in the order in which they came; none without a journal. The value of each is the
+    /// cache's schema (4 bytes), a number for the codec, and what the codec has written.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.dead_letters().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Has the database told dead letters again, with the versions that they have: what is older than what it has by now does nothing, and no
+    /// read here is answered by it. Says how many; there may be no room for all.
+    ///
+    /// # Errors
+    /// When the disk fails. They may be both dead letters and delivered then.
+    pub async fn replay_dead_letters(&self, versions: HashSet<Version>) -> Result<usize, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.replay_dead_letters(versions).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Forgets dead letters. Says how many.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn discard_dead_letters(&self, versions: HashSet<Version>) -> Result<usize, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.discard_dead_letters(versions).await,
+            None => Ok(0),
+        }
     }
 
     fn without_journal(&self) -> Error {
