@@ -401,6 +401,11 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             if self.redis.is_none() {
                 return Err(self.wrong("coherence", "leased needs redis: it is there that leases are held"));
             }
+            if self.behind.is_some() {
+                let why =
+                    "other instances read the database before it has the value, which leased forbids: write through";
+                return Err(self.wrong("write_behind", why));
+            }
             if !LEASES.contains(&lease) {
                 return Err(self.wrong("coherence", format!("a lease of {lease:?} is not between 100 ms and 1 min")));
             }

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::fence::Ticket;
-use crate::inner::{Inner, Understood};
+use crate::inner::{Inner, Look, Understood};
 use crate::key::{Key, owned};
 use crate::redis::{Away, Redis};
 use crate::stats::{Count, Stats};
@@ -37,6 +37,14 @@ pub struct Versioned<V> {
     pub version: u64,
 }
 
+/// One of many keys that Redis is asked for.
+struct Asked {
+    /// Its place among those that the caller wants.
+    at: usize,
+    key: Box<[u8]>,
+    ticket: Ticket,
+}
+
 impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// Begins to make a cache. Its name is its identity in Redis, and stands in errors.
     pub fn builder(name: impl Into<String>) -> Builder<K, V> {
@@ -50,11 +58,9 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key, if a tier has it. Nothing is loaded.
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(slot) = key.with_bytes(|key| inner.look(key))
-            && Instant::now() < slot.fresh_until
-        {
+        if let Some(Look { kept, left: Some(_) }) = inner.look(key) {
             inner.tally.note(Count::MemoryHit);
-            return slot.value;
+            return kept.value;
         }
         if inner.redis().is_none() && inner.behind().is_none() {
             inner.tally.note(Count::Miss);
@@ -66,11 +72,12 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
 
     async fn get_outside(&self, key: Box<[u8]>) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(dirty) = inner.dirty(&key) {
-            return Some(dirty);
-        }
+        let ticket = match inner.ticket(&key) {
+            Ok(ticket) => ticket,
+            Err(dirty) => return Some(dirty),
+        };
         let found = match inner.redis() {
-            Some(redis) => self.read_one(redis, &key).await,
+            Some(redis) => self.read_one(redis, &key, ticket).await,
             None => None,
         };
         found.unwrap_or_else(|| {
@@ -84,33 +91,33 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     where
         K: 'k,
     {
-        let (inner, now) = (&*self.inner, Instant::now());
+        let inner = &*self.inner;
         let (mut values, mut asked) = (Vec::new(), Vec::new());
         for key in keys {
-            let slot = key.with_bytes(|key| inner.look(key)).filter(|slot| now < slot.fresh_until);
-            values.push(match slot {
-                Some(slot) => {
+            values.push(match inner.look(key) {
+                Some(Look { kept, left: Some(_) }) => {
                     inner.tally.note(Count::MemoryHit);
-                    slot.value
+                    kept.value
                 }
-                None => {
+                _ => {
                     let (key, at) = (owned(key), values.len());
-                    let dirty = inner.dirty(&key);
-                    if dirty.is_none() {
-                        asked.push((at, key));
+                    match inner.ticket(&key) {
+                        Ok(ticket) => {
+                            asked.push(Asked { at, key, ticket });
+                            None
+                        }
+                        Err(dirty) => Some(dirty),
                     }
-                    dirty
                 }
             });
         }
         if let Some(redis) = inner.redis()
             && !asked.is_empty()
         {
-            let keys: Vec<&[u8]> = asked.iter().map(|(_, key)| &**key).collect();
-            let found = self.read_all(redis, &keys).await;
+            let found = self.read_all(redis, &asked).await;
             let misses = found.iter().filter(|found| found.is_none()).count();
             inner.tally.add(Count::Miss, misses as u64);
-            asked.iter().zip(found).for_each(|((at, _), found)| values[*at] = found.flatten());
+            asked.iter().zip(found).for_each(|(asked, found)| values[asked.at] = found.flatten());
         } else {
             inner.tally.add(Count::Miss, asked.len() as u64);
         }
@@ -118,25 +125,24 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     }
 
     /// What Redis has of some keys, be it that there is no value. It then is in memory too.
-    async fn read_all(&self, redis: &Redis, keys: &[&[u8]]) -> Vec<Option<Option<Arc<V>>>> {
+    async fn read_all(&self, redis: &Redis, asked: &[Asked]) -> Vec<Option<Option<Arc<V>>>> {
         let inner = &*self.inner;
-        let tickets: Vec<_> = keys.iter().map(|key| inner.fence.ticket(key)).collect();
-        let found = redis.read(keys).instrument(inner.redis_span("read")).await.unwrap_or_else(|away| {
+        let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
+        let found = redis.read(&keys).instrument(inner.redis_span("read")).await.unwrap_or_else(|away| {
             inner.note_away(away);
             keys.iter().map(|_| None).collect()
         });
         let mut values = Vec::with_capacity(keys.len());
-        for ((key, ticket), bytes) in keys.iter().zip(tickets).zip(found) {
-            values.push(self.take(key, ticket, bytes).await);
+        for (asked, bytes) in asked.iter().zip(found) {
+            values.push(self.take(&asked.key, asked.ticket, bytes).await);
         }
         values
     }
 
-    async fn read_one(&self, redis: &Redis, key: &[u8]) -> Option<Option<Arc<V>>> {
+    async fn read_one(&self, redis: &Redis, key: &[u8], ticket: Ticket) -> Option<Option<Arc<V>>> {
         let inner = &*self.inner;
-        let ticket = inner.fence.ticket(key);
-        match redis.read(&[key]).instrument(inner.redis_span("read")).await {
-            Ok(mut found) => self.take(key, ticket, found.pop().flatten()).await,
+        match redis.read_one(key).instrument(inner.redis_span("read")).await {
+            Ok(found) => self.take(key, ticket, found).await,
             Err(away) => {
                 inner.note_away(away);
                 None
@@ -156,14 +162,16 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key with its version: from Redis where there is one, as what is in memory may be older.
     ///
     /// # Errors
-    /// [`Error::Away`] when Redis does not answer.
+    /// [`Error::Away`] when Redis does not answer, and [`Error::Dirty`].
     pub async fn versioned(&self, key: &K) -> Result<Option<Versioned<V>>, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let Some(redis) = inner.redis() else {
             let slot = inner.find(&key).filter(|slot| Instant::now() < slot.fresh_until);
             return Ok(slot.and_then(|slot| Some(Versioned { value: slot.value?, version: slot.version })));
         };
         let (_, found) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        inner.undirty(&key)?;
         Ok(found)
     }
 
@@ -186,7 +194,7 @@ impl<V: Value> Inner<V> {
         key: &[u8],
     ) -> Result<(Option<Vec<u8>>, Option<Versioned<V>>), Away> {
         let ticket = self.fence.ticket(key);
-        let Some(bytes) = redis.read(&[key]).await?.into_iter().next().flatten() else { return Ok((None, None)) };
+        let Some(bytes) = redis.read_one(key).await? else { return Ok((None, None)) };
         let value = match self.understand(&bytes, ticket).await {
             Understood::Fresh(slot) => slot.value.map(|value| Versioned { value, version: slot.version }),
             _ => None,

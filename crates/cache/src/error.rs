@@ -63,6 +63,12 @@ pub enum Error {
         /// The cache.
         cache: Arc<str>,
     },
+    /// The key was written behind, and the database does not have that yet. What is written by other ways meanwhile would be undone.
+    #[error("cache {cache}: the database does not have yet what was written behind")]
+    Dirty {
+        /// The cache.
+        cache: Arc<str>,
+    },
     /// The database has what was written, but Redis was lost, and others may serve what was before until it is back. With
     /// [`Coherence::Leased`](crate::Coherence::Leased) alone, for a write that took longer than [`lease`](crate::Builder::lease).
     #[error("cache {cache}: the value was written, but Redis was lost before all instances were told")]

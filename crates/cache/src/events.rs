@@ -6,8 +6,10 @@
 //! - **What was told while nobody listened is not known.** Redis keeps no messages. So when a connection is there again after one was lost,
 //!   everything is invalidated. The one that a cache is built with invalidates nothing, or each start would empty what all instances share.
 //! - **Messages may come quicker than they are followed.** The queue is bounded; when it is full, everything is invalidated instead.
+//! - **A closure that panics has read nothing**, so that everything is invalidated, and the next message is read as before.
 //! - Each instance listens by itself and invalidates everywhere, so that a channel is followed for as long as one instance is.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -183,8 +185,17 @@ async fn attend<V: Value>(channel: &Channel, mut line: Line, inner: &Weak<Inner<
 }
 
 fn read<V: Value>(channel: &Channel, cache: &Cache<[u8], V>, bytes: &[u8]) -> Vec<Invalidation> {
-    let events = (channel.read)(bytes);
     let tally = &cache.inner.tally;
+    // A panic is told by the runtime's hook. It must not end the following, and what the message named is not known.
+    let Ok(events) = std::panic::catch_unwind(AssertUnwindSafe(|| (channel.read)(bytes))) else {
+        tracing::error!(
+            channel = channel.name,
+            "a message of a channel made its reader panic: everything is invalidated"
+        );
+        tally.note(Count::EventForeign);
+        tally.note(Count::EventMissed);
+        return vec![Invalidation::Everything];
+    };
     if events.is_empty() {
         tally.note(Count::EventForeign);
     }

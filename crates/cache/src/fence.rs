@@ -23,6 +23,8 @@ const STRIPES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Fence {
     era: AtomicU64,
+    /// How often all tickets were made void.
+    voided: AtomicU64,
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
 }
@@ -45,6 +47,7 @@ struct Writes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) era: u64,
+    voided: u64,
     generation: u64,
     is_good: bool,
 }
@@ -61,7 +64,7 @@ pub(crate) enum Settled {
 impl Fence {
     pub(crate) fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { era: AtomicU64::new(0), stripes, hasher: RandomState::new() }
+        Self { era: AtomicU64::new(0), voided: AtomicU64::new(0), stripes, hasher: RandomState::new() }
     }
 
     fn stripe(&self, key: &[u8]) -> &Mutex<Stripe> {
@@ -78,17 +81,28 @@ impl Fence {
         self.era.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Makes all tickets void. What is stored is left to whoever invalidates it.
+    pub(crate) fn void_all(&self) {
+        self.voided.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A ticket of now by which nothing is stored.
+    pub(crate) fn blank(&self) -> Ticket {
+        Ticket { era: self.era(), voided: 0, generation: 0, is_good: false }
+    }
+
     /// Taken before anything is read that is to be stored.
     pub(crate) fn ticket(&self, key: &[u8]) -> Ticket {
-        let era = self.era();
+        let (era, voided) = (self.era(), self.voided.load(Ordering::Acquire));
         let stripe = self.stripe(key).lock();
-        Ticket { era, generation: stripe.generation, is_good: !stripe.writes.contains_key(key) }
+        Ticket { era, voided, generation: stripe.generation, is_good: !stripe.writes.contains_key(key) }
     }
 
     /// Has something stored, unless the ticket is void: whether it was.
     pub(crate) fn keep(&self, key: &[u8], ticket: Ticket, store: impl FnOnce()) -> bool {
         let stripe = self.stripe(key).lock();
-        let is_good = ticket.is_good && ticket.generation == stripe.generation && ticket.era == self.era();
+        let is_of_now = ticket.era == self.era() && ticket.voided == self.voided.load(Ordering::Acquire);
+        let is_good = ticket.is_good && ticket.generation == stripe.generation && is_of_now;
         if is_good {
             store();
         }
@@ -230,5 +244,8 @@ mod tests {
         fence.end_era();
         assert!(!fence.keep(b"a", ticket, || ()));
         assert_eq!(settled(&fence, b"b", era, Some(1)), Settled::Remove);
+        let ticket = fence.ticket(b"a");
+        fence.void_all();
+        assert!(!fence.keep(b"a", ticket, || ()) && fence.keep(b"a", fence.ticket(b"a"), || ()));
     }
 }

@@ -26,18 +26,18 @@ impl Hot {
 
     /// Notes a lookup, or mostly does not.
     #[inline]
-    pub(crate) fn note(&self, key: &[u8], random: u32) {
+    pub(crate) fn note(&self, random: u32, key: impl FnOnce() -> Box<[u8]>) {
         if random.is_multiple_of(SAMPLED) {
-            self.count(key);
+            self.count(key());
         }
     }
 
-    fn count(&self, key: &[u8]) {
+    fn count(&self, key: Box<[u8]>) {
         let mut counts = self.counts.lock();
-        if let Some(count) = counts.get_mut(key) {
+        if let Some(count) = counts.get_mut(&key) {
             *count += 1;
         } else if counts.len() < self.keys_max * COUNTERS_PER_KEY {
-            counts.insert(key.into(), 1);
+            counts.insert(key, 1);
         } else {
             counts.retain(|_, count| {
                 *count -= 1;
@@ -63,9 +63,9 @@ mod tests {
     fn what_is_asked_for_most_comes_first_and_is_forgotten_then() {
         let hot = Hot::new(2);
         for (key, times) in [("a", 3), ("b", 5), ("c", 1)] {
-            (0..times).for_each(|_| hot.note(key.as_bytes(), SAMPLED));
+            (0..times).for_each(|_| hot.note(SAMPLED, || key.as_bytes().into()));
         }
-        hot.note(b"never", 1);
+        hot.note(1, || panic!("it is not sampled"));
         assert_eq!(hot.take(), [Box::from(&b"b"[..]), Box::from(&b"a"[..])]);
         assert!(hot.take().is_empty());
     }
@@ -74,9 +74,9 @@ mod tests {
     fn a_flood_of_others_does_not_hide_what_is_hot() {
         let hot = Hot::new(2);
         for number in 0..10_000_u32 {
-            hot.note(&number.to_le_bytes(), 0);
+            hot.note(0, || number.to_le_bytes().into());
             if number % 3 == 0 {
-                hot.note(b"hot", 0);
+                hot.note(0, || b"hot"[..].into());
             }
             assert!(hot.counts.lock().len() <= 2 * COUNTERS_PER_KEY);
         }

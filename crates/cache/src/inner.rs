@@ -16,9 +16,11 @@ use crate::fence::{Fence, Ticket};
 use crate::flight::Flights;
 use crate::hold::{Hold, Moment};
 use crate::hot::Hot;
+use crate::key::{Key, owned};
 use crate::life::jittered;
 use crate::load::Loader;
-use crate::memory::{Bound, Memory, Slot};
+use crate::memory::{Bound, Kept, Memory, Slot};
+use crate::name::Query;
 use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::redis::{Away, Ear, Message, Redis, RedisParams};
@@ -33,6 +35,33 @@ const TAG_BYTES_MAX: usize = 256;
 
 /// What a load comes to: a value, or that there is none.
 pub(crate) type Answer<V> = Result<Option<Arc<V>>, Error>;
+
+/// The same, for all who are in its flight.
+pub(crate) type Landing<V> = Result<Brought<V>, Error>;
+
+/// What a flight has brought.
+#[derive(Debug)]
+pub(crate) struct Brought<V> {
+    pub(crate) value: Option<Arc<V>>,
+    /// It was in a tier, or Redis has taken it: nothing has changed it from when it was read to when it was confirmed.
+    pub(crate) is_confirmed: bool,
+}
+
+impl<V> Clone for Brought<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), ..*self }
+    }
+}
+
+impl<V> Brought<V> {
+    pub(crate) fn confirmed(value: Option<Arc<V>>) -> Self {
+        Self { value, is_confirmed: true }
+    }
+
+    pub(crate) fn unconfirmed(value: Option<Arc<V>>) -> Self {
+        Self { value, is_confirmed: false }
+    }
+}
 
 pub(crate) struct Params<V> {
     pub(crate) ttl: Duration,
@@ -65,7 +94,7 @@ pub(crate) struct Inner<V> {
     /// The lease on memory, where it is held by one.
     pub(crate) hold: Option<Arc<Hold>>,
     pub(crate) tags: Tags,
-    pub(crate) flights: Flights<Answer<V>>,
+    pub(crate) flights: Flights<Landing<V>>,
     pub(crate) loads: Semaphore,
     pub(crate) tally: Tally,
     /// The largest number of the cache's clock that is known; where there is no Redis, the clock itself.
@@ -91,6 +120,13 @@ pub(crate) struct Stale<V> {
     pub(crate) until: Instant,
 }
 
+/// What a caller has found in memory.
+pub(crate) struct Look<V> {
+    pub(crate) kept: Kept<V>,
+    /// For how long it is fresh: nothing if it is no more.
+    pub(crate) left: Option<Duration>,
+}
+
 /// What was found in Redis.
 pub(crate) enum Understood<V> {
     Fresh(Slot<V>),
@@ -104,7 +140,7 @@ impl<V: Value> Inner<V> {
         let (loads, stale) = (Semaphore::new(params.loads_max), params.stale);
         let inner = Arc::new(Self {
             name,
-            memory: params.bound.map(|bound| Memory::new(bound, params.value_bytes_max as u64)),
+            memory: params.bound.map(|bound| Memory::new(bound, params.value_bytes_max as u64, stale)),
             hot: params.refresh_hot.map(|hot| Hot::new(hot.keys_max)),
             params,
             redis: OnceLock::new(),
@@ -184,22 +220,33 @@ impl<V: Value> Inner<V> {
 
     /// Finds what may be served, fresh or stale.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
+    fn kept(&self, key: Query<'_>) -> Option<Kept<V>> {
         // In this order: the lease's end, the value, and at the end of all the clock.
         let end = self.hold.as_ref().map(|hold| hold.end());
-        let slot = self.memory.as_ref()?.find(key)?;
-        let is_good = slot.era == self.fence.era() && self.tags.admit(slot.version, &slot.tags);
-        (is_good && end.is_none_or(Moment::is_ahead)).then_some(slot)
+        let kept = self.memory.as_ref()?.find(key)?;
+        let is_good = kept.era == self.fence.era() as u32 && self.tags.admit(kept.version, &kept.tags);
+        (is_good && end.is_none_or(Moment::is_ahead)).then_some(kept)
+    }
+
+    /// The same, as it was kept.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
+        let kept = self.kept(Query::from(key))?;
+        Some(self.memory.as_ref()?.slot(kept))
     }
 
     /// The same for a caller, who shows by it what is asked for often.
     #[inline]
-    pub(crate) fn look(&self, key: &[u8]) -> Option<Slot<V>> {
-        let slot = self.find(key);
+    pub(crate) fn look<K: Key + ?Sized>(&self, key: &K) -> Option<Look<V>> {
+        let kept = match key.number().and_then(Query::of_number) {
+            Some(number) => self.kept(number),
+            None => key.with_bytes(|key| self.kept(Query::from(key))),
+        };
         if let Some(hot) = &self.hot {
-            hot.note(key, fastrand::u32(..));
+            hot.note(fastrand::u32(..), || owned(key));
         }
-        slot
+        let (kept, memory) = (kept?, self.memory.as_ref()?);
+        let left = memory.times().left(kept.fresh_until);
+        Some(Look { kept, left })
     }
 
     /// Makes a value ready for the tiers.
@@ -208,7 +255,8 @@ impl<V: Value> Inner<V> {
         let ttl = if value.is_some() { params.ttl } else { params.negative_ttl.unwrap_or(params.ttl) };
         // A value is as old as the beginning of its load.
         let fresh = jittered(ttl, params.jitter, fastrand::u64(..)).saturating_sub(took);
-        let (fresh_until, loaded_millis) = (Instant::now() + fresh, unix_millis());
+        let now = self.memory.as_ref().map_or_else(Instant::now, |memory| memory.times().now());
+        let (fresh_until, loaded_millis) = (now + fresh, unix_millis());
         let mut tags = match (&params.tagger, &value) {
             (Some(tagger), Some(value)) => tagger(value),
             _ => Vec::new(),
@@ -271,7 +319,7 @@ impl<V: Value> Inner<V> {
         record.encode()
     }
 
-    fn unencodable(&self, why: &str) -> Error {
+    pub(crate) fn unencodable(&self, why: &str) -> Error {
         Error::Encode { cache: Arc::clone(&self.name), why: why.into() }
     }
 
@@ -325,6 +373,8 @@ impl<V: Value> Inner<V> {
         if !self.tags.admit(record.version, &tags) {
             return Understood::Useless;
         }
+        // Nobody is told of the versions of loads. What is invalidated while Redis is away has to be later than all that memory has.
+        self.note_clock(record.version);
         let value = match self.value(&record) {
             Ok(value) => value,
             Err(why) => return self.foreign(&why),

@@ -18,6 +18,13 @@
 pub trait Key {
     /// Lends the bytes. A hit in memory copies none.
     fn with_bytes<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R;
+
+    /// The number whose digits the bytes are, if that is known without writing them. For the numbers of the language.
+    #[doc(hidden)]
+    #[inline]
+    fn number(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Key for str {
@@ -48,6 +55,11 @@ impl<T: Key + ?Sized> Key for &T {
     fn with_bytes<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
         (**self).with_bytes(use_bytes)
     }
+
+    #[inline]
+    fn number(&self) -> Option<u64> {
+        (**self).number()
+    }
 }
 
 macro_rules! numbers {
@@ -55,6 +67,11 @@ macro_rules! numbers {
         $(impl Key for $number {
             fn with_bytes<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
                 use_bytes(itoa::Buffer::new().format(*self).as_bytes())
+            }
+
+            #[inline]
+            fn number(&self) -> Option<u64> {
+                u64::try_from(*self).ok()
             }
         }
 

@@ -1,6 +1,5 @@
 //! By whose leave a miss is loaded: what Redis has already, whoever has the lease, or nobody's when Redis is away.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +7,7 @@ use tracing::Instrument;
 
 use crate::cache::Value;
 use crate::fence::Ticket;
-use crate::inner::{Inner, Stale, Understood};
+use crate::inner::{Brought, Inner, Stale, Understood};
 use crate::memory::Slot;
 use crate::record::VERSION_BYTES;
 use crate::redis::{Acquired, Lease, Redis};
@@ -34,7 +33,7 @@ pub(crate) struct Wanted<'k, V> {
 /// How Redis was left: what the load may do with its result.
 pub(crate) enum Leave<V> {
     /// There is a result already.
-    Found(Option<Arc<V>>),
+    Found(Brought<V>),
     /// The load begins at this version, and stores under a lease if there is one.
     Load { ticket: Ticket, version: u64, lease: Option<Lease>, written: bool },
 }
@@ -42,7 +41,11 @@ pub(crate) enum Leave<V> {
 impl<V: Value> Inner<V> {
     /// Leave to load without Redis.
     pub(crate) fn alone(&self, key: &[u8]) -> Leave<V> {
-        Leave::Load { ticket: self.fence.ticket(key), version: self.own_version(), lease: None, written: false }
+        let version = self.own_version();
+        match self.ticket(key) {
+            Ok(ticket) => Leave::Load { ticket, version, lease: None, written: false },
+            Err(dirty) => Leave::Found(Brought::confirmed(Some(dirty))),
+        }
     }
 
     /// Looks in Redis, and takes the lease or waits for who has it.
@@ -50,10 +53,13 @@ impl<V: Value> Inner<V> {
         let key = wanted.key;
         let mut seen = wanted.current.as_ref().map(|slot| slot.version.to_be_bytes().to_vec()).unwrap_or_default();
         if wanted.current.is_none() {
-            let ticket = self.fence.ticket(key);
-            match redis.read(&[key]).instrument(self.redis_span("read")).await {
+            let ticket = match self.ticket(key) {
+                Ok(ticket) => ticket,
+                Err(dirty) => return Leave::Found(Brought::confirmed(Some(dirty))),
+            };
+            match redis.read_one(key).instrument(self.redis_span("read")).await {
                 Ok(found) => {
-                    if let Some(bytes) = found.into_iter().next().flatten() {
+                    if let Some(bytes) = found {
                         match self.taken(wanted, ticket, (&bytes, false)).await {
                             Some(found) => return Leave::Found(found),
                             None => seen = prefix(&bytes),
@@ -68,8 +74,12 @@ impl<V: Value> Inner<V> {
         }
         let (mut useless, mut barren, mut awaited) = (0, 0, Vec::new());
         loop {
-            // Both before Redis is asked, so that nothing is missed in between.
-            let ticket = self.fence.ticket(key);
+            // Both before Redis is asked, so that nothing is missed in between. Much may have been written behind while another one's load
+            // was waited for.
+            let ticket = match self.ticket(key) {
+                Ok(ticket) => ticket,
+                Err(dirty) => return Leave::Found(Brought::confirmed(Some(dirty))),
+            };
             let mut rung = std::pin::pin!(redis.bell(key).notified());
             rung.as_mut().enable();
             match redis.acquire(key, &seen).instrument(self.redis_span("acquire")).await {
@@ -97,7 +107,7 @@ impl<V: Value> Inner<V> {
                 Ok(Acquired::Busy { left, token }) => {
                     match wanted.current.take() {
                         Some(current) if Instant::now() < current.fresh_until => {
-                            return Leave::Found(current.value.clone());
+                            return Leave::Found(Brought::confirmed(current.value.clone()));
                         }
                         _ => {}
                     }
@@ -116,23 +126,24 @@ impl<V: Value> Inner<V> {
         }
     }
 
-    /// Takes what is in Redis, if it will do. What is old is not kept.
+    /// Takes what is in Redis, if it will do. What is old is not kept, and for whoever asked before it was read.
     async fn taken(
         &self,
         wanted: &Wanted<'_, V>,
         ticket: Ticket,
         (bytes, is_old): (&[u8], bool),
-    ) -> Option<Option<Arc<V>>> {
+    ) -> Option<Brought<V>> {
         let Understood::Fresh(slot) = self.understand(bytes, ticket).await else { return None };
         if wanted.value && slot.value.is_none() {
             return None;
         }
         self.tally.note(Count::RedisHit);
         let value = slot.value.clone();
-        if !is_old {
-            self.keep(wanted.key, ticket, slot);
+        if is_old {
+            return Some(Brought::unconfirmed(value));
         }
-        Some(value)
+        self.keep(wanted.key, ticket, slot);
+        Some(Brought::confirmed(value))
     }
 }
 

@@ -48,6 +48,7 @@ mod leave;
 mod life;
 mod load;
 mod memory;
+mod name;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]
@@ -59,12 +60,9 @@ mod refresh;
 mod stats;
 mod sync;
 mod tags;
+mod times;
 mod write;
 mod write_behind;
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/cache/coherence.md")]
-mod pages {}
 
 pub use builder::{Builder, Coherence};
 pub use cache::{Cache, Value, Versioned};

@@ -22,9 +22,16 @@ pub(crate) fn jittered(ttl: Duration, jitter: f64, random: u64) -> Duration {
     ttl.mul_f64(1.0 - jitter * unit(random))
 }
 
+/// The largest `-ln(u)`: that of the smallest `u`, 2^-53, rounded up.
+const LONGEST: u32 = 37;
+
 /// Whether a hit with so much time left is to load again, when the last load took so long.
-pub(crate) fn refreshes(left: Duration, took: Duration, random: u64) -> bool {
-    let ahead = took.as_secs_f64() * BETA * -unit(random).ln();
+pub(crate) fn refreshes(left: Duration, took: Duration, random: impl FnOnce() -> u64) -> bool {
+    // Of most hits this is known without drawing.
+    if took.saturating_mul(LONGEST) < left {
+        return false;
+    }
+    let ahead = took.as_secs_f64() * BETA * -unit(random()).ln();
     ahead >= left.as_secs_f64()
 }
 
@@ -49,15 +56,21 @@ mod tests {
         for (left, took) in [(1.0, 1.0), (0.5, 1.0), (3.0, 1.0), (1.0, 0.25), (0.0, 0.1)] {
             let (left_time, took_time) = (Duration::from_secs_f64(left), Duration::from_secs_f64(took));
             let mut random = fastrand::Rng::with_seed(7);
-            let hits = (0..20_000).filter(|_| refreshes(left_time, took_time, random.u64(..))).count();
+            let hits = (0..20_000).filter(|_| refreshes(left_time, took_time, || random.u64(..))).count();
             let expected = (-left / took).exp();
             assert!((hits as f64 / 20_000.0 - expected).abs() < 0.015, "{left} {took}: {hits}");
         }
     }
 
     #[test]
+    fn what_is_known_without_drawing_is_so() {
+        assert!(-unit(0).ln() < f64::from(LONGEST));
+        assert!(refreshes(36 * SECOND, SECOND, || 0) && !refreshes(38 * SECOND, SECOND, || panic!("it is drawn")));
+    }
+
+    #[test]
     fn what_loads_at_once_is_refreshed_at_its_end_alone() {
-        assert!(!refreshes(Duration::from_nanos(1), Duration::ZERO, 0));
-        assert!(refreshes(Duration::ZERO, Duration::ZERO, u64::MAX));
+        assert!(!refreshes(Duration::from_nanos(1), Duration::ZERO, || 0));
+        assert!(refreshes(Duration::ZERO, Duration::ZERO, || u64::MAX));
     }
 }

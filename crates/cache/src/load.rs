@@ -20,11 +20,11 @@ use crate::error::Error;
 use crate::fence::Ticket;
 use crate::flight::Turn;
 use crate::hold::Moment;
-use crate::inner::{Answer, Inner, Prepared, Stale};
+use crate::inner::{Answer, Brought, Inner, Landing, Look, Prepared, Stale};
 use crate::key::{Key, owned};
 use crate::leave::{Leave, Wanted};
 use crate::life::refreshes;
-use crate::memory::Slot;
+use crate::memory::{Kept, Slot};
 use crate::planted::{Bug, is_planted};
 use crate::redis::{Entry, Lease};
 use crate::stats::Count;
@@ -145,19 +145,16 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     #[inline]
     fn look(&self, key: &K, value: bool) -> Found<V> {
         let inner = &*self.inner;
-        let Some(slot) = key.with_bytes(|key| inner.look(key)).filter(|slot| slot.value.is_some() || !value) else {
-            return Found::Miss(None);
-        };
-        let now = Instant::now();
-        if now >= slot.fresh_until {
-            let until = slot.stale_until;
-            return Found::Miss(slot.value.filter(|_| now < until).map(|value| Stale { value, until }));
+        let Some(Look { kept, left }) = inner.look(key) else { return Found::Miss(None) };
+        let is_early = |left| inner.params.refresh_ahead && refreshes(left, kept.took(), || fastrand::u64(..));
+        match left {
+            _ if value && kept.value.is_none() => Found::Miss(None),
+            Some(left) if !is_early(left) => {
+                inner.tally.note(Count::MemoryHit);
+                Found::Fresh(kept.value)
+            }
+            _ => inner.late(kept, left),
         }
-        inner.tally.note(Count::MemoryHit);
-        if inner.params.refresh_ahead && refreshes(slot.fresh_until - now, slot.took, fastrand::u64(..)) {
-            return Found::Early(slot);
-        }
-        Found::Fresh(slot.value)
     }
 
     async fn obtain<F, Fut>(&self, key: &K, value: bool, load: F) -> Answer<V>
@@ -197,6 +194,19 @@ where
 }
 
 impl<V: Value> Inner<V> {
+    /// What to do with what is fresh no longer, or not for long.
+    #[cold]
+    fn late(&self, kept: Kept<V>, left: Option<Duration>) -> Found<V> {
+        let Some(memory) = &self.memory else { return Found::Miss(None) };
+        let slot = memory.slot(kept);
+        if left.is_some() {
+            self.tally.note(Count::MemoryHit);
+            return Found::Early(slot);
+        }
+        let until = slot.stale_until;
+        Found::Miss(slot.value.filter(|_| Instant::now() < until).map(|value| Stale { value, until }))
+    }
+
     async fn miss<F, Fut>(&self, key: Box<[u8]>, value: bool, stale: Option<Stale<V>>, load: F) -> Answer<V>
     where
         F: FnOnce() -> Fut,
@@ -205,25 +215,29 @@ impl<V: Value> Inner<V> {
         let (mut load, arrived) = (Some(load), self.flights.last());
         loop {
             // Without a lease a change may be unheard of that was acknowledged before this call: then what a flight from before the
-            // call brings will not do. The lease's end is read before the flight is joined, the clock after it.
+            // call brings will not do. The lease's end is read before the flight is joined, the clock after it. Not even with one will
+            // do what nobody confirmed: the end of a write that was alone is waited for by nobody, and may be unheard of.
             let end = self.hold.as_ref().map(|hold| hold.end());
             let mut member = self.flights.join(key.clone());
-            let will_do = end.is_none_or(Moment::is_ahead) || member.number() > arrived;
+            let is_later = member.number() > arrived;
+            let (is_held, is_leased) = (end.is_none_or(Moment::is_ahead), end.is_some());
             match member.turn().await {
-                Turn::Landed(_) if !will_do => {}
-                Turn::Landed(Ok(None)) if value => {}
-                Turn::Landed(answer) => {
+                Turn::Landed(_) if !is_later && !is_held => {}
+                Turn::Landed(Ok(brought)) if value && brought.value.is_none() => {}
+                Turn::Landed(Ok(Brought { is_confirmed: false, .. }))
+                    if !is_later && is_leased && !is_planted(Bug::UnconfirmedShared) => {}
+                Turn::Landed(landing) => {
                     self.tally.note(Count::Coalesced);
-                    return answer.or_else(|error| self.failed(error, stale));
+                    return self.answer(landing, stale);
                 }
                 Turn::Lead => {
                     let load = load.take().expect("whoever leads returns");
-                    let answer = self.lead(Wanted { key: &key, value, current: None, stale: None }, load).await;
-                    match &answer {
-                        Ok(_) => member.land(answer.clone()),
-                        Err(_) => member.fail(answer.clone()),
+                    let landing = self.lead(Wanted { key: &key, value, current: None, stale: None }, load).await;
+                    match &landing {
+                        Ok(_) => member.land(landing.clone()),
+                        Err(_) => member.fail(landing.clone()),
                     }
-                    return answer.or_else(|error| self.failed(error, stale));
+                    return self.answer(landing, stale);
                 }
             }
         }
@@ -248,9 +262,9 @@ impl<V: Value> Inner<V> {
         self.tally.note(Count::Refresh);
         let wanted = Wanted { key: &key, value, current: Some(slot.clone()), stale: None };
         match Box::pin(self.lead(wanted, load)).await {
-            Ok(answer) => {
-                member.land(Ok(answer.clone()));
-                Ok(answer)
+            Ok(brought) => {
+                member.land(Ok(brought.clone()));
+                Ok(brought.value)
             }
             Err(error) => {
                 // Others who have joined may have an older value than this one, or none: what is served on is theirs to say.
@@ -263,22 +277,24 @@ impl<V: Value> Inner<V> {
         }
     }
 
-    async fn lead<F, Fut>(&self, wanted: Wanted<'_, V>, load: F) -> Answer<V>
+    /// What a caller has of a flight.
+    fn answer(&self, landing: Landing<V>, stale: Option<Stale<V>>) -> Answer<V> {
+        landing.map(|brought| brought.value).or_else(|error| self.failed(error, stale))
+    }
+
+    async fn lead<F, Fut>(&self, wanted: Wanted<'_, V>, load: F) -> Landing<V>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Option<V>, Inside>>,
     {
         let mut wanted = wanted;
-        if let Some(dirty) = self.dirty(wanted.key) {
-            return Ok(Some(dirty));
-        }
         if wanted.current.is_none() {
             // The flight before this one may have landed since the first look.
             let (slot, now) = (self.find(wanted.key), Instant::now());
             if let Some(slot) = slot.filter(|slot| slot.value.is_some() || !wanted.value) {
                 if now < slot.fresh_until {
                     self.tally.note(Count::MemoryHit);
-                    return Ok(slot.value);
+                    return Ok(Brought::confirmed(slot.value));
                 }
                 let until = slot.stale_until;
                 wanted.stale = slot.value.clone().filter(|_| now < until).map(|value| Stale { value, until });
@@ -292,33 +308,35 @@ impl<V: Value> Inner<V> {
             Leave::Found(found) => return Ok(found),
             Leave::Load { ticket, version, lease, written } => (ticket, version, lease, written),
         };
-        // Once more: what was acknowledged since is newer than what would be loaded, and its ticket would still be good.
-        if let Some(dirty) = self.dirty(wanted.key) {
-            return Ok(Some(dirty));
-        }
         if wanted.current.is_none() {
             self.tally.note(Count::Miss);
         }
         let (loaded, took) = match self.load(load).await {
             Ok(loaded) => loaded,
-            Err(error) => return self.failed(error, wanted.stale),
+            // What is old has expired, and has not been changed since the flight began.
+            Err(error) => return self.failed(error, wanted.stale).map(Brought::confirmed),
         };
         let value = loaded.map(Arc::new);
         if value.is_none() && self.params.negative_ttl.is_none() {
-            return Ok(None);
+            let is_confirmed = !written && self.clear(wanted.key, (ticket, version), lease).await;
+            return Ok(Brought { value, is_confirmed });
         }
-        match self.prepare(value.clone(), took) {
+        let is_confirmed = match self.prepare(value.clone(), took) {
             Ok(prepared) if !written || is_planted(Bug::FillDuringWrite) => {
-                self.store(wanted.key, &prepared, (ticket, version), lease).await;
+                self.store(wanted.key, &prepared, (ticket, version), lease).await
             }
             // What was loaded while somebody wrote may be old.
-            Ok(_) => self.tally.note(Count::Fenced),
+            Ok(_) => {
+                self.tally.note(Count::Fenced);
+                false
+            }
             Err(error) => {
                 tracing::debug!(%error, "a value is not kept");
                 self.tally.note(Count::Unstorable);
+                false
             }
-        }
-        Ok(value)
+        };
+        Ok(Brought { value, is_confirmed })
     }
 
     /// Runs a loader when there is room for it: what it brought, and how long it took.
@@ -360,27 +378,56 @@ impl<V: Value> Inner<V> {
         }
     }
 
-    /// Stores what was loaded, in Redis under the lease and then in memory, unless something has changed meanwhile.
-    async fn store(&self, key: &[u8], prepared: &Prepared<V>, (ticket, version): (Ticket, u64), lease: Option<Lease>) {
+    /// There is nothing, and that is not remembered: what was there, fresh or stale, goes from the tiers. Whether Redis confirmed that nothing
+    /// has changed meanwhile.
+    async fn clear(&self, key: &[u8], (ticket, version): (Ticket, u64), lease: Option<Lease>) -> bool {
+        let mut is_known = self.redis().is_none();
+        if let (Some(redis), Some(lease)) = (self.redis(), lease) {
+            let nothing = Entry { rest: &[], life: Duration::ZERO, tags: &[] };
+            match redis.fill(lease, version, &nothing).instrument(self.redis_span("fill")).await {
+                Ok(is_done) => is_known = is_done,
+                Err(away) => self.note_away(away),
+            }
+        }
+        if let Some(memory) = &self.memory {
+            self.fence.keep(key, ticket, || memory.remove(key));
+        }
+        is_known
+    }
+
+    /// Stores what was loaded, in Redis under the lease and then in memory, unless something has changed meanwhile: whether Redis confirmed
+    /// that nothing has.
+    async fn store(
+        &self,
+        key: &[u8],
+        prepared: &Prepared<V>,
+        (ticket, version): (Ticket, u64),
+        lease: Option<Lease>,
+    ) -> bool {
         if Instant::now() >= prepared.fresh_until {
-            return;
+            return false;
         }
         let (is_unordered, mut is_known) = (self.redis().is_some() && lease.is_none(), self.redis().is_none());
         if let (Some(redis), Some(lease)) = (self.redis(), lease) {
             let entry = Entry { rest: &prepared.rest, life: prepared.life, tags: &prepared.tags };
             match redis.fill(lease, version, &entry).instrument(self.redis_span("fill")).await {
                 Ok(true) => is_known = true,
-                Ok(false) => return self.tally.note(Count::Fenced),
+                Ok(false) => {
+                    self.tally.note(Count::Fenced);
+                    return false;
+                }
                 Err(away) => self.note_away(away),
             }
         }
         // A write that was under way unheard of here may end without waiting for this instance, as nobody keeps anything meanwhile.
         if self.is_leased() && !is_known && !is_planted(Bug::KeptAlone) {
-            return self.tally.note(Count::Fenced);
+            self.tally.note(Count::Fenced);
+            return false;
         }
         let slot = self.slot(prepared, version, ticket.era);
         if Instant::now() < slot.fresh_until {
             self.keep(key, ticket, Slot { is_unordered, ..slot });
         }
+        is_known
     }
 }

@@ -11,7 +11,9 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::time::Instant;
 
+use crate::name::{Name, Query};
 use crate::tags::Tagged;
+use crate::times::Times;
 
 /// What an entry takes beside its key and its value: two allocations, and its place in the tables.
 const ENTRY_BYTES: u64 = 200;
@@ -35,8 +37,7 @@ pub(crate) enum Bound {
     Entries(u64),
 }
 
-/// An entry. Without a value it says that there is none. It is in the tables itself, and a hit copies it: one count of references is
-/// touched, that of the value, and no memory but the table's is waited for.
+/// An entry. Without a value it says that there is none.
 #[derive(Debug)]
 pub(crate) struct Slot<V> {
     pub(crate) value: Option<Arc<V>>,
@@ -53,9 +54,54 @@ pub(crate) struct Slot<V> {
 }
 
 impl<V> Clone for Slot<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), tags: self.tags.clone(), ..*self }
+    }
+}
+
+/// An entry as it is in the tables themselves, small, as a hit copies it: one count of references is touched, that of the value, and no
+/// memory but the table's is waited for.
+#[derive(Debug)]
+pub(crate) struct Kept<V> {
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) version: u64,
+    /// By the times of the cache.
+    pub(crate) fresh_until: u64,
+    pub(crate) tags: Tagged,
+    value_bytes: u64,
+    /// The lower half. Nobody connects so often that it comes again.
+    pub(crate) era: u32,
+    /// Microseconds, doubled, and whether the entry is unordered.
+    took: u32,
+}
+
+impl<V> Clone for Kept<V> {
     #[inline]
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), tags: self.tags.clone(), ..*self }
+    }
+}
+
+impl<V> Kept<V> {
+    fn new(slot: Slot<V>, times: &Times) -> Self {
+        let took = u32::try_from(slot.took.as_micros()).unwrap_or(u32::MAX).min(u32::MAX / 2);
+        Self {
+            value: slot.value,
+            version: slot.version,
+            fresh_until: times.time(slot.fresh_until),
+            tags: slot.tags,
+            value_bytes: slot.value_bytes,
+            era: slot.era as u32,
+            took: took << 1 | u32::from(slot.is_unordered),
+        }
+    }
+
+    pub(crate) fn took(&self) -> Duration {
+        Duration::from_micros(u64::from(self.took >> 1))
+    }
+
+    fn is_unordered(&self) -> bool {
+        self.took & 1 == 1
     }
 }
 
@@ -64,17 +110,17 @@ struct Weigh {
     bytes: bool,
 }
 
-impl<V> Weighter<Box<[u8]>, Slot<V>> for Weigh {
-    fn weight(&self, key: &Box<[u8]>, slot: &Slot<V>) -> u64 {
+impl<V> Weighter<Name, Kept<V>> for Weigh {
+    fn weight(&self, key: &Name, kept: &Kept<V>) -> u64 {
         match self.bytes {
-            true => ENTRY_BYTES + key.len() as u64 + slot.value_bytes,
+            true => ENTRY_BYTES + key.bytes_len() + kept.value_bytes,
             false => 1,
         }
     }
 }
 
 /// Counts what had to go, or was too large to come. It is dropped outside the locks, as by the engine's own.
-struct Evictions<V>(Arc<AtomicU64>, DefaultLifecycle<Box<[u8]>, Slot<V>>);
+struct Evictions<V>(Arc<AtomicU64>, DefaultLifecycle<Name, Kept<V>>);
 
 impl<V> Clone for Evictions<V> {
     fn clone(&self) -> Self {
@@ -82,23 +128,26 @@ impl<V> Clone for Evictions<V> {
     }
 }
 
-impl<V> Lifecycle<Box<[u8]>, Slot<V>> for Evictions<V> {
-    type RequestState = <DefaultLifecycle<Box<[u8]>, Slot<V>> as Lifecycle<Box<[u8]>, Slot<V>>>::RequestState;
+impl<V> Lifecycle<Name, Kept<V>> for Evictions<V> {
+    type RequestState = <DefaultLifecycle<Name, Kept<V>> as Lifecycle<Name, Kept<V>>>::RequestState;
 
-    fn on_evict(&self, state: &mut Self::RequestState, key: Box<[u8]>, slot: Slot<V>) {
+    fn on_evict(&self, state: &mut Self::RequestState, key: Name, kept: Kept<V>) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        self.1.on_evict(state, key, slot);
+        self.1.on_evict(state, key, kept);
     }
 }
 
 pub(crate) struct Memory<V> {
-    entries: Cache<Box<[u8]>, Slot<V>, Weigh, DefaultHashBuilder, Evictions<V>>,
+    entries: Cache<Name, Kept<V>, Weigh, DefaultHashBuilder, Evictions<V>>,
     evictions: Arc<AtomicU64>,
+    times: Times,
+    /// For how long a value is good for when a load fails.
+    stale: Duration,
 }
 
 impl<V> Memory<V> {
-    /// A tier whose values have at most so many bytes.
-    pub(crate) fn new(bound: Bound, value_bytes_max: u64) -> Self {
+    /// A tier whose values have at most so many bytes, and may be stale for so long.
+    pub(crate) fn new(bound: Bound, value_bytes_max: u64, stale: Duration) -> Self {
         let (most, expected, shard_min, bytes) = match bound {
             Bound::Bytes(bytes) => {
                 let shard_min = SHARD_BYTES_MIN.max(value_bytes_max.saturating_mul(SHARD_VALUES_MIN));
@@ -115,25 +164,46 @@ impl<V> Memory<V> {
         let evictions = Arc::new(AtomicU64::new(0));
         let lifecycle = Evictions(Arc::clone(&evictions), DefaultLifecycle::default());
         let entries = Cache::with_options(options, Weigh { bytes }, DefaultHashBuilder::default(), lifecycle);
-        Self { entries, evictions }
+        Self { entries, evictions, times: Times::new(), stale }
     }
 
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
-        self.entries.get(key)
+    pub(crate) fn find(&self, key: Query<'_>) -> Option<Kept<V>> {
+        self.entries.get(&key)
+    }
+
+    /// What was found, for whoever needs all of it.
+    pub(crate) fn slot(&self, kept: Kept<V>) -> Slot<V> {
+        let fresh_until = self.times.moment(kept.fresh_until);
+        let stale = if kept.value.is_some() { self.stale } else { Duration::ZERO };
+        Slot {
+            version: kept.version,
+            is_unordered: kept.is_unordered(),
+            era: kept.era.into(),
+            fresh_until,
+            stale_until: fresh_until + stale,
+            took: kept.took(),
+            value_bytes: kept.value_bytes,
+            value: kept.value,
+            tags: kept.tags,
+        }
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
     }
 
     pub(crate) fn insert(&self, key: &[u8], slot: Slot<V>) {
-        self.entries.insert(key.into(), slot);
+        self.entries.insert(Name::from(key), Kept::new(slot, &self.times));
     }
 
     pub(crate) fn remove(&self, key: &[u8]) {
-        self.entries.remove(key);
+        self.entries.remove(&Query::from(key));
     }
 
     /// Removes what is older than a version, or may be.
     pub(crate) fn remove_older(&self, key: &[u8], version: u64) {
-        self.entries.remove_if(key, |slot| slot.version < version || slot.is_unordered);
+        self.entries.remove_if(&Query::from(key), |kept| kept.version < version || kept.is_unordered());
     }
 
     pub(crate) fn clear(&self) {
@@ -182,8 +252,8 @@ mod tests {
 
     #[test]
     fn bounds_hold_by_bytes_and_by_entries() {
-        let by_bytes = Memory::new(Bound::Bytes(1 << 20), 4096);
-        let by_entries = Memory::new(Bound::Entries(101), 4096);
+        let by_bytes = Memory::new(Bound::Bytes(1 << 20), 4096, Duration::ZERO);
+        let by_entries = Memory::new(Bound::Entries(101), 4096, Duration::ZERO);
         for number in 0..10_000_u64 {
             by_bytes.insert(&number.to_le_bytes(), slot(number, number % 4096));
             by_entries.insert(&number.to_le_bytes(), slot(number, 1 << 30));
@@ -196,38 +266,57 @@ mod tests {
     #[test]
     fn small_bounds_keep_what_they_say() {
         for bound in 1..=64 {
-            let memory = Memory::new(Bound::Entries(bound), 4096);
+            let memory = Memory::new(Bound::Entries(bound), 4096, Duration::ZERO);
             for number in 0..bound {
                 memory.insert(&number.to_le_bytes(), slot(number, 1));
             }
             assert_eq!(memory.count(), bound);
             memory.insert(b"another", slot(7, 1));
             assert_eq!(memory.count(), bound);
-            assert!(memory.find(b"another").is_some(), "{bound}");
+            assert!(memory.find(Query::from(&b"another"[..])).is_some(), "{bound}");
         }
         for bytes in [64 << 10, 1 << 20, 64 << 20] {
-            let memory = Memory::new(Bound::Bytes(bytes), 48 << 10);
+            let memory = Memory::new(Bound::Bytes(bytes), 48 << 10, Duration::ZERO);
             memory.insert(b"large", slot(7, 48 << 10));
-            assert!(memory.find(b"large").is_some(), "{bytes}");
+            assert!(memory.find(Query::from(&b"large"[..])).is_some(), "{bytes}");
         }
     }
 
     #[test]
     fn the_largest_value_is_kept() {
-        let memory = Memory::new(Bound::Bytes(4 << 20), 1 << 20);
+        let memory = Memory::new(Bound::Bytes(4 << 20), 1 << 20, Duration::ZERO);
         for number in 0..3_u64 {
             memory.insert(&number.to_le_bytes(), slot(number, 1 << 20));
         }
-        assert!((0..3_u64).all(|number| memory.find(&number.to_le_bytes()).is_some()));
+        assert!((0..3_u64).all(|number| memory.find(Query::from(&number.to_le_bytes()[..])).is_some()));
+    }
+
+    #[test]
+    fn entries_are_small_and_come_out_as_they_went_in() {
+        assert_eq!((size_of::<Kept<u64>>(), size_of::<Name>()), (56, 24));
+        let memory = Memory::new(Bound::Entries(100), 4096, Duration::from_secs(5));
+        let fresh_until = Instant::now() + Duration::from_secs(60);
+        for (length, is_unordered) in [(0, false), (22, true), (23, false), (300, true)] {
+            let key = vec![b'k'; length];
+            let took = Duration::from_micros(1_234_567);
+            let stale_until = fresh_until + Duration::from_secs(5);
+            memory.insert(&key, Slot { fresh_until, stale_until, took, is_unordered, era: 7, ..slot(9, 1) });
+            let found = memory.slot(memory.find(Query::from(&key[..])).unwrap());
+            assert_eq!((found.version, found.is_unordered, found.era, found.took), (9, is_unordered, 7, took));
+            assert_eq!((found.fresh_until, found.stale_until), (fresh_until, stale_until));
+            assert!(memory.find(Query::from(&[&key[..], b"0"].concat()[..])).is_none());
+        }
+        memory.insert(b"long", Slot { took: Duration::from_secs(1 << 20), ..slot(1, 1) });
+        assert!(memory.find(Query::from(&b"long"[..])).unwrap().took() > Duration::from_secs(2_000));
     }
 
     #[test]
     fn only_what_is_older_is_removed() {
-        let memory = Memory::new(Bound::Entries(100), 4096);
+        let memory = Memory::new(Bound::Entries(100), 4096, Duration::ZERO);
         memory.insert(b"a", slot(5, 0));
         memory.remove_older(b"a", 5);
-        assert!(memory.find(b"a").is_some());
+        assert!(memory.find(Query::from(&b"a"[..])).is_some());
         memory.remove_older(b"a", 6);
-        assert!(memory.find(b"a").is_none());
+        assert!(memory.find(Query::from(&b"a"[..])).is_none());
     }
 }

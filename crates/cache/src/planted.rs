@@ -4,6 +4,7 @@
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "tests alone reach it"))]
 pub enum Bug {
     /// A lease's end is reckoned from when Redis answered.
     LeaseFromAnswer = 1,
@@ -17,6 +18,8 @@ pub enum Bug {
     FillDuringWrite,
     /// What was loaded without Redis is kept.
     KeptAlone,
+    /// What a load brings that nobody confirmed is for those too who came while it was under way.
+    UnconfirmedShared,
 }
 
 #[cfg(feature = "planted")]
@@ -29,13 +32,14 @@ mod switch {
 
     impl Bug {
         /// All of them.
-        pub const ALL: [Self; 6] = [
+        pub const ALL: [Self; 7] = [
             Self::LeaseFromAnswer,
             Self::ChangeNotWaited,
             Self::TagNotWaited,
             Self::EpochKept,
             Self::FillDuringWrite,
             Self::KeptAlone,
+            Self::UnconfirmedShared,
         ];
 
         /// Makes it, in all caches of this process.

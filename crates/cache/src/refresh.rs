@@ -60,7 +60,7 @@ async fn refresh_one<V: Value>(inner: &Arc<Inner<V>>, key: Box<[u8]>, every: Dur
     if left.is_zero() || age < every / 2 {
         return;
     }
-    let load = loader(&key);
-    // A loader's panic is told by the runtime's hook, and ends this load alone.
-    let _panicked = AssertUnwindSafe(inner.refresh(key, false, slot, || load)).catch_unwind().await;
+    let named = key.clone();
+    // A loader's panic is told by the runtime's hook, and ends this load alone. It may come before there is a future.
+    let _panicked = AssertUnwindSafe(inner.refresh(key, false, slot, || loader(&named))).catch_unwind().await;
 }

@@ -29,9 +29,10 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// Puts a value into all tiers. The database hears nothing: for that there is [`write_through`](Self::write_through).
     ///
     /// # Errors
-    /// [`Error::TooLarge`] and [`Error::Encode`].
+    /// [`Error::TooLarge`], [`Error::Encode`] and [`Error::Dirty`].
     pub async fn put(&self, key: &K, value: V) -> Result<Reach, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
         let era = inner.fence.era();
         let (put, kept) = match inner.redis() {
@@ -50,7 +51,7 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// A write that failed leaves no value either: it may have taken effect. So does one whose caller is dropped.
     ///
     /// # Errors
-    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`] and [`Error::Encode`]. With
+    /// [`Error::Save`] with the error of `save`; before it is called, [`Error::TooLarge`], [`Error::Encode`] and [`Error::Dirty`]. With
     /// [`Coherence::Leased`](crate::Coherence::Leased), [`Error::Away`] before it is called, and [`Error::Unconfirmed`].
     pub async fn write_through<F, Fut, T, E>(&self, key: &K, value: V, save: F) -> Result<Arc<V>, Error>
     where
@@ -58,9 +59,10 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         Fut: Future<Output = Result<T, E>>,
         E: Into<Inside>,
     {
-        let value = Arc::new(value);
+        let (value, key) = (Arc::new(value), owned(key));
+        self.inner.undirty(&key)?;
         let prepared = self.inner.prepare(Some(Arc::clone(&value)), Duration::ZERO)?;
-        let write = Write::begin(&self.inner, owned(key)).await?;
+        let write = Write::begin(&self.inner, key).await?;
         match save(Arc::clone(&value)).await {
             Ok(_) => {
                 write.finish(Some(prepared)).await?;
@@ -68,8 +70,7 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
             }
             Err(error) => {
                 let _the_error_says_that_it_may_be_written = write.finish(None).await;
-                let source = Arc::from(error.into());
-                Err(Error::Save { cache: Arc::clone(&self.inner.name), source })
+                Err(self.inner.unsaved(error.into()))
             }
         }
     }
@@ -78,14 +79,17 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// version, or none if it was another.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Encode`], and [`Error::Away`]: then it is not known whether the value was put, and Redis drops it.
+    /// [`Error::TooLarge`], [`Error::Encode`], [`Error::Dirty`], and [`Error::Away`]: then it is not known whether the value was put, and
+    /// Redis drops it.
     pub async fn compare_and_set(&self, key: &K, expected: Option<u64>, value: V) -> Result<Option<u64>, Error> {
         let (inner, key) = (&*self.inner, owned(key));
+        inner.undirty(&key)?;
         let prepared = inner.prepare(Some(Arc::new(value)), Duration::ZERO)?;
-        let Some(redis) = inner.redis() else { return Ok(inner.swap(&key, expected, &prepared)) };
+        let Some(redis) = inner.redis() else { return inner.swap(&key, expected, &prepared) };
         let era = inner.fence.era();
         // What is there and will not do is nothing to the caller, and something to Redis.
         let (bytes, present) = inner.present(redis, &key).await.map_err(|_| inner.away())?;
+        inner.undirty(&key)?;
         if present.map(|present| present.version) != expected {
             return Ok(None);
         }
@@ -131,11 +135,21 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
 impl<V: Value> Inner<V> {
     async fn invalidate(&self, what: Owed) -> (u64, Reach) {
         self.tally.note(Count::Invalidation);
+        let is_of_many = !matches!(what, Owed::Key(_));
         let told = match self.redis() {
             Some(redis) => heard(redis, redis.invalidate(what).await).await.0,
             None => Ok(self.tick()),
         };
+        if told.is_err() && is_of_many {
+            // The number that it gets here has to be above those of all that is kept. What was read before and is yet to be kept may have a
+            // higher one.
+            self.fence.void_all();
+        }
         self.reached(told)
+    }
+
+    pub(crate) fn unsaved(&self, error: Inside) -> Error {
+        Error::Save { cache: Arc::clone(&self.name), source: Arc::from(error) }
     }
 
     pub(crate) fn away(&self) -> Error {
@@ -170,21 +184,22 @@ impl<V: Value> Inner<V> {
     }
 
     /// Compares and sets where there is only memory.
-    fn swap(&self, key: &[u8], expected: Option<u64>, prepared: &Prepared<V>) -> Option<u64> {
-        let memory = self.memory.as_ref()?;
+    fn swap(&self, key: &[u8], expected: Option<u64>, prepared: &Prepared<V>) -> Result<Option<u64>, Error> {
+        let Some(memory) = &self.memory else { return Ok(None) };
         let version = self.fence.alone(key, || {
+            self.undirty(key)?;
             let slot = self.find(key).filter(|slot| Instant::now() < slot.fresh_until);
             let found = slot.filter(|slot| slot.value.is_some()).map(|slot| slot.version);
-            (found == expected).then(|| {
+            Ok((found == expected).then(|| {
                 let version = self.tick();
                 memory.insert(key, self.slot(prepared, version, self.fence.era()));
                 version
-            })
-        });
+            }))
+        })?;
         if version.is_some() {
             self.flights.detach(key);
         }
-        version
+        Ok(version)
     }
 }
 
@@ -204,9 +219,10 @@ async fn heard(redis: &Redis, change: Result<Change, Away>) -> (Result<u64, Away
 }
 
 /// A write of which the end is told to all tiers, also if its caller is dropped.
-struct Write<V: Value>(Option<Begun<V>>);
+pub(crate) struct Write<V: Value>(Option<Begun<V>>);
 
-struct Begun<V: Value> {
+/// A write that is under way. Dropped, it ends in this process alone.
+pub(crate) struct Begun<V: Value> {
     inner: Arc<Inner<V>>,
     key: Box<[u8]>,
     era: u64,
@@ -220,29 +236,17 @@ struct Begun<V: Value> {
 }
 
 impl<V: Value> Write<V> {
-    async fn begin(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Result<Self, Error> {
-        let era = inner.fence.begin_write(&key);
-        inner.flights.detach(&key);
-        let version = inner.own_version();
-        let since = Instant::now();
-        let inner_of = Arc::clone(inner);
-        let begun = Begun { inner: inner_of, key, era, version, writing: None, has_ended: false, since };
-        let mut write = Self(Some(begun));
-        if let (Some(begun), Some(redis)) = (&mut write.0, inner.redis()) {
-            match redis.begin(&begun.key).await {
-                Ok((writing, mut change)) => {
-                    (begun.writing, begun.since) = (Some(writing), Instant::now());
-                    redis.heard(&mut change).await;
-                }
-                Err(away) => {
-                    inner.note_away(away);
-                    if inner.is_leased() {
-                        return Err(inner.away());
-                    }
-                }
-            }
+    pub(crate) async fn begin(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Result<Self, Error> {
+        let mut write = Self(Some(Begun::new(inner, key)));
+        if let Some(begun) = &mut write.0 {
+            begun.announce().await?;
         }
         Ok(write)
+    }
+
+    /// The write itself, for a task that ends it whatever becomes of the caller.
+    pub(crate) fn into_begun(mut self) -> Begun<V> {
+        self.0.take().expect("only what consumes a write takes it")
     }
 
     async fn finish(mut self, prepared: Option<Prepared<V>>) -> Result<(), Error> {
@@ -261,8 +265,32 @@ impl<V: Value> Write<V> {
 }
 
 impl<V: Value> Begun<V> {
-    /// An error if it is not known that nobody serves what was before.
-    async fn finish(mut self, prepared: Option<Prepared<V>>) -> Result<(), Error> {
+    fn new(inner: &Arc<Inner<V>>, key: Box<[u8]>) -> Self {
+        let era = inner.fence.begin_write(&key);
+        inner.flights.detach(&key);
+        let (version, since) = (inner.own_version(), Instant::now());
+        Self { inner: Arc::clone(inner), key, era, version, writing: None, has_ended: false, since }
+    }
+
+    /// Tells Redis that it begins.
+    async fn announce(&mut self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let Some(redis) = inner.redis() else { return Ok(()) };
+        match redis.begin(&self.key).await {
+            Ok((writing, mut change)) => {
+                (self.writing, self.since) = (Some(writing), Instant::now());
+                redis.heard(&mut change).await;
+                Ok(())
+            }
+            Err(away) => {
+                inner.note_away(away);
+                if inner.is_leased() { Err(inner.away()) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Ends it: an error if it is not known that nobody serves what was before.
+    pub(crate) async fn finish(mut self, prepared: Option<Prepared<V>>) -> Result<(), Error> {
         let writing = self.writing.take();
         // Up to here nobody could keep what was before, so that what is loaded from here on is right.
         let is_sure = writing.as_ref().is_some_and(|writing| writing.sure().is_ahead());

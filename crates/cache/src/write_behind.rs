@@ -7,23 +7,26 @@
 //!   that is acknowledged later makes the ticket void, and one from before is seen, or is in the database by now.
 //! - Another instance may have loaded the old value from the database meanwhile, and may still be about to store it in Redis. So a write stays dirty
 //!   until its key has been invalidated, after the database had it. Without Redis nobody else can have stored anything.
-//! - What the database refused, or had newer, is invalidated in any case: the cache is not to show what is nowhere else.
+//! - What the database refused, had newer, or will not be told again, is invalidated in any case: the cache is not to show what is nowhere
+//!   else.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::behind::{BehindParams, BehindStats, OpenError, Receipt, Shutdown, Sink, SinkError, Version};
-use crate::behind::{Write, WriteBehind};
+use crate::behind::{BehindParams, BehindStats, OpenError, PutError, Receipt, Shutdown, Sink, SinkError, Version};
+use crate::behind::{DeadLetter, DeadLetterError, Recovery, Write, WriteBehind};
 use crate::cache::{Cache, Value};
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::fence::Ticket;
 use crate::inner::Inner;
 use crate::key::{Key, owned};
-use crate::load::Inside;
 use crate::stats::Count;
+use crate::write::Write as CacheWrite;
 
 /// Bytes before a value in the journal: the schema, and the codec.
 const HEAD_BYTES: usize = 5;
@@ -79,11 +82,16 @@ struct Way(Box<dyn Told>);
 
 trait Told: Send + Sync {
     fn tell<'s>(&'s self, batch: &'s [Write]) -> BoxFuture<'s, Result<Receipt, SinkError>>;
+    fn give_up<'s>(&'s self, writes: &'s [Write]) -> BoxFuture<'s, ()>;
 }
 
 impl Sink for Way {
     async fn deliver(&self, batch: &[Write]) -> Result<Receipt, SinkError> {
         self.0.tell(batch).await
+    }
+
+    async fn given_up(&self, writes: &[Write]) {
+        self.0.give_up(writes).await;
     }
 }
 
@@ -95,6 +103,14 @@ struct Typed<V, S> {
 impl<V: Value, S: ValueSink<V>> Told for Typed<V, S> {
     fn tell<'s>(&'s self, batch: &'s [Write]) -> BoxFuture<'s, Result<Receipt, SinkError>> {
         Box::pin(self.deliver(batch))
+    }
+
+    fn give_up<'s>(&'s self, writes: &'s [Write]) -> BoxFuture<'s, ()> {
+        let cache = self.inner.upgrade().map(Cache::<[u8], V>::of);
+        Box::pin(async move {
+            let Some(cache) = cache else { return };
+            futures_util::future::join_all(writes.iter().map(|write| cache.invalidate(&write.key))).await;
+        })
     }
 }
 
@@ -140,9 +156,12 @@ impl<V: Value, S: ValueSink<V>> Typed<V, S> {
         let told = if deliveries.is_empty() { Receipt::all() } else { self.sink.deliver(&deliveries).await? };
         let receipt = told.at_places(&places);
         let receipt = unreadable.into_iter().fold(receipt, |receipt, (place, why)| receipt.refused(place, why));
-        let has_redis = inner.redis().is_some();
         let cache = Cache::<[u8], V>::of(inner);
-        let is_doubtful = |place: &usize| has_redis || !receipt.took_effect(*place);
+        let inner = &cache.inner;
+        // What is not dirty, though it was to be delivered, is from the dead letters, and memory has something else.
+        let is_replayed = |place: usize| inner.undirty(&batch[place].key).is_ok();
+        let is_doubtful =
+            |place: &usize| inner.redis().is_some() || !receipt.took_effect(*place) || is_replayed(*place);
         let doubtful = (0..batch.len()).filter(is_doubtful).map(|place| cache.invalidate(&batch[place].key));
         futures_util::future::join_all(doubtful).await;
         Ok(receipt)
@@ -150,6 +169,21 @@ impl<V: Value, S: ValueSink<V>> Typed<V, S> {
 }
 
 impl<V: Value> Inner<V> {
+    /// A ticket for what is read from here on, or what was written behind and is newer than all that can be read. In this order: whoever
+    /// acknowledges later voids the ticket; whoever did before is seen, or the database has it.
+    pub(crate) fn ticket(&self, key: &[u8]) -> Result<Ticket, Arc<V>> {
+        let ticket = if self.memory.is_some() { self.fence.ticket(key) } else { self.fence.blank() };
+        self.dirty(key).map_or(Ok(ticket), Err)
+    }
+
+    /// That nothing of a key waits in the journal: it would come after whatever is written by other ways.
+    pub(crate) fn undirty(&self, key: &[u8]) -> Result<(), Error> {
+        match self.behind().and_then(|behind| behind.journal.dirty(key)) {
+            Some(_) => Err(Error::Dirty { cache: Arc::clone(&self.name) }),
+            None => Ok(()),
+        }
+    }
+
     /// What was written behind, if the database may not have it yet.
     #[inline]
     pub(crate) fn dirty(&self, key: &[u8]) -> Option<Arc<V>> {
@@ -177,14 +211,31 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// [`Error::Unequipped`] if the builder was given no sink, [`Error::TooLarge`], [`Error::Encode`], and [`Error::Save`] with a
     /// [`PutError`](crate::behind::PutError) if the journal did not take it.
     pub async fn write_behind(&self, key: &K, value: V) -> Result<Arc<V>, Error> {
-        let inner = &*self.inner;
+        let inner = &self.inner;
         let behind = inner.behind().ok_or_else(|| self.without_journal())?;
-        let name = owned(key);
-        let save = async |value: Arc<V>| {
-            let bytes = behind.encode(&*value)?;
-            behind.journal.put(Vec::from(name), bytes).await.map_err(Inside::from)
-        };
-        self.write_through(key, value, save).await
+        let (value, key) = (Arc::new(value), owned(key));
+        let prepared = inner.prepare(Some(Arc::clone(&value)), Duration::ZERO)?;
+        let bytes = behind.encode(&*value).map_err(|why| inner.unencodable(&why))?;
+        let (name, cache) = (Bytes::copy_from_slice(&key), Arc::clone(inner));
+        let write = CacheWrite::begin(inner, key).await?.into_begun();
+        // The journal takes what it was given, also if the caller is dropped; until then the write has not ended.
+        let writing = tokio::spawn(async move {
+            let put = match cache.behind() {
+                Some(behind) => behind.journal.put(name, bytes).await,
+                None => Err(PutError::Closed),
+            };
+            match put {
+                Ok(_) => write.finish(Some(prepared)).await,
+                Err(error) => {
+                    let _the_error_says_that_it_may_be_written = write.finish(None).await;
+                    Err(cache.unsaved(error.into()))
+                }
+            }
+        });
+        match writing.await {
+            Ok(written) => written.map(|()| value),
+            Err(ended) => Err(inner.unsaved(ended.into())),
+        }
     }
 
     /// Has the database told what it does not have yet, for so long. Says whether it has all.
@@ -207,6 +258,46 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// What the journal is and has done, for metrics, if there is one: how far the database is behind is its `lag`.
     pub fn behind_stats(&self) -> Option<BehindStats> {
         self.inner.behind().map(|behind| behind.journal.stats())
+    }
+
+    /// What the start found in the journal, if there is one.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.inner.behind().map(|behind| behind.journal.recovery())
+    }
+
+    /// The writes that the database will never have, in the order in which they came; none without a journal. The value of each is the
+    /// cache's schema (4 bytes), a number for the codec, and what the codec has written.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.dead_letters().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Has the database told dead letters again, with the versions that they have: what is older than what it has by now does nothing, and no
+    /// read here is answered by it. Says how many; there may be no room for all.
+    ///
+    /// # Errors
+    /// When the disk fails. They may be both dead letters and delivered then.
+    pub async fn replay_dead_letters(&self, versions: HashSet<Version>) -> Result<usize, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.replay_dead_letters(versions).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Forgets dead letters. Says how many.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn discard_dead_letters(&self, versions: HashSet<Version>) -> Result<usize, DeadLetterError> {
+        match self.inner.behind() {
+            Some(behind) => behind.journal.discard_dead_letters(versions).await,
+            None => Ok(0),
+        }
     }
 
     fn without_journal(&self) -> Error {

@@ -49,4 +49,6 @@ mod strategies {
     mod invalidation {}
     #[doc = include_str!("../../../docs/cache/negative.md")]
     mod negative {}
+    #[doc = include_str!("../../../docs/cache/coherence.md")]
+    mod coherence {}
 }

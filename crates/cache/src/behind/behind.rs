@@ -131,7 +131,7 @@ impl<S: Sink> WriteBehind<S> {
     }
 
     /// The latest acknowledged write of a key, if the sink may not have it yet: whoever reads looks here first, and then where the sink
-    /// writes.
+    /// writes. Dead letters that are replayed are not told, as the sink may have something newer.
     pub fn dirty(&self, key: &[u8]) -> Option<Write> {
         self.shared.state().ledger.dirty(key).cloned()
     }

@@ -1,16 +1,23 @@
 //! Brings batches to the sink: one task that starts them, as many at a time as there are lanes.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::task::{JoinError, JoinSet};
 
-use super::ledger::Next;
+use super::ledger::{Dead, Next};
 use super::shared::{Shared, now_millis};
 use super::sink::{Receipt, Sink, SinkError, Write};
 
-/// A batch, and what became of it.
-type Returned = (Vec<Write>, Result<Receipt, SinkError>);
+/// What has come to an end.
+enum Returned {
+    /// A batch, and what became of it.
+    Batch(Vec<Write>, Result<Receipt, SinkError>),
+    /// The sink knows that it is told nothing more of these.
+    GivenUp(Vec<Dead>),
+}
 
 /// Delivers until it is aborted, or the writer is told to end.
 pub(super) async fn deliver<S: Sink>(shared: Arc<Shared>, sink: Arc<S>, lanes: usize, timeout: Duration) {
@@ -39,7 +46,12 @@ pub(super) async fn deliver<S: Sink>(shared: Arc<Shared>, sink: Arc<S>, lanes: u
             }
         }
         tokio::select! {
-            Some(returned) = under_way.join_next(), if !under_way.is_empty() => finish(&shared, returned),
+            Some(returned) = under_way.join_next(), if !under_way.is_empty() => {
+                let dead = finish(&shared, returned);
+                if !dead.is_empty() {
+                    under_way.spawn(give_up(Arc::clone(&sink), dead, timeout));
+                }
+            }
             () = shared.due.notified() => {}
             () = sleep_until(wake_at) => {}
         }
@@ -66,14 +78,30 @@ async fn deliver_one<S: Sink>(sink: Arc<S>, batch: Vec<Write>, timeout: Duration
         Err(_) => Err(SinkError::Unavailable(format!("no answer within {timeout:?}"))),
     };
     task.shutdown().await;
-    (Arc::unwrap_or_clone(batch), outcome)
+    Returned::Batch(Arc::unwrap_or_clone(batch), outcome)
 }
 
-fn finish(shared: &Shared, returned: Result<Returned, JoinError>) {
-    // Only what is aborted has none, and then everything ends.
-    let Ok((batch, outcome)) = returned else { return };
+/// Tells the sink of what it will hear no more, however it takes that.
+async fn give_up<S: Sink>(sink: Arc<S>, dead: Vec<Dead>, timeout: Duration) -> Returned {
+    let writes: Vec<_> = dead.iter().map(|dead| dead.write.clone()).collect();
+    let told = AssertUnwindSafe(async { sink.given_up(&writes).await }).catch_unwind();
+    let _told_or_not = tokio::time::timeout(timeout, told).await;
+    Returned::GivenUp(dead)
+}
+
+/// What is to be given up.
+fn finish(shared: &Shared, returned: Result<Returned, JoinError>) -> Vec<Dead> {
+    let (batch, outcome) = match returned {
+        Ok(Returned::Batch(batch, outcome)) => (batch, outcome),
+        Ok(Returned::GivenUp(dead)) => {
+            shared.bury(dead);
+            return Vec::new();
+        }
+        // Only what is aborted has none, and then everything ends.
+        Err(_) => return Vec::new(),
+    };
     if let Err(error) = &outcome {
         tracing::debug!(%error, writes = batch.len(), "write-behind: a batch failed");
     }
-    shared.finish(&batch, outcome, Instant::now(), fastrand::u64(..), now_millis());
+    shared.finish(&batch, outcome, Instant::now(), fastrand::u64(..), now_millis())
 }

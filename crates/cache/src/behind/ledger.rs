@@ -49,6 +49,8 @@ struct Live {
     first: Version,
     since: Instant,
     history: History,
+    /// It was a dead letter: the sink may have something newer, so that nobody reads it here.
+    is_replayed: bool,
 }
 
 /// How a write, or the ones before it of its key, fared.
@@ -176,7 +178,7 @@ impl Ledger {
         *self.segments.entry(segment).or_default() += 1;
         let first = write.version;
         let history = History { company_max: self.rules.batch_entries_max, failures: 0, tries_alone: 0, outages: 0 };
-        let mut live = Live { write, segment: Some(segment), first, since: now, history };
+        let mut live = Live { write, segment: Some(segment), first, since: now, history, is_replayed: false };
         match slot.waiting.take() {
             Some(old) => {
                 (live.first, live.since) = (old.first, old.since);
@@ -201,10 +203,25 @@ impl Ledger {
         }
     }
 
-    /// The latest write of a key that the sink may not have yet.
+    /// The latest write of a key that the sink may not have yet, and that is not from the dead letters.
     pub(super) fn dirty(&self, key: &[u8]) -> Option<&Write> {
         let slot = self.slots.get(key)?;
-        slot.waiting.as_ref().or(slot.flying.as_ref()).map(|live| &live.write)
+        let live = slot.waiting.iter().chain(&slot.flying).find(|live| !live.is_replayed)?;
+        Some(&live.write)
+    }
+
+    /// The latest write of a key that is to be delivered.
+    pub(super) fn newest(&self, key: &[u8]) -> Option<Version> {
+        let slot = self.slots.get(key)?;
+        slot.waiting.as_ref().or(slot.flying.as_ref()).map(|live| live.write.version)
+    }
+
+    /// A write that was committed was a dead letter before.
+    pub(super) fn replayed(&mut self, key: &[u8], version: Version) {
+        let live = self.slots.get_mut(key).and_then(|slot| slot.waiting.as_mut());
+        if let Some(live) = live.filter(|live| live.write.version == version) {
+            live.is_replayed = true;
+        }
     }
 
     /// What to deliver now. `hurry`: do not wait for more to come.

@@ -163,7 +163,7 @@ impl Shared {
         }
     }
 
-    /// A batch is back from the sink.
+    /// A batch is back from the sink: what it will not take, which is dirty until it is buried.
     pub(super) fn finish(
         &self,
         batch: &[Write],
@@ -171,7 +171,7 @@ impl Shared {
         now: Instant,
         random: u64,
         millis: u64,
-    ) {
+    ) -> Vec<Dead> {
         let mut state = self.state();
         let state = &mut *state;
         if let Ok(receipt) = &outcome {
@@ -187,10 +187,16 @@ impl Shared {
         state.counts.delivered += finished.delivered as u64;
         state.counts.superseded += finished.superseded as u64;
         state.work.settled.extend(finished.settled);
-        state.work.dead.extend(finished.dead);
         self.writer.notify_one();
         self.due.notify_one();
         self.progress.notify_waiters();
+        finished.dead
+    }
+
+    /// Has dead letters written down.
+    pub(super) fn bury(&self, dead: Vec<Dead>) {
+        self.state().work.dead.extend(dead);
+        self.writer.notify_one();
     }
 
     /// What the writer has to do now; none when it is to end.

@@ -183,7 +183,8 @@ impl World {
             _ => Err(SinkError::Failed("odd".into())),
         };
         let random = self.random.u64(..);
-        life.shared.finish(&batch, outcome, self.now, random, self.millis);
+        let dead = life.shared.finish(&batch, outcome, self.now, random, self.millis);
+        life.shared.bury(dead);
     }
 
     /// Somebody brings some of the dead letters back.
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// At any time: the latest acknowledged write of each key, or a newer one, is dirty, in the sink, or a dead letter.
+    /// At any time: the latest acknowledged write of each key, or a newer one, is to be delivered, in the sink, or a dead letter.
     fn check(&mut self, life: Option<&Life>) {
         let dead: BTreeSet<_> = match dead::read(&self.disk) {
             Ok((letters, _)) => letters.into_iter().map(|letter| (letter.write.key, letter.write.version)).collect(),
@@ -211,7 +212,8 @@ impl World {
             let dirty = life.and_then(|life| life.shared.state().ledger.dirty(key).map(|write| write.version));
             let there = self.table.get(key).map(|write| write.version);
             let letter = dead.iter().filter(|(of, _)| of == key).map(|(_, version)| *version).max();
-            let latest = dirty.max(there).max(letter);
+            let newest = life.and_then(|life| life.shared.state().ledger.newest(key));
+            let latest = newest.max(there).max(letter);
             assert!(latest >= Some(*acknowledged), "{key:?}: {acknowledged} was acknowledged, {latest:?} is there");
             // What was read once is not older the next time.
             let is_new = dirty.is_none_or(|dirty| dirty >= *acknowledged || self.replayed.contains(&dirty));

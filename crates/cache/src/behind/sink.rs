@@ -35,6 +35,11 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// When the batch, or a part of it, was not written.
     fn deliver(&self, batch: &[Write]) -> impl Future<Output = Result<Receipt, SinkError>> + Send;
+
+    /// Hears of writes that become dead letters, each by the reason that stands beside it, before they are no longer dirty.
+    fn given_up(&self, _writes: &[Write]) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// What became of the writes of a batch: all took effect, but for those that are named.

@@ -65,6 +65,8 @@ impl<D: Disk> Writer<D> {
                         tracing::warn!(%version, reason, "write-behind: a write is a dead letter");
                     }
                     state.counts.dead += dead.len() as u64;
+                    // With the others below it would be late: whoever waits for the ledger to be clean looks at it then.
+                    state.counts.dead_letters = self.dead.count();
                     settled.extend(state.ledger.buried(&dead));
                 }
                 Err(error) => {
@@ -152,7 +154,7 @@ impl<D: Disk> Writer<D> {
                 && let Some(write) = left.next()
             {
                 let mut state = self.shared.state();
-                if state.ledger.dirty(&write.key).is_some_and(|newer| newer.version > write.version) {
+                if state.ledger.newest(&write.key).is_some_and(|newest| newest > write.version) {
                     // The sink will have that one, and this record must not stand behind it.
                     taken.insert(write.version);
                 } else if state.ledger.reserve(bytes_of(&write)).is_ok() {
@@ -185,7 +187,11 @@ impl<D: Disk> Writer<D> {
             Ok(segment) => {
                 state.ledger.opened(segment);
                 let now = Instant::now();
-                portion.into_iter().for_each(|write| state.ledger.commit(write, segment, now));
+                for write in portion {
+                    let (key, version) = (write.key.clone(), write.version);
+                    state.ledger.commit(write, segment, now);
+                    state.ledger.replayed(&key, version);
+                }
                 Ok(())
             }
             Err(error) => {

@@ -90,6 +90,10 @@ impl Acks {
     /// This instance has heard of a change on a connection, and has dropped what it has to.
     pub(crate) fn owe(&self, connection: u64, asked: Asked) {
         let mut owed = self.owed.lock();
+        if connection < owed.connection {
+            // One that was given up hears for a while, and nobody waits for what it says.
+            return;
+        }
         if owed.connection != connection {
             // What was heard elsewhere is not for this connection to say.
             *owed = Owed { connection, versions: HashMap::new() };
@@ -178,6 +182,8 @@ mod tests {
         assert_eq!(acks.owed().await, (1, HashMap::from([(a, 5), (b, 2)])));
         acks.owe(1, Asked { by: a, version: 6 });
         acks.owe(2, Asked { by: b, version: 7 });
+        // A message that was late on the connection before.
+        acks.owe(1, Asked { by: a, version: 7 });
         assert_eq!(acks.owed().await, (2, HashMap::from([(b, 7)])));
         for _ in 0..2 * OWED_MAX {
             acks.owe(2, Asked { by: Token::draw(), version: 8 });

@@ -70,7 +70,7 @@ impl Shared {
                     if let Some(leased) = &self.leased {
                         leased.hold.extend(asked, leased.lease);
                     }
-                    state.current = Some(current);
+                    state.current = Some(Arc::new(current));
                     break;
                 }
                 state.owed.iter().take(OWED_PART).map(|(owed, debt)| (owed.clone(), *debt)).collect()

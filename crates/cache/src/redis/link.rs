@@ -95,7 +95,8 @@ impl Leased {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) current: Option<Current>,
+    /// Shared, as each question holds it.
+    pub(super) current: Option<Arc<Current>>,
     /// The number of the last connection that was heard to break, perhaps before it was in use.
     pub(super) broken: u64,
     /// What is owed, each with its number: that of the last change, so that what is owed anew while it is told stays owed.
@@ -215,17 +216,22 @@ impl Shared {
         self.guarded(current.run(script, keys, arguments)).await
     }
 
+    /// Reads a string.
+    pub(crate) async fn read_one(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Away> {
+        let Some(current) = self.state.lock().current.clone() else { return Err(Away) };
+        let mut command = redis::Cmd::with_capacity(2, 3 + key.len());
+        command.arg("GET").arg(key);
+        self.guarded(current.query(&command)).await.map(bulk)
+    }
+
     /// Reads strings, one for each key.
     pub(crate) async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Away> {
         let Some(current) = self.state.lock().current.clone() else { return Err(Away) };
-        let command = match keys {
-            [key] => redis::cmd("GET").arg(key).to_owned(),
-            keys => redis::cmd("MGET").arg(keys).to_owned(),
-        };
-        let value = self.guarded(current.query(&command)).await?;
-        match value {
+        let mut command = redis::cmd("MGET");
+        command.arg(keys);
+        match self.guarded(current.query(&command)).await? {
             Value::Array(values) => Ok(values.into_iter().map(bulk).collect()),
-            value => Ok(vec![bulk(value)]),
+            _ => Err(Away),
         }
     }
 
@@ -234,7 +240,8 @@ impl Shared {
         let Admission::Admitted(permit) = self.breaker.admit(began) else { return Err(Away) };
         let leave = Leave { breaker: &self.breaker, permit: Some(permit) };
         let answer = tokio::time::timeout(self.timeout, asking).await;
-        let failed = !matches!(answer, Ok(Ok(_)));
+        // That there is no room is an answer.
+        let failed = !answer.as_ref().is_ok_and(|answer| answer.as_ref().map_or_else(is_full, |_| true));
         leave.record(failed, began);
         answer.map_err(|_| Away)?.map_err(|error| {
             tracing::debug!(cache = self.names.cache(), %error, "Redis failed");
@@ -243,7 +250,8 @@ impl Shared {
     }
 
     /// Runs a script that must not be missed, on a task of its own, so that it ends also if its caller is dropped. If it may have been
-    /// missed, the change is owed, and the connection is given up, so that nothing is read from Redis before it was told.
+    /// missed, the change is owed, and the connection is given up, so that nothing is read from Redis before it was told. Nothing is the
+    /// answer if there was no room and nothing was done.
     pub(crate) async fn insist(
         self: &Arc<Self>,
         script: Script,
@@ -263,8 +271,10 @@ impl Shared {
         let task = tokio::spawn(async move {
             let arguments: Vec<_> = arguments.iter().map(Vec::as_slice).collect();
             let answer = tokio::time::timeout(shared.timeout, current.run(script, &keys, &arguments)).await;
-            if let Ok(Ok(value)) = answer {
-                return Ok(value);
+            match answer {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) if is_full(&error) && script == Script::Put => return Ok(Value::Nil),
+                _ => {}
             }
             // The connection of now does not know of the debt, even if it is another one.
             let mut state = shared.state.lock();
@@ -355,6 +365,11 @@ impl Current {
             () = self.end.wait() => Err((ErrorKind::Io, "the connection has ended").into()),
         }
     }
+}
+
+/// Whether Redis has no room for what it was asked to write: the first thing that a script writes, so that it has done nothing.
+fn is_full(error: &RedisError) -> bool {
+    error.code() == Some("OOM")
 }
 
 pub(crate) fn bulk(value: Value) -> Option<Vec<u8>> {

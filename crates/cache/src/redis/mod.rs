@@ -185,6 +185,11 @@ impl Redis {
         self.shared().bell(key)
     }
 
+    /// What there is of a key.
+    pub(crate) async fn read_one(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Away> {
+        self.shared().read_one(&self.shared().names.value(key)).await
+    }
+
     /// What there is of some keys.
     pub(crate) async fn read(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, Away> {
         let names: Vec<_> = keys.iter().map(|key| self.shared().names.value(key)).collect();
@@ -250,6 +255,7 @@ impl Redis {
         let mut keys = names.change(key);
         keys.push(names.tagged());
         keys.extend(entry.tags.iter().map(|tag| names.tag(tag)));
+        let is_conditional = expected.is_some();
         let expected = match expected {
             None => Vec::new(),
             Some(None) => b"-".to_vec(),
@@ -257,7 +263,14 @@ impl Redis {
         };
         let life = millis(entry.life).into_bytes();
         let arguments = vec![entry.rest.to_vec(), life, names.channel(), key.to_vec(), expected];
-        self.change(Script::Put, keys, arguments, Owed::Key(key.into())).await
+        match self.change(Script::Put, keys, arguments, Owed::Key(key.into())).await? {
+            Some(change) => Ok(change),
+            // Redis is full. What it has of the key goes, for which it needs no room.
+            None => {
+                let change = self.invalidate(Owed::Key(key.into())).await?;
+                if is_conditional { Err(Away) } else { Ok(change) }
+            }
+        }
     }
 
     /// A write begins. Where memory is held by leases, it may go on when all holders have [`heard`](Self::heard) of it.
@@ -267,7 +280,8 @@ impl Redis {
         let lease = millis(self.lease).into_bytes();
         let old = millis(shared.leased.as_ref().map_or(self.lease, |leased| leased.lease)).into_bytes();
         let arguments = vec![token.bytes().to_vec(), lease, names.channel(), key.to_vec(), old];
-        let begun = self.change(Script::Begin, names.change(key), arguments, Owed::Key(key.into())).await?;
+        let begun =
+            self.change(Script::Begin, names.change(key), arguments, Owed::Key(key.into())).await?.ok_or(Away)?;
         let sure = Arc::new(Hold::default());
         sure.extend(asked, self.lease);
         let keys = vec![names.writers(key), names.holders()];
@@ -289,22 +303,23 @@ impl Redis {
         let version = writing.version.to_string().into_bytes();
         let arguments = vec![token, rest, millis(life).into_bytes(), names.channel(), key.to_vec(), version];
         drop(writing);
-        self.change(Script::Finish, keys, arguments, Owed::Key(key.into())).await
+        self.change(Script::Finish, keys, arguments, Owed::Key(key.into())).await?.ok_or(Away)
     }
 
     /// Invalidates, now or as soon as Redis is back.
     pub(crate) async fn invalidate(&self, what: Owed) -> Result<Change, Away> {
         let (script, keys, arguments) = self.shared().invalidation(&what);
-        self.change(script, keys, arguments, what).await
+        self.change(script, keys, arguments, what).await?.ok_or(Away)
     }
 
+    /// Changes something: nothing is done if there was no room for it.
     async fn change(
         &self,
         script: Script,
         keys: Vec<Vec<u8>>,
         arguments: Vec<Vec<u8>>,
         owed: Owed,
-    ) -> Result<Change, Away> {
+    ) -> Result<Option<Change>, Away> {
         let place = match &self.shared().leased {
             Some(leased) => Arc::clone(&leased.changes).acquire_owned().await.ok(),
             None => None,
@@ -313,7 +328,11 @@ impl Redis {
             Script::Tag => !is_planted(Bug::TagNotWaited),
             _ => !is_planted(Bug::ChangeNotWaited),
         };
-        let Value::Array(parts) = self.shared().insist(script, keys, arguments, owed).await? else { return Err(Away) };
+        let parts = match self.shared().insist(script, keys, arguments, owed).await? {
+            Value::Array(parts) => parts,
+            Value::Nil => return Ok(None),
+            _ => return Err(Away),
+        };
         let mut parts = parts.into_iter();
         let version = parts.next().as_ref().and_then(number).ok_or(Away)?;
         let kept = parts.next().as_ref().and_then(number) == Some(1);
@@ -326,7 +345,7 @@ impl Redis {
         if !waits {
             holders.clear();
         }
-        Ok(Change { version, kept, holders, longest, _place: place })
+        Ok(Some(Change { version, kept, holders, longest, _place: place }))
     }
 
     /// Waits until whoever may serve from memory has heard of a change, or may not any more.

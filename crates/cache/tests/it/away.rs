@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cache::{Cache, Coherence, Reach};
 use testkit::Redis;
 
-use crate::redis::until;
+use crate::redis::{name, two, until};
 use crate::{Product, in_memory, product};
 
 /// Requests do not get so much time by chance.
@@ -144,4 +144,27 @@ async fn a_redis_that_stands_still_slows_no_hit_and_comes_back() {
 async fn a_redis_that_is_killed_slows_no_hit_and_comes_back() {
     let mut redis = Redis::start(&[]).unwrap();
     outage("killed", &mut redis, Redis::kill, |redis| redis.restart().unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_others_loaded_is_invalidated_by_tag_and_by_all_though_redis_is_away() {
+    for by_tag in [true, false] {
+        let mut redis = Redis::start(&[]).unwrap();
+        let (a, b) = two(&redis).await;
+        // Loads have versions, and nobody is told of them.
+        for id in 0..40 {
+            b.get_or_load(&id, async || Ok::<_, io::Error>(product(id, "old"))).await.unwrap();
+        }
+        for id in 0..40 {
+            assert_eq!(name(&a, id).await.as_deref(), Some("old"));
+        }
+        redis.kill();
+        until("the loss is known", async || !a.stats().redis_is_up).await;
+        assert_eq!(name(&a, 37).await.as_deref(), Some("old"));
+        let reach = if by_tag { a.invalidate_tag("category:7").await } else { a.invalidate_all().await };
+        assert_eq!(reach, Reach::Here);
+        for id in 0..40 {
+            assert_eq!(a.get(&id).await.is_none(), !by_tag || id % 10 == 7, "{id}, by tag: {by_tag}");
+        }
+    }
 }

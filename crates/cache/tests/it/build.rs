@@ -29,6 +29,12 @@ async fn every_mistake_names_its_field() {
     let bound = Coherence::BoundedStale(Duration::from_secs(10));
     let why = "coherence: values may become 60s old by ttl and stale_on_error, and not 10s";
     check(in_memory().coherence(bound), why).await;
+    let leased = in_memory().redis("redis://127.0.0.1:1").coherence(Coherence::leased());
+    let sink = crate::write_behind::Database::default();
+    let journal = cache::behind::BehindParams::new("/nowhere/journal");
+    let why =
+        "write_behind: other instances read the database before it has the value, which leased forbids: write through";
+    check(leased.write_behind(journal, sink), why).await;
     let scheme = "redis: the scheme memcached:// is unknown: redis://, rediss:// or redis+unix://";
     check(in_memory().redis("memcached://127.0.0.1"), scheme).await;
     check(in_memory().redis("localhost"), "redis: it has no scheme, such as redis://host:6379/0").await;

@@ -94,3 +94,19 @@ async fn a_flood_of_messages_is_followed_or_known_to_be_missed() {
     redis.command(&["EVAL", script, "0"]).unwrap();
     until("the last one was heard", async || cache.get(&7).await.is_none()).await;
 }
+
+#[tokio::test]
+async fn a_message_that_makes_its_reader_panic_empties_the_cache_and_the_next_one_is_read() {
+    let redis = Redis::start(&[]).unwrap();
+    let read = |message: &[u8]| if message == b"panic" { panic!("as planned") } else { read(message) };
+    let cache = in_memory().invalidate_on(format!("redis://{}", redis.address()), "changes", read);
+    let cache = cache.build().await.unwrap();
+    fill(&cache).await;
+    publish(&redis, "panic").await;
+    until("all are gone", async || cache.get(&7).await.is_none() && cache.get(&3).await.is_none()).await;
+    fill(&cache).await;
+    publish(&redis, "product 7").await;
+    until("it follows on", async || cache.get(&7).await.is_none()).await;
+    assert!(cache.get(&3).await.is_some());
+    assert_eq!((cache.stats().events_foreign, cache.stats().events_missed), (1, 1));
+}

@@ -7,6 +7,7 @@ mod coherence;
 mod events;
 mod leased;
 mod memory;
+mod mistakes;
 mod order;
 mod processes;
 mod race;

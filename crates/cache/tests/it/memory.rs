@@ -93,6 +93,15 @@ async fn values_expire_and_old_ones_are_served_on_errors_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_loader_says_is_gone_is_not_served_when_it_fails_later() {
+    let (cache, loads) = (in_memory().stale_on_error(600 * SECOND).build().await.unwrap(), Loads::default());
+    cache.put(&7, product(7, "a")).await.unwrap();
+    advance(61 * SECOND).await;
+    assert_eq!(cache.find_or_load(&7, async || Ok::<_, io::Error>(None)).await.unwrap(), None);
+    assert!(cache.get_or_load(&7, || loads.fail()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn that_there_is_nothing_is_remembered_and_not_for_ever() {
     let cache = in_memory().negative_ttl(5 * SECOND).build().await.unwrap();
     let loads = Loads::default();

@@ -246,3 +246,41 @@ async fn a_cache_is_built_without_redis_and_finds_it_later() {
     a.put(&8, product(8, "c")).await.unwrap();
     assert_eq!(redis.command(&["EXISTS", "{tenfold:product}:v:8"]).unwrap(), ["1"]);
 }
+
+#[tokio::test]
+async fn what_the_loader_says_is_gone_goes_from_redis_too() {
+    let redis = Redis::start(&[]).unwrap();
+    let build = || shared(&redis).ttl(SECOND / 100).stale_on_error(600 * SECOND).build();
+    let (a, b, loads) = (build().await.unwrap(), build().await.unwrap(), Loads::default());
+    a.put(&7, product(7, "old")).await.unwrap();
+    until("it is stale", async || name(&a, 7).await.is_none()).await;
+    assert_eq!(a.find_or_load(&7, async || Ok::<_, io::Error>(None)).await.unwrap(), None);
+    assert!(b.get_or_load(&7, || loads.fail()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_is_there_and_takes_changes_but_no_values() {
+    let redis = Redis::start(&[]).unwrap();
+    let (a, b) = two(&redis).await;
+    for id in [7, 8, 9] {
+        a.put(&id, product(id, "old")).await.unwrap();
+        assert_eq!(name(&b, id).await.as_deref(), Some("old"));
+    }
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    assert_eq!(a.invalidate(&7).await, Reach::Everywhere);
+    assert_eq!(a.put(&8, product(8, "new")).await.unwrap(), Reach::Everywhere);
+    until("b has heard", async || name(&b, 7).await.is_none() && name(&b, 8).await.is_none()).await;
+    assert_eq!(name(&a, 8).await.as_deref(), Some("new"));
+    a.write_through(&7, product(7, "new"), async |_| Ok::<_, io::Error>(())).await.unwrap();
+    assert!(matches!(a.compare_and_set(&18, None, product(18, "new")).await, Err(Error::Away { .. })));
+    assert_eq!(a.invalidate_tag("category:1").await, Reach::Everywhere);
+    // Loads do without it, and it is read for all that.
+    for id in 20..40 {
+        b.get_or_load(&id, async || Ok::<_, io::Error>(product(id, "loaded"))).await.unwrap();
+    }
+    let c = shared(&redis).build().await.unwrap();
+    assert!(a.stats().redis_is_up && b.stats().redis_is_up && c.stats().redis_is_up);
+    assert_eq!(name(&c, 9).await.as_deref(), Some("old"));
+    assert_eq!(b.invalidate_all().await, Reach::Everywhere);
+    until("all are gone", async || name(&a, 9).await.is_none()).await;
+}

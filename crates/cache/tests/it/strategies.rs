@@ -104,6 +104,26 @@ async fn hot_keys_are_loaded_again_for_as_long_as_somebody_asks() {
     assert!(loads.count() <= 4, "{}", loads.count());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_panics_before_it_begins_does_not_end_the_refreshes_of_hot_keys() {
+    let loads = Loads::default();
+    let counted = loads.clone();
+    let load = move |id: u64| {
+        let count = counted.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+        assert_ne!(count, 2, "as planned");
+        async move { Ok::<_, io::Error>(Some(product(id, &count.to_string()))) }
+    };
+    let cache = in_memory().ttl(600 * SECOND).loader(load).refresh_hot(1, 200 * SECOND).build().await.unwrap();
+    for round in 1..=3 {
+        for _ in 0..2_000 {
+            cache.read(&7).await.unwrap();
+        }
+        sleep(201 * SECOND).await;
+        assert_eq!(loads.count(), round + 1);
+    }
+    assert_eq!(cache.read(&7).await.unwrap().unwrap().name, "4");
+}
+
 #[tokio::test]
 async fn what_was_loaded_is_bounded_and_what_has_to_go_is_counted() {
     let cache = in_memory().memory_entries(4).build().await.unwrap();

@@ -1,24 +1,28 @@
 //! A cache that writes behind: what was acknowledged is read, whatever happens to tiers and database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use breaker::BackoffParams;
 use cache::behind::{BehindParams, Receipt, SinkError};
-use cache::{Builder, Cache, Delivery, ValueSink};
+use cache::{Builder, Cache, Delivery, Error, Reach, ValueSink};
 use testkit::{Redis, TempDir};
+use tokio::sync::oneshot;
 
+use crate::redis::until;
 use crate::{Product, in_memory, product};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A database that can be away, and refuses what is called so.
 #[derive(Clone, Default)]
-struct Database {
+pub(crate) struct Database {
     rows: Arc<Mutex<HashMap<Vec<u8>, Product>>>,
     is_up: Arc<std::sync::atomic::AtomicBool>,
+    takes_all: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Database {
@@ -45,6 +49,9 @@ impl ValueSink<Product> for Database {
         for (at, one) in batch.iter().enumerate() {
             match one.value.name.as_str() {
                 "refused" => receipt = receipt.refused(at, "it is called so"),
+                "failing" if !self.takes_all.load(std::sync::atomic::Ordering::SeqCst) => {
+                    return Err(SinkError::Failed("it is called so".to_owned()));
+                }
                 _ => drop(rows.insert(one.key.to_vec(), (*one.value).clone())),
             }
         }
@@ -157,7 +164,7 @@ async fn an_instance_that_stored_what_the_database_had_before_is_put_right() {
     assert_eq!(other.get(&7).await.unwrap().name, "new");
     let _everywhere = other.invalidate(&7).await;
     assert_eq!(loaded(&other, &database, 7).await, "old");
-    let _here = writer.versioned(&7).await.unwrap();
+    assert!(matches!(writer.versioned(&7).await, Err(Error::Dirty { .. })));
     assert_eq!(writer.get_or_load(&7, || database.load(7)).await.unwrap().name, "new");
     database.up(true);
     assert!(writer.flush(PATIENCE).await);
@@ -167,4 +174,116 @@ async fn an_instance_that_stored_what_the_database_had_before_is_put_right() {
         assert!(began.elapsed() < PATIENCE, "the message has not come");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_is_dropped_is_in_the_tiers_when_the_journal_has_it() {
+    let (folder, database) = (TempDir::new().unwrap(), Database::default());
+    database.up(true);
+    let cache = behind(&folder, &database).build().await.unwrap();
+    for id in 0..50 {
+        {
+            let mut write = std::pin::pin!(cache.write_behind(&id, product(id, "new")));
+            let once = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(once.is_pending());
+        }
+        // Whatever runs beside ends the write, or does not.
+        tokio::task::yield_now().await;
+        loaded(&cache, &database, id).await;
+    }
+    let began = std::time::Instant::now();
+    while database.name(49) != "new" || !cache.flush(PATIENCE).await {
+        assert!(began.elapsed() < PATIENCE, "the journal has not taken it");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for id in 0..50 {
+        assert_eq!((id, loaded(&cache, &database, id).await.as_str()), (id, "new"));
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_a_dead_letter_after_many_tries_is_served_no_more_and_can_be_told_again() {
+    let (folder, database) = (TempDir::new().unwrap(), Database::default());
+    database.up(true);
+    let params = BehindParams { tries_max: 2, ..journal(&folder) };
+    let cache = in_memory().write_behind(params, database.clone()).build().await.unwrap();
+    cache.write_behind(&7, product(7, "failing")).await.unwrap();
+    assert!(cache.flush(PATIENCE).await);
+    assert_eq!(loaded(&cache, &database, 7).await, "old");
+    let letters = cache.dead_letters().await.unwrap();
+    assert_eq!((letters.len(), cache.behind_stats().unwrap().dead_letters), (1, 1));
+    assert_eq!(cache.recovery().unwrap().damage, []);
+    // What is told again may be older than what the database has: until it is told, nobody reads it here.
+    database.up(false);
+    database.takes_all.store(true, std::sync::atomic::Ordering::SeqCst);
+    let versions: HashSet<_> = letters.iter().map(|letter| letter.write.version).collect();
+    assert_eq!(cache.replay_dead_letters(versions.clone()).await.unwrap(), 1);
+    let _here = cache.invalidate(&7).await;
+    assert_eq!(cache.get(&7).await, None);
+    assert_eq!(loaded(&cache, &database, 7).await, "old");
+    database.up(true);
+    assert!(cache.flush(PATIENCE).await);
+    assert_eq!(loaded(&cache, &database, 7).await, "failing");
+    assert_eq!(cache.discard_dead_letters(versions).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_written_behind_is_written_by_nothing_else_meanwhile() {
+    let redis = Redis::start(&[]).unwrap();
+    for shared in [false, true] {
+        let (folder, database) = (TempDir::new().unwrap(), Database::default());
+        let cache = behind(&folder, &database).redis_timeout(PATIENCE);
+        let cache = if shared { cache.redis(format!("redis://{}", redis.address())) } else { cache };
+        let cache = cache.build().await.unwrap();
+        cache.write_behind(&7, product(7, "new")).await.unwrap();
+        let save = async |_| panic!("it is saved") as io::Result<()>;
+        let is_dirty = [
+            matches!(cache.put(&7, product(7, "other")).await, Err(Error::Dirty { .. })),
+            matches!(cache.versioned(&7).await, Err(Error::Dirty { .. })),
+            matches!(cache.compare_and_set(&7, None, product(7, "other")).await, Err(Error::Dirty { .. })),
+            matches!(cache.write_through(&7, product(7, "other"), save).await, Err(Error::Dirty { .. })),
+        ];
+        assert_eq!(is_dirty, [true; 4], "{shared}");
+        cache.write_behind(&7, product(7, "newer")).await.unwrap();
+        database.up(true);
+        assert!(cache.flush(PATIENCE).await);
+        assert_eq!(cache.put(&7, product(7, "other")).await.unwrap(), Reach::Everywhere);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_for_a_load_elsewhere_keeps_nothing_old_over_what_is_dirty() {
+    let (redis, folder, database) = (Redis::start(&[]).unwrap(), TempDir::new().unwrap(), Database::default());
+    let url = format!("redis://{}", redis.address());
+    let a = behind(&folder, &database).redis(&url).redis_timeout(PATIENCE).lease(PATIENCE).build().await.unwrap();
+    let b = in_memory().redis(&url).redis_timeout(PATIENCE).lease(PATIENCE).build().await.unwrap();
+    // b loads, and a's reader waits for it.
+    let ((loading, loads), (goes_on, go_on)) = (oneshot::channel(), oneshot::channel());
+    let load = {
+        let b = b.clone();
+        tokio::spawn(async move {
+            let load = async move || {
+                loading.send(()).unwrap();
+                go_on.await.map(|()| product(7, "old")).map_err(io::Error::other)
+            };
+            b.get_or_load(&7, load).await.unwrap();
+        })
+    };
+    loads.await.unwrap();
+    let waiting = {
+        let (a, database) = (a.clone(), database.clone());
+        tokio::spawn(async move { loaded(&a, &database, 7).await })
+    };
+    until("it waits", async || redis.command(&["STRLEN", "{tenfold:product}:l:7"]).unwrap() == ["25"]).await;
+    // Two that overlap leave no value.
+    let (one, other) = (product(7, "new"), product(7, "new"));
+    let (one, other) = tokio::join!(a.write_behind(&7, one), a.write_behind(&7, other));
+    assert!(one.is_ok() && other.is_ok());
+    goes_on.send(()).unwrap();
+    load.await.unwrap();
+    waiting.await.unwrap();
+    // Somebody fills in the old one in any case.
+    b.get_or_load(&7, || database.load(7)).await.unwrap();
+    assert_eq!(loaded(&a, &database, 7).await, "new");
+    assert_eq!(a.get(&7).await.unwrap().name, "new");
 }

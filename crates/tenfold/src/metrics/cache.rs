@@ -74,7 +74,11 @@ impl Rows<'_> {
         }
         self.row(&family::CACHE_ENTRIES, None, Number::Level(stats.memory_entries as f64));
         self.row(&family::CACHE_WEIGHT, None, Number::Level(stats.memory_weight as f64));
-        self.row(&family::CACHE_REDIS_UP, None, Number::Level(f64::from(u8::from(stats.redis_is_up))));
+        for (family, is_so) in
+            [(&family::CACHE_REDIS_UP, stats.redis_is_up), (&family::CACHE_MEMORY_HELD, stats.memory_is_held)]
+        {
+            self.row(family, None, Number::Level(f64::from(u8::from(is_so))));
+        }
     }
 
     fn behind(&mut self, stats: &BehindStats) {

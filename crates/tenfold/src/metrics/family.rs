@@ -77,6 +77,7 @@ families! {
     CACHE_ENTRIES = Gauge "app_cache_entries" false, "Entries in memory.";
     CACHE_WEIGHT = Gauge "app_cache_weight" false, "What they weigh: bytes, or their number where that is the bound.";
     CACHE_REDIS_UP = Gauge "app_cache_redis_up" false, "Whether Redis is there.";
+    CACHE_MEMORY_HELD = Gauge "app_cache_memory_held" false, "Whether memory may be served: not after a lease has ended, where coherence is leased.";
     CACHE_REDIS_FAILURES = Counter "app_cache_redis_failures" false,
         "Operations that Redis did not answer, or for which it was not asked as it was away.";
     BEHIND_LAG = Gauge "app_cache_behind_lag" true, "Age of the oldest write that the database does not have.";

@@ -4,6 +4,7 @@
 if not intact(KEYS[7]) then
   return redis.error_reply(LOST)
 end
+insist_on_writers(KEYS[3])
 contend(KEYS[3])
 local lease = tonumber(ARGV[2])
 redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', millis() + lease))

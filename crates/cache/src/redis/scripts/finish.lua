@@ -5,6 +5,7 @@
 if not intact(KEYS[7]) then
   return redis.error_reply(LOST)
 end
+insist_on_writers(KEYS[3])
 local alive = writers(KEYS[3])
 local mine = redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1
 local alone = mine and alive == 1 and redis.call('HEXISTS', KEYS[3], '!') == 0 and not restarted(KEYS[6])

@@ -1,5 +1,6 @@
 -- KEYS clock epoch holders run; ARGV the largest number that the instance knows, lease in ms, time in ms for which writes from before a
 -- restart may be under way, id of the connection before this one, most holders, channel. Gives the clock and the epoch.
+insist_on_holders(KEYS[3])
 local now = tick(KEYS[1])
 local known = tonumber(ARGV[1])
 if known < 2 ^ 53 and now <= known then

@@ -2,5 +2,6 @@
 if not intact(KEYS[2]) then
   return 0
 end
+insist_on_holders(KEYS[1])
 redis.call('ZADD', KEYS[1], string.format('%.0f', millis() + tonumber(ARGV[1])), me)
 return 1

@@ -23,6 +23,16 @@ local function millis()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A Redis that is full refuses what needs room, but to a script that has written something already. So what has to be done in any case
+-- begins with something that needs none: there is no such holder, and no such writer.
+local function insist_on_holders(holders)
+  redis.call('ZREM', holders, '')
+end
+
+local function insist_on_writers(writers)
+  redis.call('HDEL', writers, '')
+end
+
 -- How many write a key. Those that have died are taken out when their time is over.
 local function writers(key)
   local all, now, alive = redis.call('HGETALL', key), millis(), 0

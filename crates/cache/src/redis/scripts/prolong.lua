@@ -2,6 +2,7 @@
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
+insist_on_writers(KEYS[1])
 if restarted(KEYS[2]) then
   redis.call('HSET', KEYS[1], '!', '1')
 end

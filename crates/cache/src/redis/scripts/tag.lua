@@ -2,6 +2,7 @@
 if not intact(KEYS[5]) then
   return redis.error_reply(LOST)
 end
+insist_on_holders(KEYS[4])
 local now, life = tick(KEYS[2]), math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[3]))
 redis.call('SET', KEYS[1], string.format('%.0f', now), 'PX', string.format('%.0f', life))
 redis.call('SET', KEYS[3], string.format('%.0f', now))
