@@ -9,6 +9,9 @@ use crate::session::{Done, Fault, NOT_AN_INTEGER, SYNTAX, Turn, is, number, quot
 /// The version of Redis whose answers these are: some clients go by it.
 const REDIS_VERSION: &str = "7.0.0";
 
+/// Commands that one command asks about, each of which is answered by ten times its own bytes.
+const DESCRIBED_MAX: usize = 1024;
+
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
 impl Turn<'_> {
@@ -81,7 +84,7 @@ impl Turn<'_> {
                 return Err(format!("ERR Syntax error in HELLO option '{}'", quoted(word)).into());
             }
         }
-        if !self.session.is_known && self.settings.params.password.is_some() {
+        if !self.session.is_known_to(self.settings) {
             let text = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
                         <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
                         the same time";
@@ -164,6 +167,9 @@ impl Turn<'_> {
                 known().for_each(|kind| self.describe(*kind));
             }
             b"info" => {
+                if parts.len() > 1 + DESCRIBED_MAX {
+                    return Err(format!("ERR at most {DESCRIBED_MAX} commands are described at once").into());
+                }
                 self.out.answers.array(parts.len() - 1);
                 for name in parts.from(1).iter() {
                     match Kind::of(name) {
@@ -208,7 +214,7 @@ impl Turn<'_> {
             ("appendonly", "no".to_owned()),
             ("save", String::new()),
         ];
-        let asked = |name: &str| parts.from(1).iter().any(|pattern| pattern == b"*" || is(pattern, name));
+        let asked = |name: &str| parts.from(1).iter().any(|pattern| is_like(name.as_bytes(), pattern));
         let found: Vec<_> = known.iter().filter(|(name, _)| asked(name)).collect();
         self.out.answers.map(found.len());
         for (name, value) in found {
@@ -257,6 +263,30 @@ impl Turn<'_> {
     }
 }
 
+/// Whether a name is as a pattern says, in any case: `*` is anything and `?` one character.
+fn is_like(name: &[u8], pattern: &[u8]) -> bool {
+    let (mut at, mut next) = (0, 0);
+    // Where the last star was, and from where on it is to take one more.
+    let mut star = None;
+    while at < name.len() {
+        match pattern.get(next) {
+            Some(b'*') => {
+                next += 1;
+                star = Some((next, at));
+            }
+            Some(wanted) if *wanted == b'?' || wanted.eq_ignore_ascii_case(&name[at]) => {
+                (at, next) = (at + 1, next + 1);
+            }
+            _ => {
+                let Some((behind, from)) = star else { return false };
+                star = Some((behind, from + 1));
+                (at, next) = (from + 1, behind);
+            }
+        }
+    }
+    pattern[next..].iter().all(|rest| *rest == b'*')
+}
+
 /// A connection's name, or none if it is empty.
 fn checked_name(name: &[u8]) -> Result<Option<Box<[u8]>>, Fault> {
     /// Longer ones tell nobody anything, and are kept for as long as the connection is.
@@ -269,4 +299,25 @@ fn checked_name(name: &[u8]) -> Result<Option<Box<[u8]>>, Fault> {
 
 fn unknown_part(command: &str, word: &[u8]) -> Fault {
     format!("ERR unknown subcommand '{}' of {command}, or wrong number of arguments", quoted(word)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_like;
+
+    #[test]
+    fn names_are_as_patterns_say() {
+        let check = |pattern: &str, expected: bool| {
+            assert_eq!(is_like(b"maxmemory", pattern.as_bytes()), expected, "{pattern}");
+        };
+        for pattern in
+            ["maxmemory", "MAXMEMORY", "*", "max*", "*memory", "m*m*y", "max?emory", "**", "maxmemory*", "*m*"]
+        {
+            check(pattern, true);
+        }
+        for pattern in ["", "?", "maxmemor", "maxmemory?", "maxmemory-policy", "x*", "*x", "m*x*y?", "*r"] {
+            check(pattern, false);
+        }
+        assert!(is_like(b"", b"") && is_like(b"", b"*") && !is_like(b"", b"?"));
+    }
 }

@@ -1,7 +1,7 @@
 //! A connection that speaks Redis' protocol.
 //!
 //! While it is idle it holds no buffer. What comes is read as far as it has come, all whole commands in it are run, and their answers
-//! go out in one write. Whoever does not take its answers is not read from: beyond [`UNSENT_BYTES_MAX`] the rest of a pipeline waits until
+//! go out in one write. Whoever does not take its answers is not read from: beyond 256 KiB the rest of a pipeline, and of an `MGET`, waits until
 //! they are taken, and after `stall_timeout` without a byte taken, the connection is cut.
 
 use std::io::{self, ErrorKind};
@@ -10,16 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use net::Buffer;
-use resp::{Decoder, Malformed, Step};
+use resp::{Decoder, Malformed, Step, Unacceptable};
 use tokio::net::TcpStream;
 
 use crate::core::{FRESH_GRACE, Held, Tether};
-use crate::named::Settings;
+use crate::named::{STRANGERS_BOUNDS, Settings};
 use crate::outbox::Outbox;
 use crate::session::{Session, Turn};
-
-/// Answers that are not written yet, beyond which no further command is run.
-const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 /// What is read at once, so that one client's pipeline does not hold up the others of its core.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -61,13 +58,15 @@ struct Conversation {
     session: Session,
     decoder: Decoder,
     outbox: Outbox,
+    /// The bytes of a command that is answered in part, and goes on when that has been taken.
+    begun: Option<usize>,
 }
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(held: Held, tether: Rc<Tether>, socket: TcpStream) {
     let session = Session { id: held.seat.id, ..Session::default() };
     let (decoder, outbox) = (Decoder::default(), Outbox::default());
-    let mut conversation = Conversation { held, tether, socket, session, decoder, outbox };
+    let mut conversation = Conversation { held, tether, socket, session, decoder, outbox, begun: None };
     match conversation.converse().await {
         Ok(()) | Err(Cut::Gone) => {}
         Err(Cut::Fault) => conversation.held.cells().cut.increment(),
@@ -132,7 +131,8 @@ impl Conversation {
                         needed = bytes;
                         break;
                     }
-                    Next::Flush => {}
+                    // A client that takes as fast as it is answered must not have the core to itself.
+                    Next::Flush => tokio::task::coop::consume_budget().await,
                     Next::End(cut) => {
                         self.linger(buffer).await;
                         return cut.map_or(Ok(false), Err);
@@ -150,7 +150,7 @@ impl Conversation {
         let cache = Arc::clone(&self.held.seat.cache);
         let settings = cache.settings();
         let now = settings.engine.now();
-        while self.outbox.len() <= UNSENT_BYTES_MAX {
+        while !self.outbox.is_full() {
             match self.step(buffer, (&settings, now)) {
                 Ok(Some(needed)) => return Next::More(needed),
                 Ok(None) if self.session.ends => return Next::End(None),
@@ -166,9 +166,16 @@ impl Conversation {
 
     /// Runs the next command of what has come, at this time; or says how many bytes it needs.
     fn step(&mut self, buffer: &mut Buffer, (settings, now): (&Settings, u64)) -> Result<Option<usize>, Malformed> {
-        let Self { held, decoder, session, outbox, .. } = self;
+        let Self { held, decoder, session, outbox, begun, .. } = self;
         let cache = &*held.seat.cache;
-        let step = decoder.step(buffer.filled(), &settings.bounds)?;
+        let step = match begun.take() {
+            Some(bytes) => Step::Command { bytes },
+            None if session.is_known_to(settings) => decoder.step(buffer.filled(), &settings.bounds)?,
+            None => {
+                let step = decoder.step(buffer.filled(), &STRANGERS_BOUNDS)?;
+                decoder.refused().map_or(Ok(step), |why| Err(unheard(why)))?
+            }
+        };
         let cells = cache.metrics.core(held.core.id);
         let mut turn = Turn { cache, settings, cells, session, out: outbox, now };
         let bytes = match step {
@@ -178,7 +185,10 @@ impl Conversation {
                 return Ok(None);
             }
             Step::Command { bytes } => {
-                turn.run(decoder.parts(buffer.filled()));
+                if !turn.run(decoder.parts(buffer.filled())) {
+                    *begun = Some(bytes);
+                    return Ok(None);
+                }
                 bytes
             }
             Step::Refused { bytes, why } => {
@@ -220,6 +230,9 @@ impl Conversation {
                 Ok(count) => {
                     self.held.cells().sent.add(count as u64);
                     self.outbox.advance(count);
+                    if self.outbox.len() > 0 {
+                        tokio::task::coop::consume_budget().await;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.stalled(self.socket.writable()).await?,
                 Err(_) => return Err(Cut::Gone),
@@ -241,8 +254,11 @@ impl Conversation {
     /// Says that no more comes, and listens for a moment.
     async fn linger(&self, buffer: &mut Buffer) {
         let _gone = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write);
-        self.tether.deadline.set(Instant::now() + LINGER);
-        loop {
+        let end = Instant::now() + LINGER;
+        self.tether.deadline.set(end);
+        // Where more has always come already, nothing waits, and so nothing looks at the deadline or lets others have a turn.
+        while Instant::now() < end {
+            tokio::task::coop::consume_budget().await;
             if !matches!(self.tether.deadline.guard(self.socket.readable()).await, Ok(Ok(()))) {
                 return;
             }
@@ -255,4 +271,13 @@ impl Conversation {
             }
         }
     }
+}
+
+/// The end of someone who has not said the password, and sends more than that takes.
+fn unheard(why: Unacceptable) -> Malformed {
+    Malformed(match why {
+        Unacceptable::Parts { .. } => "unauthenticated multibulk length",
+        Unacceptable::Part { .. } | Unacceptable::Command => "unauthenticated bulk length",
+        Unacceptable::Quotes => "quotes in a line are not supported",
+    })
 }

@@ -3,10 +3,11 @@
 //! A listening socket lives on one core, which brings each connection to the core that has the fewest. From there on it stays there.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use net::workers::{Cores, Inbox, Load};
@@ -44,9 +45,18 @@ pub(crate) enum Message {
     Listen(Arc<Listener>, StdListener),
     /// Accept no more on a listener (`None` for all), and close its connections as soon as no command is under way. The sender is
     /// dropped when nothing more is accepted.
-    Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
+    Retire(Option<Arc<Listener>>, Waiting, mpsc::Sender<()>),
     /// Cut what is still open, and end.
     End,
+}
+
+/// What becomes of connections that the kernel has made, and nobody has accepted yet, when a listener goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// They are accepted, and end as the others do: must not find themselves reset.
+    Accepted,
+    /// Somebody else goes on with the socket, and they are theirs: what these asked here would be done to entries that are gone.
+    Left,
 }
 
 /// A socket that a cache is reached by.
@@ -55,6 +65,8 @@ pub(crate) struct Listener {
     pub(crate) cache: Arc<NamedCache>,
     pub(crate) protocol: Protocol,
     pub(crate) address: SocketAddr,
+    /// Set before it is retired, so that a connection which reaches its core behind that ends as well.
+    pub(crate) is_retired: AtomicBool,
 }
 
 /// A connection on its way to the core that serves it.
@@ -102,8 +114,8 @@ struct Acceptor {
 #[derive(Default)]
 struct End {
     told: Notify,
-    /// Dropped with the last of what waited.
-    done: RefCell<Option<mpsc::Sender<()>>>,
+    /// Whether those that wait are accepted, and what is dropped with the last of them.
+    done: RefCell<Option<(Waiting, mpsc::Sender<()>)>>,
 }
 
 /// Runs a core's part until it is told to end.
@@ -123,7 +135,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, cores: Cores<Message>) {
         match message {
             Message::Connection(accepted) => core.serve(accepted),
             Message::Listen(listener, socket) => core.listen(listener, socket),
-            Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
+            Message::Retire(listener, waiting, done) => core.retire(listener.as_ref(), waiting, &done),
             Message::End => break,
         }
     }
@@ -159,11 +171,14 @@ impl Core {
     }
 
     /// Brings a connection to the core with the fewest.
-    fn place(self: &Rc<Self>, listener: &Arc<Listener>, socket: TcpStream) {
+    fn place(self: &Rc<Self>, listener: &Arc<Listener>, socket: StdStream) {
         let cells = listener.cache.metrics.core(self.id);
-        // Only this core's event queue knows the socket yet, and that forgets it here.
-        let (Some(seat), Ok(socket)) = (listener.cache.admit(), socket.into_std()) else {
+        let Some(seat) = listener.cache.admit() else {
             cells.refused.increment();
+            if listener.protocol == Protocol::Resp {
+                // By these words clients know, and people. They fit into any socket's buffer.
+                let _gone = (&socket).write(b"-ERR max number of clients reached\r\n");
+            }
             return;
         };
         cells.accepted.increment();
@@ -183,12 +198,13 @@ impl Core {
         let _no_matter = socket.set_nodelay(true);
         let Ok(socket) = TcpStream::from_std(socket) else { return };
         let protocol = listener.protocol;
+        let is_ending = self.is_ending.get() || listener.is_retired.load(Ordering::Relaxed);
         let tether = Rc::new(Tether {
             listener,
             deadline: self.deadlines.register(),
             is_idle: Cell::new(false),
             is_fresh: Cell::new(true),
-            is_ending: Cell::new(self.is_ending.get()),
+            is_ending: Cell::new(is_ending),
             told: Notify::new(),
             abort: RefCell::default(),
         });
@@ -202,14 +218,14 @@ impl Core {
         *tether.abort.borrow_mut() = Some(task.abort_handle());
     }
 
-    fn retire(&self, listener: Option<&Arc<Listener>>, done: &mpsc::Sender<()>) {
+    fn retire(&self, listener: Option<&Arc<Listener>>, waiting: Waiting, done: &mpsc::Sender<()>) {
         let concerned = |other: &Arc<Listener>| listener.is_none_or(|listener| Arc::ptr_eq(listener, other));
         if listener.is_none() {
             self.is_ending.set(true);
         }
         self.acceptors.borrow_mut().retain(|acceptor| {
             if concerned(&acceptor.listener) {
-                *acceptor.end.done.borrow_mut() = Some(done.clone());
+                *acceptor.end.done.borrow_mut() = Some((waiting, done.clone()));
                 acceptor.end.told.notify_one();
             }
             !concerned(&acceptor.listener)
@@ -259,11 +275,13 @@ impl Drop for Held {
 async fn accept(core: Rc<Core>, listener: Arc<Listener>, socket: TcpListener, end: Rc<End>) {
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            biased;
             () = end.told.notified() => break,
+            accepted = socket.accept() => accepted,
         };
-        match accepted {
-            Ok((socket, _)) => core.place(&listener, socket),
+        // Only this core's event queue knows the socket yet, and that forgets it here.
+        match accepted.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => core.place(&listener, socket),
             Err(error) => {
                 // Mostly descriptors have run out; what is of one connection alone does not wait for long either.
                 listener.cache.metrics.core(core.id).refused.increment();
@@ -272,18 +290,18 @@ async fn accept(core: Rc<Core>, listener: Arc<Listener>, socket: TcpListener, en
             }
         }
     }
-    // Clients whose connections the kernel has made already must not find them reset.
-    for _ in 0..QUEUE_MAX {
-        let next = std::future::poll_fn(|cx| std::task::Poll::Ready(now(&socket, cx)));
-        let Some(Ok(socket)) = tokio::task::unconstrained(next).await else { return };
-        core.place(&listener, socket);
+    let is_left = end.done.borrow().as_ref().is_some_and(|(waiting, _)| *waiting == Waiting::Left);
+    if !is_left && let Ok(socket) = socket.into_std() {
+        drain(&core, &listener, &socket);
     }
 }
 
-/// What waits to be accepted, if anything does.
-fn now(socket: &TcpListener, cx: &mut std::task::Context<'_>) -> Option<io::Result<TcpStream>> {
-    match socket.poll_accept(cx) {
-        std::task::Poll::Ready(accepted) => Some(accepted.map(|(socket, _)| socket)),
-        std::task::Poll::Pending => None,
+/// Accepts what waits, asking the kernel itself: the event queue may not have heard of it yet.
+fn drain(core: &Rc<Core>, listener: &Arc<Listener>, socket: &StdListener) {
+    for _ in 0..QUEUE_MAX {
+        let Ok((accepted, _)) = socket.accept() else { return };
+        if accepted.set_nonblocking(true).is_ok() {
+            core.place(listener, accepted);
+        }
     }
 }

@@ -11,7 +11,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Options, OptionsBuilder, Weighter};
@@ -25,6 +25,11 @@ const TAGGED_BYTES: u64 = 64;
 const TAG_BYTES: u64 = 8;
 /// An allocator leaves holes between what has odd sizes: about that part of the bytes.
 const HOLES_SHARE: u64 = 16;
+/// What tables take at most for each entry, or key that is remembered without a value, before they are made anew for what is left. They
+/// grow by doubling, to less than that, and do not shrink by themselves: they would stay as large as many small values had made them.
+const TABLE_BYTES_MAX: usize = 200;
+/// Keys that are remembered when their values had to make room, as a share of the entries that are expected.
+const GHOST_SHARE: f64 = 0.5;
 /// What an entry is expected to take, for the first size of the tables.
 const EXPECTED_BYTES: u64 = 1024;
 /// Shards have at least this memory, and there are no more of them than this.
@@ -87,6 +92,8 @@ pub(crate) struct Engine {
     shards: Box<[Mutex<Shard>]>,
     options: Options,
     hasher: DefaultHashBuilder,
+    /// Keys that a shard remembers without their values at most.
+    ghosts_max: usize,
     invalidations: Invalidations,
     began: Instant,
 }
@@ -99,12 +106,18 @@ impl Engine {
         let count = 1 << count.ilog2();
         let capacity = memory_bytes / count;
         let mut options = OptionsBuilder::new();
-        options.estimated_items_capacity((capacity / EXPECTED_BYTES).max(1) as usize);
+        let expected = (capacity / EXPECTED_BYTES).max(1) as usize;
+        options.estimated_items_capacity(expected).ghost_allocation(GHOST_SHARE);
         options.weight_capacity(capacity).hot_allocation(HOT_SHARE);
+        let ghosts_max = (expected as f64 * GHOST_SHARE) as usize;
         let options = options.build().expect("both capacities are given");
         let hasher = DefaultHashBuilder::default();
         let shards = (0..count).map(|_| Mutex::new(shard(&options, &hasher))).collect();
-        Self { shards, options, hasher, invalidations: Invalidations::new(MARKS_MAX), began: Instant::now() }
+        // Invalidations are numbered from the time on, so that a token of the process before, or of an engine before, is below them
+        // all. In microseconds, which are more than there are invalidations, and fewer than numbers that JavaScript has.
+        let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let invalidations = Invalidations::beginning_at(MARKS_MAX, first);
+        Self { shards, options, hasher, ghosts_max, invalidations, began: Instant::now() }
     }
 
     /// The time, in its milliseconds.
@@ -139,9 +152,9 @@ impl Engine {
         self.invalidations.invalidate(Mark::tag(tag));
     }
 
-    /// Whether none of the tags was invalidated since.
-    pub(crate) fn holds(&self, tagged: &Tagged) -> bool {
-        self.invalidations.judge(tagged.since, &tagged.marks).is_some()
+    /// Whether none of the tags was invalidated since. A token that is not known yet was never given.
+    fn holds(&self, tagged: &Tagged) -> bool {
+        tagged.since <= self.token() && self.invalidations.judge(tagged.since, &tagged.marks).is_some()
     }
 
     /// Has everything gone. What it was is freed by whoever drops the result, which takes time.
@@ -149,6 +162,19 @@ impl Engine {
         let fresh = || shard(&self.options, &self.hasher);
         let swap = |place: &Mutex<Shard>| std::mem::replace(&mut *lock(place), fresh());
         self.shards.iter().map(swap).collect::<Vec<_>>()
+    }
+
+    /// Makes a shard's tables anew if they are far larger than its entries need. The key that was just stored stays the newest. This takes
+    /// as long as to store each of the entries again, once for several times as many that have made room.
+    fn fit(&self, tables: &mut Shard, key: &[u8]) {
+        if table_bytes(tables) <= TABLE_BYTES_MAX * (tables.len() + self.ghosts_max) {
+            return;
+        }
+        let mut old = std::mem::replace(tables, shard(&self.options, &self.hasher));
+        let newest = old.remove(key);
+        for (key, entry) in old.drain().chain(newest) {
+            tables.insert(key, entry);
+        }
     }
 
     /// Entries, those included that have expired unnoticed; and the bytes that they take.
@@ -211,6 +237,12 @@ fn shard(options: &Options, hasher: &DefaultHashBuilder) -> Shard {
     Cache::with_options(options.clone(), Weigh, hasher.clone(), Evict)
 }
 
+/// Bytes of a shard's tables.
+fn table_bytes(shard: &Shard) -> usize {
+    let used = shard.memory_used();
+    used.entries + used.map
+}
+
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // Each step of a cache leaves something valid, so one whose holder panicked is taken as it is.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -259,10 +291,15 @@ impl Slot<'_> {
         self.shard.as_mut().is_some_and(|shard| shard.remove(self.key).is_some())
     }
 
-    /// Lets go of the key: how many entries made room.
+    /// Lets go of the key: how many entries made room. What was replaced is none of them.
     pub(crate) fn release(mut self) -> u64 {
+        if !self.evicted.is_empty()
+            && let Some(shard) = &mut self.shard
+        {
+            self.engine.fit(shard, self.key);
+        }
         self.shard = None;
-        self.evicted.len() as u64
+        self.evicted.iter().filter(|(key, _)| **key != *self.key).count() as u64
     }
 }
 
@@ -325,6 +362,26 @@ mod tests {
                 let expected = model.get(&key).map(|(value, ..)| *value);
                 assert_eq!(engine.get(&[key], now).map(|value| value[0]), expected, "seed {seed}, key {key} at {now}");
             }
+        }
+    }
+
+    #[test]
+    fn tables_of_many_small_values_do_not_stay_among_a_few_long_ones() {
+        let engine = Engine::new(16 << 20, 1 << 16);
+        let tables = || engine.shards.iter().map(|shard| table_bytes(&lock(shard))).sum::<usize>();
+        for (round, bytes) in [1, 5000, 50, 40_000].into_iter().enumerate() {
+            let mut evicted = 0;
+            for number in 0..(48 << 20) / (bytes + 200) {
+                let key = format!("{round}:{number}");
+                let mut slot = engine.slot(key.as_bytes(), 0);
+                assert!(slot.put(Entry { value: vec![0; bytes].into(), deadline: NEVER, tagged: None }));
+                evicted += slot.release();
+                assert!(engine.get(key.as_bytes(), 0).is_some(), "{key} is not there");
+            }
+            let (entries, used) = engine.size();
+            assert!(evicted > 0 && used > 14 << 20, "{used} bytes of {bytes} each");
+            let most = TABLE_BYTES_MAX * (entries as usize + 4 * engine.ghosts_max);
+            assert!(tables() <= most, "{} bytes of tables for {entries} entries of {bytes}", tables());
         }
     }
 

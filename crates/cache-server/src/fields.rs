@@ -11,9 +11,9 @@ use crate::http::TTL;
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-/// The key that a path is: whatever is behind its first slash, with its escapes read.
-pub(crate) fn key_of(path: &str) -> Option<Vec<u8>> {
-    unescaped(path.strip_prefix('/')?)
+/// The key that a target is: whatever is behind its first slash, its query included, with its escapes read.
+pub(crate) fn key_of(target: &str) -> Option<Vec<u8>> {
+    unescaped(target.strip_prefix('/')?)
 }
 
 fn unescaped(text: &str) -> Option<Vec<u8>> {
@@ -86,6 +86,7 @@ mod tests {
         check("/user:7", Some(b"user:7"));
         check("/a/b//c", Some(b"a/b//c"));
         check("/a%20b%2f%00%FF", Some(b"a b/\0\xff"));
+        check("/a?b=1+2&c=%3f", Some(b"a?b=1+2&c=?"));
         for wrong in ["*", "/%", "/%2", "/%zz", "/a%e"] {
             check(wrong, None);
         }

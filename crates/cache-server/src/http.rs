@@ -4,7 +4,8 @@
 //! the gateway's own codec is made for passing them on.
 //!
 //! Without a password the listener is on loopback, where a web page in someone's browser remains: what comes from one names its
-//! `Origin`, or calls this machine by a name of its own in `Host`. Neither is answered.
+//! `Origin` or, where it is a script or an image that the page wants, `Sec-Fetch-Site`; or it calls this machine by a name of its own in
+//! `Host`. None of them is answered, and no answer is taken for a script by a browser that says neither.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN,
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,7 +31,7 @@ use crate::core::{Held, Tether};
 use crate::engine::{Entry, NEVER, Tagged};
 use crate::fields::{key_of, tags_of, tags_of_query, ttl_of};
 use crate::named::Settings;
-use crate::strings::TAGS_MAX;
+use crate::tags::TAGS_MAX;
 
 /// Bytes and fields of a head. A key may have most of that.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -45,6 +47,9 @@ const TOKEN: HeaderName = HeaderName::from_static("tenfold-token");
 /// The token of before the value was made.
 const SINCE: HeaderName = HeaderName::from_static("tenfold-since");
 
+/// What browsers say of where a request comes from.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 type Answer = Response<Full<Bytes>>;
 
 /// Serves a connection to its end.
@@ -55,7 +60,11 @@ pub(crate) async fn serve(held: Held, tether: Rc<Tether>, socket: TcpStream) {
     let _best_effort = socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(settings.params.stall_timeout));
     drop(settings);
     let held = &held;
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(held, request).await) });
+    let service = service_fn(|request| async move {
+        let mut answer = answer(held, request).await;
+        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok::<_, Infallible>(answer)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
@@ -84,21 +93,27 @@ async fn answer(held: &Held, request: Request<Incoming>) -> Answer {
     let (method, fields) = (&head.method, &head.headers);
     if let Err((status, text)) = admit(&cache.settings(), head.uri.authority().map(|host| host.as_str()), fields) {
         held.cells().errors.increment();
-        return told(status, text);
+        let mut answer = told(status, text);
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        return answer;
     }
-    let Some(key) = key_of(head.uri.path()).filter(|key| !key.is_empty()) else {
+    let target = head.uri.path_and_query().map_or(head.uri.path(), |target| target.as_str());
+    let Some(key) = key_of(target).filter(|key| !key.is_empty()) else {
         return told(StatusCode::BAD_REQUEST, "a path is a slash and a key, with escapes such as %20");
     };
-    let kind = match (method, key.as_slice()) {
+    let kind = match (method, head.uri.path()) {
         (&Method::GET | &Method::HEAD, _) => Kind::Get,
         (&Method::PUT, _) => Kind::Set,
         (&Method::DELETE, _) => Kind::Del,
-        (&Method::POST, b"invalidate") => Kind::Invalidate,
-        _ => {
-            return told(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "GET, HEAD, PUT and DELETE /KEY, and POST /invalidate?tag=TAG",
-            );
+        (&Method::POST, "/invalidate") => Kind::Invalidate,
+        (_, path) => {
+            let text = "GET, HEAD, PUT and DELETE /KEY, and POST /invalidate?tag=TAG";
+            let mut answer = told(StatusCode::METHOD_NOT_ALLOWED, text);
+            let allowed = if path == "/invalidate" { "GET, HEAD, PUT, DELETE, POST" } else { "GET, HEAD, PUT, DELETE" };
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            return answer;
         }
     };
     held.cells().commands[kind as usize].increment();
@@ -128,7 +143,10 @@ fn admit(settings: &Settings, authority: Option<&str>, fields: &HeaderMap) -> Re
         return if bears { Ok(()) } else { refused(StatusCode::UNAUTHORIZED, "the password is missing or wrong") };
     }
     let host = authority.or_else(|| fields.get(HOST)?.to_str().ok());
-    if fields.contains_key(ORIGIN) || !host.is_some_and(::http1::machine::is_loopback) {
+    let is_here = host.is_some_and(::http1::machine::is_loopback) && fields.get_all(HOST).iter().count() == 1;
+    let is_of_a_page = fields.contains_key(ORIGIN)
+        || fields.get_all(FETCH_SITE).iter().any(|site| site != "none" && site != "same-origin");
+    if is_of_a_page || !is_here {
         return refused(StatusCode::FORBIDDEN, "without a password only programs on this machine are answered");
     }
     Ok(())
@@ -178,16 +196,11 @@ async fn put(held: &Held, key: &[u8], fields: &HeaderMap, body: Incoming) -> Res
         Some(Some(number)) => Some(Token::from_number(number)),
         Some(None) => return refused(StatusCode::BAD_REQUEST, "Tenfold-Since is no token"),
     };
+    if since.is_some() && tags.is_empty() {
+        return refused(StatusCode::BAD_REQUEST, "Tenfold-Since is about Cache-Tag, and there are no tags");
+    }
     let is_new_only = fields.get(IF_NONE_MATCH).is_some_and(|value| value == "*");
-    let value = match tokio::time::timeout(timeout, Limited::new(body, max).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let text = format!("the value is longer than value_bytes_max, which is {max}");
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, text);
-        }
-        Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, "the value did not come whole"),
-        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the value did not come in time"),
-    };
+    let value = whole(body, max, timeout).await?;
     let settings = cache.settings();
     let (engine, now) = (&settings.engine, settings.engine.now());
     let mut slot = engine.slot(key, now);
@@ -199,7 +212,7 @@ async fn put(held: &Held, key: &[u8], fields: &HeaderMap, body: Incoming) -> Res
         Box::new(Tagged { since, marks: tags.iter().map(|tag| Mark::tag(tag)).collect() })
     });
     let deadline = life.map_or(NEVER, |life| now.saturating_add(life));
-    let stored = slot.put(Entry { value: value[..].into(), deadline, tagged });
+    let stored = slot.put(Entry { value, deadline, tagged });
     let evicted = slot.release();
     held.cells().evicted.add(evicted);
     if !stored {
@@ -207,6 +220,26 @@ async fn put(held: &Held, key: &[u8], fields: &HeaderMap, body: Incoming) -> Res
     }
     held.cells().stored.increment();
     Ok(empty())
+}
+
+/// A body, which may come slowly but has to come on.
+async fn whole(body: Incoming, max: usize, timeout: Duration) -> Result<Arc<[u8]>, Refused> {
+    let (mut body, mut value) = (Limited::new(body, max), Vec::new());
+    loop {
+        let frame = match tokio::time::timeout(timeout, body.frame()).await {
+            Ok(None) => return Ok(value.into()),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => {
+                let text = format!("the value is longer than value_bytes_max, which is {max}");
+                return refused(StatusCode::PAYLOAD_TOO_LARGE, text);
+            }
+            Ok(Some(Err(_))) => return refused(StatusCode::BAD_REQUEST, "the value did not come whole"),
+            Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the value did not come on"),
+        };
+        if let Some(data) = frame.data_ref() {
+            value.extend_from_slice(data);
+        }
+    }
 }
 
 fn delete(held: &Held, key: &[u8]) -> Answer {

@@ -26,12 +26,12 @@ mod fields;
 mod http;
 mod metrics;
 mod named;
-mod number;
 mod outbox;
 mod params;
 mod server;
 mod session;
 mod strings;
+mod tags;
 mod view;
 
 pub use params::{CacheParams, MEMORY_BYTES_MIN, VALUE_SHARE};

@@ -16,6 +16,11 @@ const PARTS_MAX: usize = 64 * 1024;
 /// What a command has beside its largest value: keys, options, and the other values of an `MSET`.
 const COMMAND_BYTES_MIN: u64 = 4 << 20;
 
+/// What is taken of someone who has not said the password: enough for it, and no memory to speak of on each of many connections. Parts
+/// and their bytes are those of Redis.
+pub(crate) const STRANGERS_BOUNDS: Bounds =
+    Bounds { parts_max: 10, part_bytes_max: 16 * 1024, command_bytes_max: 32 * 1024 };
+
 /// A cache.
 #[derive(Debug)]
 pub(crate) struct NamedCache {

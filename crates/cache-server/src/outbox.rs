@@ -11,6 +11,9 @@ use resp::{Answers, Version};
 /// Values up to this are copied: that costs less than a piece of its own.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
+/// Answers that are not written yet, beyond which nothing further is answered.
+pub(crate) const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
 /// Pieces of one write at most. The system takes 1024; more than a few values of this size fill any socket's buffer.
 const PIECES_MAX: usize = 16;
 
@@ -43,6 +46,11 @@ impl Outbox {
         self.answers.bytes().len() + self.lent_bytes - self.sent
     }
 
+    /// Whether more has to wait until something is written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() > UNSENT_BYTES_MAX
+    }
+
     /// A value, or none.
     pub(crate) fn value(&mut self, value: Option<Arc<[u8]>>) {
         match value {
@@ -64,7 +72,10 @@ impl Outbox {
         for piece in self.pieces() {
             let rest = piece.get(skip..).unwrap_or_default();
             skip = skip.saturating_sub(piece.len());
-            if !rest.is_empty() && count < PIECES_MAX {
+            if count == PIECES_MAX {
+                break;
+            }
+            if !rest.is_empty() {
                 pieces[count] = IoSlice::new(rest);
                 count += 1;
             }

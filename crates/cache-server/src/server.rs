@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,7 @@ use net::listen::{self, ListenError};
 use net::workers::{self, Cores, Inbox};
 use tokio::sync::mpsc;
 
-use crate::core::{self, Listener, Message};
+use crate::core::{self, Listener, Message, Waiting};
 use crate::named::NamedCache;
 use crate::params::{CacheParams, Protocol};
 use crate::view::CachesView;
@@ -105,6 +106,13 @@ impl Caches {
         let wanted = |open: &Open| caches.iter().any(|params| open.is_wanted_by(params));
         let (kept, gone) = std::mem::take(&mut self.open).into_iter().partition::<Vec<_>, _>(wanted);
         self.open = kept;
+        self.named.store(Arc::new(named.clone()));
+        // Before anybody else accepts from the same queue, so that none of what waits in it reaches the wrong one.
+        let gone = gone.into_iter().map(|open| {
+            let is_passed_on = sockets.iter().any(|(_, address, ..)| *address == open.listener.address);
+            (Some(open.listener), if is_passed_on { Waiting::Left } else { Waiting::Accepted })
+        });
+        self.retire(&gone.collect::<Vec<_>>()).await;
         for (at, address, protocol, socket) in sockets {
             let Some(cache) = named.get(at) else { continue };
             let handle = match socket.as_fd().try_clone_to_owned() {
@@ -115,15 +123,12 @@ impl Caches {
                 }
             };
             tracing::info!(cache = %cache.name, %address, ?protocol, "the cache listens");
-            let listener = Arc::new(Listener { cache: Arc::clone(cache), protocol, address });
+            let is_retired = AtomicBool::new(false);
+            let listener = Arc::new(Listener { cache: Arc::clone(cache), protocol, address, is_retired });
             let core = self.next % self.cores.len();
             self.next += 1;
             let _core_ended = self.cores.send(core, Message::Listen(Arc::clone(&listener), socket)).await;
             self.open.push(Open { listener, socket: handle });
-        }
-        self.named.store(Arc::new(named));
-        for open in gone {
-            self.retire(Some(&open.listener)).await;
         }
     }
 
@@ -137,11 +142,17 @@ impl Caches {
         }
     }
 
-    /// Has a listener, or all, accept no more, and returns when that is so.
-    async fn retire(&self, listener: Option<&Arc<Listener>>) {
+    /// Has listeners, `None` for all of them, accept no more, and returns when that is so.
+    async fn retire(&self, listeners: &[(Option<Arc<Listener>>, Waiting)]) {
+        for listener in listeners.iter().filter_map(|(listener, _)| listener.as_ref()) {
+            listener.is_retired.store(true, Ordering::Relaxed);
+        }
         let (done, mut all_done) = mpsc::channel(1);
-        for core in 0..self.cores.len() {
-            let _core_ended = self.cores.send(core, Message::Retire(listener.cloned(), done.clone())).await;
+        for (listener, waiting) in listeners {
+            for core in 0..self.cores.len() {
+                let _core_ended =
+                    self.cores.send(core, Message::Retire(listener.clone(), *waiting, done.clone())).await;
+            }
         }
         drop(done);
         // Nobody sends anything: it ends when every core has done it, or has ended itself.
@@ -163,10 +174,19 @@ impl Caches {
 
     /// Accepts no more, closes connections as soon as the commands under way are answered, and cuts what is left after a time: how
     /// many that were.
-    pub async fn stop(mut self, timeout: Duration) -> usize {
+    pub async fn stop(self, timeout: Duration) -> usize {
+        self.end(Waiting::Accepted, timeout).await
+    }
+
+    /// The same where another process has the sockets already: connections that nobody has accepted yet are left to that one.
+    pub async fn hand_over(self, timeout: Duration) -> usize {
+        self.end(Waiting::Left, timeout).await
+    }
+
+    async fn end(mut self, waiting: Waiting, timeout: Duration) -> usize {
         let begun = Instant::now();
         self.open.clear();
-        self.retire(None).await;
+        self.retire(&[(None, waiting)]).await;
         let open = |cores: &Cores<Message>| (0..cores.len()).map(|core| cores.load(core)).sum::<usize>();
         while open(&self.cores) > 0 && begun.elapsed() < timeout {
             tokio::time::sleep(LOOK).await;

@@ -8,12 +8,7 @@ use crate::command::Kind;
 use crate::engine::Engine;
 use crate::metrics::Cells;
 use crate::named::{NamedCache, Settings};
-use crate::number::integer;
 use crate::outbox::Outbox;
-
-/// Parts, and bytes of each, of a command from someone who has not said the password: those of Redis.
-const STRANGERS_PARTS_MAX: usize = 10;
-const STRANGERS_PART_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of a client's own words that an error repeats.
 const QUOTED_BYTES_MAX: usize = 64;
@@ -27,6 +22,15 @@ pub(crate) struct Session {
     pub(crate) is_known: bool,
     /// Whether it ends with the answer.
     pub(crate) ends: bool,
+    /// How many keys of a command are answered already that goes on when its client has taken what it has so far.
+    pub(crate) answered: usize,
+}
+
+impl Session {
+    /// Whether it may ask for anything.
+    pub(crate) fn is_known_to(&self, settings: &Settings) -> bool {
+        self.is_known || settings.params.password.is_none()
+    }
 }
 
 /// A command's surroundings.
@@ -67,7 +71,7 @@ impl Fault {
 
 /// A number among the parts.
 pub(crate) fn number(part: Option<&[u8]>) -> Result<i64, Fault> {
-    part.and_then(integer).ok_or(NOT_AN_INTEGER.into())
+    part.and_then(resp::number).ok_or(NOT_AN_INTEGER.into())
 }
 
 /// A client's own words, as an error may repeat them.
@@ -87,8 +91,12 @@ impl Turn<'_> {
         &self.settings.engine
     }
 
-    /// Runs a command, and answers it.
-    pub(crate) fn run(&mut self, parts: Parts<'_>) {
+    /// Runs a command, and answers it: whether to the end. If not, it is to be run again when there is room for more answers.
+    pub(crate) fn run(&mut self, parts: Parts<'_>) -> bool {
+        if self.session.answered > 0 {
+            self.values(parts.from(1));
+            return self.session.answered == 0;
+        }
         let name = parts.part(0).unwrap_or_default();
         let kind = Kind::of(name);
         self.cells.commands[kind as usize].increment();
@@ -96,6 +104,7 @@ impl Turn<'_> {
         if let Err(fault) = done {
             self.fail(&fault);
         }
+        self.session.answered == 0
     }
 
     /// Answers a command that is not acceptable.
@@ -112,6 +121,7 @@ impl Turn<'_> {
             Unacceptable::Command => {
                 format!("ERR the command has more than the {} bytes that are taken", bounds.command_bytes_max)
             }
+            Unacceptable::Quotes => "ERR quotes in a line are not supported".to_owned(),
         };
         self.cells.commands[Kind::Other as usize].increment();
         self.fail(&fault.into());
@@ -129,13 +139,9 @@ impl Turn<'_> {
         if !kind.takes(parts.len()) {
             return Err(wrong_number(kind));
         }
-        if self.session.is_known || self.settings.params.password.is_none() {
-            return Ok(());
-        }
-        let is_large =
-            parts.len() > STRANGERS_PARTS_MAX || parts.iter().any(|part| part.len() > STRANGERS_PART_BYTES_MAX);
         match kind {
-            Kind::Auth | Kind::Hello | Kind::Quit if !is_large => Ok(()),
+            Kind::Auth | Kind::Hello | Kind::Quit => Ok(()),
+            _ if self.session.is_known_to(self.settings) => Ok(()),
             _ => Err("NOAUTH Authentication required.".into()),
         }
     }
@@ -220,4 +226,86 @@ impl Turn<'_> {
 /// The error for a command with too few or too many parts.
 pub(crate) fn wrong_number(kind: Kind) -> Fault {
     format!("ERR wrong number of arguments for '{}' command", kind.spec().name).into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use resp::{Decoder, Step};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::params::CacheParams;
+
+    /// Commands without a connection.
+    pub(crate) struct Desk(Arc<NamedCache>);
+
+    impl Desk {
+        pub(crate) fn new() -> Self {
+            let params = CacheParams {
+                name: "main".parse().expect("a name"),
+                listen: None,
+                http: None,
+                memory_bytes: 64 << 20,
+                ttl: None,
+                value_bytes_max: 1 << 20,
+                connections_max: 1,
+                password: None,
+                idle_timeout: None,
+                stall_timeout: std::time::Duration::from_secs(1),
+            };
+            Self(Arc::new(NamedCache::new(params, 1)))
+        }
+
+        /// Asks in words, and has the answer as it is sent.
+        pub(crate) fn ask(&self, words: &str) -> String {
+            let mut outbox = Outbox::default();
+            let mut all = Vec::new();
+            self.ask_for(
+                words,
+                |outbox| {
+                    while outbox.len() > 0 {
+                        let taken = outbox.write(|pieces| {
+                            pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+                            pieces.iter().map(|piece| piece.len()).sum()
+                        });
+                        outbox.advance(taken);
+                    }
+                },
+                &mut outbox,
+            );
+            String::from_utf8(all).expect("an answer in words")
+        }
+
+        fn ask_for(&self, words: &str, mut take: impl FnMut(&mut Outbox), out: &mut Outbox) {
+            let (settings, mut session, mut decoder) = (self.0.settings(), Session::default(), Decoder::default());
+            let line = format!("{words}\r\n");
+            assert!(matches!(decoder.step(line.as_bytes(), &settings.bounds), Ok(Step::Command { .. })));
+            loop {
+                let (now, cells) = (settings.engine.now(), self.0.metrics.core(0));
+                let mut turn = Turn { cache: &self.0, settings: &settings, cells, session: &mut session, out, now };
+                let is_done = turn.run(decoder.parts(line.as_bytes()));
+                take(out);
+                if is_done {
+                    return;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_many_values_waits_for_its_client() {
+        let (desk, keys) = (Desk::new(), " short long".repeat(3000));
+        desk.ask(&format!("SET short {}", "s".repeat(10_000)));
+        desk.ask(&format!("SET long {}", "l".repeat(50_000)));
+        let (mut most, mut sent) = (0, 0);
+        let take = |outbox: &mut Outbox| {
+            most = most.max(outbox.len());
+            sent += outbox.len();
+            outbox.advance(outbox.len());
+        };
+        desk.ask_for(&format!("MGET{keys}"), take, &mut Outbox::default());
+        assert_eq!(sent, "*6000\r\n".len() + 3000 * ("$10000\r\n\r\n$50000\r\n\r\n".len() + 60_000));
+        assert!(most < 310_000, "{most} bytes wait");
+        assert_eq!(desk.ask("MGET a b c"), "*3\r\n$-1\r\n$-1\r\n$-1\r\n");
+    }
 }

@@ -9,9 +9,7 @@ use crate::command::Kind;
 use crate::engine::{Entry, NEVER, Slot, Tagged};
 use crate::expiry::{Given, life};
 use crate::session::{Done, Fault, SYNTAX, Turn, is, number, wrong_number};
-
-/// Tags of an entry at most.
-pub(crate) const TAGS_MAX: usize = 256;
+use crate::tags::tags;
 
 /// What `SET` is told.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ enum Only {
     Old,
 }
 
-fn part<'p>(parts: Parts<'p>, at: usize) -> &'p [u8] {
+pub(crate) fn part<'p>(parts: Parts<'p>, at: usize) -> &'p [u8] {
     parts.part(at).unwrap_or_default()
 }
 
@@ -78,17 +76,6 @@ impl<'p> SetOptions<'p> {
     }
 }
 
-/// The first `count` parts as tags.
-fn tags(parts: Parts<'_>, count: usize) -> Result<Parts<'_>, Fault> {
-    if count > TAGS_MAX {
-        return Err(format!("ERR an entry has at most {TAGS_MAX} tags").into());
-    }
-    if count == 0 || parts.len() < count {
-        return Err(SYNTAX.into());
-    }
-    Ok(parts.first(count))
-}
-
 impl Turn<'_> {
     pub(crate) fn get(&mut self, parts: Parts<'_>) -> Done {
         self.read(part(parts, 0));
@@ -97,10 +84,21 @@ impl Turn<'_> {
 
     pub(crate) fn mget(&mut self, parts: Parts<'_>) -> Done {
         self.out.answers.array(parts.len());
-        for key in parts.iter() {
-            self.read(key);
-        }
+        self.values(parts);
         Ok(())
+    }
+
+    /// Answers keys from the first one on that is not answered yet, for as long as there is room, so that one command of many keys holds
+    /// no more for a client that does not read than many commands do.
+    pub(crate) fn values(&mut self, keys: Parts<'_>) {
+        while let Some(key) = keys.part(self.session.answered) {
+            if self.out.is_full() {
+                return;
+            }
+            self.read(key);
+            self.session.answered += 1;
+        }
+        self.session.answered = 0;
     }
 
     fn read(&mut self, key: &[u8]) {
@@ -113,6 +111,8 @@ impl Turn<'_> {
         let options = SetOptions::read(parts.from(2))?;
         let (settings, now) = (self.settings, self.now);
         let given = options.life.map(|(given, value)| life(value, given, now, "set")).transpose()?;
+        // Copied before the key's shard is held, as what is long takes its time.
+        let value = Arc::from(part(parts, 1));
         let mut slot = settings.engine.slot(part(parts, 0), now);
         let (is_there, old) = slot.entry().map_or((false, None), |entry| (true, Some(Arc::clone(&entry.value))));
         let goes_ahead = match options.only {
@@ -128,7 +128,7 @@ impl Turn<'_> {
                 let since = options.since.unwrap_or_else(|| settings.engine.token());
                 Box::new(Tagged { since, marks: tags.iter().map(Mark::tag).collect() })
             });
-            stored = self.put(&mut slot, Entry { value: part(parts, 1).into(), deadline, tagged });
+            stored = self.put(&mut slot, Entry { value, deadline, tagged });
         }
         self.release(slot);
         if options.returns_old {
@@ -154,7 +154,7 @@ impl Turn<'_> {
         stored
     }
 
-    fn release(&self, slot: Slot<'_>) {
+    pub(crate) fn release(&self, slot: Slot<'_>) {
         let evicted = slot.release();
         if evicted > 0 {
             self.cells.evicted.add(evicted);
@@ -163,10 +163,10 @@ impl Turn<'_> {
 
     /// Stores a value in place of whatever was there, which is returned.
     fn replace(&mut self, key: &[u8], value: &[u8], deadline: u64) -> Option<Arc<[u8]>> {
-        let settings = self.settings;
+        let (settings, value) = (self.settings, Arc::from(value));
         let mut slot = settings.engine.slot(key, self.now);
         let old = slot.entry().map(|entry| Arc::clone(&entry.value));
-        self.put(&mut slot, Entry { value: value.into(), deadline, tagged: None });
+        self.put(&mut slot, Entry { value, deadline, tagged: None });
         self.release(slot);
         old
     }
@@ -183,11 +183,11 @@ impl Turn<'_> {
     }
 
     pub(crate) fn setnx(&mut self, parts: Parts<'_>) -> Done {
-        let settings = self.settings;
+        let (settings, value) = (self.settings, Arc::from(part(parts, 1)));
         let mut slot = settings.engine.slot(part(parts, 0), self.now);
         let is_new = slot.entry().is_none();
         if is_new {
-            let entry = Entry { value: part(parts, 1).into(), deadline: self.default_deadline(), tagged: None };
+            let entry = Entry { value, deadline: self.default_deadline(), tagged: None };
             self.put(&mut slot, entry);
         }
         self.release(slot);
@@ -284,45 +284,6 @@ impl Turn<'_> {
         self.put(&mut slot, entry);
         self.release(slot);
         self.integer(after);
-        Ok(())
-    }
-
-    /// Adds tags to an entry, by which it can be invalidated from now on.
-    pub(crate) fn tag(&mut self, parts: Parts<'_>) -> Done {
-        let settings = self.settings;
-        let new = tags(parts.from(1), parts.len() - 1)?;
-        let mut slot = settings.engine.slot(part(parts, 0), self.now);
-        let Some(mut entry) = slot.entry().cloned() else {
-            self.integer(0);
-            return Ok(());
-        };
-        let had = entry.tagged.as_ref().map_or(&[][..], |tagged| &tagged.marks);
-        let mut marks = had.to_vec();
-        marks.extend(new.iter().map(Mark::tag));
-        marks.sort_unstable();
-        marks.dedup();
-        if marks.len() > TAGS_MAX {
-            return Err(format!("ERR an entry has at most {TAGS_MAX} tags").into());
-        }
-        entry.tagged = Some(Box::new(Tagged { since: settings.engine.token(), marks: marks.into() }));
-        slot.put(entry);
-        self.release(slot);
-        self.integer(1);
-        Ok(())
-    }
-
-    pub(crate) fn invalidate(&mut self, parts: Parts<'_>) -> Done {
-        for tag in parts.iter() {
-            self.engine().invalidate(tag);
-        }
-        self.cells.invalidations.add(parts.len() as u64);
-        self.ok();
-        Ok(())
-    }
-
-    pub(crate) fn token(&mut self) -> Done {
-        let number = self.engine().token().number();
-        self.integer(number as i64);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::entry::{Named, NamedTable};
 use crate::grammar::{Field, Key, Value};
 use crate::node::{Entry, Node, Value as NodeValue};
 use crate::quantity::Time;
-use crate::raw::{RawCacheStore, RawConfig, RawNamedCache};
+use crate::raw::{KindWord, RawCacheStore, RawConfig, RawNamedCache};
 use crate::source::Place;
 
 /// A value's bytes where nothing is said: what common clients store is far below.
@@ -88,7 +88,9 @@ type Taken = (SocketAddr, String, Option<Place>);
 /// The parameters of all named caches.
 pub(crate) fn params(raw: &RawConfig, sink: &mut Sink) -> Vec<CacheParams> {
     let mut taken: Vec<Taken> = Vec::new();
-    for (name, listener) in &raw.listener.value.tables {
+    // Datagrams have ports of their own.
+    let connected = raw.listener.value.tables.iter().filter(|(_, listener)| listener.kind.value != KindWord::Udp);
+    for (name, listener) in connected {
         let fields = listener.listen.iter().flat_map(|field| &field.value.0);
         taken.extend(fields.map(|field| (field.value.0, format!("listener {}", name.value), Some(field.place))));
     }

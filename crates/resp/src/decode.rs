@@ -13,7 +13,9 @@
 use std::fmt;
 use std::ops::Range;
 
-/// The longest line: of words, or of a count. That of Redis.
+use crate::number::number;
+
+/// The longest line of words, where no less is taken for a whole command. That of Redis.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// The longest line of a count or a length: a sign and the digits of 64 bits.
 const NUMBER_BYTES_MAX: usize = 32;
@@ -75,6 +77,8 @@ pub enum Unacceptable {
     },
     /// All its parts together are too long.
     Command,
+    /// It is a line with quotes, which are not read.
+    Quotes,
 }
 
 /// Bytes that are not the protocol: the text of the error that ends the conversation.
@@ -192,6 +196,11 @@ impl Decoder {
         (self.state, self.at, self.left, self.refused) = (State::Beginning, 0, 0, None);
     }
 
+    /// Why the command that is being looked at is not acceptable, if that is known already. Its end may be far.
+    pub fn refused(&self) -> Option<Unacceptable> {
+        self.refused
+    }
+
     /// Whether nothing of a command has been seen since the last one.
     pub fn is_between(&self) -> bool {
         self.state == State::Beginning && self.at == 0
@@ -199,13 +208,13 @@ impl Decoder {
 
     fn begin(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Step>, Malformed> {
         let Some(&first) = input.first() else { return Ok(Some(Step::More { bytes: 1 })) };
-        let max = if first == b'*' { NUMBER_BYTES_MAX } else { LINE_BYTES_MAX };
+        let max = if first == b'*' { NUMBER_BYTES_MAX } else { LINE_BYTES_MAX.min(bounds.command_bytes_max) };
         let text = if first == b'*' { "too big mbulk count string" } else { "too big inline request" };
         let Some(line) = self.line(input, max, text)? else {
             return Ok(Some(Step::More { bytes: input.len() + 1 }));
         };
         if first != b'*' {
-            return self.words(input, line, bounds);
+            return self.words(input, line, bounds).map(Some);
         }
         let count = number(&input[1..line.end]).ok_or(Malformed("invalid multibulk length"))?;
         if count > COUNT_MAX as i64 {
@@ -225,28 +234,31 @@ impl Decoder {
     }
 
     /// A line of words. Quotes would need bytes that are not in the input, and nothing but terminals sends lines.
-    fn words(&mut self, input: &[u8], line: Range<usize>, bounds: &Bounds) -> Result<Option<Step>, Malformed> {
+    fn words(&mut self, input: &[u8], line: Range<usize>, bounds: &Bounds) -> Result<Step, Malformed> {
         let bytes = self.at;
         let words = input[line.clone()].split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
         for word in words {
             if word.contains(&b'"') || word.contains(&b'\'') {
-                return Err(Malformed("quotes in a line are not supported"));
+                self.refused = Some(Unacceptable::Quotes);
             }
             let start = word.as_ptr().addr() - input.as_ptr().addr();
             self.parts.push(start..start + word.len());
         }
         if self.parts.is_empty() {
             self.reset();
-            return Ok(Some(Step::Discard { bytes }));
+            return Ok(Step::Discard { bytes });
+        }
+        // What a page in someone's browser can be made to send begins so, with a word of its choice for the method.
+        if self.parts.last().is_some_and(|last| input[last.clone()].starts_with(b"HTTP/1.")) {
+            return Err(Malformed("this is no HTTP"));
         }
         let longest = self.parts.iter().map(Range::len).max().unwrap_or_default();
-        Ok(Some(if self.parts.len() > bounds.parts_max {
-            Step::Refused { bytes, why: Unacceptable::Parts { found: self.parts.len() as u64 } }
+        if self.parts.len() > bounds.parts_max {
+            self.refused = Some(Unacceptable::Parts { found: self.parts.len() as u64 });
         } else if longest > bounds.part_bytes_max {
-            Step::Refused { bytes, why: Unacceptable::Part { found: longest as u64 } }
-        } else {
-            Step::Command { bytes }
-        }))
+            self.refused = Some(Unacceptable::Part { found: longest as u64 });
+        }
+        Ok(self.refused.map_or(Step::Command { bytes }, |why| Step::Refused { bytes, why }))
     }
 
     fn length(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Step>, Malformed> {
@@ -321,19 +333,4 @@ impl Decoder {
         self.at = from + found + 1;
         Ok(Some(from..end))
     }
-}
-
-/// A whole number as Redis reads it: digits, perhaps behind a minus, and no leading zero beside others.
-fn number(text: &[u8]) -> Option<i64> {
-    let (digits, is_negative) = match text {
-        [b'-', rest @ ..] => (rest, true),
-        _ => (text, false),
-    };
-    if digits.is_empty() || digits.len() > 18 || digits.len() > 1 && digits[0] == b'0' {
-        return None;
-    }
-    let value = digits
-        .iter()
-        .try_fold(0_i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))?;
-    Some(if is_negative { -value } else { value })
 }

@@ -26,6 +26,8 @@
 
 mod answer;
 mod decode;
+mod number;
 
 pub use answer::{Answers, Version};
 pub use decode::{Bounds, Decoder, Malformed, Parts, Step, Unacceptable};
+pub use number::number;

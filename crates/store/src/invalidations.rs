@@ -1,7 +1,7 @@
 //! What marks invalidated, for caches that keep their entries elsewhere.
 
 use crate::key::Mark;
-use crate::purges::{How, Judgement, Purge, Purges, Token};
+use crate::purges::{How, Judgement, Numbered, Purge, Purges, Token, What};
 
 /// Marks with the numbers of their last invalidation, as the store has them for its own entries. An entry takes the [`token`](Self::token)
 /// of before it was made, and is good while none of its marks was invalidated since.
@@ -12,6 +12,13 @@ impl Invalidations {
     /// Remembers so many marks. Beyond, the oldest is forgotten, and all entries with marks from before it are gone.
     pub fn new(marks_max: usize) -> Self {
         Self(Purges::new(marks_max, 1))
+    }
+
+    /// The same, with all tokens below this number as ones from before everything: of another process, or of another one of these.
+    pub fn beginning_at(marks_max: usize, number: u64) -> Self {
+        let all = Self::new(marks_max);
+        all.0.restore(&Numbered { number, purge: Purge { what: What::All, how: How::Hard } });
+        all
     }
 
     /// What has been invalidated so far.
@@ -63,6 +70,19 @@ mod tests {
             all.invalidate(c);
             // Nobody knows any more what became of b.
             assert_eq!(all.judge(before, &[]), None);
+        });
+    }
+
+    #[test]
+    fn tokens_of_before_the_beginning_are_too_old() {
+        loom::model(|| {
+            let (all, mark) = (Invalidations::beginning_at(2, 1000), Mark::tag(b"a"));
+            let first = all.token();
+            assert_eq!((first.number(), all.judge(first, &[mark])), (1000, Some(first)));
+            assert_eq!(all.judge(Token::from_number(999), &[mark]), None);
+            all.invalidate(Mark::tag(b"b"));
+            assert!(all.judge(first, &[mark]).is_some());
+            assert_eq!(all.judge(Token::from_number(999), &[mark]), None);
         });
     }
 }

@@ -274,11 +274,13 @@ async fn leave(
         End::Stop => {
             notifier.stopping();
             tracing::info!(?drain_timeout, "stopping: finishing the requests under way");
-            let cut = caches.stop(drain_timeout.min(CACHES_TIMEOUT)).await;
+            // Both at once: neither accepts while the other one finishes.
+            let both =
+                async { tokio::join!(caches.stop(drain_timeout.min(CACHES_TIMEOUT)), gateway.stop(drain_timeout)) };
+            let (cut, stopped) = signals.beside(both, reopen).await;
             if cut > 0 {
                 tracing::warn!(cut, "connections of caches did not end in time");
             }
-            let stopped = signals.beside(gateway.stop(drain_timeout), reopen).await;
             tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
             finish(tracer, exporter).await;
             admin.end().await;
@@ -288,11 +290,7 @@ async fn leave(
             let limit = running.upgrade.drain_timeout;
             let leave = upgrade::leave(gateway, taken, (limit, drain_timeout), signals, reopen);
             // The other process has caches of its own: what is stored in these would be lost, and what is read old.
-            let rest = async {
-                caches.stop(CACHES_TIMEOUT).await;
-                leave.await;
-            };
-            tokio::join!(admin.end(), rest);
+            tokio::join!(admin.end(), caches.hand_over(CACHES_TIMEOUT), leave);
             finish(tracer, exporter).await;
         }
     }

@@ -72,7 +72,8 @@ impl Redis {
         self.process.signal(Signal::CONT)
     }
 
-    /// Sends it a command: the answer in words, one for each part of it. An error of its own is an answer as well.
+    /// Sends it a command: the answer in words, one for each part of it, which is empty for nothing. An error of its own is an answer
+    /// as well.
     ///
     /// # Errors
     /// When it does not answer in time.
@@ -111,8 +112,10 @@ fn read(stream: &mut impl BufRead, parts: &mut Vec<String>) -> Result<()> {
     let Some((kind, rest)) = line.split_at_checked(1) else { bail!("no answer") };
     match kind {
         "*" => (0..rest.parse::<i64>()?).try_for_each(|_| read(stream, parts))?,
+        // Nothing is a part as well, so that the others keep their places.
+        "$" if rest == "-1" => parts.push(String::new()),
         "$" => {
-            let len = rest.parse::<i64>()?.max(0) as usize;
+            let len = rest.parse::<usize>()?;
             let mut bytes = vec![0; len + 2];
             stream.read_exact(&mut bytes)?;
             parts.push(String::from_utf8_lossy(&bytes[..len]).into_owned());
@@ -120,4 +123,20 @@ fn read(stream: &mut impl BufRead, parts: &mut Vec<String>) -> Result<()> {
         _ => parts.push(rest.to_owned()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_is_an_answer() {
+        let check = |answer: &str, expected: &[&str]| {
+            let mut parts = Vec::new();
+            super::read(&mut answer.as_bytes(), &mut parts).unwrap();
+            assert_eq!(parts, expected, "{answer:?}");
+        };
+        check("$-1\r\n", &[""]);
+        check("*3\r\n$1\r\na\r\n$-1\r\n:7\r\n", &["a", "", "7"]);
+        check("*-1\r\n", &[]);
+        check("$0\r\n\r\n", &[""]);
+    }
 }

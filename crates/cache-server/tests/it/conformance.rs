@@ -11,10 +11,13 @@ const VALUES: [&str; 12] =
     ["", "x", "0", "7", "-3", "+5", "007", " 1", "9223372036854775807", "-9223372036854775808", "1.5", "a\r\nb\0c"];
 const NUMBERS: [&str; 10] =
     ["0", "1", "-1", "100", "10000000", "9223372036854775807", "-9223372036854775808", "9223372036854775", "x", ""];
-/// Lives that have passed, or will not while this runs, or are none.
-const LIVES: [&str; 9] = ["100", "1000", "100000", "0", "-1", "-5000", "x", "9223372036854775807", "9223372036854775"];
-/// Since 1970: long ago, and in some thousand years, in seconds or milliseconds.
-const MOMENTS: [&str; 5] = ["1", "1000", "0", "-1", "99999999999999"];
+/// Lives that have passed, or are none. Those that are neither are drawn: long, so that none passes between a command to the one server
+/// and the same to the other; and no two alike, as which of two is longer would be up to the clocks then.
+const LIVES: [&str; 6] = ["0", "-1", "-5000", "x", "9223372036854775807", "9223372036854775"];
+const LONG: std::ops::Range<u64> = 10_000_000..1_000_000_000;
+/// Since 1970: long ago. Those in some thousand years, in seconds or milliseconds, are drawn.
+const MOMENTS: [&str; 4] = ["1", "1000", "0", "-1"];
+const LATE: std::ops::Range<u64> = 90_000_000_000_000..100_000_000_000_000;
 
 /// Answers to these are compared loosely: the clocks of two processes are read at two moments.
 const TIMES: [&str; 2] = ["ttl", "pttl"];
@@ -30,16 +33,24 @@ impl Draw {
         self.of(&KEYS)
     }
 
+    fn life(&mut self) -> String {
+        if self.0.u8(..3) == 0 { self.0.u64(LONG).to_string() } else { self.of(&LIVES).to_owned() }
+    }
+
+    fn moment(&mut self) -> String {
+        if self.0.u8(..4) == 0 { self.0.u64(LATE).to_string() } else { self.of(&MOMENTS).to_owned() }
+    }
+
     fn life_option(&mut self, to: &mut Vec<String>) {
         let (name, value) = match self.0.u8(..4) {
-            0 => ("EX", self.of(&LIVES)),
-            1 => ("px", self.of(&LIVES)),
-            2 => ("EXAT", self.of(&MOMENTS)),
-            _ => ("PXAT", self.of(&MOMENTS)),
+            0 => ("EX", self.life()),
+            1 => ("px", self.life()),
+            2 => ("EXAT", self.moment()),
+            _ => ("PXAT", self.moment()),
         };
         to.push(name.to_owned());
         if self.0.u8(..20) > 0 {
-            to.push(value.to_owned());
+            to.push(value);
         }
     }
 
@@ -61,8 +72,8 @@ impl Draw {
 
     fn expire(&mut self) -> Vec<String> {
         let name = self.of(&["EXPIRE", "PEXPIRE", "EXPIREAT", "pexpireat"]);
-        let value = if name.to_lowercase().ends_with("at") { self.of(&MOMENTS) } else { self.of(&LIVES) };
-        let mut parts = vec![name.to_owned(), self.key().to_owned(), value.to_owned()];
+        let value = if name.to_lowercase().ends_with("at") { self.moment() } else { self.life() };
+        let mut parts = vec![name.to_owned(), self.key().to_owned(), value];
         for _ in 0..self.0.u8(..3) {
             parts.push(self.of(&["NX", "xx", "GT", "lt", "bogus"]).to_owned());
         }
@@ -80,8 +91,8 @@ impl Draw {
             12 => words(&["MSET", key, value, other, self.of(&VALUES)]),
             13 => words(&[self.of(&["DEL", "UNLINK"]), key, other]),
             14 => words(&["EXISTS", key, other, key]),
-            15 => words(&["SETEX", key, self.of(&LIVES), value]),
-            16 => words(&["PSETEX", key, self.of(&LIVES), value]),
+            15 => words(&["SETEX", key, &self.life(), value]),
+            16 => words(&["PSETEX", key, &self.life(), value]),
             17 => words(&["SETNX", key, value]),
             18 => words(&["GETSET", key, value]),
             19 => words(&["GETDEL", key]),
@@ -115,8 +126,8 @@ impl Draw {
 fn is_alike(parts: &[String], ours: &Reply, theirs: &Reply) -> bool {
     match (ours, theirs) {
         (Reply::Integer(ours), Reply::Integer(theirs)) if TIMES.contains(&parts[0].as_str()) => {
-            // A second, as milliseconds, and as the one that rounding may add.
-            let near = if parts[0] == "ttl" { 1 } else { 1000 };
+            // Time that may go by between the two servers, and a second that rounding may add.
+            let near = if parts[0] == "ttl" { 60 } else { 60_000 };
             (ours - theirs).abs() <= near && (*ours < 0) == (*theirs < 0)
         }
         _ => ours == theirs,

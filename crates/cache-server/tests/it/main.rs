@@ -5,6 +5,7 @@ mod conformance;
 mod http;
 mod life;
 mod limits;
+mod queue;
 mod random;
 mod site;
 mod tags;

@@ -49,6 +49,31 @@ fn what_was_made_before_an_invalidation_is_not_stored_after_it() {
 }
 
 #[test]
+fn tokens_that_this_cache_did_not_give_store_nothing() {
+    let mut params = params();
+    let mut site = Site::start(std::slice::from_ref(&params));
+    let mut client = client(&params);
+    let mut ask = |words: &str| ask(&mut client, words);
+    for _ in 0..20 {
+        assert_eq!(ask("TENFOLD.INVALIDATE other"), ok());
+    }
+    let Reply::Integer(before) = ask("TENFOLD.TOKEN") else { panic!("no number") };
+    // With another memory it begins anew, as it does in another process, and hears of fewer invalidations than before.
+    params.memory_bytes *= 2;
+    site.apply(std::slice::from_ref(&params));
+    assert_eq!(ask("TENFOLD.INVALIDATE table"), ok());
+    let Reply::Integer(latest) = ask("TENFOLD.TOKEN") else { panic!("no number") };
+    // Small enough to be a number of JavaScript's.
+    assert!(latest > before && latest < 1 << 53, "{latest} after {before}");
+    for token in [0, 1, before, latest + 1, i64::MAX] {
+        assert_eq!(ask(&format!("SET row old TAGS 1 table SINCE {token}")), Reply::Null, "{token}");
+        assert_eq!(ask("GET row"), Reply::Null, "{token}");
+    }
+    assert_eq!(ask(&format!("SET row new TAGS 1 table SINCE {latest}")), ok());
+    assert_eq!(ask("GET row"), bulk("new"));
+}
+
+#[test]
 fn wrong_tags_are_told() {
     let params = params();
     let _site = Site::start(std::slice::from_ref(&params));

@@ -408,3 +408,11 @@ fn a_file_lists_endpoints_beside_those_of_the_table() {
     assert!(found.errors() == 1 && found.render(false).contains("cannot read"), "{}", found.render(false));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn datagrams_and_a_cache_may_have_the_same_port() {
+    let text = "[listener.dns]\nkind = \"udp\"\nlisten = \"127.0.0.1:6380\"\nservice = \"dns\"\n\
+                [service.dns]\nendpoints = [\"10.0.0.1:53\"]\n[cache.main]\nlisten = \"127.0.0.1:6380\"\n";
+    let loaded = load_str(text, &super::env).unwrap_or_else(|found| panic!("{found}"));
+    assert_eq!(loaded.caches.len(), 1);
+}

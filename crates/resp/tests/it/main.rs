@@ -94,6 +94,20 @@ fn what_is_too_large_is_passed_over() {
     let line = [b'w'; 17];
     assert_eq!(read(&[&line[..], b"\r\n"].concat(), &BOUNDS, &[4]), [Seen::Refused(Unacceptable::Part { found: 17 })]);
     assert_eq!(read(b"a b c d e\r\n", &BOUNDS, &[64]), [Seen::Refused(Unacceptable::Parts { found: 5 })]);
+    assert_eq!(read(b"GET \"a b\"\r\nPING\r\n", &BOUNDS, &[64]), [Seen::Refused(Unacceptable::Quotes), ping.clone()]);
+    // A line that is longer than a command may be, and has no end.
+    let endless = read(&[b'w'; 64], &BOUNDS, &[16]);
+    assert_eq!(endless, [Seen::Malformed(Malformed("too big inline request"))]);
+}
+
+#[test]
+fn that_it_is_refused_is_known_before_its_end() {
+    let mut decoder = Decoder::default();
+    let input = b"*2\r\n$4\r\nAUTH\r\n$17\r\nx";
+    assert!(matches!(decoder.step(input, &BOUNDS), Ok(Step::Discard { .. })));
+    assert_eq!(decoder.refused(), Some(Unacceptable::Part { found: 17 }));
+    decoder.reset();
+    assert_eq!(decoder.refused(), None);
 }
 
 #[test]
@@ -109,6 +123,7 @@ fn what_is_not_the_protocol_ends_it() {
     check(b"*x\r\n", "multibulk length");
     check(b"*+1\r\n", "multibulk length");
     check(b"*01\r\n", "multibulk length");
+    check(b"*-0\r\n", "multibulk length");
     check(b"*1048577\r\n", "multibulk length");
     check(b"*99999999999999999999\r\n", "multibulk length");
     check(&[b"*".as_slice(), &[b'1'; 64]].concat(), "too big mbulk count");
@@ -116,7 +131,8 @@ fn what_is_not_the_protocol_ends_it() {
     check(b"*1\r\n$-1\r\n", "bulk length");
     check(b"*1\r\n$536870913\r\n", "bulk length");
     check(b"*1\r\n$4\r\nPING!!", "does not end");
-    check(b"GET \"a b\"\r\n", "quotes");
+    check(b"GET / HTTP/1.1\r\n", "no HTTP");
+    check(b"DEL k HTTP/1.0 \n", "no HTTP");
     check(&vec![b'a'; 70_000], "too big inline");
 }
 

@@ -1,5 +1,6 @@
 //! `tenfold cache list`, `get` and `del`: named caches of a running process.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -97,10 +98,17 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
     let found = Client::new(&args.connect)?.get(&path)?;
     match &found["value"] {
         _ if args.json => super::print(&format!("{found:#}\n"))?,
+        Value::String(value) if std::io::stdout().is_terminal() => super::print(&format!("{}\n", harmless(value)))?,
         Value::String(value) => super::print(&format!("{value}\n"))?,
         _ => anyhow::bail!("{}: {} bytes that are no short text", args.key, number(&found, "bytes")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A value as a terminal may see it: what would move its cursor, change its colors or answer for its user is escaped.
+fn harmless(value: &str) -> String {
+    let shown = |one: char| if one.is_control() && one != '\n' { one.escape_default().to_string() } else { one.into() };
+    value.chars().map(shown).collect()
 }
 
 /// Removes a key, whatever carries a tag, or everything.
@@ -118,4 +126,15 @@ pub(crate) fn del(args: &DelArgs) -> anyhow::Result<ExitCode> {
     let told = Client::new(&args.connect)?.send("POST", &path, Some(&order))?;
     super::print(if told["removed"] == false { "it was not there\n" } else { "removed\n" })?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(
+            super::harmless("a\u{1b}[2J\u{9b}b\r\u{7}\n\u{e9} \u{4e2d}"),
+            "a\\u{1b}[2J\\u{9b}b\\r\\u{7}\n\u{e9} \u{4e2d}"
+        );
+    }
 }

@@ -39,9 +39,13 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             (service.clone(), Change::Breaker { service, force })
         }
         Command::Purge(order) => return purge(view, order).await,
-        Command::ResetAll | Command::Reload | Command::Upgrade(_) | Command::PurgeNamed { .. } => {
+        Command::ResetAll => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
+        }
+        // Whoever calls has done these already, as they are none of the gateway's.
+        Command::Reload | Command::Upgrade(_) | Command::PurgeNamed { .. } => {
+            return Err(Refused::new(Reason::Invalid, "this is nothing that the gateway does"));
         }
     };
     control.change(change).await.map_err(|error| refused(&error))?;

@@ -76,7 +76,7 @@ fn a_reload_changes_caches_by_name() {
     assert_eq!(ask(&mut client(other), "GET k"), Reply::Null);
     assert_eq!(ask(&mut kept, "GET k"), bulk("v"));
     assert_eq!(ask(&mut kept, "SET l w"), ok());
-    assert_eq!(ask(&mut kept, "TTL l"), Reply::Integer(60));
+    assert!(matches!(ask(&mut kept, "TTL l"), Reply::Integer(1..=60)));
     // What cannot be had changes nothing.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -114,14 +114,14 @@ import sys, threading, redis
 port, password = int(sys.argv[1]), sys.argv[2]
 r = redis.Redis(port=port, password=password, client_name="test", decode_responses=True)
 assert r.ping() and r.client_getname() == "test"
-assert r.set("k", "v", ex=100) and r.get("k") == "v" and 98 < r.ttl("k") <= 100
+assert r.set("k", "v", ex=100) and r.get("k") == "v" and 50 < r.ttl("k") <= 100
 assert r.set("k", "w", nx=True) is None and r.set("k", "w", xx=True, get=True) == "v"
 assert r.mset({"a": 1, "b": 2}) and r.mget("a", "b", "nothing") == ["1", "2", None]
 assert r.incr("n") == 1 and r.incrby("n", 5) == 6 and r.decr("n") == 5
 assert r.getdel("a") == "1" and r.exists("a", "b") == 1 and r.delete("b", "a") == 1
 assert r.expire("n", 50) and r.persist("n") and r.ttl("n") == -1 and r.type("n") == "string"
-assert r.setnx("n", 1) is False and r.setex("s", 10, "x") and r.getset("s", "y") == "x"
-assert r.getex("s", px=5000) == "y" and 0 < r.pttl("s") <= 5000
+assert r.setnx("n", 1) is False and r.setex("s", 100, "x") and r.getset("s", "y") == "x"
+assert r.getex("s", px=50000) == "y" and 0 < r.pttl("s") <= 50000
 with r.pipeline(transaction=False) as p:
     for number in range(1000):
         p.set("p%d" % number, "x" * number)
@@ -160,8 +160,9 @@ const assert = require("assert");
   assert(many.every((one) => one === "OK"));
   assert.deepEqual(await client.mGet(["p1", "nothing", "p999"]), ["1", null, "999"]);
   assert.equal(await client.incrBy("n", 41), 41);
-  assert.equal(await client.expire("n", 10), true);
-  assert.equal(await client.ttl("n"), 10);
+  assert.equal(await client.expire("n", 100), true);
+  const left = await client.ttl("n");
+  assert(left > 50 && left <= 100, left);
   assert.equal(await client.sendCommand(["SET", "page", "html", "TAGS", "1", "t"]), "OK");
   assert.equal(await client.sendCommand(["TENFOLD.INVALIDATE", "t"]), "OK");
   assert.equal(await client.exists(["page", "k"]), 1);

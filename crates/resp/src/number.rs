@@ -1,7 +1,11 @@
 //! Numbers as Redis reads them: the shortest way to write a whole number of 64 bits, and nothing else.
 
 /// Reads a number.
-pub(crate) fn integer(text: &[u8]) -> Option<i64> {
+///
+/// ```
+/// assert_eq!((resp::number(b"-7"), resp::number(b"07")), (Some(-7), None));
+/// ```
+pub fn number(text: &[u8]) -> Option<i64> {
     let (digits, is_negative) = match text {
         [b'-', rest @ ..] => (rest, true),
         _ => (text, false),
@@ -26,10 +30,10 @@ mod tests {
     #[test]
     fn only_the_shortest_way_to_write_it() {
         for value in [0, 1, -1, 10, i64::MAX, i64::MIN, i64::MIN + 1] {
-            assert_eq!(integer(value.to_string().as_bytes()), Some(value));
+            assert_eq!(number(value.to_string().as_bytes()), Some(value));
         }
         for wrong in ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1.0", "1e3", "9223372036854775808", "0x1"] {
-            assert_eq!(integer(wrong.as_bytes()), None, "{wrong:?}");
+            assert_eq!(number(wrong.as_bytes()), None, "{wrong:?}");
         }
     }
 }
