@@ -53,7 +53,7 @@ pub(crate) enum Message {
 /// What becomes of connections that the kernel has made, and nobody has accepted yet, when a listener goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// They are accepted, and end as the others do: must not find themselves reset.
+    /// They are accepted, and end as the others do: their clients must not find them reset.
     Accepted,
     /// Somebody else goes on with the socket, and they are theirs: what these asked here would be done to entries that are gone.
     Left,
