@@ -28,6 +28,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("pgbouncer", "pgbouncer"),
     ("taskset", "util-linux"),
     ("setpriv", "util-linux"),
 ];

@@ -5,6 +5,7 @@ mod bare;
 mod cache;
 mod cachelib;
 mod callgrind;
+mod db;
 mod gateway;
 mod h2load;
 mod httpcache;
@@ -29,6 +30,7 @@ pub use balance::BalanceArgs;
 pub use bare::splice_connections;
 pub use cache::CacheArgs;
 pub use cachelib::CachelibArgs;
+pub use db::DbArgs;
 pub use gateway::GatewayArgs;
 pub use httpcache::HttpcacheArgs;
 pub use idle::{IdleArgs, hold as hold_idle_connections};
@@ -65,6 +67,8 @@ pub enum BenchCommand {
     Cachelib(CachelibArgs),
     /// Instructions per lookup in the cache store
     Store(StoreArgs),
+    /// CPU time per transaction of proxies before PostgreSQL, and memory per idle client
+    Db(DbArgs),
     /// CPU time per command of a named cache, beside Redis
     Resp(RespArgs),
     /// How much gets through of a rate that two gateways share
@@ -91,6 +95,7 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Library(args) => library::run(&args),
         BenchCommand::Cachelib(args) => cachelib::run(&args),
         BenchCommand::Store(args) => store::run(&args),
+        BenchCommand::Db(args) => db::run(&args),
         BenchCommand::Resp(args) => resp::run(&args),
         BenchCommand::Shared(args) => shared::run(&args),
         BenchCommand::Mirror(args) => mirror::run(&args),
