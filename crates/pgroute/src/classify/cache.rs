@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::{Catalogue, Plan, classify};
+use super::{Catalogue, Plan, Statement, classify};
 
 /// Texts longer than this are looked at each time: they are bulk statements, and hardly come again.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -17,8 +17,13 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Slots for hashes of what came once. A collision keeps or forgets a text too early, which does no harm.
 const SEEN: usize = 4096;
 
-/// What an entry costs beside its text, about: the plan with a statement, and the map's own.
-const ENTRY_BYTES: usize = 256;
+/// What an entry costs beside its text and its statements, about.
+const ENTRY_BYTES: usize = 160;
+
+/// What an entry costs, about. Names and values in a plan are parts of its text.
+fn cost(text: &[u8], plan: &Plan) -> usize {
+    ENTRY_BYTES + 2 * text.len() + plan.statements.capacity() * std::mem::size_of::<Statement>()
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -82,7 +87,7 @@ impl Cache {
     }
 
     fn keep(&mut self, text: &[u8], plan: &Arc<Plan>) {
-        let bytes = text.len() + ENTRY_BYTES;
+        let bytes = cost(text, plan);
         if bytes > self.bytes_max {
             return;
         }
@@ -92,7 +97,7 @@ impl Cache {
             self.plans.retain(|text, entry| {
                 let stays = std::mem::take(&mut entry.is_used);
                 if !stays {
-                    *left -= text.len() + ENTRY_BYTES;
+                    *left -= cost(text, &entry.plan);
                 }
                 stays
             });

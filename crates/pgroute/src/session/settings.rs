@@ -273,31 +273,16 @@ impl Settings {
             return None;
         }
         let mut text = String::new();
-        if applied.0.get(ENCODING) != self.current.get(ENCODING) {
-            match self.current.get(ENCODING) {
-                Some(value) => set(&mut text, ENCODING, value),
-                None => reset(&mut text, ENCODING),
-            }
-            // The same bytes were other characters until now.
-            let others = applied.0.values_mut().filter(|value| !value.as_str().is_ascii());
-            others.for_each(|value| *value = Value::Written(String::new()));
-            match self.current.get(ENCODING) {
-                Some(value) => applied.0.insert(ENCODING.to_owned(), value.clone()),
-                None => applied.0.remove(ENCODING),
-            };
-            if !self.current.values().all(|value| value.as_str().is_ascii()) {
-                return Some(text);
-            }
+        if self.encoding(applied, &mut text) && !self.current.values().all(|value| value.as_str().is_ascii()) {
+            return Some(text);
         }
         // Whoever it was before may not be allowed to set what follows. A change of the session's user takes the role with it.
         let differs = |applied: &Applied, name: &str| applied.0.get(name) != self.current.get(name);
         if differs(applied, IDENTITY[0]) && applied.0.remove(IDENTITY[0]).is_some() {
             reset(&mut text, IDENTITY[0]);
             applied.0.remove(IDENTITY[1]);
-        } else if differs(applied, IDENTITY[0]) || differs(applied, IDENTITY[1]) {
-            if applied.0.remove(IDENTITY[1]).is_some() {
-                reset(&mut text, IDENTITY[1]);
-            }
+        } else if IDENTITY.iter().any(|name| differs(applied, name)) && applied.0.remove(IDENTITY[1]).is_some() {
+            reset(&mut text, IDENTITY[1]);
         }
         let gone: Vec<_> = applied.0.keys().filter(|name| !self.current.contains_key(*name)).cloned().collect();
         gone.iter().for_each(|name| reset(&mut text, name));
@@ -309,6 +294,28 @@ impl Settings {
         }
         applied.0.clone_from(&self.current);
         (!text.is_empty()).then_some(text)
+    }
+
+    /// Tells a backend of the encoding, if it has another one.
+    fn encoding(&self, applied: &mut Applied, text: &mut String) -> bool {
+        let wanted = self.current.get(ENCODING);
+        if applied.0.get(ENCODING) == wanted {
+            return false;
+        }
+        // The same bytes were other characters until now, so that nothing of it is as this client has it.
+        let others = applied.0.values_mut().filter(|value| !value.as_str().is_ascii());
+        others.for_each(|value| *value = Value::Written(String::new()));
+        match wanted {
+            Some(value) => {
+                set(text, ENCODING, value);
+                applied.0.insert(ENCODING.to_owned(), value.clone());
+            }
+            None => {
+                reset(text, ENCODING);
+                applied.0.remove(ENCODING);
+            }
+        }
+        true
     }
 
     /// What resets took from the backend although the session has it from its beginning, as one text that sets it again; it counts as set. To be
