@@ -12,6 +12,8 @@ fn a_text_is_kept_when_it_comes_again() {
     assert_eq!(cache.plan(&[b'x'; 20_000], true, &catalogue, 0).route, Route::Primary);
     cache.plan(&[b'x'; 20_000], true, &catalogue, 0);
     assert_eq!(cache.len(), 1, "long texts are not kept");
+    assert_eq!(cache.plan(b"SELECT 1", false, &catalogue, 0).route, Route::Replica);
+    assert_eq!(cache.len(), 2, "another reading of strings is kept apart, and drops nothing");
     cache.plan(b"SELECT 2", true, &catalogue, 1);
     assert_eq!(cache.len(), 0, "another catalogue makes all of it void");
 }
