@@ -29,6 +29,7 @@ use crate::scan::{Kind as Lexeme, Scanner, Token};
 
 pub use cache::Cache;
 pub use catalogue::{Catalogue, Function};
+pub(crate) use setting::literal;
 pub use setting::{Scope, Setting};
 pub use statement::{Access, Kind, Statement};
 
@@ -55,8 +56,11 @@ pub struct Effects {
     pub irreversible: bool,
     /// It asks what its session has done before, such as `currval`.
     pub recalls: bool,
-    /// It may change settings where nobody can see it: within a function that may do anything.
+    /// It may do anything to its session where nobody can see it, such as within a function: settings, temporary tables, prepared statements, locks.
+    /// Its backend is reset before anybody else has it.
     pub opaque: bool,
+    /// It could not be looked into at all, so that whatever it leaves to its session would be taken away by a reset.
+    pub unknown: bool,
 }
 
 impl Effects {
@@ -67,6 +71,7 @@ impl Effects {
         self.irreversible |= other.irreversible;
         self.recalls |= other.recalls;
         self.opaque |= other.opaque;
+        self.unknown |= other.unknown;
     }
 }
 
@@ -93,9 +98,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What is assumed of a text that cannot be looked into: anything.
+    /// What is assumed of a text that cannot be looked into: anything. Its session keeps its backend.
     pub fn unknown() -> Self {
-        let effects = Effects { opaque: true, ..Effects::default() };
+        Self::with(Effects { opaque: true, unknown: true, ..Effects::default() })
+    }
+
+    /// What is assumed of a text that no server takes as a whole, as far as can be seen.
+    fn broken() -> Self {
+        Self::with(Effects { opaque: true, ..Effects::default() })
+    }
+
+    fn with(effects: Effects) -> Self {
         let statements = vec![Statement { kind: Kind::Other, effects, is_read: false }];
         Self { effects, statements, ..Self::default() }
     }
@@ -136,7 +149,7 @@ pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> P
         }
         let statement = statement::read(&mut words, catalogue);
         if words.is_broken {
-            return Plan { hint: hint(&words), ..Plan::unknown() };
+            return Plan { hint: hint(&words), ..Plan::broken() };
         }
         plan.effects.join(statement.effects);
         if !statement.is_read {
@@ -168,6 +181,7 @@ struct Words<'t> {
     token: Option<Token<'t>>,
     before: Option<Token<'t>>,
     depth: usize,
+    standard_strings: bool,
     is_broken: bool,
 }
 
@@ -178,6 +192,7 @@ impl<'t> Words<'t> {
             token: None,
             before: None,
             depth: 0,
+            standard_strings,
             is_broken: false,
         };
         words.advance();

@@ -24,9 +24,32 @@ pub use params::PoolParams;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// A backend of a pool. Numbers come again after a backend was closed.
+/// A backend of a pool. No other one has the same number, so that what is heard late of one that is closed is not taken for another one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BackendId(pub u32);
+pub struct BackendId(pub u64);
+
+impl BackendId {
+    /// In the lower half is its slot, which is used again; above that how often it was.
+    fn new(slot: usize, uses: u32) -> Self {
+        Self(u64::from(uses) << 32 | slot as u64)
+    }
+
+    fn slot(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
+    fn uses(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// A place for a backend.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// How many backends were here before.
+    uses: u32,
+    backend: Option<Backend>,
+}
 
 /// A core of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +121,7 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub struct Pool {
     params: PoolParams,
-    backends: Vec<Option<Backend>>,
+    backends: Vec<Slot>,
     /// Those that are idle, given back last at the end.
     idle: Vec<BackendId>,
     waiting: VecDeque<Waiter>,
@@ -163,7 +186,7 @@ impl Pool {
         at.and_then(|at| self.waiting.remove(at)).is_some()
     }
 
-    /// A connection is open, on `core`. `jitter` is a random number between 0 and 1.
+    /// A connection is open, on `core`. `jitter` is a random number between 0 and 1. One that the pool does not know any more is to be closed.
     pub fn opened(&mut self, now: Instant, backend: BackendId, core: Core, jitter: f64, out: &mut Vec<Action>) {
         let lifetime = self.params.lifetime;
         let opening = self.backend_mut(backend).filter(|found| matches!(found.state, State::Opening));
@@ -175,6 +198,8 @@ impl Pool {
             self.counts.lent += 1;
             self.opens_at = None;
             self.give_back(now, backend, core, out);
+        } else if self.backend(backend).is_none() {
+            out.push(Action::Close(backend));
         }
     }
 
@@ -212,7 +237,12 @@ impl Pool {
         while !self.waiting.is_empty()
             && let Some(backend) = self.idle.pop()
         {
-            self.give_first(now, backend, out);
+            if self.is_spent(now, backend) {
+                self.remove(backend);
+                out.push(Action::Close(backend));
+            } else {
+                self.give_first(now, backend, out);
+            }
         }
         self.open_more(now, out);
     }
@@ -237,7 +267,9 @@ impl Pool {
         if !self.backend_mut(backend).is_some_and(|found| matches!(found.state, State::Lent)) {
             return;
         }
-        let is_too_many = self.counts.total() > self.params.size + self.params.overflow && self.waiting.is_empty();
+        // Beyond all bounds it goes whoever waits: the pool was made smaller. What is in reserve serves as long as somebody waits.
+        let (total, bound) = (self.counts.total(), self.params.size + self.params.overflow);
+        let is_too_many = total > bound && self.waiting.is_empty() || total > bound + self.params.reserve;
         if self.is_spent(now, backend) || is_too_many {
             self.remove(backend);
             out.push(Action::Close(backend));
@@ -282,7 +314,7 @@ impl Pool {
     /// The idle one that was given back last, on this core if there is one.
     fn take_idle(&mut self, core: Core) -> Option<BackendId> {
         let is_near = |id: &BackendId| {
-            let found = self.backends.get(id.0 as usize).copied().flatten();
+            let found = self.backend(*id);
             found.is_some_and(|found| matches!(found.state, State::Idle { core: at, .. } if at == core))
         };
         match self.idle.iter().rposition(is_near) {
@@ -293,8 +325,8 @@ impl Pool {
 
     /// Whether it has lived long enough, or belongs to connections that were to be made anew.
     fn is_spent(&self, now: Instant, backend: BackendId) -> bool {
-        let found = self.backends.get(backend.0 as usize).copied().flatten();
-        found.is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
+        self.backend(backend)
+            .is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
     }
 
     /// Opens what somebody waits for, or what `min` asks for, within the bounds.
@@ -322,20 +354,21 @@ impl Pool {
     fn insert(&mut self) -> BackendId {
         let backend = Backend { state: State::Opening, dies_at: None, generation: self.generation, jitter: 0.0 };
         self.counts.opening += 1;
-        match self.backends.iter().position(Option::is_none) {
-            Some(at) => {
-                self.backends[at] = Some(backend);
-                BackendId(at as u32)
-            }
-            None => {
-                self.backends.push(Some(backend));
-                BackendId(self.backends.len() as u32 - 1)
-            }
-        }
+        let free = self.backends.iter().position(|slot| slot.backend.is_none());
+        let at = free.unwrap_or_else(|| {
+            self.backends.push(Slot::default());
+            self.backends.len() - 1
+        });
+        let slot = &mut self.backends[at];
+        slot.backend = Some(backend);
+        BackendId::new(at, slot.uses)
     }
 
     fn remove(&mut self, backend: BackendId) {
-        let Some(found) = self.backends.get_mut(backend.0 as usize).and_then(Option::take) else { return };
+        let slot = self.backends.get_mut(backend.slot()).filter(|slot| slot.uses == backend.uses());
+        let Some(slot) = slot else { return };
+        let Some(found) = slot.backend.take() else { return };
+        slot.uses = slot.uses.wrapping_add(1);
         match found.state {
             State::Opening => self.counts.opening -= 1,
             State::Lent => self.counts.lent -= 1,
@@ -347,7 +380,11 @@ impl Pool {
     }
 
     fn backend_mut(&mut self, backend: BackendId) -> Option<&mut Backend> {
-        self.backends.get_mut(backend.0 as usize)?.as_mut()
+        self.backends.get_mut(backend.slot()).filter(|slot| slot.uses == backend.uses())?.backend.as_mut()
+    }
+
+    fn backend(&self, backend: BackendId) -> Option<Backend> {
+        self.backends.get(backend.slot()).filter(|slot| slot.uses == backend.uses())?.backend
     }
 }
 

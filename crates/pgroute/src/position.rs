@@ -20,7 +20,7 @@ mod lsn;
 
 use std::collections::BTreeMap;
 
-pub use floor::{Choice, Floor, TokenError, choose};
+pub use floor::{Choice, Floor, Reading, TokenError, choose};
 pub use lsn::{Lsn, Timeline, Token};
 
 /// A replica, by whatever number the shell gives it.
@@ -83,8 +83,8 @@ struct Replica {
     samples: Questions,
     /// Samples up to this number are of another time.
     void: u64,
-    /// How often it was lost.
-    lives: u64,
+    /// Which life of it this is; no two of any replica's have the same number.
+    life: u64,
     timeline: Timeline,
 }
 
@@ -98,6 +98,8 @@ pub struct Progress {
     probes: Questions,
     void: u64,
     replicas: BTreeMap<ReplicaId, Replica>,
+    /// How many lives of replicas there were.
+    lives: u64,
 }
 
 impl Progress {
@@ -130,7 +132,17 @@ impl Progress {
 
     /// A replica is there, on this timeline.
     pub fn join(&mut self, replica: ReplicaId, timeline: Timeline) {
-        self.replicas.entry(replica).or_default().timeline = timeline;
+        let lives = &mut self.lives;
+        let found = self.replicas.entry(replica).or_insert_with(|| {
+            *lives += 1;
+            Replica { life: *lives, ..Replica::default() }
+        });
+        found.timeline = timeline;
+    }
+
+    /// A read on a replica is about to begin: the replica may be another one when the read has ended.
+    pub fn start_read(&self, replica: ReplicaId) -> Reading {
+        Reading { replica, life: self.replicas.get(&replica).map(|found| found.life) }
     }
 
     /// A sample of a replica is asked for. Gives its number, if there is such a replica.
@@ -150,7 +162,8 @@ impl Progress {
     /// The connection to a replica ended. When it is back it may be another one, older than before.
     pub fn lose(&mut self, replica: ReplicaId) {
         if let Some(found) = self.replicas.get_mut(&replica) {
-            found.lives += 1;
+            self.lives += 1;
+            found.life = self.lives;
             found.samples.forget();
             found.void = found.samples.started;
         }

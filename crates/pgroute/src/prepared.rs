@@ -10,9 +10,10 @@
 
 mod held;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -33,7 +34,7 @@ pub struct Key {
 impl Key {
     /// What it takes, about.
     fn bytes(&self) -> usize {
-        self.text.len() + self.types.len() + 128
+        self.text.len() + self.types.len() + self.reading.len() + 128
     }
 }
 
@@ -57,11 +58,36 @@ impl fmt::Display for Number {
     }
 }
 
+/// A statement that is found by its key.
+#[derive(Debug)]
+struct ByKey(Arc<Statement>);
+
+impl Borrow<Key> for ByKey {
+    fn borrow(&self) -> &Key {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
 /// All statements that clients have prepared lately, within bounds. A client keeps what it uses, even after it is dropped here: then another
 /// one that prepares the same gets another number.
 #[derive(Debug)]
 pub struct Shared {
-    statements: HashMap<Key, (Arc<Statement>, bool)>,
+    /// Whether each was asked for lately.
+    statements: HashMap<ByKey, bool>,
     next: u64,
     bytes: usize,
     bytes_max: usize,
@@ -90,23 +116,20 @@ impl Shared {
 
     /// The statement of a key: the one that is known, or a new one.
     pub fn statement(&mut self, key: Key) -> Arc<Statement> {
-        let bytes = key.bytes();
-        match self.statements.entry(key) {
-            Entry::Occupied(mut known) => {
-                known.get_mut().1 = true;
-                Arc::clone(&known.get().0)
-            }
-            Entry::Vacant(free) => {
-                let statement = Arc::new(Statement { number: Number(self.next), key: free.key().clone() });
-                self.next += 1;
-                if bytes <= self.bytes_max {
-                    free.insert((Arc::clone(&statement), true));
-                    self.bytes += bytes;
-                    self.shrink();
-                }
-                statement
-            }
+        if let Some((ByKey(known), _)) = self.statements.get_key_value(&key) {
+            let known = Arc::clone(known);
+            self.statements.insert(ByKey(Arc::clone(&known)), true);
+            return known;
         }
+        let bytes = key.bytes();
+        let statement = Arc::new(Statement { number: Number(self.next), key });
+        self.next += 1;
+        if bytes <= self.bytes_max {
+            self.statements.insert(ByKey(Arc::clone(&statement)), true);
+            self.bytes += bytes;
+            self.shrink();
+        }
+        statement
     }
 
     /// Drops what no client has and nobody asked for since the last time, then what no client has, then anything.
@@ -118,12 +141,12 @@ impl Shared {
             // Down to nine tenths, so that not every new statement has to look through all.
             let wanted = self.bytes_max / 10 * 9;
             let left = &mut self.bytes;
-            self.statements.retain(|key, (statement, is_used)| {
+            self.statements.retain(|ByKey(statement), is_used| {
                 let was_used = std::mem::take(is_used);
                 let is_held = Arc::strong_count(statement) > 1;
                 let stays = *left <= wanted || is_held && round < 2 || was_used && round < 1;
                 if !stays {
-                    *left -= key.bytes();
+                    *left -= statement.key.bytes();
                 }
                 stays
             });
@@ -176,6 +199,9 @@ pub enum NameError {
     /// The client has as many as it may.
     #[error("more than {0} prepared statements")]
     TooMany(usize),
+    /// Their texts and names take as much as they may.
+    #[error("more than {0} bytes of prepared statements")]
+    TooLarge(usize),
 }
 
 /// A client's names.
@@ -184,7 +210,11 @@ pub struct Names {
     named: HashMap<Box<[u8]>, Named>,
     unnamed: Option<Named>,
     names_max: usize,
+    bytes: usize,
 }
+
+/// Most bytes of a client's names and their texts. Texts that clients share are counted for each, since any of them may be the last that has it.
+const NAMES_BYTES_MAX: usize = 64 << 20;
 
 impl Names {
     /// At most so many.
@@ -222,18 +252,29 @@ impl Names {
         if self.named.len() >= self.names_max {
             return Err(NameError::TooMany(self.names_max));
         }
+        let bytes = name.len() + named.statement.key.bytes();
+        if self.bytes + bytes > NAMES_BYTES_MAX {
+            return Err(NameError::TooLarge(NAMES_BYTES_MAX));
+        }
+        self.bytes += bytes;
         self.named.insert(name.into(), named);
         Ok(())
     }
 
     /// Forgets a name. It is no error if it stands for nothing.
     pub fn close(&mut self, name: &[u8]) -> Option<Named> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+        if name.is_empty() {
+            return self.unnamed.take();
+        }
+        let named = self.named.remove(name)?;
+        self.bytes -= name.len() + named.statement.key.bytes();
+        Some(named)
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.named.clear();
+        self.bytes = 0;
         self.unnamed = None;
     }
 }

@@ -54,21 +54,100 @@ impl<'t> Token<'t> {
         self.kind == Kind::Mark(mark)
     }
 
-    /// The name that it stands for, folded as PostgreSQL folds it, if it can be one. Escapes in `U&` names stay as they are.
+    /// The name that it stands for, folded and cut as PostgreSQL does it, if it can be one. There is none for a name with escapes (`U&"..."`), nor for
+    /// bytes that are not UTF-8: what those stand for is not known here.
     pub fn name(&self) -> Option<Cow<'t, str>> {
         let text = std::str::from_utf8(self.text).ok()?;
-        match self.kind {
-            Kind::Word if text.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-                Some(Cow::Owned(text.to_ascii_lowercase()))
-            }
-            Kind::Word => Some(Cow::Borrowed(text)),
+        let name = match self.kind {
+            Kind::Word if text.bytes().any(|byte| byte.is_ascii_uppercase()) => Cow::Owned(text.to_ascii_lowercase()),
+            Kind::Word => Cow::Borrowed(text),
             Kind::Quoted => {
-                let inner = text.split_once('"')?.1.strip_suffix('"')?;
-                Some(if inner.contains('"') { Cow::Owned(inner.replace("\"\"", "\"")) } else { Cow::Borrowed(inner) })
+                let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+                if inner.contains('"') { Cow::Owned(inner.replace("\"\"", "\"")) } else { Cow::Borrowed(inner) }
             }
+            _ => return None,
+        };
+        Some(if name.len() > NAME_BYTES_MAX { cut(&name) } else { name })
+    }
+
+    /// The text that a string stands for. `standard_strings` is the session's `standard_conforming_strings`. There is none for strings of bits, for
+    /// those with `U&`, and for what is not UTF-8.
+    pub fn string(&self, standard_strings: bool) -> Option<String> {
+        let text = std::str::from_utf8(self.text).ok().filter(|_| self.kind == Kind::String)?;
+        match text.as_bytes() {
+            [b'$', ..] => {
+                let tag = text[1..].find('$')? + 2;
+                Some(text[tag..text.len() - tag].to_owned())
+            }
+            [b'e' | b'E', ..] => unquoted(&text[1..], true),
+            [b'\'', ..] => unquoted(text, !standard_strings),
             _ => None,
         }
     }
+}
+
+/// Longest name in bytes, of servers that were built as they usually are; the rest of it does not count.
+const NAME_BYTES_MAX: usize = 63;
+
+fn cut<'t>(name: &str) -> Cow<'t, str> {
+    Cow::Owned(name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned())
+}
+
+/// The text of a string with all its parts, from its first quote on.
+fn unquoted(mut text: &str, escapes: bool) -> Option<String> {
+    let mut found = String::new();
+    loop {
+        let inner = text.strip_prefix('\'')?;
+        let mut chars = inner.char_indices();
+        let end = loop {
+            match chars.next()? {
+                (_, '\\') if escapes => found.push(escaped(&mut chars)?),
+                (at, '\'') if inner[at + 1..].starts_with('\'') => {
+                    chars.next();
+                    found.push('\'');
+                }
+                (at, '\'') => break at + 1,
+                (_, other) => found.push(other),
+            }
+        };
+        text = &inner[end..];
+        if text.is_empty() {
+            return Some(found);
+        }
+        text = &text[continued(text.as_bytes())?..];
+    }
+}
+
+/// What stands for itself behind a backslash, or for another character.
+fn escaped(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+    let found = match chars.next()?.1 {
+        'b' => '\x08',
+        'f' => '\x0c',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        // Bytes, which are characters only if they are of ASCII.
+        'x' if chars.clone().next().is_some_and(|(_, next)| next.is_ascii_hexdigit()) => {
+            char::from_u32(digits(chars, 16, 0, 2)).filter(char::is_ascii)?
+        }
+        first @ '0'..='7' => char::from_u32(digits(chars, 8, u32::from(first) - 48, 2)).filter(char::is_ascii)?,
+        // Surrogates come in pairs, and are not put together here.
+        'u' => char::from_u32(digits(chars, 16, 0, 4))?,
+        'U' => char::from_u32(digits(chars, 16, 0, 8))?,
+        other => other,
+    };
+    (found != '\0').then_some(found)
+}
+
+/// A number of so many more digits at most, behind those that make `first`.
+fn digits(chars: &mut std::str::CharIndices<'_>, radix: u32, first: u32, most: usize) -> u32 {
+    let mut value = first;
+    for _ in 0..most {
+        let Some(digit) = chars.clone().next().and_then(|(_, next)| next.to_digit(radix)) else { break };
+        value = value.wrapping_mul(radix) + digit;
+        chars.next();
+    }
+    value
 }
 
 /// Finds tokens, one after the other.
@@ -84,6 +163,8 @@ pub struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
     standard_strings: bool,
+    /// Up to here each sign is an operator of its own: they were at the end of one that cannot have them.
+    signs_until: usize,
     hint: Option<&'t [u8]>,
 }
 
@@ -93,7 +174,7 @@ const HINT: &[u8] = b"tenfold:";
 impl<'t> Scanner<'t> {
     /// Scans `text`. `standard_strings` is the session's `standard_conforming_strings`, which is on unless somebody turned it off.
     pub fn new(text: &'t [u8], standard_strings: bool) -> Self {
-        Self { text, at: 0, standard_strings, hint: None }
+        Self { text, at: 0, standard_strings, signs_until: 0, hint: None }
     }
 
     /// What the first comment so far that speaks to Tenfold says, without spaces around it.
@@ -179,13 +260,19 @@ impl<'t> Scanner<'t> {
         self.at += self.text[self.at..].iter().take_while(|&&byte| keep(byte)).count();
     }
 
-    /// An operator: as long as can be, but not into a comment, and without a sign at its end that belongs to what follows.
+    /// An operator: as long as can be, but not into a comment, and without a sign at its end that belongs to what follows. Signs that were
+    /// cut off are not measured again, which would take time by the square of their number.
     fn operator(&mut self) {
+        if self.at < self.signs_until {
+            self.at += 1;
+            return;
+        }
         let rest = &self.text[self.at..];
         let mut len = rest.iter().take_while(|byte| b"~!@#^&|`?+-*/%<>=".contains(byte)).count();
         let begins_comment = |at: &usize| rest[*at..].starts_with(b"--") || rest[*at..].starts_with(b"/*");
         len = (1..len).find(begins_comment).unwrap_or(len);
         if !rest[..len].iter().any(|byte| b"~!@#^&|`?%".contains(byte)) {
+            self.signs_until = self.at + len;
             while len > 1 && matches!(rest[len - 1], b'+' | b'-') {
                 len -= 1;
             }

@@ -3,14 +3,17 @@
 //! - [`Settings`] are what it has set, with what transactions and savepoints do to that, and what a backend has to be told to be
 //!   like it.
 //! - [`Pin`] says why a session has to keep its backend.
+//! - [`Sequences`] says whose numbers a backend would tell when somebody asks for the last one.
 //! - [`Ledger`] knows which answers are still due, and to whom they belong.
 
 mod ledger;
+mod sequences;
 mod settings;
 
 use crate::classify::{Effects, Kind};
 
 pub use ledger::{Answer, Due, Ledger, OutOfStep, Owner, Question};
+pub use sequences::Sequences;
 pub use settings::{Applied, Settings, Value};
 
 /// Why a session keeps its backend beyond its transactions.
@@ -26,19 +29,48 @@ pub enum Pin {
     Irreversible,
     /// It asked for what it did before, which only its own backend knows.
     Recall,
+    /// It has prepared a statement by `PREPARE`.
+    Prepare,
+    /// It listens to a channel.
+    Listen,
+    /// It has done what cannot be looked into, or set more than is kept account of.
+    Unknown,
 }
 
 impl Pin {
-    /// The first reason that there is in what a text does.
+    /// All reasons, the gravest first.
+    pub const ALL: [Self; 8] = [
+        Self::Irreversible,
+        Self::Unknown,
+        Self::TemporaryTable,
+        Self::AdvisoryLock,
+        Self::HeldCursor,
+        Self::Recall,
+        Self::Prepare,
+        Self::Listen,
+    ];
+
+    /// The gravest reason that there is in what a text does: one that `DISCARD ALL` does not end goes before one that it ends. `PREPARE` and
+    /// `LISTEN` are none here: there are other ways with them.
     pub fn of(effects: Effects) -> Option<Self> {
-        let reasons = [
-            (effects.temporary, Self::TemporaryTable),
-            (effects.advisory_lock, Self::AdvisoryLock),
-            (effects.holds_cursor, Self::HeldCursor),
-            (effects.irreversible, Self::Irreversible),
-            (effects.recalls, Self::Recall),
-        ];
-        reasons.into_iter().find(|(is_reason, _)| *is_reason).map(|(_, pin)| pin)
+        Self::ALL.into_iter().find(|pin| pin.is_in(effects))
+    }
+
+    fn is_in(self, effects: Effects) -> bool {
+        match self {
+            Self::TemporaryTable => effects.temporary,
+            Self::AdvisoryLock => effects.advisory_lock,
+            Self::HeldCursor => effects.holds_cursor,
+            Self::Irreversible => effects.irreversible,
+            Self::Recall => effects.recalls,
+            Self::Unknown => effects.unknown,
+            Self::Prepare | Self::Listen => false,
+        }
+    }
+
+    /// The graver one of two reasons, of which a session that has both is to keep this one.
+    pub fn graver(self, other: Self) -> Self {
+        Self::ALL.into_iter().find(|pin| [self, other].contains(pin)).unwrap_or(self)
     }
 
     /// How metrics and logs name it.
@@ -49,12 +81,20 @@ impl Pin {
             Self::HeldCursor => "held_cursor",
             Self::Irreversible => "irreversible",
             Self::Recall => "recall",
+            Self::Prepare => "prepare",
+            Self::Listen => "listen",
+            Self::Unknown => "unknown",
         }
     }
 
-    /// Whether a statement that has succeeded undoes every reason. `DISCARD ALL` alone does: it drops temporary tables, locks, cursors and
-    /// what sequences gave. What is irreversible stays.
+    /// Whether a statement that has succeeded undoes every reason. `DISCARD ALL` alone does: it drops temporary tables, locks, cursors,
+    /// prepared statements and what sequences gave. What is irreversible stays, and what is unknown may be.
     pub fn ends_with(self, kind: &Kind) -> bool {
-        *kind == Kind::DiscardAll && self != Self::Irreversible
+        *kind == Kind::DiscardAll && self.can_be_reset()
+    }
+
+    /// Whether a reset takes back what it stands for. A backend that was kept for another reason is closed with its session.
+    pub fn can_be_reset(self) -> bool {
+        !matches!(self, Self::Irreversible | Self::Unknown)
     }
 }

@@ -179,13 +179,26 @@ impl Postgres {
         self.sql(server, "SELECT pg_wal_replay_resume()").map(|_| ())
     }
 
-    /// Waits until a replica has replayed what the primary has written by now.
+    /// Waits until a replica has replayed what the primary that it streams from has written by now.
     ///
     /// # Errors
-    /// When it does not come so far in time.
+    /// When it does not come so far in time, or streams from none of the cluster's servers.
     pub fn wait_for_replay(&self, server: usize) -> Result<()> {
-        let position = self.sql(0, "SELECT pg_current_wal_flush_lsn()")?.concat();
+        let position = self.sql(self.source(server)?, "SELECT pg_current_wal_flush_lsn()")?.concat();
         self.wait_for(server, &format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"), "t")
+    }
+
+    /// The server that a replica streams from, as soon as it does.
+    fn source(&self, server: usize) -> Result<usize> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let port = self.sql(server, "SELECT sender_port FROM pg_stat_wal_receiver")?.concat();
+            if let Some(source) = self.servers.iter().position(|other| other.port.to_string() == port) {
+                return Ok(source);
+            }
+            ensure!(Instant::now() < deadline, "{}: streams from nobody", self.servers[server].name);
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Waits until a statement gives one row with this value.
@@ -229,9 +242,23 @@ impl Server {
         }
     }
 
+    /// Signals the server's first process, so that it makes no more of them, and then all that it has. One that ends meanwhile is none of them.
     fn signal_all(&mut self, signal: Signal) -> Result<()> {
         let Some(process) = &self.process else { bail!("{}: does not run", self.name) };
-        process.pids().into_iter().try_for_each(|pid| crate::process::send(pid, signal))
+        crate::process::send(process.pid(), signal)?;
+        let deadline = Instant::now() + TIMEOUT;
+        while signal == Signal::STOP && procfs::state(process.pid()) != Some('T') && Instant::now() < deadline {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        for pid in process.pids() {
+            let is_there = || procfs::state(pid).is_some_and(|state| state != 'Z');
+            if let Err(error) = crate::process::send(pid, signal)
+                && is_there()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -34,6 +34,10 @@ pub const NONCE_BYTES: usize = 18;
 /// Longest message of SCRAM that is read. Real ones have some two hundred bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// Most iterations that a server may ask for. PostgreSQL's default is 4,096; this many take some seconds, and a server that
+/// asks for more wants to keep us busy.
+const ITERATIONS_MAX: u32 = 10_000_000;
+
 type Key = [u8; 32];
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {

@@ -7,7 +7,7 @@ use super::{md5, scram};
 /// What is known of a user's password.
 #[derive(Clone, Debug)]
 pub enum Stored {
-    /// The password.
+    /// The password. An empty one is none, and nobody proves it: so userlists say that somebody is not to log in by a password.
     Password(Secret),
     /// `md5` and a digest, in the form of `pg_authid`.
     Md5(Secret),
@@ -52,6 +52,7 @@ impl Stored {
     /// Whether a password in clear is this user's.
     pub fn is_password(&self, user: &str, given: &str) -> bool {
         match self {
+            _ if given.is_empty() => false,
             Self::Password(password) => password.is(given.as_bytes()),
             Self::Md5(stored) => stored.is(md5::stored(given, user).expose().as_bytes()),
             Self::Scram(secret) => secret.is_password(given),
@@ -60,10 +61,11 @@ impl Stored {
 
     /// What a proof by digest is compared with, if there can be one.
     pub fn md5(&self, user: &str) -> Option<Secret> {
-        match self {
-            Self::Password(password) => Some(md5::stored(password.expose(), user)),
-            Self::Md5(stored) => Some(stored.clone()),
-            Self::Scram(_) => None,
-        }
+        let stored = match self {
+            Self::Password(password) => md5::stored(password.expose(), user),
+            Self::Md5(stored) => stored.clone(),
+            Self::Scram(_) => return None,
+        };
+        (!stored.is(md5::stored("", user).expose().as_bytes())).then_some(stored)
     }
 }

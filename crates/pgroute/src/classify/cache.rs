@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::{Catalogue, Plan, classify};
+use super::{Catalogue, Plan, Statement, classify};
 
 /// Texts longer than this are looked at each time: they are bulk statements, and hardly come again.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -17,8 +17,13 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Slots for hashes of what came once. A collision keeps or forgets a text too early, which does no harm.
 const SEEN: usize = 4096;
 
-/// What an entry costs beside its text, about: the plan with a statement, and the map's own.
-const ENTRY_BYTES: usize = 256;
+/// What an entry costs beside its text and its statements, about.
+const ENTRY_BYTES: usize = 160;
+
+/// What an entry costs, about. Names and values in a plan are parts of its text.
+fn cost(text: &[u8], plan: &Plan) -> usize {
+    ENTRY_BYTES + 2 * text.len() + plan.statements.capacity() * std::mem::size_of::<Statement>()
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -29,13 +34,14 @@ struct Entry {
 /// Plans by text.
 #[derive(Debug)]
 pub struct Cache {
-    plans: HashMap<Box<[u8]>, Entry>,
+    /// By what the session's strings are.
+    plans: [HashMap<Box<[u8]>, Entry>; 2],
     seen: Box<[u64]>,
     hasher: RandomState,
     bytes: usize,
     bytes_max: usize,
-    /// Which catalogue and which reading of strings the plans were made by.
-    generation: (u64, bool),
+    /// Which catalogue the plans were made by.
+    generation: u64,
 }
 
 impl Cache {
@@ -43,34 +49,33 @@ impl Cache {
     pub fn new(bytes_max: usize) -> Self {
         let seen = vec![0; SEEN].into_boxed_slice();
         let hasher = RandomState::new();
-        Self { plans: HashMap::new(), seen, hasher, bytes: 0, bytes_max, generation: (0, true) }
+        Self { plans: Default::default(), seen, hasher, bytes: 0, bytes_max, generation: 0 }
     }
 
     /// How many plans are kept.
     pub fn len(&self) -> usize {
-        self.plans.len()
+        self.plans.iter().map(HashMap::len).sum()
     }
 
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
-        self.plans.is_empty()
+        self.plans.iter().all(HashMap::is_empty)
     }
 
-    /// What a text is. `generation` is the catalogue's number, which changes with it; with another one, or another reading of
-    /// strings, everything is looked at anew.
+    /// What a text is. `generation` is the catalogue's number, which changes with it; with another one
+    /// everything is looked at anew.
     pub fn plan(&mut self, text: &[u8], standard_strings: bool, catalogue: &Catalogue, generation: u64) -> Arc<Plan> {
-        if self.generation != (generation, standard_strings) {
-            self.generation = (generation, standard_strings);
-            self.plans.clear();
-            self.bytes = 0;
+        if self.generation != generation {
+            self.generation = generation;
+            self.clear();
         }
-        if let Some(entry) = self.plans.get_mut(text) {
+        if let Some(entry) = self.plans[usize::from(standard_strings)].get_mut(text) {
             entry.is_used = true;
             return Arc::clone(&entry.plan);
         }
         let plan = Arc::new(classify(text, standard_strings, catalogue));
         if text.len() <= TEXT_BYTES_MAX && self.came_before(text) {
-            self.keep(text, &plan);
+            self.keep(text, standard_strings, &plan);
         }
         plan
     }
@@ -81,28 +86,35 @@ impl Cache {
         std::mem::replace(slot, hash) == hash
     }
 
-    fn keep(&mut self, text: &[u8], plan: &Arc<Plan>) {
-        let bytes = text.len() + ENTRY_BYTES;
+    fn clear(&mut self) {
+        self.plans.iter_mut().for_each(HashMap::clear);
+        self.bytes = 0;
+    }
+
+    fn keep(&mut self, text: &[u8], standard_strings: bool, plan: &Arc<Plan>) {
+        let bytes = cost(text, plan);
         if bytes > self.bytes_max {
             return;
         }
         while self.bytes + bytes > self.bytes_max {
             let before = self.bytes;
             let left = &mut self.bytes;
-            self.plans.retain(|text, entry| {
-                let stays = std::mem::take(&mut entry.is_used);
-                if !stays {
-                    *left -= text.len() + ENTRY_BYTES;
-                }
-                stays
-            });
+            for plans in &mut self.plans {
+                plans.retain(|text, entry| {
+                    let stays = std::mem::take(&mut entry.is_used);
+                    if !stays {
+                        *left -= cost(text, &entry.plan);
+                    }
+                    stays
+                });
+            }
             // Everything was in use: the next round would take it all, and so does this one.
             if self.bytes == before {
-                self.plans.clear();
-                self.bytes = 0;
+                self.clear();
             }
         }
-        self.plans.insert(text.into(), Entry { plan: Arc::clone(plan), is_used: false });
+        let entry = Entry { plan: Arc::clone(plan), is_used: false };
+        self.plans[usize::from(standard_strings)].insert(text.into(), entry);
         self.bytes += bytes;
     }
 }

@@ -1,6 +1,10 @@
 //! `SET` and `RESET`, in all the forms that they have.
+//!
+//! A value is kept in a form that means the same to every backend, whatever that has for `standard_conforming_strings`: strings are decoded
+//! and written anew.
 
-use super::{Keyword, Words};
+use super::{Keyword, Lexeme, Words};
+use crate::scan::Token;
 
 /// How long a change of a setting is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +22,7 @@ pub struct Setting {
     pub scope: Scope,
     /// Its name in lower case, as `pg_settings` has it.
     pub name: String,
-    /// The value as it was written, ready to stand behind `SET name TO`; `None` for what it was at the session's beginning.
+    /// The value, ready to stand behind `SET name TO`: its strings as `E'...'`; `None` for what it was at the session's beginning.
     pub value: Option<String>,
 }
 
@@ -26,9 +30,14 @@ impl Setting {
     fn new(scope: Scope, name: &str, value: Option<String>) -> Self {
         // `DEFAULT` is a keyword here; in quotes it would be a value.
         let value = value.filter(|value| !value.eq_ignore_ascii_case("default"));
+        // These end with the transaction that is under way, and are errors outside of one.
+        let scope = if OF_TRANSACTION.contains(&name) { Scope::Local } else { scope };
         Self { scope, name: name.to_owned(), value }
     }
 }
+
+/// Modes of a transaction, which are written like settings as well.
+const OF_TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 /// What `SET` changes, from behind the word. `None` when it is not understood, or is about one transaction alone.
 pub(super) fn set(words: &mut Words<'_>) -> Option<Vec<Setting>> {
@@ -76,7 +85,8 @@ pub(super) fn set(words: &mut Words<'_>) -> Option<Vec<Setting>> {
         words.advance();
         name = format!("{name}.{}", words.take_name()?.to_ascii_lowercase());
     }
-    if !is_sign(words) {
+    // What a name in other characters is depends on the encoding in which it came.
+    if !is_sign(words) || !name.is_ascii() {
         return None;
     }
     words.advance();
@@ -87,18 +97,35 @@ fn is_sign(words: &Words<'_>) -> bool {
     words.token.is_some_and(|token| token.text == b"=" || token.is_word("to"))
 }
 
-/// What is left of the statement, with one space between its tokens and without comments.
+/// What is left of the statement, without comments. Tokens that touch each other do so here: `1e-1` is three of them.
 fn rest(words: &mut Words<'_>) -> Option<String> {
     let mut text = String::new();
     while !words.is_end() {
-        let token = std::str::from_utf8(words.token?.text).ok()?;
-        if !text.is_empty() {
+        let token = words.token?;
+        let touches = words.before.is_some_and(|before| before.at + before.text.len() == token.at);
+        if !text.is_empty() && !touches {
             text.push(' ');
         }
-        text.push_str(token);
+        written(&token, words.standard_strings, &mut text)?;
         words.advance();
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// A token, so that it means the same on every backend.
+fn written(token: &Token<'_>, standard_strings: bool, text: &mut String) -> Option<()> {
+    match token.kind {
+        Lexeme::String => text.push_str(&literal(&token.string(standard_strings)?)),
+        Lexeme::Quoted if token.text[0] != b'"' => return None,
+        Lexeme::Parameter | Lexeme::Broken => return None,
+        _ => text.push_str(std::str::from_utf8(token.text).ok()?),
+    }
+    Some(())
+}
+
+/// A text in quotes, whatever a session thinks of backslashes.
+pub(crate) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// `SESSION CHARACTERISTICS AS TRANSACTION`, which sets the defaults of the modes that it names.
@@ -115,7 +142,7 @@ fn characteristics(words: &mut Words<'_>) -> Option<Vec<Setting>> {
     let on_or_off = |on: bool| if on { "on" } else { "off" };
     let mut settings = Vec::new();
     if let Some(level) = modes.isolation {
-        settings.push(setting("default_transaction_isolation", &format!("'{level}'")));
+        settings.push(setting("default_transaction_isolation", &literal(level)));
     }
     if let Some(read_only) = modes.read_only {
         settings.push(setting("default_transaction_read_only", on_or_off(read_only)));

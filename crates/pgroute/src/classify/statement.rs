@@ -115,6 +115,8 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
     let kind = match keyword.as_str() {
         "insert" | "update" | "delete" | "merge" | "truncate" | "lock" | "refresh" => {
             calls(words, catalogue, effects);
+            // Triggers and defaults of tables: without a catalogue, nobody knows of them.
+            effects.opaque |= !catalogue.is_known();
             Kind::Change
         }
         "begin" | "start" => begin(words),
@@ -136,7 +138,7 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
             _ => Kind::Discard,
         },
         "prepare" => prepare(words, catalogue, effects),
-        "execute" => words.take_name().map_or_else(|| other(effects), Kind::Execute),
+        "execute" => execute(words, catalogue, effects),
         "deallocate" => deallocate(words).unwrap_or_else(|| other(effects)),
         "declare" | "fetch" | "move" | "close" => cursor(words, catalogue, effects, keyword.as_str()),
         "listen" => words.take_name().map_or_else(|| other(effects), Kind::Listen),
@@ -147,6 +149,7 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
         "notify" => Kind::Notify,
         "copy" => {
             calls(words, catalogue, effects);
+            effects.opaque |= !catalogue.is_known();
             Kind::Copy
         }
         "explain" => return explain(words, catalogue, effects),
@@ -171,16 +174,22 @@ fn other(effects: &mut Effects) -> Kind {
 fn query(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> (Kind, bool) {
     let found = read::read(words, catalogue);
     effects.join(found.effects);
+    // A query with a statement before it that changes rows.
+    effects.opaque |= found.changes && !catalogue.is_known();
     (Kind::Query, found.is_read)
 }
 
 /// What the functions that a statement calls do to its session, whatever else it is.
 fn calls(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) {
-    let found = read::read(words, catalogue);
-    // Columns and tables of a change stand before parentheses as functions do: `INSERT INTO t (a)`. An unknown name is taken for one
-    // of those; a function that users have written is known.
-    effects.join(Effects { opaque: false, ..found.effects });
-    effects.opaque |= found.calls_opaque;
+    effects.join(read::read_change(words, catalogue).effects);
+}
+
+/// What is run is not said here, so it may be anything.
+fn execute(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> Kind {
+    let Some(name) = words.take_name() else { return other(effects) };
+    calls(words, catalogue, effects);
+    effects.opaque = true;
+    Kind::Execute(name)
 }
 
 fn begin(words: &mut Words<'_>) -> Kind {
@@ -220,10 +229,16 @@ fn set(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
     if words.keyword().as_str() == "constraints" {
         return Kind::SetConstraints;
     }
-    match setting::set(words) {
-        Some(settings) => Kind::Set(settings),
-        None => other(effects),
+    let Some(settings) = setting::set(words) else { return other(effects) };
+    for setting in &settings {
+        // What is made from now on may be temporary without saying so.
+        let is_path = setting.name == "search_path";
+        let names_temporary = |value: &String| value.to_ascii_lowercase().contains("pg_temp");
+        effects.temporary |= is_path && setting.value.as_ref().is_some_and(names_temporary);
+        // `setseed` by another name.
+        effects.irreversible |= setting.name == "seed";
     }
+    Kind::Set(settings.into_iter().filter(|setting| setting.name != "seed").collect())
 }
 
 fn show(words: &mut Words<'_>) -> Kind {
@@ -296,12 +311,15 @@ fn explain(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) 
     while ["analyze", "analyse", "verbose"].iter().any(|word| words.take(word)) {}
     match kind(words, catalogue, effects) {
         (Kind::Query, is_read) => (Kind::Query, is_read),
-        (Kind::Definition | Kind::Execute(_), _) => (Kind::Definition, false),
+        (kind @ (Kind::Definition | Kind::Execute(_)), _) => (kind, false),
         _ => (Kind::Change, false),
     }
 }
 
 fn definition(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
+    // Defaults, checks, queries, scripts of extensions and triggers of events run functions, and what stands before a parenthesis here is mostly
+    // something else. Definitions are rare: all of them may do anything.
+    effects.opaque = true;
     // The body of a function in SQL is a statement within this one, with semicolons of its own. Whatever follows cannot be told from
     // it, so all of it counts as this statement.
     let mut is_body = false;
@@ -310,13 +328,10 @@ fn definition(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
             break;
         }
         let is_after = |keyword: &str| words.before.is_some_and(|before| before.is_word(keyword));
-        if token.is_word("atomic") && is_after("begin") {
-            is_body = true;
-            effects.opaque = true;
-        }
-        let temporary = token.is_word("temp") || token.is_word("temporary") || token.is_word("pg_temp");
-        effects.temporary |= temporary;
+        is_body |= token.is_word("atomic") && is_after("begin");
+        effects.temporary |= token.is_word("temp") || token.is_word("temporary");
         if let Some(name) = token.name() {
+            effects.temporary |= read::is_temporary_schema(&name);
             effects.join(effects_of(&name));
         }
         words.advance();

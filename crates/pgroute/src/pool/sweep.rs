@@ -57,8 +57,4 @@ impl Pool {
             State::Opening | State::Lent => None,
         }
     }
-
-    fn backend(&self, backend: BackendId) -> Option<super::Backend> {
-        self.backends.get(backend.0 as usize).copied().flatten()
-    }
 }

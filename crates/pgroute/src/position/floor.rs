@@ -26,6 +26,14 @@ struct LastRead {
     sample: u64,
 }
 
+/// A read on a replica that is under way, from [`Progress::start_read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub(super) replica: ReplicaId,
+    /// Which life of the replica it began in, if there was such a replica.
+    pub(super) life: Option<u64>,
+}
+
 /// Where a read may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
@@ -64,10 +72,12 @@ impl Floor {
         self.read = None;
     }
 
-    /// A read on a replica has ended.
-    pub fn after_replica(&mut self, replica: ReplicaId, progress: &Progress) {
-        if let Some(found) = progress.replicas.get(&replica) {
-            self.read = Some(LastRead { replica, life: found.lives, sample: found.samples.next() });
+    /// A read on a replica has ended. If the replica was lost meanwhile, nobody can say any more what it showed: the primary has it in any case.
+    pub fn after_replica(&mut self, reading: Reading, progress: &Progress) {
+        let Reading { replica, life } = reading;
+        match progress.replicas.get(&replica).filter(|found| Some(found.life) == life) {
+            Some(found) => self.read = Some(LastRead { replica, life: found.life, sample: found.samples.next() }),
+            None => self.after_primary(progress),
         }
     }
 
@@ -96,7 +106,7 @@ impl Floor {
         }
         if let Some(read) = self.read
             && let Some(replica) = progress.replicas.get(&read.replica)
-            && replica.lives == read.life
+            && replica.life == read.life
             && let Some(position) = replica.samples.since(read.sample)
         {
             self.position = self.position.max(position);
@@ -158,7 +168,7 @@ pub fn choose(floors: &mut [&mut Floor], progress: &Progress) -> Choice {
     let position = floors.iter().map(|floor| floor.position).max().unwrap_or_default();
     let last = floors.iter().filter_map(|floor| floor.read).collect::<Vec<_>>();
     // The replica of the last read may have gone, and with it all knowledge of what was seen there.
-    let is_gone = |read: &LastRead| progress.replicas.get(&read.replica).is_none_or(|found| found.lives != read.life);
+    let is_gone = |read: &LastRead| progress.replicas.get(&read.replica).is_none_or(|found| found.life != read.life);
     if last.iter().any(is_gone) {
         return Choice::Primary;
     }

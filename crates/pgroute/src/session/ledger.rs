@@ -6,8 +6,10 @@
 //! that the connection is out of step, and nobody may use it any more.
 //!
 //! Copying in is the odd one. While it lasts, the server passes over `Sync`: drivers send one with the question and another one
-//! behind the rows. If copying fails, nobody can know whether the server had read the first one; the ledger says then that it is
-//! [uncertain](Ledger::is_uncertain), and the backend may serve its client but is closed afterwards.
+//! behind the rows. If copying fails, nobody can know whether the server had read the first one. A trigger that fails before any row was
+//! read, after the server has said that it copies, leaves all of them to be answered. The ledger says then that it is
+//! [uncertain](Ledger::is_uncertain), and the backend may serve its client but is closed afterwards: a `ReadyForQuery` that is still on its way
+//! would end the next client's question before its answer has come. To its own client such a one is passed on, as a server would have it.
 
 use std::collections::VecDeque;
 
@@ -90,6 +92,12 @@ pub struct Ledger {
     skips: bool,
     /// The server copies in, and what was sent so far does not end it.
     copies: bool,
+    /// How many of `Sync` the server may have passed over since the question at the front began to copy in.
+    passed: usize,
+    /// How many of them may still be answered, after a copy that failed.
+    strays: usize,
+    /// Whether the question at the front has had an answer. A query's `ReadyForQuery` is never its first one.
+    has_begun: bool,
     uncertain: bool,
 }
 
@@ -129,13 +137,17 @@ impl Ledger {
             // Nothing copies, and nothing is open that might: the server passes over it.
             Question::CopyEnd if self.due.is_empty() || self.skips => {}
             // The server passes over it while it copies, and it may have read it already.
-            Question::Sync if self.copies => {}
+            Question::Sync if self.copies => self.passed += 1,
             Question::Sync => {
                 self.skips = false;
                 self.due.push_back(due);
             }
             _ if self.skips => self.dropped.push(due),
-            _ => self.due.push_back(due),
+            _ => {
+                // The copy has failed, or the connection is about to end: what follows belongs to this one.
+                self.copies = false;
+                self.due.push_back(due);
+            }
         }
     }
 
@@ -153,60 +165,88 @@ impl Ledger {
         if matches!(answer, tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION) {
             return Ok(Answer { owner: Owner::Client, closes: None, dropped: 0 });
         }
+        if answer == tag::READY && self.is_stray() {
+            self.strays -= 1;
+            // The server goes on: what it passed over ended here.
+            self.skips = false;
+            return Ok(Answer { owner: Owner::Client, closes: None, dropped: 0 });
+        }
         let Some(&due) = self.due.front() else { return Err(OutOfStep { answer, expected: None }) };
-        let out_of_step = OutOfStep { answer, expected: Some(due.question) };
         if answer == tag::ERROR {
             return Ok(self.error(due));
         }
         if answer == tag::COPY_IN && matches!(due.question, Question::Query | Question::Execute) {
-            self.copy_in(due.question);
+            self.copy_in();
         }
         match follow(due.question, answer) {
             Some(true) => {
-                self.due.pop_front();
-                // The end of a copy that did not begin is not answered.
-                while self.due.front().is_some_and(|due| due.question == Question::CopyEnd) {
-                    self.due.pop_front();
-                }
+                self.close_first();
                 Ok(Answer { owner: due.owner, closes: Some(due), dropped: 0 })
             }
-            Some(false) => Ok(Answer { owner: due.owner, closes: None, dropped: 0 }),
-            None => Err(out_of_step),
+            Some(false) => {
+                self.has_begun = true;
+                if answer == tag::COMMAND_COMPLETE {
+                    // A copy of a query's ended well, so the server has read all that came before its end.
+                    (self.passed, self.copies) = (0, false);
+                }
+                Ok(Answer { owner: due.owner, closes: None, dropped: 0 })
+            }
+            None => Err(OutOfStep { answer, expected: Some(due.question) }),
         }
     }
 
+    fn close_first(&mut self) {
+        self.due.pop_front();
+        (self.passed, self.copies) = (0, false);
+        self.has_begun = false;
+        // The end of a copy that did not begin is not answered.
+        while self.due.front().is_some_and(|due| due.question == Question::CopyEnd) {
+            self.due.pop_front();
+        }
+    }
+
+    /// Whether a `ReadyForQuery` answers a `Sync` that the server may have passed over, and is nobody else's.
+    fn is_stray(&self) -> bool {
+        let is_due = match self.due.front() {
+            None => false,
+            Some(due) if due.question == Question::Query => self.has_begun,
+            Some(due) => follow(due.question, tag::READY).is_some(),
+        };
+        self.strays > 0 && !is_due
+    }
+
     fn error(&mut self, due: Due) -> Answer {
+        let passed = std::mem::take(&mut self.passed);
+        self.strays += passed;
+        self.uncertain |= passed > 0;
+        self.copies = false;
         match due.question {
             // `ReadyForQuery` follows all the same.
             Question::Query | Question::Sync | Question::FunctionCall => {
-                self.copies = false;
+                self.has_begun = true;
                 Answer { owner: due.owner, closes: None, dropped: 0 }
             }
             _ => {
-                self.uncertain |= std::mem::take(&mut self.copies);
                 let end = self.due.iter().position(|due| due.question == Question::Sync).unwrap_or(self.due.len());
                 self.skips = end == self.due.len();
                 self.dropped.extend(self.due.drain(..end));
+                self.has_begun = false;
                 Answer { owner: due.owner, closes: None, dropped: end }
             }
         }
     }
 
-    /// The server passes over every `Sync` up to the end of what is copied.
-    fn copy_in(&mut self, question: Question) {
-        let end = self.due.iter().position(|due| due.question == Question::CopyEnd);
-        self.copies = end.is_none();
-        if question == Question::Execute {
-            let mut at = 0;
-            let end = end.unwrap_or(self.due.len());
-            self.due.retain(|due| {
-                at += 1;
-                due.question != Question::Sync || at > end
-            });
-        }
-        if let Some(end) = self.due.iter().position(|due| due.question == Question::CopyEnd) {
-            self.due.remove(end);
-        }
+    /// The server passes over every `Sync` up to the end of what is copied. Any other question before that end is none that it could read while
+    /// it copies: the copy fails first, or the connection ends.
+    fn copy_in(&mut self) {
+        let is_passed = |due: &Due| due.question == Question::Sync;
+        let syncs = self.due.iter().skip(1).take_while(|due| is_passed(due)).count();
+        let next = self.due.get(1 + syncs);
+        let ends = next.is_some_and(|due| due.question == Question::CopyEnd);
+        self.copies = next.is_none();
+        let gone = if ends { syncs + 1 } else { syncs };
+        self.due.drain(1..=gone);
+        self.passed += syncs;
     }
 }
 

@@ -180,6 +180,32 @@ fn what_is_stored_is_recognised() {
     assert!(!format!("{:?}", Stored::parse("hunter2")).contains("hunter2"), "a log never shows it");
 }
 
+/// Userlists have an empty secret for those who are not to log in by a password.
+#[test]
+fn an_empty_password_is_none() {
+    let salt = [1, 2, 3, 4];
+    for stored in ["", md5::stored("", "ada").expose()] {
+        let stored = Stored::parse(stored);
+        assert!(!stored.is_password("ada", "") && stored.md5("ada").is_none(), "{stored:?}");
+    }
+    let secret = Secret::from_password("", b"salt", ITERATIONS);
+    assert_eq!(exchange(password(""), &secret).unwrap_err(), AuthError::Wrong);
+    assert!(!secret.is_password("") && !Stored::Scram(secret).is_password("ada", ""));
+    // What is no digest proves nothing, although there is one of the salt alone.
+    let none = vocab::Secret::new("secret");
+    assert!(!md5::is_proof(&none, salt, md5::proof(&none, salt).expose().as_bytes()));
+}
+
+#[test]
+fn a_secret_that_takes_too_many_rounds_fits_no_password() {
+    let text = Secret::from_password("x", b"salt", 1).to_text();
+    assert!(Secret::parse(&text).unwrap().is_password("x"));
+    let text = text.replace("$1:", "$4294967295:");
+    let parsed = Secret::parse(&text).unwrap();
+    assert!(parsed.to_text().starts_with("SCRAM-SHA-256$10000000:"), "it is read, and never taken for a password");
+    assert!(matches!(Stored::parse(&text), Stored::Scram(_)));
+}
+
 #[test]
 fn userlists_are_read() {
     let names = |text: &str| {
@@ -189,7 +215,7 @@ fn userlists_are_read() {
     let text = "; users\n\"ada\" \"secret\"\n\n  \"bob \"\"b\"\"\"  \"\" rest\n";
     assert_eq!(names(text), Ok(vec!["ada".to_owned(), "bob \"b\"".to_owned()]));
     let users = userlist::read(text).unwrap();
-    assert!(users[0].1.is_password("ada", "secret") && users[1].1.is_password("bob", ""));
+    assert!(users[0].1.is_password("ada", "secret") && !users[1].1.is_password("bob", ""));
     let check = |text: &str, expected: &str| assert_eq!(names(text).unwrap_err(), expected, "{text}");
     check("ada secret", "line 1: expected a name in quotation marks");
     check("\n\"ada\"", "line 2: expected a secret in quotation marks");

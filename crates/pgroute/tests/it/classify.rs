@@ -1,4 +1,5 @@
 mod cache;
+mod catalogue;
 mod kinds;
 mod reads;
 
@@ -26,7 +27,10 @@ fn catalogue() -> Catalogue {
     // One that is harmless for numbers and writes for texts.
     catalogue.add_function("log_it", false, b'i');
     catalogue.add_function("log_it", false, b'v');
+    catalogue.add_function("query_to_xml", true, b'v');
     catalogue.add_primary("order_id_seq");
+    catalogue.add_opaque("settings_view");
+    catalogue.add_triggers("watched");
     catalogue.add_operator("<<|");
     catalogue
 }

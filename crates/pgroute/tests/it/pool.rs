@@ -27,12 +27,12 @@ impl Table {
         std::mem::take(&mut self.out)
     }
 
-    fn opened(&mut self, backend: u32) -> Vec<Action> {
+    fn opened(&mut self, backend: u64) -> Vec<Action> {
         self.pool.opened(self.now, BackendId(backend), HERE, 0.0, &mut self.out);
         std::mem::take(&mut self.out)
     }
 
-    fn release(&mut self, backend: u32) -> Vec<Action> {
+    fn release(&mut self, backend: u64) -> Vec<Action> {
         self.pool.release(self.now, BackendId(backend), HERE, &mut self.out);
         std::mem::take(&mut self.out)
     }
@@ -47,18 +47,23 @@ impl Table {
     fn lent(params: PoolParams) -> Self {
         let mut table = Self::new(params);
         for number in 0..table.size() {
-            assert_eq!(table.acquire(number.into()), [Action::Open(BackendId(number))]);
-            assert_eq!(table.opened(number), [give(number.into(), number)]);
+            assert_eq!(table.acquire(number), [Action::Open(BackendId(number))]);
+            assert_eq!(table.opened(number), [give(number, number)]);
         }
         table
     }
 
-    fn size(&self) -> u32 {
+    fn size(&self) -> u64 {
         2
     }
 }
 
-fn give(ticket: u64, backend: u32) -> Action {
+/// The second backend in a slot.
+fn again(slot: u64) -> BackendId {
+    BackendId(1 << 32 | slot)
+}
+
+fn give(ticket: u64, backend: u64) -> Action {
     Action::Give { ticket: Ticket(ticket), backend: BackendId(backend), ping: false }
 }
 
@@ -137,11 +142,16 @@ fn backends_go_when_they_are_idle_or_old_but_for_the_least() {
     assert_eq!(table.after(10 * SECOND), [Action::Close(BackendId(0))]);
     assert_eq!(table.after(10 * SECOND), [], "the least stays");
     assert_eq!(table.pool.next_deadline(), Some(table.now + 80 * SECOND));
-    assert_eq!(table.after(80 * SECOND), [Action::Close(BackendId(1)), Action::Open(BackendId(0))]);
-    table.opened(0);
+    assert_eq!(table.after(80 * SECOND), [Action::Close(BackendId(1)), Action::Open(again(0))]);
+    table.opened(again(0).0);
     table.acquire(3);
     table.now += 200 * SECOND;
-    assert_eq!(table.release(0), [Action::Close(BackendId(0)), Action::Open(BackendId(0))], "old when it comes back");
+    let old = again(0);
+    assert_eq!(table.release(old.0), [Action::Close(old), Action::Open(BackendId(2 << 32))], "old when it comes back");
+    // Whatever is heard late of those that have gone is about nobody.
+    assert_eq!((table.release(old.0), table.opened(0)), (vec![], vec![Action::Close(BackendId(0))]));
+    table.pool.lost(table.now, old, &mut table.out);
+    assert_eq!((table.pool.counts().opening, table.out.len()), (1, 0));
 }
 
 #[test]
@@ -160,7 +170,7 @@ fn failures_are_not_repeated_at_once() {
     table.pool.open_failed(table.now, BackendId(0), retry_at, &mut table.out);
     assert_eq!((table.acquire(2), table.pool.next_deadline()), (vec![], Some(retry_at)));
     let opened = table.after(SECOND);
-    assert_eq!(opened, [Action::Open(BackendId(0)), Action::Open(BackendId(1))]);
+    assert_eq!(opened, [Action::Open(again(0)), Action::Open(BackendId(1))]);
 }
 
 #[test]
@@ -175,6 +185,26 @@ fn a_pause_holds_what_is_asked_for_and_a_reconnect_makes_all_anew() {
     table.pool.reconnect(table.now, &mut table.out);
     assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0))]);
     assert_eq!(table.release(1), [Action::Close(BackendId(1))]);
+}
+
+#[test]
+fn a_pool_that_is_made_smaller_shrinks_while_others_wait() {
+    let mut table = Table::lent(PoolParams { overflow: 0, ..params() });
+    assert_eq!(table.acquire(5), []);
+    table.pool.change(table.now, PoolParams { size: 1, overflow: 0, ..params() }, &mut table.out);
+    assert_eq!(table.release(0), [Action::Close(BackendId(0))]);
+    assert_eq!(table.release(1), [give(5, 1)]);
+}
+
+#[test]
+fn what_grew_old_in_a_pause_is_not_lent() {
+    let mut table = Table::lent(PoolParams { lifetime: Some(10 * SECOND), ..params() });
+    table.release(0);
+    table.pool.pause();
+    assert_eq!(table.acquire(5), []);
+    table.now += 20 * SECOND;
+    table.pool.resume(table.now, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0)), Action::Open(again(0))]);
 }
 
 /// What a simulation knows of the truth.

@@ -41,6 +41,24 @@ fn what_clients_have_stays_and_the_rest_is_bounded() {
 }
 
 #[test]
+fn what_a_client_keeps_is_bounded() {
+    let mut shared = Shared::new(1 << 10);
+    let mut names = Names::new(1000);
+    let mut take = |names: &mut Names, number: usize| {
+        let statement = shared.statement(key(&format!("{number}{}", " ".repeat(16 << 20)), ""));
+        names.take(number.to_string().as_bytes(), Named { statement, prepared_at: Changes(0) })
+    };
+    for number in 0..3 {
+        take(&mut names, number).unwrap();
+    }
+    assert_eq!(take(&mut names, 3), Err(NameError::TooLarge(64 << 20)));
+    assert!(names.close(b"1").is_some());
+    take(&mut names, 3).unwrap();
+    names.clear();
+    take(&mut names, 4).unwrap();
+}
+
+#[test]
 fn names_are_a_clients_own() {
     let mut shared = Shared::new(1 << 20);
     let mut names = Names::new(2);

@@ -193,6 +193,50 @@ fn understands(wire: &mut Wire) {
     assert_eq!((seen.as_str(), &dropped[..]), ("2DDDCEZCEZ", &[4, 5][..]));
 }
 
+/// A trigger fails before the server has read anything of what is copied: every `Sync` behind it is answered.
+#[test]
+fn a_copy_that_fails_at_once_leaves_each_sync_to_be_answered() {
+    let cluster = Postgres::start(&PostgresOptions::default()).unwrap();
+    let text = "CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE 'no'; END $$; CREATE TRIGGER f BEFORE INSERT ON t EXECUTE FUNCTION f()";
+    cluster.sql(0, text).unwrap();
+    let mut wire = log_in(cluster.port(0), "postgres", None, &Stored::parse("")).unwrap();
+    let copy = "COPY t FROM STDIN";
+    let mut ledger = Ledger::default();
+    wire.send(|out| {
+        write::query(out, copy);
+        write::sync(out);
+    });
+    ledger.ask(Question::Query, Owner::Client, 0);
+    ledger.ask(Question::Sync, Owner::Client, 1);
+    assert_eq!(answers(&mut wire, &mut ledger, 4), "GEZZ");
+    assert!(ledger.is_empty() && ledger.is_uncertain());
+    let mut ledger = Ledger::default();
+    wire.send(|out| {
+        write::parse(out, b"", &frontend::Parse { name: b"", text: copy.as_bytes(), types: &[] });
+        write::message(out, frontend::tag::BIND, |out| out.extend([0; 8]));
+        write::message(out, frontend::tag::EXECUTE, |out| out.extend([0; 5]));
+        write::sync(out);
+        write::message(out, frontend::tag::COPY_DONE, |_| {});
+        write::sync(out);
+    });
+    let questions =
+        [Question::Parse, Question::Bind, Question::Execute, Question::Sync, Question::CopyEnd, Question::Sync];
+    questions.into_iter().for_each(|question| ledger.ask(question, Owner::Client, 0));
+    assert_eq!(answers(&mut wire, &mut ledger, 6), "12GEZZ");
+    assert!(ledger.is_empty() && ledger.is_uncertain());
+}
+
+fn answers(wire: &mut Wire, ledger: &mut Ledger, count: usize) -> String {
+    let mut seen = String::new();
+    while seen.len() < count {
+        let tag = wire.message(look_whole)[0];
+        ledger.answer(tag).unwrap();
+        seen.push(char::from(tag));
+    }
+    seen
+}
+
 /// Serves one client as a server would that knows one user and answers every query with one row.
 fn serve(listener: &TcpListener, secret: &Secret) -> Result<Startup, String> {
     let mut wire = Wire::new(listener.accept().unwrap().0);

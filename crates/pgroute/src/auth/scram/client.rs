@@ -4,11 +4,7 @@ use base64::Engine as _;
 use subtle::ConstantTimeEq;
 
 use super::{AuthError, BASE64, Key, Keys, MECHANISM, MECHANISM_PLUS, NONCE_BYTES};
-use super::{attribute, decode, hmac, nonce, sha256, text, xor};
-
-/// Most iterations that a server may ask for. PostgreSQL's default is 4,096; this many take some seconds, and a server that
-/// asks for more wants to keep us busy.
-const ITERATIONS_MAX: u32 = 10_000_000;
+use super::{ITERATIONS_MAX, attribute, decode, hmac, nonce, sha256, text, xor};
 
 /// What a password is proved with.
 #[derive(Clone, Debug)]

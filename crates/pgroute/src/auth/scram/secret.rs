@@ -6,7 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use subtle::ConstantTimeEq;
 
-use super::{BASE64, Key, MECHANISM, hmac, sha256};
+use super::{BASE64, ITERATIONS_MAX, Key, MECHANISM, hmac, sha256};
 
 /// Iterations of secrets that are made here: PostgreSQL's default.
 pub const ITERATIONS: u32 = 4096;
@@ -48,16 +48,20 @@ impl Secret {
         let (iterations, salt) = parameters.split_once(':')?;
         let (stored, server) = keys.split_once(':')?;
         let key = |text: &str| BASE64.decode(text).ok()?.try_into().ok();
-        let iterations = iterations.parse().ok().filter(|&count| count > 0)?;
+        let iterations: u32 = iterations.parse().ok().filter(|&count| count > 0)?;
         let salt = BASE64.decode(salt).ok().filter(|salt| !salt.is_empty())?;
-        Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)?, is_mock: false })
+        // Users may store secrets of their own, and each proof of one takes that many rounds. Beyond the bound it fits no password.
+        let is_mock = iterations > ITERATIONS_MAX;
+        let iterations = iterations.min(ITERATIONS_MAX);
+        Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)?, is_mock })
     }
 
-    /// Makes it from a password.
+    /// Makes it from a password. An empty one is none, and nobody can prove it.
     pub fn from_password(password: &str, salt: &[u8], iterations: u32) -> Self {
         let keys = Keys::from_password(password, salt, iterations);
         let stored_key = sha256(&keys.client_key);
-        Self { iterations, salt: salt.to_vec(), stored_key, server_key: keys.server_key, is_mock: false }
+        let is_mock = password.is_empty();
+        Self { iterations, salt: salt.to_vec(), stored_key, server_key: keys.server_key, is_mock }
     }
 
     /// Makes one up for a user who does not exist, always the same for the same name. It asks for what a real one asks for,
@@ -70,6 +74,7 @@ impl Secret {
 
     /// Whether it was made from this password.
     pub fn is_password(&self, password: &str) -> bool {
+        // What it takes to say no is what it takes to say yes.
         let other = Self::from_password(password, &self.salt, self.iterations);
         bool::from(other.stored_key.ct_eq(&self.stored_key)) && !self.is_mock
     }

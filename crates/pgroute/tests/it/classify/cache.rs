@@ -12,6 +12,8 @@ fn a_text_is_kept_when_it_comes_again() {
     assert_eq!(cache.plan(&[b'x'; 20_000], true, &catalogue, 0).route, Route::Primary);
     cache.plan(&[b'x'; 20_000], true, &catalogue, 0);
     assert_eq!(cache.len(), 1, "long texts are not kept");
+    assert_eq!(cache.plan(b"SELECT 1", false, &catalogue, 0).route, Route::Replica);
+    assert_eq!(cache.len(), 2, "another reading of strings is kept apart, and drops nothing");
     cache.plan(b"SELECT 2", true, &catalogue, 1);
     assert_eq!(cache.len(), 0, "another catalogue makes all of it void");
 }
@@ -24,9 +26,18 @@ fn it_stays_within_its_bytes() {
         let text = format!("SELECT {}", round / 2);
         cache.plan(text.as_bytes(), true, &catalogue, 0);
         cache.plan(b"SELECT 'often'", true, &catalogue, 0);
-        assert!(cache.len() <= 10_000 / 256);
+        assert!(cache.len() <= 10_000 / 160);
     }
     assert!(cache.len() > 5);
+    // Many statements take more than their text.
+    let mut cache = Cache::new(1 << 20);
+    for round in 0..500 {
+        let text = format!("SELECT {round};{}", "a;".repeat(900));
+        cache.plan(text.as_bytes(), true, &catalogue, 0);
+        cache.plan(text.as_bytes(), true, &catalogue, 0);
+    }
+    let each = 900 * std::mem::size_of::<pgroute::classify::Statement>();
+    assert!(cache.len() > 1 && cache.len() <= (1 << 20) / each, "{}", cache.len());
     let mut none = Cache::new(0);
     none.plan(b"SELECT 1", true, &catalogue, 0);
     none.plan(b"SELECT 1", true, &catalogue, 0);

@@ -42,28 +42,33 @@ fn settings_are_read_in_all_their_forms() {
         assert_eq!(kind(text), Kind::Set(vec![setting(scope, name, value)]), "{text}");
     };
     check("SET a = 1", Scope::Session, "a", Some("1"));
-    check("SET SESSION A TO 'x, y'", Scope::Session, "a", Some("'x, y'"));
+    check("SET SESSION A TO 'x, y'", Scope::Session, "a", Some("E'x, y'"));
     check("SET LOCAL a.B = on", Scope::Local, "a.b", Some("on"));
-    check("SET search_path TO a, \"B\" -- c", Scope::Session, "search_path", Some("a , \"B\""));
+    check("SET search_path TO a, \"B\" -- c", Scope::Session, "search_path", Some("a, \"B\""));
     check("SET a TO DEFAULT", Scope::Session, "a", None);
-    check("SET a TO 'default'", Scope::Session, "a", Some("'default'"));
-    check("SET TIME ZONE 'UTC'", Scope::Session, "timezone", Some("'UTC'"));
+    check("SET a TO 'default'", Scope::Session, "a", Some("E'default'"));
+    check("SET TIME ZONE 'UTC'", Scope::Session, "timezone", Some("E'UTC'"));
     check("SET TIME ZONE LOCAL", Scope::Session, "timezone", None);
-    check("SET LOCAL TIME ZONE INTERVAL '1' HOUR", Scope::Local, "timezone", Some("INTERVAL '1' HOUR"));
-    check("SET NAMES 'LATIN1'", Scope::Session, "client_encoding", Some("'LATIN1'"));
+    check("SET LOCAL TIME ZONE INTERVAL '1' HOUR", Scope::Local, "timezone", Some("INTERVAL E'1' HOUR"));
+    check("SET NAMES 'LATIN1'", Scope::Session, "client_encoding", Some("E'LATIN1'"));
     check("SET ROLE ada", Scope::Session, "role", Some("ada"));
     check("SET role = ada", Scope::Session, "role", Some("ada"));
-    check("SET SCHEMA 's'", Scope::Session, "search_path", Some("'s'"));
+    check("SET SCHEMA 's'", Scope::Session, "search_path", Some("E's'"));
     check("SET SESSION AUTHORIZATION ada", Scope::Session, "session_authorization", Some("ada"));
-    check("SET tenfold.route = 'primary'", Scope::Session, "tenfold.route", Some("'primary'"));
-    check("SET x = -5", Scope::Session, "x", Some("- 5"));
+    check("SET tenfold.route = 'primary'", Scope::Session, "tenfold.route", Some("E'primary'"));
+    check("SET x = -5", Scope::Session, "x", Some("-5"));
+    check("SET x = 1e-1", Scope::Session, "x", Some("1e-1"));
+    check("SET x=.5", Scope::Session, "x", Some(".5"));
+    check("SET x TO 0x1_0", Scope::Session, "x", Some("0x1_0"));
+    check("SET transaction_isolation = 'serializable'", Scope::Local, "transaction_isolation", Some("E'serializable'"));
+    check("RESET transaction_read_only", Scope::Local, "transaction_read_only", None);
     check("RESET a.b", Scope::Session, "a.b", None);
     check("RESET TIME ZONE", Scope::Session, "timezone", None);
     check("RESET SESSION AUTHORIZATION", Scope::Session, "session_authorization", None);
     assert_eq!(kind("RESET ALL"), Kind::ResetAll);
     let text = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE";
     let settings = vec![
-        setting(Scope::Session, "default_transaction_isolation", Some("'repeatable read'")),
+        setting(Scope::Session, "default_transaction_isolation", Some("E'repeatable read'")),
         setting(Scope::Session, "default_transaction_read_only", Some("on")),
         setting(Scope::Session, "default_transaction_deferrable", Some("on")),
     ];
@@ -95,6 +100,8 @@ fn other_statements_are_told_apart() {
     check("COPY t FROM STDIN", Kind::Copy);
     check("FETCH 5 FROM c", Kind::Cursor);
     check("ALTER TABLE t ADD b int", Kind::Definition);
+    check("EXPLAIN EXECUTE a(1)", Kind::Execute("a".to_owned()));
+    check("SET seed TO 0.5", Kind::Set(vec![]));
     check("EXPLAIN CREATE TABLE x AS SELECT 1", Kind::Definition);
     check("SELECT 1", Kind::Query);
     check("SELECT nextval('s')", Kind::Query);
@@ -116,6 +123,7 @@ fn texts_of_several_statements_are_taken_apart() {
     assert!(classify(text).effects.opaque);
     let many = "SELECT 1;".repeat(1001);
     assert_eq!(kinds(&many), [Kind::Other]);
+    assert!(classify(&many).effects.unknown);
     assert_eq!(classify("SELECT 1; SELECT 'a").effects, Effects { opaque: true, ..Effects::default() });
 }
 

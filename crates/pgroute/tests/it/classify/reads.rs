@@ -1,4 +1,4 @@
-use pgroute::classify::{Catalogue, Hint, Route};
+use pgroute::classify::{Catalogue, Effects, Hint, Route};
 use proptest::prelude::*;
 
 use super::classify;
@@ -23,6 +23,9 @@ fn what_only_reads_may_go_to_a_replica() {
         VALUES (1, 'a'), (2, 'b')
         TABLE t
         WITH a AS (SELECT 1), b(x, y) AS MATERIALIZED (SELECT 1, 2) SELECT * FROM a, b
+        WITH a AS (SELECT 1) (SELECT count(*) FROM a) ORDER BY lower('x')
+        WITH recursive AS (SELECT 1), \"b\" (x) AS (SELECT 2) SELECT * FROM \"b\"
+        SELECT a.check, a.fetch, a.update FROM a
         WITH RECURSIVE r (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT sum(n) FROM r
         SELECT count(*) FILTER (WHERE x > 1) OVER (PARTITION BY y ORDER BY z) FROM t
         SELECT LOWER(name), pg_catalog.upper(name), \"lower\"(name) FROM t
@@ -110,6 +113,19 @@ fn what_does_more_goes_to_the_primary() {
         SELECT 1; SET x = 1; SELECT 2
         NOTIFY c
         gibberish
+        WITH t AS (SELECT 1) (SELECT 1) ORDER BY set_config('search_path', 'evil', false)
+        WITH t AS (SELECT 1) (SELECT 1) ORDER BY 1, nextval('s')
+        WITH t(a) AS (SELECT 1), u AS MATERIALIZED (SELECT 1) (SELECT 1) LIMIT pg_advisory_lock(1)
+        WITH RECURSIVE t AS (SELECT 1) CYCLE a SET b USING c (SELECT 1) ORDER BY book(1)
+        WITH t AS (SELECT 1) (SELECT * FROM x) FOR SHARE
+        SELECT app.fetch(1)
+        SELECT app . check(1)
+        SELECT app.position(1)
+        SELECT app.by(1)
+        SELECT U&\"set\\005fconfig\"('search_path', 'evil', false)
+        EXECUTE p(set_config('search_path', 'evil', false))
+        WITH y AS (WITH RECURSIVE x AS (SELECT 1 a) SEARCH DEPTH FIRST BY a SET o DELETE FROM t RETURNING *) SELECT * FROM y
+        SELECT query_to_xml('select 1', true, true, '')
         SELECT 'a
         SELECT /* a
         SELECT $a$ b
@@ -161,10 +177,125 @@ fn what_a_function_does_to_the_session_is_known() {
     assert!(!effects("INSERT INTO t (a) VALUES (nextval('s'))").opaque, "a table before a parenthesis is no call");
     assert!(effects("SELECT * INTO TEMP x FROM t").temporary);
     assert!(effects("CREATE TEMPORARY TABLE x (a int)").temporary);
-    assert!(effects("CREATE TABLE pg_temp.x (a int)").temporary);
+    for text in [
+        "CREATE TABLE pg_temp.x (a int)",
+        "CREATE TABLE \"pg_temp\".\"x\" (a int)",
+        "CREATE TABLE pg_temp_3.x (a int)",
+        "SELECT 1 AS a INTO pg_temp.x",
+        "SET search_path TO pg_temp, public",
+        "SET LOCAL search_path = 'PG_TEMP'",
+        "SET SCHEMA E'pg\\x5ftemp'",
+    ] {
+        assert!(effects(text).temporary, "{text}");
+    }
+    assert!(!effects("SET search_path TO app, public").temporary);
     assert!(effects("DECLARE c CURSOR WITH HOLD FOR SELECT 1").holds_cursor);
     assert!(!effects("DECLARE c CURSOR FOR SELECT 1").holds_cursor);
     assert!(effects("LOAD 'x'").irreversible);
+}
+
+#[test]
+fn what_may_do_anything_to_its_session_says_so() {
+    let texts = "
+        SELECT U&\"set\\005fconfig\"('search_path', 'evil', false)
+        SELECT U&\"pg_advisory\\005flock\"(1)
+        SELECT app.fetch(1)
+        EXECUTE p
+        EXECUTE p(set_config('search_path', 'evil', false))
+        EXPLAIN ANALYZE EXECUTE p
+        SELECT * FROM settings_view
+        INSERT INTO settings_view VALUES (1)
+        SELECT query_to_xml('select set_config(...)', true, true, '')
+        CREATE TABLE t AS SELECT my_func()
+        ALTER TABLE t ADD COLUMN a int DEFAULT my_func()
+        SELECT 1 AS a INTO t
+        UPDATE t SET a = f()
+        INSERT INTO t (a) VALUES (f(1))
+        INSERT INTO s.t (a) SELECT f(1)
+        COPY t FROM STDIN WHERE f(a)
+        DELETE FROM t WHERE a = 1 RETURNING f(a)
+        INSERT INTO watched (a) VALUES (1)
+        UPDATE app.\"watched\" SET a = 1
+        WITH x AS (DELETE FROM watched RETURNING *) SELECT * FROM x
+        WITH x AS (SELECT 1) INSERT INTO watched SELECT * FROM x
+        MERGE INTO watched USING t ON true WHEN MATCHED THEN DELETE
+        COPY watched FROM STDIN
+        TRUNCATE t CASCADE
+        DELETE FROM U&\"watche\\0064\"
+        SET U&\"search\\005fpath\" TO evil
+        SELECT a <<| b FROM t
+    ";
+    for text in texts.lines().map(str::trim).filter(|text| !text.is_empty()) {
+        assert!(classify(text).effects.opaque, "{text}");
+    }
+}
+
+/// What drivers, pgbench and mappers of objects send all day neither keeps a backend nor has it reset.
+#[test]
+fn ordinary_statements_leave_their_session_alone() {
+    let texts = "
+        UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2
+        INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 2, 3, 4, CURRENT_TIMESTAMP)
+        INSERT INTO \"users\" (\"name\", \"created_at\") VALUES ($1, now()) RETURNING \"id\"
+        INSERT INTO t AS x (a, b) VALUES (1, lower($2)) ON CONFLICT (a) DO UPDATE SET (b, c) = (excluded.b, 1)
+        INSERT INTO s.t (a) SELECT lower(b) FROM u WHERE (a, b) IN ((1, 2))
+        UPDATE t SET a = coalesce($1, a), b = CAST($2 AS numeric(10, 2)) FROM u WHERE EXISTS (SELECT 1)
+        DELETE FROM t USING u WHERE t.id = ANY ($1)
+        MERGE INTO t USING s ON (t.a = s.a) WHEN NOT MATCHED THEN INSERT (a) VALUES (s.a)
+        COPY t (a, b) FROM STDIN WITH (FORMAT csv, HEADER true, FORCE_NULL (a))
+        COPY t FROM STDIN (FORMAT binary)
+        COPY (SELECT * FROM t) TO STDOUT
+        TRUNCATE t RESTART IDENTITY
+        SELECT * FROM watched WHERE id = $1
+        SELECT * FROM t WHERE id = $1 FOR UPDATE
+        SELECT nextval('s'), pg_advisory_xact_lock(1)
+        WITH x AS (UPDATE t SET a = 1 RETURNING *) SELECT count(*) FROM x
+        BEGIN
+        COMMIT
+        ROLLBACK
+        SAVEPOINT sa_savepoint_1
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+        SET application_name = 'x'
+        SET search_path TO app, public
+        SET LOCAL statement_timeout = 5
+        SHOW transaction_isolation
+        RESET ALL
+        DISCARD ALL
+        LOCK TABLE t IN EXCLUSIVE MODE
+        NOTIFY c, 'x'
+        VACUUM t
+    ";
+    for text in texts.lines().map(str::trim).filter(|text| !text.is_empty()) {
+        assert_eq!(classify(text).effects, Effects::default(), "{text}");
+    }
+}
+
+/// Without a catalogue nobody knows which tables have triggers.
+#[test]
+fn changes_may_do_anything_as_long_as_no_catalogue_is_known() {
+    let effects = |text: &str| pgroute::classify::classify(text.as_bytes(), true, &Catalogue::default()).effects;
+    for text in ["UPDATE t SET a = 1", "COPY t FROM STDIN", "WITH x AS (DELETE FROM t) SELECT 1"] {
+        assert!(effects(text).opaque, "{text}");
+    }
+    for text in ["SELECT * FROM t WHERE a = lower($1)", "SELECT nextval('s')", "SELECT * FROM t FOR UPDATE", "BEGIN"] {
+        assert_eq!(effects(text), Effects::default(), "{text}");
+    }
+}
+
+/// A thousandfold text takes a thousandfold time and no more: every look goes on from where the last one ended.
+#[test]
+fn long_runs_of_signs_are_read_once() {
+    let text = format!("SELECT 1 {} 1", "+-".repeat(4 << 20));
+    let tokens = pgroute::scan::Scanner::new(text.as_bytes(), true).count();
+    assert_eq!(tokens, 3 + (8 << 20));
+    let split = |text: &str| -> Vec<String> {
+        let tokens = pgroute::scan::Scanner::new(text.as_bytes(), true);
+        tokens.map(|token| String::from_utf8(token.text.to_vec()).unwrap()).collect()
+    };
+    assert_eq!(split("a=-+-1"), ["a", "=", "-", "+", "-", "1"]);
+    assert_eq!(split("a @-+- b"), ["a", "@-+-", "b"]);
+    assert_eq!(split("a <-+-- b\n+-*1"), ["a", "<", "-", "+", "+-*", "1"]);
+    assert_eq!(split("+-+/* c */-+"), ["+", "-", "+", "-", "+"]);
 }
 
 proptest! {

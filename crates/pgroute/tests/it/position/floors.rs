@@ -59,11 +59,11 @@ fn a_reader_leaves_a_replica_only_for_one_that_has_as_much() {
     sample(&mut progress, A, 10);
     sample(&mut progress, B, 20);
     let mut floor = Floor::default();
-    floor.after_replica(A, &progress);
+    floor.after_replica(progress.start_read(A), &progress);
     assert_eq!(one(&mut floor, &progress), Choice::Replicas(vec![A]), "A may have gone beyond B meanwhile");
     sample(&mut progress, A, 15);
     assert_eq!(one(&mut floor, &progress), Choice::Replicas(vec![A, B]));
-    floor.after_replica(A, &progress);
+    floor.after_replica(progress.start_read(A), &progress);
     sample(&mut progress, A, 30);
     assert_eq!(one(&mut floor, &progress), Choice::Replicas(vec![A]));
     sample(&mut progress, B, 30);
@@ -76,7 +76,7 @@ fn a_replica_that_was_away_is_unknown() {
     sample(&mut progress, A, 10);
     sample(&mut progress, B, 10);
     let mut floor = Floor::default();
-    floor.after_replica(A, &progress);
+    floor.after_replica(progress.start_read(A), &progress);
     let late = progress.start_sample(A).unwrap();
     progress.lose(A);
     progress.sampled(A, late, Lsn(99));
@@ -87,9 +87,33 @@ fn a_replica_that_was_away_is_unknown() {
     assert_eq!(one(&mut floor, &progress), Choice::Replicas(vec![B]));
     sample(&mut progress, A, 10);
     assert_eq!(one(&mut floor, &progress), Choice::Replicas(vec![A, B]));
-    floor.after_replica(B, &progress);
+    floor.after_replica(progress.start_read(B), &progress);
     progress.leave(B);
     assert_eq!(one(&mut floor, &progress), Choice::Primary);
+}
+
+/// The replica goes, or comes back older, while somebody reads from it.
+#[test]
+fn what_was_read_from_a_replica_that_was_lost_meanwhile_needs_a_probe() {
+    for comes_back in [false, true] {
+        let mut progress = progress();
+        sample(&mut progress, A, 30);
+        sample(&mut progress, B, 10);
+        let mut floor = Floor::default();
+        let reading = progress.start_read(A);
+        if comes_back {
+            progress.lose(A);
+            sample(&mut progress, A, 5);
+        } else {
+            progress.leave(A);
+            progress.join(A, Timeline(1));
+            sample(&mut progress, A, 5);
+        }
+        floor.after_replica(reading, &progress);
+        assert!(matches!(one(&mut floor, &progress), Choice::Probe(_)), "back: {comes_back}");
+        probe(&mut progress, 30);
+        assert!(matches!(one(&mut floor, &progress), Choice::Wait { position: Lsn(30), .. }), "back: {comes_back}");
+    }
 }
 
 #[test]
@@ -141,7 +165,7 @@ fn tokens_go_from_one_client_to_another() {
     assert_eq!(late.demand(lost, &progress), Err(TokenError::Lost));
     // What a replica showed needs a probe to be carried away.
     let mut floor = Floor::default();
-    floor.after_replica(A, &progress);
+    floor.after_replica(progress.start_read(A), &progress);
     let number = floor.token(&progress).unwrap_err();
     assert_eq!(progress.start_probe(), number);
     progress.probed(number, Lsn(50));
@@ -158,6 +182,6 @@ fn floors_of_a_session_and_of_what_it_shares_count_together() {
     assert_eq!(choose(&mut [&mut own, &mut shared], &progress), Choice::Probe(1));
     probe(&mut progress, 20);
     assert_eq!(choose(&mut [&mut own, &mut shared], &progress), Choice::Replicas(vec![B]));
-    own.after_replica(A, &progress);
+    own.after_replica(progress.start_read(A), &progress);
     assert_eq!(choose(&mut [&mut own, &mut shared], &progress), Choice::Wait { position: Lsn(20), last: Some(A) });
 }

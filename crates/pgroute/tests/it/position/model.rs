@@ -85,7 +85,7 @@ impl World {
                 let replica = able[self.random.usize(0..able.len())];
                 self.by_replicas += 1;
                 if self.rule != Rule::NoMonotonicReads {
-                    self.clients[client].floor.after_replica(replica, &self.progress);
+                    self.clients[client].floor.after_replica(self.progress.start_read(replica), &self.progress);
                 }
                 self.replicas[&replica]
             }
