@@ -11,7 +11,7 @@ use super::{attribute, decode, hmac, nonce, sha256, text, xor};
 const ITERATIONS_MAX: u32 = 10_000_000;
 
 /// What a password is proved with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The password.
     Password(vocab::Secret),
