@@ -9,7 +9,7 @@ use crate::backend::{AskError, Asked};
 use crate::core::{Core, Held};
 use crate::database::Database;
 use crate::failure::Failure;
-use crate::pool::{Lent, Local, Reports, Taken};
+use crate::pool::{Lent, Local, NotLent, Reports, Taken};
 
 /// Makes a backend as it began, but for its prepared statements: what `DISCARD ALL` does without `DEALLOCATE ALL` and `DISCARD PLANS`.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
@@ -40,10 +40,9 @@ pub(crate) async fn bring(core: &Core, database: &Database, lent: Lent, ping: bo
         database.metrics.core(core.id).moves.increment();
     }
     let mut lent = lent.move_to(core.id).ok()?;
-    if !is_elsewhere && !ping {
-        return Some(lent);
-    }
-    if !lent.socket.is_silent() {
+    // Whatever has come says that it is out of step, or goes. The runtime knows nothing yet of one that has just come here.
+    let is_silent = if is_elsewhere { lent.socket.is_silent_below() } else { lent.socket.is_silent() };
+    if !is_silent {
         return None;
     }
     if ping {
@@ -163,13 +162,11 @@ pub(crate) async fn acquire(core: &Core, database: &Arc<Database>, local: &Local
         let (lent, ping) = match take(core, local, Instant::now()) {
             Taken::Now(lent, ping) => (lent, ping),
             Taken::Wait(mut waiting) => {
-                database.metrics.core(core.id).waits.increment();
                 let handed = std::future::poll_fn(|cx| waiting.poll(cx));
                 match tokio::time::timeout_at(deadline.into(), handed).await {
                     Ok(Ok(handed)) => handed,
-                    Ok(Err(failure)) => return Err(Failure::clone(&failure)),
-                    Err(_) => {
-                        database.metrics.core(core.id).acquire_timeouts.increment();
+                    Ok(Err(NotLent::Failed(failure))) => return Err(Failure::clone(&failure)),
+                    Ok(Err(NotLent::TimedOut)) | Err(_) => {
                         return Err(local.pool.timed_out());
                     }
                 }

@@ -43,7 +43,16 @@ pub(crate) struct Target {
 }
 
 /// What somebody gets who waited.
-type Handed = Result<(Lent, bool), Arc<Failure>>;
+type Handed = Result<(Lent, bool), NotLent>;
+
+/// Why somebody got nothing.
+#[derive(Debug)]
+pub(crate) enum NotLent {
+    /// None was free in time.
+    TimedOut,
+    /// None could be opened.
+    Failed(Arc<Failure>),
+}
 
 /// Settings that a server reports to whoever connects.
 pub(crate) type Reports = Vec<(Vec<u8>, Vec<u8>)>;
@@ -298,7 +307,7 @@ impl Pool {
                 let failure = Arc::new(failure);
                 for (ticket, sender) in state.waiters.drain() {
                     state.decider.cancel(ticket);
-                    later.handed.push((sender, Err(Arc::clone(&failure))));
+                    later.handed.push((sender, Err(NotLent::Failed(Arc::clone(&failure)))));
                 }
             }
         });
@@ -388,9 +397,7 @@ impl Pool {
             Action::Close(backend) => later.closed.extend(state.parked.remove(&backend)),
             Action::TimeOut(ticket) => {
                 if let Some(sender) = state.waiters.remove(&ticket) {
-                    let message = "no connection to the database was free in time";
-                    let failure = Failure::new(SqlState::TOO_MANY_CONNECTIONS, message);
-                    later.handed.push((sender, Err(Arc::new(failure))));
+                    later.handed.push((sender, Err(NotLent::TimedOut)));
                 }
             }
         }

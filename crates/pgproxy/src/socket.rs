@@ -5,9 +5,11 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -114,6 +116,20 @@ impl Socket {
         let mut cx = Context::from_waker(Waker::noop());
         // Being ready may be left from what was read last: only a read knows.
         self.poll_readable(&mut cx).is_pending() || self.poll_read(&mut cx, &mut [0]).is_pending()
+    }
+
+    /// The same, asked of the kernel, for a socket that the runtime does not know yet. Nothing is lost.
+    pub(crate) fn is_silent_below(&self) -> bool {
+        let peek = |socket: std::os::fd::BorrowedFd<'_>| {
+            let mut byte = [0];
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+        };
+        match self {
+            Self::Tcp(socket) => peek(socket.as_fd()),
+            Self::Unix(socket) => peek(socket.as_fd()),
+            Self::Tls(tls) => peek(tls.socket.as_fd()),
+        }
     }
 
     /// Moves it from the event queue where it is to that of this thread's runtime.

@@ -9,7 +9,7 @@ use pgroute::SqlState;
 use pgroute::pool::Ticket;
 use tokio::sync::oneshot;
 
-use super::{Handed, Pool};
+use super::{Handed, NotLent, Pool};
 use crate::backend::Backend;
 use crate::failure::Failure;
 
@@ -93,8 +93,8 @@ impl Waiting {
     /// The backend, and whether it was idle for so long that it may have gone; or why there is none.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Handed> {
         let handed = ready!(Pin::new(&mut self.receiver).poll(cx));
-        let gone = |_| Arc::new(Failure::new(SqlState::ADMIN_SHUTDOWN, "the database is not served any more"));
-        Poll::Ready(handed.map_err(gone).flatten())
+        let gone = || Failure::new(SqlState::ADMIN_SHUTDOWN, "the database is not served any more");
+        Poll::Ready(handed.unwrap_or_else(|_| Err(NotLent::Failed(Arc::new(gone())))))
     }
 }
 

@@ -26,9 +26,9 @@ impl Local {
     /// Asks for a backend: one that the core keeps, or one of the pool's.
     pub(crate) fn take(&self, now: Instant) -> Taken {
         if self.pool.is_calm() {
-            while let Some(mut lent) = self.pop() {
-                // One that ought to be closed, or has been by its server, goes with this.
-                if self.is_fit(now, &lent) && lent.socket.is_silent() {
+            while let Some(lent) = self.pop() {
+                // One that ought to be closed goes with this.
+                if self.is_fit(now, &lent) {
                     return Taken::Now(lent, false);
                 }
             }

@@ -16,7 +16,7 @@ use crate::core::after;
 use crate::engage;
 use crate::failure::Failure;
 use crate::params::Mode;
-use crate::pool::{Lent, Taken, Waiting};
+use crate::pool::{Lent, NotLent, Taken, Waiting};
 
 /// Backends that are tried when one after the other turns out to be broken.
 const TRIES_MAX: usize = 5;
@@ -106,9 +106,6 @@ impl Session {
                 }
             };
             let database = Arc::clone(&self.seat.database);
-            if lent.core == self.held.core.id && !ping {
-                return Ok(lent);
-            }
             if let Some(lent) = engage::bring(&self.held.core, &database, lent, ping).await {
                 return Ok(lent);
             }
@@ -121,7 +118,11 @@ impl Session {
         let handed = poll_fn(|cx| {
             tether.register(cx);
             if let Poll::Ready(handed) = waiting.poll(cx) {
-                return Poll::Ready(Some(handed.map_err(|failure| Without::Failed(Failure::clone(&failure)))));
+                return Poll::Ready(match handed {
+                    Ok(lent) => Some(Ok(lent)),
+                    Err(NotLent::Failed(failure)) => Some(Err(Without::Failed(Failure::clone(&failure)))),
+                    Err(NotLent::TimedOut) => None,
+                });
             }
             // Whoever goes leaves the queue.
             while let Some(input) = client.input.as_mut().filter(|input| input.room() > 0) {
