@@ -11,6 +11,7 @@ use pgroute::session::{Applied, Ledger, Owner, Question};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, Splitter, WireError, write};
 
+use crate::connect::Connected;
 use crate::failure::Failure;
 use crate::params::ServerAddress;
 use crate::socket::Socket;
@@ -78,6 +79,33 @@ pub(crate) struct Asked {
 }
 
 impl Backend {
+    /// One that was just connected to.
+    pub(crate) fn new(
+        id: BackendId,
+        core: usize,
+        connected: Connected,
+        statements_max: usize,
+        generation: u64,
+    ) -> Self {
+        Self {
+            id,
+            core,
+            socket: connected.socket,
+            splitter: Splitter::default(),
+            ledger: Ledger::default(),
+            status: TransactionStatus::Idle,
+            applied: Applied::default(),
+            is_tainted: false,
+            unnamed: None,
+            last_session: 0,
+            settings_number: 0,
+            held: Held::new(statements_max),
+            key: connected.key,
+            dies_at: None,
+            generation,
+        }
+    }
+
     /// Whether it can serve anybody: every question has its answer, no transaction is open, and nobody doubts it.
     pub(crate) fn is_clean(&self) -> bool {
         self.ledger.is_empty()

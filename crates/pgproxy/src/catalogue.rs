@@ -31,7 +31,7 @@ UNION ALL SELECT DISTINCT 'o', oprname::text, '', '' FROM pg_catalog.pg_operator
 /// Has the catalogues read that are due.
 pub(crate) fn look(core: &Rc<Core>) {
     for database in core.process.databases() {
-        if let Some(pool) = database.pools().pop()
+        if let Some(pool) = database.any_pool()
             && database.is_catalogue_due(Instant::now())
         {
             tokio::task::spawn_local(refresh(Rc::clone(core), database, pool));

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use balance::Picker;
 use net::workers::{Inbox, Load};
 use net::{Buffers, Deadline, Deadlines};
 use pgroute::classify::Cache;
@@ -22,7 +23,7 @@ use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
-use crate::{catalogue, client};
+use crate::{catalogue, client, watch};
 
 /// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
@@ -32,6 +33,9 @@ const SERVER_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Memory of a core for what texts were found to be, per database.
 const PLANS_BYTES_MAX: usize = 4 << 20;
+
+/// Pickers that a core has at most; those of databases that went are not looked for.
+const PICKERS_MAX: usize = 1000;
 
 /// How often a core gives up what it keeps and did not need.
 const SPARE_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,6 +52,8 @@ pub(crate) enum Message {
     Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
     /// Make the connections of a pool.
     Home(Weak<Pool>),
+    /// Servers must not be used any more: clients look whether they have backends of these.
+    Fenced,
     /// Give back what is kept of a pool: somebody waits.
     Recall(u64),
     /// Cancel what the client in this slot does, if it has this secret.
@@ -95,6 +101,8 @@ pub(crate) struct Core {
     locals: RefCell<HashMap<u64, Rc<Local>>>,
     /// By the address of the database, which is weakly held so that it stays its own.
     plans: RefCell<Vec<Plans>>,
+    /// Who picks replicas, by the number of their cluster.
+    pickers: RefCell<HashMap<u64, Picker>>,
     is_ending: Cell<bool>,
 }
 
@@ -145,6 +153,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
         acceptors: RefCell::default(),
         locals: RefCell::default(),
         plans: RefCell::default(),
+        pickers: RefCell::default(),
         is_ending: Cell::new(false),
     });
     tokio::task::spawn_local(core.deadlines.clone().scan());
@@ -161,6 +170,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);
                 local.into_iter().for_each(|local| local.give_up());
             }
+            Message::Fenced => core.clients.borrow().iter().for_each(|(_, tether)| tether.wake()),
             Message::Cancel { slot, secret } => core.cancel(slot, &secret),
             Message::Configured => core.plans.borrow_mut().retain(|(database, _)| database.strong_count() > 0),
             Message::End => break,
@@ -190,6 +200,15 @@ impl Core {
         cache
     }
 
+    /// Has whoever picks replicas of a database do so.
+    pub(crate) fn with_picker<T>(&self, cluster: u64, pick: impl FnOnce(&mut Picker) -> T) -> T {
+        let mut pickers = self.pickers.borrow_mut();
+        if pickers.len() > PICKERS_MAX {
+            pickers.clear();
+        }
+        pick(pickers.entry(cluster).or_insert_with(|| Picker::new(self.id as u64)))
+    }
+
     /// Has the other cores give back what they keep of a pool.
     pub(crate) fn recall(&self, pool: &Pool) {
         if !pool.is_kept_from_others() {
@@ -209,6 +228,7 @@ impl Core {
             drop(locals);
             if self.id == 0 {
                 catalogue::look(&self);
+                watch::look(&self);
             }
             self.locals.borrow_mut().retain(|_, local| Rc::strong_count(local) > 1 || !local.is_empty());
         }

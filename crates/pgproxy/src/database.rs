@@ -1,7 +1,7 @@
 //! A database, which outlives configurations.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,9 +12,10 @@ use pgroute::pool::PoolParams;
 use pgroute::prepared::{Changes, Key, Shared, Statement};
 use vocab::Secret;
 
+use crate::cluster::Cluster;
 use crate::connect::{Login, Proof};
 use crate::metrics::Metrics;
-use crate::params::{DatabaseParams, UserParams};
+use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
 use crate::pool::{Pool, Target};
 use crate::process::Process;
 use crate::random;
@@ -34,7 +35,11 @@ pub(crate) struct Database {
     catalogue: ArcSwap<Known>,
     /// When it was read last; `None` when it has to be read.
     catalogue_read: Mutex<Option<Instant>>,
+    cluster: ArcSwap<Cluster>,
+    is_retired: AtomicBool,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    /// By user: the proof that a client has left last.
+    proofs: Mutex<HashMap<String, Proof>>,
     /// By user: the password, and what was derived from it.
     secrets: Mutex<HashMap<String, (Secret, scram::Secret)>>,
     clients: AtomicU32,
@@ -49,16 +54,11 @@ pub(crate) struct Known {
     pub(crate) generation: u64,
 }
 
-/// Which server of a database a pool is of. Replicas come with the routing of reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Role {
-    Primary,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PoolKey {
     user: String,
-    role: Role,
+    /// The server.
+    address: ServerAddress,
 }
 
 /// A place for a client of a database, given back when it is dropped.
@@ -74,6 +74,9 @@ impl Database {
             name,
             metrics: Metrics::new(cores),
             statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
+            cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
+            is_retired: AtomicBool::new(false),
+            proofs: Mutex::default(),
             settings: ArcSwap::from_pointee(params),
             changes: AtomicU64::new(0),
             catalogue: ArcSwap::default(),
@@ -89,18 +92,68 @@ impl Database {
     pub(crate) fn configure(&self, params: DatabaseParams) {
         let params = Arc::new(params);
         self.settings.store(Arc::clone(&params));
-        for (key, pool) in &*lock(&self.pools) {
+        let cluster = self.cluster();
+        if !cluster.is_of(&params) {
+            self.cluster.store(Arc::new(Cluster::new(&params, Some(&cluster))));
+        }
+        let cluster = self.cluster();
+        lock(&self.pools).retain(|key, pool| {
+            let Some(server) = cluster.at(&key.address) else {
+                pool.reconnect();
+                return false;
+            };
             let user = find_user(&params, &key.user);
             let proof = pool.target().login.proof.clone();
-            pool.configure(self.target(&params, &key.user, user, proof), pool_params(&params, user));
-        }
+            let target = self.target(&params, &cluster.members[server].params, &key.user, user, proof);
+            pool.configure(target, pool_params(&params, user));
+            true
+        });
     }
 
     /// It is not served any more: what it has is closed as it comes back.
     pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
         for (_, pool) in lock(&self.pools).drain() {
             pool.reconnect();
         }
+    }
+
+    /// Whether it is not served any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// Its servers.
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.load_full()
+    }
+
+    /// A server must not be used any more: what is connected to it is cut.
+    pub(crate) fn fence(&self, address: &ServerAddress) {
+        for (_, pool) in lock(&self.pools).iter().filter(|(key, _)| key.address == *address) {
+            pool.fence();
+        }
+    }
+
+    /// How a server is logged in to by whoever watches it, if somebody is known who can.
+    pub(crate) fn watch_login(&self, server: usize) -> Option<Login> {
+        let (settings, cluster) = (self.settings(), self.cluster());
+        let params = &cluster.members.get(server)?.params;
+        let login = |user: &str, proof: Proof| {
+            let found = find_user(&settings, user);
+            self.target(&settings, params, user, found, proof).login
+        };
+        if params.user.is_some() {
+            return Some(login("", Proof::None));
+        }
+        let has_own =
+            |user: &&UserParams| user.server_login.is_some() || matches!(user.stored, Some(Stored::Password(_)));
+        if let Some(user) = settings.users.iter().find(has_own) {
+            return Some(login(&user.name, proof_of(user.stored.as_ref())));
+        }
+        let proofs = lock(&self.proofs);
+        let (user, proof) = proofs.iter().next()?;
+        Some(login(user, proof.clone()))
     }
 
     /// What it goes by now.
@@ -168,18 +221,23 @@ impl Database {
         Some(Seat { database: Arc::clone(self), user: user.to_owned() })
     }
 
-    /// The pool of a user, with the proof that it has left, or that is stored.
-    pub(crate) fn pool(&self, process: &Process, user: &str, proof: Proof, role: Role) -> Arc<Pool> {
+    /// The pool of a user on a server, with the proof that a client has left, or that is stored.
+    pub(crate) fn pool(&self, process: &Process, user: &str, proof: Option<Proof>, server: &ServerParams) -> Arc<Pool> {
         let settings = self.settings();
         let found = find_user(&settings, user);
-        let target = self.target(&settings, user, found, proof);
-        let key = PoolKey { user: user.to_owned(), role };
+        let is_left = proof.is_some();
+        let proof = proof.unwrap_or_else(|| lock(&self.proofs).get(user).cloned().unwrap_or(Proof::None));
+        if is_left {
+            lock(&self.proofs).insert(user.to_owned(), proof.clone());
+        }
+        let target = self.target(&settings, server, user, found, proof);
+        let key = PoolKey { user: user.to_owned(), address: server.address.clone() };
         let mut pools = lock(&self.pools);
         if let Some(pool) = pools.get(&key) {
             let pool = Arc::clone(pool);
             drop(pools);
             // The password may be another one since.
-            if pool.target().login.proof != target.login.proof && target.login.proof != Proof::None {
+            if is_left && pool.target().login.proof != target.login.proof && target.login.proof != Proof::None {
                 pool.configure(target, pool_params(&settings, found));
             }
             return pool;
@@ -196,13 +254,29 @@ impl Database {
         pool
     }
 
+    /// A pool of the primary, or any if there is none of it.
+    pub(crate) fn any_pool(&self) -> Option<Arc<Pool>> {
+        let cluster = self.cluster();
+        let primary = cluster.view().primary.map(|at| &cluster.members[at].params.address);
+        let pools = lock(&self.pools);
+        let found = pools.iter().find(|(key, _)| Some(&key.address) == primary).or_else(|| pools.iter().next());
+        found.map(|(_, pool)| Arc::clone(pool))
+    }
+
     /// All pools that there are.
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
         lock(&self.pools).values().map(Arc::clone).collect()
     }
 
-    fn target(&self, params: &DatabaseParams, user: &str, found: Option<&UserParams>, proof: Proof) -> Target {
-        let server = params.primary.clone();
+    fn target(
+        &self,
+        params: &DatabaseParams,
+        server: &ServerParams,
+        user: &str,
+        found: Option<&UserParams>,
+        proof: Proof,
+    ) -> Target {
+        let server = server.clone();
         let password = |password: Option<Secret>| password.map_or(Proof::None, Proof::Password);
         let (login_user, proof) = match (found.and_then(|user| user.server_login.clone()), &server.user) {
             (Some((name, secret)), _) => (name, password(secret)),

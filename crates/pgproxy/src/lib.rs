@@ -23,6 +23,7 @@ mod accept;
 mod backend;
 mod catalogue;
 mod client;
+mod cluster;
 mod connect;
 mod core;
 mod database;
@@ -40,7 +41,8 @@ mod server;
 mod session;
 mod socket;
 mod view;
+mod watch;
 
 pub use params::*;
 pub use server::{CorePart, Databases, PrepareError, Prepared};
-pub use view::{DatabaseView, DatabasesView, PoolView};
+pub use view::{DatabaseView, DatabasesView, PoolView, ServerView};

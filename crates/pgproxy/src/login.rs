@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgroute::SqlState;
 use pgroute::auth::scram::{self, Server};
@@ -15,7 +16,7 @@ use pgroute::wire::write;
 use crate::client::{Refused, Talk, sasl};
 use crate::connect::Proof;
 use crate::core::{Held, Tether};
-use crate::database::{Database, Role, Seat, find_user, proof_of};
+use crate::database::{Database, Seat, find_user, proof_of};
 use crate::failure::Failure;
 use crate::params::{AuthMethod, DatabaseParams, Mode, RoutePolicy, RuleParams};
 use crate::pool::Local;
@@ -91,8 +92,7 @@ async fn enter(
         Failure::new(SqlState::TOO_MANY_CONNECTIONS, message)
     };
     let seat = database.admit(user).ok_or_else(too_many)?;
-    let pool = database.pool(&held.core.process, user, proof, Role::Primary);
-    let local = held.core.local(&pool);
+    let local = place(held, database, user, proof).await?;
     let is_ignored = |name: &str| params.ignored_settings.iter().any(|ignored| ignored.eq_ignore_ascii_case(name));
     let named: Vec<_> = startup.settings.iter().filter(|(name, _)| !is_ignored(name)).cloned().collect();
     let settings = Settings::new(&named);
@@ -112,6 +112,33 @@ async fn enter(
     };
     greet(held, tether, startup, talk, &reports).await?;
     Ok(login)
+}
+
+/// The pool by which a client is greeted: the primary's, or that of any server that can be asked.
+async fn place(held: &Held, database: &Arc<Database>, user: &str, proof: Proof) -> Result<Rc<Local>, Refused> {
+    let cluster = database.cluster();
+    let until = Instant::now() + database.settings().failover.switch_wait;
+    // Whoever watches the servers may need a proof that somebody has left.
+    let mut pool = database.pool(&held.core.process, user, Some(proof), &cluster.members[0].params);
+    loop {
+        let found = {
+            let view = cluster.view();
+            let replicas = (0..cluster.members.len()).filter(|&at| view.is_usable(at));
+            view.primary.or_else(|| replicas.min())
+        };
+        if let Some(at) = found {
+            if at > 0 {
+                pool = database.pool(&held.core.process, user, None, &cluster.members[at].params);
+            }
+            return Ok(held.core.local(&pool));
+        }
+        let now = Instant::now();
+        if now >= until {
+            let message = "no server of the database can be asked now";
+            return Err(Failure::new(SqlState::CANNOT_CONNECT_NOW, message).into());
+        }
+        cluster.change(until - now).await;
+    }
 }
 
 /// Tells a client what it has to know, and that it may ask.

@@ -41,6 +41,19 @@ pub(crate) struct Cells {
     /// Backends that were closed because they were not clean.
     pub(crate) unclean: Counter,
     pub(crate) errors: Counter,
+    /// Groups of messages that went to a replica.
+    pub(crate) replica_reads: Counter,
+    /// Questions for the primary's position.
+    pub(crate) probes: Counter,
+    /// Reads that waited for a replica to come far enough, and those of them that went to the primary in the end.
+    pub(crate) causal_waits: Counter,
+    pub(crate) causal_misses: Counter,
+    /// Reads that a replica refused, and that were run on the primary.
+    pub(crate) refusals: Counter,
+    /// Reads that were run again because their connection broke.
+    pub(crate) reruns: Counter,
+    /// Transactions that were cut because their connection broke.
+    pub(crate) cut_transactions: Counter,
 }
 
 /// What all cores counted.

@@ -72,6 +72,8 @@ pub(crate) struct Pool {
     is_paused: AtomicBool,
     /// How often it was told to connect anew.
     generation: AtomicU64,
+    /// Backends of an earlier generation are cut, whoever has them.
+    fence: AtomicU64,
     /// Backends that cores keep.
     kept: AtomicUsize,
     /// Wakes the task that makes connections, and does what time asks for.
@@ -142,6 +144,7 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             is_paused: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            fence: AtomicU64::new(0),
             kept: AtomicUsize::new(0),
             nudge: Notify::new(),
             template: ArcSwap::default(),
@@ -340,6 +343,12 @@ impl Pool {
         let now = Instant::now();
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.act(|decider, out| decider.reconnect(now, out));
+    }
+
+    /// The server must not be used any more: its connections are cut, those that are lent as soon as their clients look.
+    pub(crate) fn fence(self: &Arc<Self>) {
+        self.reconnect();
+        self.fence.store(self.generation.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// How many backends it has, those that cores keep among the idle ones.

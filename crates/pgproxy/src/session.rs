@@ -7,9 +7,12 @@
 mod answer;
 mod effect;
 mod end;
+mod peek;
 mod peer;
+mod place;
 mod relay;
 mod request;
+mod rescue;
 mod statement;
 mod take;
 
@@ -38,6 +41,10 @@ use crate::socket::Socket;
 
 use effect::Effect;
 use peer::{Out, Peer};
+use place::Place;
+
+/// The setting that says what the session must see.
+const POSITION: &str = "tenfold.position";
 
 /// A client's session.
 pub(crate) struct Session {
@@ -48,8 +55,9 @@ pub(crate) struct Session {
     number: u64,
     user: String,
     mode: Mode,
-    /// Where its statements go, for when there are replicas.
-    _route: RoutePolicy,
+    /// Where its statements go, if it does not say so itself.
+    route: RoutePolicy,
+    place: Place,
     local: Rc<Local>,
     plans: Rc<RefCell<Cache>>,
 
@@ -154,6 +162,8 @@ enum Cut {
     Told(Failure),
     /// The server has told it why.
     Ended,
+    /// The connection to the server is lost. The session may outlive that.
+    Lost(Failure),
 }
 
 /// What comes after moving bytes for a while.
@@ -187,7 +197,8 @@ impl Session {
             number,
             user,
             mode,
-            _route: route,
+            route,
+            place: Place::default(),
             local,
             plans,
             client,
@@ -244,7 +255,14 @@ impl Session {
                 (self.client.input, self.server_input) = (None, None);
                 self.wait().await?;
             }
-            match self.relay().await? {
+            let turn = match self.relay().await {
+                Err(Cut::Lost(failure)) => {
+                    self.survive(failure)?;
+                    continue;
+                }
+                turn => turn?,
+            };
+            match turn {
                 Turn::Idle => self.release().await?,
                 Turn::Need => self.engage().await?,
                 Turn::Expired => self.expired().await?,
@@ -286,6 +304,9 @@ impl Session {
         self.tether.register(cx);
         if self.tether.is_cancelled.take() {
             self.cancel();
+        }
+        if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
+            return Poll::Ready(Err(self.lost(fenced())));
         }
         if let Poll::Ready(turn) = self.poll_relay(cx) {
             return Poll::Ready(turn);
@@ -343,6 +364,11 @@ impl Session {
 
 fn stopping() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection: the database is not served here any more")
+}
+
+/// Its server is the primary no more, or never was.
+fn fenced() -> Failure {
+    Failure::new(pgroute::SqlState::CONNECTION_FAILURE, "the server is the primary no more")
 }
 
 fn idle_for_too_long() -> Failure {

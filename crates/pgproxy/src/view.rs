@@ -1,6 +1,7 @@
 //! What there is, for metrics and the admin listener.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::PINS;
 use crate::process::Process;
@@ -16,6 +17,8 @@ pub struct PoolView {
     pub database: String,
     /// The user, as clients name it.
     pub user: String,
+    /// The server that its connections are to.
+    pub server: String,
     /// Connections that are being made.
     pub opening: usize,
     /// Connections that nobody has.
@@ -61,6 +64,35 @@ pub struct DatabaseView {
     pub moves: u64,
     /// Backends that were closed because they were not clean.
     pub unclean: u64,
+    /// Its servers, the one that the configuration has as the primary first.
+    pub servers: Vec<ServerView>,
+    /// Several servers say that they are the primary, and nothing is written.
+    pub is_disputed: bool,
+    /// Groups of messages that went to a replica.
+    pub replica_reads: u64,
+    /// Questions for the primary's position.
+    pub probes: u64,
+    /// Reads that waited for a replica, and those of them that went to the primary in the end.
+    pub causal_waits: [u64; 2],
+    /// Reads that a replica refused, and that were run on the primary.
+    pub refusals: u64,
+    /// Reads that were run again because their connection broke.
+    pub reruns: u64,
+    /// Transactions that were cut because their connection broke.
+    pub cut_transactions: u64,
+}
+
+/// A server of a database as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerView {
+    /// Where it is.
+    pub address: String,
+    /// What it is: `unknown`, `primary`, `replica`, `foreign` or `old`.
+    pub state: &'static str,
+    /// How far behind the primary it is, if it is a replica: at most this.
+    pub lag: Option<Duration>,
+    /// Whether reads go to it.
+    pub is_usable: bool,
 }
 
 impl DatabasesView {
@@ -77,6 +109,7 @@ impl DatabasesView {
                 views.push(PoolView {
                     database: database.name.clone(),
                     user: pool.user.clone(),
+                    server: pool.target().server.address.to_string(),
                     opening: backends.opening,
                     idle: backends.idle,
                     lent: backends.lent,
@@ -112,8 +145,28 @@ impl DatabasesView {
                 cancels: metrics.sum(|cells| &cells.cancels),
                 moves: metrics.sum(|cells| &cells.moves),
                 unclean: metrics.sum(|cells| &cells.unclean),
+                servers: servers(&database),
+                is_disputed: database.cluster().view().is_disputed,
+                replica_reads: metrics.sum(|cells| &cells.replica_reads),
+                probes: metrics.sum(|cells| &cells.probes),
+                causal_waits: [metrics.sum(|cells| &cells.causal_waits), metrics.sum(|cells| &cells.causal_misses)],
+                refusals: metrics.sum(|cells| &cells.refusals),
+                reruns: metrics.sum(|cells| &cells.reruns),
+                cut_transactions: metrics.sum(|cells| &cells.cut_transactions),
             }
         };
         self.0.databases().into_iter().map(view).collect()
     }
+}
+
+fn servers(database: &crate::database::Database) -> Vec<ServerView> {
+    let cluster = database.cluster();
+    let view = cluster.view();
+    let server = |(at, member): (usize, &crate::cluster::Member)| ServerView {
+        address: member.params.address.to_string(),
+        state: view.servers[at].0.as_str(),
+        lag: view.servers[at].1,
+        is_usable: view.is_usable(at),
+    };
+    cluster.members.iter().enumerate().map(server).collect()
 }

@@ -10,10 +10,10 @@
 //!   system is that of the server which the configuration has as the primary, unless that one could not be asked: then that of the first which could.
 //! - What a server has said is good for a while only. One that hangs says nothing, and a process that was stopped for a while knows nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::position::Timeline;
+use crate::position::{Lsn, Timeline};
 
 /// A server of a database, by whatever number the shell gives it. Number 0 is the one that the configuration has as the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +28,8 @@ pub struct Observation {
     pub timeline: Timeline,
     /// Whether it replays the log of another one.
     pub is_replica: bool,
-    /// How far a replica is behind, where it knows.
-    pub lag: Option<Duration>,
+    /// Where a primary's log ends, or up to where a replica has replayed it.
+    pub position: Lsn,
 }
 
 /// What a server is.
@@ -171,5 +171,40 @@ impl Servers {
     /// When something that was said is not good any more.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.known.values().filter_map(|known| known.said).map(|(at, _)| at + self.good_for).min()
+    }
+}
+
+/// Marks of where the primary was that are kept. At one a second, ten minutes.
+const MARKS_MAX: usize = 600;
+
+/// How far replicas are behind, in time: since when has the primary been further than a replica is now? Clocks of servers play no part, and an idle
+/// primary has nobody fall behind.
+#[derive(Clone, Debug, Default)]
+pub struct Lag {
+    marks: VecDeque<(Instant, Lsn)>,
+}
+
+impl Lag {
+    /// The primary was here.
+    pub fn primary_at(&mut self, now: Instant, position: Lsn) {
+        if self.marks.back().is_some_and(|(_, last)| *last >= position) {
+            return;
+        }
+        if self.marks.len() >= MARKS_MAX {
+            self.marks.pop_front();
+        }
+        self.marks.push_back((now, position));
+    }
+
+    /// How far behind a replica is that has replayed so much: at most this. `None` while nothing is known of the primary.
+    pub fn of(&self, now: Instant, replayed: Lsn) -> Option<Duration> {
+        self.marks.back()?;
+        let missed = self.marks.iter().find(|(_, position)| *position > replayed);
+        Some(missed.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at)))
+    }
+
+    /// There is another primary: its positions are no longer comparable.
+    pub fn clear(&mut self) {
+        self.marks.clear();
     }
 }

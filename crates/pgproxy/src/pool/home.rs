@@ -4,10 +4,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use pgroute::pool::BackendId;
-use pgroute::prepared::Held;
-use pgroute::session::{Applied, Ledger};
-use pgroute::wire::Splitter;
-use pgroute::wire::backend::TransactionStatus;
 
 use super::Pool;
 use crate::backend::Backend;
@@ -41,24 +37,8 @@ async fn open(pool: Arc<Pool>, id: BackendId, core: usize) {
     let generation = pool.generation.load(std::sync::atomic::Ordering::SeqCst);
     match connect(&target.server, &target.login, target.connect_timeout).await {
         Ok(connected) => {
-            pool.template.store(Arc::new(Some(connected.reports)));
-            let backend = Backend {
-                id,
-                core,
-                socket: connected.socket,
-                splitter: Splitter::default(),
-                ledger: Ledger::default(),
-                status: TransactionStatus::Idle,
-                applied: Applied::default(),
-                is_tainted: false,
-                unnamed: None,
-                last_session: 0,
-                settings_number: 0,
-                held: Held::new(target.statements_max),
-                key: connected.key,
-                dies_at: None,
-                generation,
-            };
+            pool.template.store(Arc::new(Some(connected.reports.clone())));
+            let backend = Backend::new(id, core, connected, target.statements_max, generation);
             pool.opened(Box::new(backend), fastrand::f64());
         }
         Err(failure) => {

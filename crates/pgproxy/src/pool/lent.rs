@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use pgroute::SqlState;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Handed, NotLent, Pool};
 use crate::backend::Backend;
+use crate::cluster::Flight;
 use crate::failure::Failure;
 
 /// A backend that was lent. Dropped, it is closed, and its pool hears of that.
@@ -19,11 +21,18 @@ pub(crate) struct Lent {
     pool: Arc<Pool>,
     /// There until it is given back.
     backend: Option<Box<Backend>>,
+    /// Counts it among those that sessions use.
+    pub(crate) flight: Option<Flight>,
 }
 
 impl Lent {
     pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>) -> Self {
-        Self { pool, backend: Some(backend) }
+        Self { pool, backend: Some(backend), flight: None }
+    }
+
+    /// Whether its server must not be used any more.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.generation < self.pool.fence.load(Ordering::Relaxed)
     }
 
     /// Gives it back to the pool, clean.

@@ -50,6 +50,7 @@ impl Session {
             match rows {
                 Ok((0, _)) => {}
                 Ok((len, _)) => {
+                    self.place.again.forget();
                     self.server_pass += len;
                     return Ok(true);
                 }
@@ -111,6 +112,9 @@ impl Session {
         let is_ours = front.is_some_and(|due| due.owner == Owner::Ours);
         match kind {
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY => {
+                if !is_ours {
+                    self.place.again.forget();
+                }
                 if kind == tag::COMMAND_COMPLETE
                     && let Some(due) = front.filter(|due| due.label != 0)
                 {
@@ -119,7 +123,12 @@ impl Session {
                 }
                 self.is_copying = false;
             }
-            tag::READY => self.ready(message)?,
+            tag::READY => {
+                self.ready(message)?;
+                if !self.place.again.is_refused {
+                    self.place.again.forget();
+                }
+            }
             tag::ERROR => return Ok(self.error(message, front)),
             tag::PARAMETER_STATUS => {
                 if !is_ours {
@@ -128,6 +137,7 @@ impl Session {
                 return Ok(if is_ours { Deliver::Drop } else { Deliver::Pass });
             }
             tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
+            tag::DATA_ROW | tag::COPY_OUT | tag::PORTAL_SUSPENDED => self.place.again.forget(),
             tag::COPY_IN => self.is_copying = true,
             _ => {}
         }
@@ -153,6 +163,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             self.cells().transactions.increment();
             self.portals.clear();
+            self.has_ended();
             if std::mem::take(&mut self.has_defined) {
                 // What was parsed within the transaction, elsewhere, was parsed before the change.
                 self.seat.database.changed();
@@ -188,6 +199,16 @@ impl Session {
         self.cells().errors.increment();
         self.is_copying = false;
         let is_fatal = fields.is_fatal();
+        if is_fatal && self.may_survive() && is_of_server(&fields) {
+            // What becomes of it is decided when the connection ends, which it does now.
+            return Deliver::Drop;
+        }
+        let is_refusal = matches!(fields.sqlstate(), Some(SqlState::READ_ONLY | SqlState::SERIALIZATION_FAILURE));
+        if self.place.is_replica && is_refusal && self.holds() {
+            self.place.again.is_refused = true;
+        } else {
+            self.place.again.forget();
+        }
         let is_stale = fields.sqlstate() == Some(SqlState::NOT_SUPPORTED) && fields.find(b'R') == Some(STALE_ROUTINE);
         if is_stale {
             self.is_stale();
@@ -220,6 +241,9 @@ impl Session {
     /// An error that answers nothing: the server stops, or ends this connection.
     fn farewell(&mut self, message: &[u8]) -> Result<Deliver, Cut> {
         self.is_doubtful = true;
+        if self.may_survive() && is_of_server(&Fields::of(message)) {
+            return Ok(Deliver::Drop);
+        }
         if !Fields::of(message).is_fatal() {
             let tag = message.first().copied().unwrap_or_default();
             let text = format!("the server sent an error that answers nothing (message {})", char::from(tag));
@@ -231,6 +255,9 @@ impl Session {
 
     /// The connection to the server has ended. The client is told, unless the server has told it.
     pub(super) fn lost(&mut self, failure: Failure) -> Cut {
+        if self.may_survive() && !self.has_farewell && !self.is_client_gone {
+            return Cut::Lost(failure);
+        }
         self.is_doubtful = true;
         if self.has_farewell {
             return Cut::Ended;
@@ -257,4 +284,10 @@ impl Session {
     fn of_server(&mut self, error: pgroute::wire::WireError) -> Cut {
         self.broken(Failure::of_wire(error))
     }
+}
+
+/// Whether a server ends the connection for reasons of its own: it stops, it crashed, or it has to replay what the statement is in the way of.
+fn is_of_server(fields: &Fields<'_>) -> bool {
+    let code = fields.sqlstate();
+    fields.is_fatal() && code.is_some_and(|code| code.class() == "57" || code == SqlState::SERIALIZATION_FAILURE)
 }

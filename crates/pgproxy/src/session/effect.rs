@@ -69,6 +69,7 @@ impl Session {
         match kind {
             Kind::Set(settings) => {
                 self.settings_number += 1;
+                self.demand_position(settings);
                 self.is_reset |= self.settings.has_initial() && settings.iter().any(|setting| setting.value.is_none());
             }
             Kind::ResetAll => {

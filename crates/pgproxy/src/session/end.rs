@@ -17,7 +17,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 impl Session {
     /// Ends it.
     pub(super) async fn end(mut self, cut: Cut) {
-        if let Cut::Told(failure) = &cut {
+        if let Cut::Told(failure) | Cut::Lost(failure) = &cut {
             // What was put first is complete; what passes is complete up to a message's end, or the client cannot be told anything.
             let is_between = self.backend.as_ref().is_none_or(|backend| backend.splitter.is_between_messages());
             if is_between {
@@ -30,7 +30,7 @@ impl Session {
         self.say_at_once();
         self.leave(&cut).await;
         self.unpin();
-        if matches!(cut, Cut::Told(_) | Cut::Ended) {
+        if matches!(cut, Cut::Told(_) | Cut::Lost(_) | Cut::Ended) {
             self.tether.deadline.set(after(LAST_WORDS));
             let tether = std::rc::Rc::clone(&self.tether);
             let _in_time = tether.deadline.guard(self.say_last()).await;
@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// Puts what passes to the client behind what was put before it.
-    fn keep_passing(&mut self) {
+    pub(super) fn keep_passing(&mut self) {
         let passing = std::mem::take(&mut self.server_pass);
         if let Some(input) = &mut self.server_input {
             self.to_client.extend(&input.filled()[..passing]);

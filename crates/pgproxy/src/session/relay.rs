@@ -59,7 +59,7 @@ impl Session {
             && self.client.pass == 0
             && self.client.splitter.is_between_messages()
             && (self.keeps().is_none() || self.is_reset)
-            && (self.client.wants > 0 || self.yields())
+            && (self.client.wants > 0 || self.yields() || self.stalls())
     }
 
     /// Whether there is no backend, and nothing to do before the client's next message.
@@ -98,6 +98,9 @@ impl Session {
 
     fn flush_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
         let Some(backend) = &mut self.backend else { return Ok(false) };
+        if backend.is_fenced() {
+            return Err(self.lost(super::fenced()));
+        }
         let mut moved = false;
         loop {
             let passing = self.client.input.as_ref().map_or(&[][..], |input| &input.filled()[..self.client.pass]);
@@ -138,6 +141,9 @@ impl Session {
 
     fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
         let mut moved = false;
+        if self.holds() && !self.is_client_gone {
+            return Ok(false);
+        }
         loop {
             let passing = self.server_input.as_ref().map_or(&[][..], |input| &input.filled()[..self.server_pass]);
             let put = self.to_client.len();

@@ -34,6 +34,10 @@ impl Session {
                 self.client.wants = 0;
                 return Ok(None);
             }
+            if self.stalls() {
+                self.client.wants = 0;
+                return Ok(None);
+            }
             // Between groups of messages others come first who wait.
             if self.unanswered == 0
                 && self.yields()
@@ -164,6 +168,13 @@ impl Session {
                 tag::CLOSE => self.close_here(message)?,
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
                 _ => match self.fails.take() {
+                    // What was to be taken back is gone.
+                    Some(failure)
+                        if self.is_rollback(kind, message) && failure.code == SqlState::SERIALIZATION_FAILURE =>
+                    {
+                        write::command_complete(self.to_client.bytes(), "ROLLBACK");
+                        write::ready(self.to_client.bytes(), TransactionStatus::Idle);
+                    }
                     Some(failure) => self.fail_here(kind, &failure),
                     None => return Ok(Forward::Need),
                 },
@@ -204,6 +215,10 @@ impl Session {
 
     /// Notes a question of the client's, which passes.
     pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
+        if self.holds() && self.is_used && !self.is_group_open {
+            // Another group goes with the one that is under way: neither can be done again.
+            self.place.again.forget();
+        }
         self.is_used = true;
         self.is_group_open = !matches!(question, Question::Query | Question::Sync | Question::FunctionCall);
         if let Some(backend) = &mut self.backend {
@@ -225,6 +240,11 @@ impl Session {
         self.begins(&plan);
         if let Some(backend) = &mut self.backend {
             backend.unnamed = None;
+        }
+        if let Some(text) = self.told_position(&plan) {
+            write::query(&mut self.scratch, &text);
+            self.ask(Question::Query, label);
+            return Ok(Forward::Drop);
         }
         if let Some(forward) = self.query_names(&plan, text, label) {
             return Ok(forward);
@@ -266,6 +286,9 @@ impl Session {
     /// Why a text may not run here, if there is a reason.
     pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
         let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
+        if let Some(failure) = self.refused_position(plan) {
+            return Some(failure);
+        }
         match self.mode {
             Mode::Statement if has(|kind| matches!(kind, Kind::Begin(_))) => {
                 let message = "transactions of several statements are not possible in statement mode";

@@ -67,6 +67,22 @@ impl Session {
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse(failure));
         }
+        let position = self.told_position(&plan);
+        if let Some(text) = &position {
+            // It is answered by a statement that the server knows.
+            let told = Parse { name: parse.name, text: text.as_bytes(), types: &[] };
+            let mut message = Vec::new();
+            write::parse(&mut message, parse.name, &told);
+            self.scratch.extend_from_slice(&message);
+            self.unnamed = message;
+            self.unnamed_number += 1;
+            self.unnamed_plan = Some(plan);
+            if let Some(backend) = &mut self.backend {
+                backend.unnamed = Some((self.number, self.unnamed_number));
+            }
+            self.ask(Question::Parse, UNNAMED);
+            return Ok(Forward::Drop);
+        }
         if parse.name.is_empty() {
             self.unnamed.clear();
             self.unnamed.extend_from_slice(message);

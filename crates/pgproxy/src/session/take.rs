@@ -36,6 +36,14 @@ enum Without {
     Cut(Cut),
 }
 
+/// Whether a backend is of use.
+enum Ready {
+    Yes,
+    Broken,
+    /// It does not take the session's settings.
+    Refused(Failure),
+}
+
 /// Why a session keeps its backend.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Keeps {
@@ -52,34 +60,36 @@ impl Session {
         }
     }
 
-    /// Has a backend for the message that waits, or has that message fail.
-    pub(super) async fn engage(&mut self) -> Result<(), Cut> {
+    /// Has a backend of the pool that was chosen; or why there is none.
+    pub(super) async fn engage_here(&mut self) -> Result<Result<(), Failure>, Cut> {
         for _ in 0..TRIES_MAX {
             let lent = match self.take_backend().await {
                 Ok(lent) => lent,
                 Err(Without::Cut(cut)) => return Err(cut),
-                Err(Without::Failed(failure)) => {
-                    self.fails = Some(Box::new(failure));
-                    return Ok(());
-                }
+                Err(Without::Failed(failure)) => return Ok(Err(failure)),
             };
-            if self.make_ready(lent).await? {
-                return Ok(());
+            match self.make_ready(lent).await? {
+                Ready::Yes => return Ok(Ok(())),
+                Ready::Broken => {}
+                Ready::Refused(failure) => return Ok(Err(failure)),
             }
         }
         let message = "one connection to the server after the other was broken";
-        self.fails = Some(Box::new(Failure::new(SqlState::CONNECTION_FAILURE, message)));
-        Ok(())
+        Ok(Err(Failure::new(SqlState::CONNECTION_FAILURE, message)))
     }
 
     /// Makes a backend as this session left its last one; whether it is of use.
-    async fn make_ready(&mut self, mut lent: Lent) -> Result<bool, Cut> {
+    async fn make_ready(&mut self, mut lent: Lent) -> Result<Ready, Cut> {
         let is_mine = lent.last_session == self.number && lent.settings_number == self.settings_number;
         if !is_mine {
             let (core, database) = (&self.held.core, &self.seat.database);
             match engage::prepare(core, database, &mut lent, self.number, &self.settings).await {
                 Ok(_) => {}
-                Err(AskError::Broken(_)) => return Ok(false),
+                Err(AskError::Broken(_)) => return Ok(Ready::Broken),
+                // Another server may take it.
+                Err(AskError::Refused(failure)) if self.place.is_replica => {
+                    return Ok(Ready::Refused(Failure { code: SqlState::CANNOT_CONNECT_NOW, ..failure }));
+                }
                 Err(AskError::Refused(failure)) => return Err(Cut::Told(failure)),
             }
         }
@@ -88,7 +98,7 @@ impl Session {
         self.applied_number = self.settings_number;
         (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
         self.backend = Some(lent);
-        Ok(true)
+        Ok(Ready::Yes)
     }
 
     async fn take_backend(&mut self) -> Result<Lent, Without> {
@@ -109,6 +119,21 @@ impl Session {
             if let Some(lent) = engage::bring(&self.held.core, &database, lent, ping).await {
                 return Ok(lent);
             }
+        }
+    }
+
+    /// Whether anybody still waits for what was asked.
+    pub(super) fn is_still_wanted(&mut self) -> Result<(), Cut> {
+        if self.tether.is_ending.get() {
+            return Err(Cut::Told(super::stopping()));
+        }
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match self.client.input.as_mut().filter(|input| input.room() > 0) {
+            Some(input) => match self.client.socket.poll_read_into(&mut cx, input) {
+                Poll::Ready(Ok(0) | Err(_)) => Err(Cut::Gone),
+                _ => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 
@@ -162,6 +187,10 @@ impl Session {
         if self.keeps().is_none() {
             self.give_back();
         }
+        if self.place.again.is_refused {
+            self.cells().refusals.increment();
+            self.rewind();
+        }
         Ok(())
     }
 
@@ -174,6 +203,9 @@ impl Session {
         lent.last_session = self.number;
         lent.settings_number = self.settings_number;
         self.unanswered = 0;
+        if let (Some(flight), Some(cluster)) = (lent.flight.take(), &self.place.cluster) {
+            self.held.core.with_picker(cluster.number, |picker| flight.land(picker));
+        }
         self.local.give(Instant::now(), lent);
     }
 

@@ -19,9 +19,9 @@ pub(crate) struct Proxy {
 }
 
 /// The server of a test.
-pub(crate) fn server(postgres: &Postgres) -> ServerParams {
+pub(crate) fn server(postgres: &Postgres, number: usize) -> ServerParams {
     ServerParams {
-        address: ServerAddress::Tcp { host: "127.0.0.1".into(), port: postgres.port(0) },
+        address: ServerAddress::Tcp { host: "127.0.0.1".into(), port: postgres.port(number) },
         dbname: Some("postgres".into()),
         user: Some("postgres".into()),
         password: None,
@@ -45,7 +45,7 @@ impl Proxy {
 
     /// Before a server that is there.
     pub(crate) fn before(postgres: Postgres, change: impl FnOnce(&mut DatabaseParams, &mut PgListenerParams)) -> Self {
-        let mut params = DatabaseParams::new(DatabaseName::Named("shop".into()), server(&postgres));
+        let mut params = DatabaseParams::new(DatabaseName::Named("shop".into()), server(&postgres, 0));
         params.auth.method = AuthMethod::Trust;
         let port = free_port();
         let listen = Listen::Tcp(([127, 0, 0, 1], port).into());

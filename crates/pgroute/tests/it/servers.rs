@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgroute::position::Timeline;
-use pgroute::servers::{Observation, ServerId, Servers, State};
+use pgroute::position::{Lsn, Timeline};
+use pgroute::servers::{Lag, Observation, ServerId, Servers, State};
 use proptest::prelude::*;
 
 const GOOD_FOR: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ fn play(events: &[(u32, &str)]) -> (Servers, Instant) {
 
 fn observation(system: u64, said: &str) -> Observation {
     let (role, timeline) = said.split_at(1);
-    Observation { system, timeline: Timeline(timeline.parse().unwrap()), is_replica: role == "r", lag: None }
+    Observation { system, timeline: Timeline(timeline.parse().unwrap()), is_replica: role == "r", position: Lsn(0) }
 }
 
 fn check(events: &[(u32, &str)], primary: Option<u32>, states: [State; 3]) {
@@ -104,6 +104,24 @@ fn what_was_seen_before_is_kept() {
     assert_eq!((roles.primary, &states[..]), (None, &[State::Old, State::Foreign][..]));
 }
 
+#[test]
+fn lag_is_the_time_since_the_primary_was_further() {
+    let begin = Instant::now();
+    let at = |seconds: u64| begin + Duration::from_secs(seconds);
+    let mut lag = Lag::default();
+    assert_eq!(lag.of(at(0), Lsn(10)), None);
+    for (seconds, position) in [(0, 10), (1, 20), (2, 20), (3, 30)] {
+        lag.primary_at(at(seconds), Lsn(position));
+    }
+    for (replayed, expected) in [(30, 0), (35, 0), (29, 1), (20, 1), (19, 3), (10, 3), (9, 4)] {
+        assert_eq!(lag.of(at(4), Lsn(replayed)), Some(Duration::from_secs(expected)), "{replayed}");
+    }
+    // The primary is idle: nobody falls behind.
+    assert_eq!(lag.of(at(1000), Lsn(30)), Some(Duration::ZERO));
+    lag.clear();
+    assert_eq!(lag.of(at(1000), Lsn(30)), None);
+}
+
 proptest! {
     /// Whatever happens: at most one primary, never below the newest timeline that was seen, which never goes back; and a server
     /// that broke is nothing until it says something.
@@ -121,7 +139,7 @@ proptest! {
             } else {
                 // One in ten is of another system.
                 let system = 7 + u64::from(system == 0);
-                let said = Observation { system, timeline: Timeline(timeline), is_replica: what == 1, lag: None };
+                let said = Observation { system, timeline: Timeline(timeline), is_replica: what == 1, position: Lsn(0) };
                 servers.observed(now, id, said);
                 latest.insert(id, (now, said));
             }
