@@ -61,6 +61,8 @@ fn without_a_primary_writes_wait_and_are_refused() {
     let mut client = proxy.client();
     client.query("CREATE TABLE t (a int)").unwrap();
     proxy.postgres.wait_for_replay(1).unwrap();
+    // What has to be seen is known from this read on.
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
     proxy.postgres.kill(0);
     let begun = Instant::now();
     let refused = client.query("INSERT INTO t VALUES (1)").unwrap();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use pgproxy::*;
 use testkit::PgClient;
 
 use crate::proxy::Proxy;
