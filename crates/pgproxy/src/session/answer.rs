@@ -119,7 +119,12 @@ impl Session {
                 }
                 self.is_copying = false;
             }
-            tag::READY => self.ready(message)?,
+            tag::READY => {
+                self.ready(message)?;
+                if self.runs_again() {
+                    return Ok(Deliver::Drop);
+                }
+            }
             tag::ERROR => return Ok(self.error(message, front)),
             tag::PARAMETER_STATUS => {
                 if !is_ours {
@@ -130,6 +135,9 @@ impl Session {
             tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
             tag::COPY_IN => self.is_copying = true,
             _ => {}
+        }
+        if !is_ours {
+            self.group.answered();
         }
         let instead = answer.closes.and_then(|due| self.closed(due.label));
         if let Some(tag) = instead {
@@ -189,9 +197,6 @@ impl Session {
         self.is_copying = false;
         let is_fatal = fields.is_fatal();
         let is_stale = fields.sqlstate() == Some(SqlState::NOT_SUPPORTED) && fields.find(b'R') == Some(STALE_ROUTINE);
-        if is_stale {
-            self.is_stale();
-        }
         let mut out = std::mem::take(&mut self.scratch);
         let is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
         self.scratch = out;
@@ -201,6 +206,9 @@ impl Session {
         for due in &dropped {
             self.dropped(due.label);
         }
+        if is_stale && self.is_healed() {
+            return Deliver::Drop;
+        }
         if is_fatal {
             self.is_doubtful = true;
             self.has_farewell = true;
@@ -209,12 +217,6 @@ impl Session {
         let is_our_group = next.is_some_and(|due| due.question == Question::Sync && due.owner == Owner::Ours);
         let is_ours_alone = !dropped.is_empty() && dropped.iter().all(|due| due.owner == Owner::Ours);
         if is_replaced || is_our_group && is_ours_alone { Deliver::Drop } else { Deliver::Pass }
-    }
-
-    /// A plan is older than a change that nobody saw: whoever prepares the statement again is to have a new one, everywhere.
-    fn is_stale(&mut self) {
-        self.seat.database.changed();
-        self.floor = self.seat.database.changes();
     }
 
     /// An error that answers nothing: the server stops, or ends this connection.
