@@ -136,8 +136,8 @@ impl Session {
             tag::COPY_IN => self.is_copying = true,
             _ => {}
         }
-        if !is_ours {
-            self.group.answered();
+        if !is_ours && self.group.answers(kind) {
+            return Ok(Deliver::Drop);
         }
         let instead = answer.closes.and_then(|due| self.closed(due.label));
         if let Some(tag) = instead {
