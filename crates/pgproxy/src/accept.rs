@@ -1,16 +1,19 @@
 //! Accepting clients.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pgroute::SqlState;
+use pgroute::wire::write::Severity;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc};
 
 use crate::core::{AcceptedSocket, Core};
+use crate::failure::Failure;
 use crate::listener::{ListenSocket, Listener};
 
 /// Pause after an error that accepting again at once would only repeat.
@@ -91,9 +94,21 @@ async fn accept(core: Rc<Core>, listener: Arc<Listener>, socket: Socket, end: Rc
 fn place(core: &Rc<Core>, listener: &Arc<Listener>, socket: AcceptedSocket) {
     match listener.admit() {
         Some(place) => core.place(place, socket),
-        // Without a word: a client that is told why takes a task, of which there are enough.
-        None => tracing::warn!(listener = %listener.params().name, "a client was refused: clients_max is reached"),
+        None => {
+            tracing::warn!(listener = %listener.params().name, "a client was refused: clients_max is reached");
+            refuse(&socket);
+        }
     }
+}
+
+/// Tells a client why it is refused, in what its kernel takes at once. It has not asked yet, as with PostgreSQL.
+fn refuse(socket: &AcceptedSocket) {
+    let mut out = Vec::new();
+    Failure::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already").write(Severity::Fatal, &mut out);
+    let _gone = match socket {
+        AcceptedSocket::Tcp(socket) => (&*socket).write(&out),
+        AcceptedSocket::Unix(socket) => (&*socket).write(&out),
+    };
 }
 
 impl Socket {

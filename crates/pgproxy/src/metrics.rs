@@ -35,6 +35,8 @@ pub(crate) struct Cells {
     pub(crate) replays: Counter,
     /// Our own `Parse` messages: the backend had not the statement, or had an old one.
     pub(crate) parses: Counter,
+    /// Groups that were run again, because a plan was older than the schema.
+    pub(crate) healed: Counter,
     pub(crate) cancels: Counter,
     /// Backends that came from another core.
     pub(crate) moves: Counter,

@@ -7,6 +7,7 @@
 mod answer;
 mod effect;
 mod end;
+mod heal;
 mod peek;
 mod peer;
 mod place;
@@ -35,11 +36,12 @@ use crate::core::{Held, Tether, after};
 use crate::database::Seat;
 use crate::failure::Failure;
 use crate::login::Login;
-use crate::params::{Mode, RoutePolicy};
+use crate::params::{DatabaseParams, Mode, RoutePolicy};
 use crate::pool::{Lent, Local};
 use crate::socket::Socket;
 
 use effect::Effect;
+use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
 
@@ -51,6 +53,9 @@ pub(crate) struct Session {
     held: Held,
     tether: Rc<Tether>,
     seat: Seat,
+    /// What the configuration says, looked at anew between statements.
+    params: Arc<DatabaseParams>,
+    stall_timeout: Duration,
     /// Its number, which no other one of the process has.
     number: u64,
     user: String,
@@ -103,6 +108,8 @@ pub(crate) struct Session {
     /// What portals run, where that does more than read or write rows.
     portals: HashMap<Box<[u8]>, Arc<Plan>>,
     effects: Slab<Effect>,
+    /// The group of messages that is under way, in case that it is run again.
+    group: Group,
     /// Messages that are put in between, while one is looked at.
     scratch: Vec<u8>,
     /// The group of messages has failed here: what is left of it is dropped, up to its end.
@@ -190,10 +197,14 @@ impl Session {
             buffer.extend(input);
             client.input = Some(buffer);
         }
+        let names = Names::new(params.prepared.names_max);
+        let stall_timeout = held.place.listener.params().stall_timeout;
         Self {
             held,
             tether,
+            params,
             seat,
+            stall_timeout,
             number,
             user,
             mode,
@@ -220,13 +231,14 @@ impl Session {
             is_opaque: false,
             is_reset: false,
             has_defined: false,
-            names: Names::new(params.prepared.names_max),
+            names,
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,
             unnamed_number: 0,
             portals: HashMap::new(),
             effects: Slab::new(),
+            group: Group::default(),
             scratch: Vec::new(),
             skips: false,
             is_copying: false,
@@ -273,10 +285,8 @@ impl Session {
     /// Waits for the next message, without a backend and without a buffer.
     async fn wait(&mut self) -> Result<(), Cut> {
         self.armed = Armed::Nothing;
-        let settings = self.seat.database.settings();
-        let idle = settings.timeouts.client_idle;
-        drop(settings);
-        match idle {
+        self.refresh();
+        match self.params.timeouts.client_idle {
             Some(idle) => self.tether.deadline.set(after(idle)),
             None => self.tether.deadline.clear(),
         }
@@ -294,6 +304,15 @@ impl Session {
             tether.deadline.poll_expired(cx).map(|_| Err(Cut::Told(idle_for_too_long())))
         })
         .await
+    }
+
+    /// Goes by the configuration as it is now.
+    fn refresh(&mut self) {
+        let now = self.seat.database.settings();
+        if !Arc::ptr_eq(&now, &self.params) {
+            self.params = Arc::clone(&now);
+            self.stall_timeout = self.held.place.listener.params().stall_timeout;
+        }
     }
 
     async fn relay(&mut self) -> Result<Turn, Cut> {
@@ -331,9 +350,8 @@ impl Session {
 
     /// Sets the deadline for what is waited for now.
     fn arm(&mut self) {
-        let settings = self.seat.database.settings();
-        let times = &settings.timeouts;
-        let stall = self.held.place.listener.params().stall_timeout;
+        let times = &self.params.timeouts;
+        let stall = self.stall_timeout;
         let (armed, time) = match &self.backend {
             _ if !self.to_client.is_empty() || self.server_pass > 0 => (Armed::Stall, Some(stall)),
             Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),

@@ -56,6 +56,8 @@ pub struct DatabaseView {
     pub replays: u64,
     /// Statements that were parsed again, because a backend had not the client's.
     pub parses: u64,
+    /// Groups of messages that were run again, because a plan was older than the schema.
+    pub healed: u64,
     /// Statements that clients share.
     pub statements_shared: usize,
     /// Requests to cancel that were sent on.
@@ -141,6 +143,7 @@ impl DatabasesView {
                 resets: metrics.sum(|cells| &cells.resets),
                 replays: metrics.sum(|cells| &cells.replays),
                 parses: metrics.sum(|cells| &cells.parses),
+                healed: metrics.sum(|cells| &cells.healed),
                 statements_shared: database.statements(),
                 cancels: metrics.sum(|cells| &cells.cancels),
                 moves: metrics.sum(|cells| &cells.moves),

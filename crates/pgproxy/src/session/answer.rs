@@ -128,6 +128,9 @@ impl Session {
                 if !self.place.again.is_refused {
                     self.place.again.forget();
                 }
+                if self.runs_again() {
+                    return Ok(Deliver::Drop);
+                }
             }
             tag::ERROR => return Ok(self.error(message, front)),
             tag::PARAMETER_STATUS => {
@@ -140,6 +143,9 @@ impl Session {
             tag::DATA_ROW | tag::COPY_OUT | tag::PORTAL_SUSPENDED => self.place.again.forget(),
             tag::COPY_IN => self.is_copying = true,
             _ => {}
+        }
+        if !is_ours && self.group.answers(kind) {
+            return Ok(Deliver::Drop);
         }
         let instead = answer.closes.and_then(|due| self.closed(due.label));
         if let Some(tag) = instead {
@@ -210,9 +216,6 @@ impl Session {
             self.place.again.forget();
         }
         let is_stale = fields.sqlstate() == Some(SqlState::NOT_SUPPORTED) && fields.find(b'R') == Some(STALE_ROUTINE);
-        if is_stale {
-            self.is_stale();
-        }
         let mut out = std::mem::take(&mut self.scratch);
         let is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
         self.scratch = out;
@@ -222,6 +225,9 @@ impl Session {
         for due in &dropped {
             self.dropped(due.label);
         }
+        if is_stale && self.is_healed() {
+            return Deliver::Drop;
+        }
         if is_fatal {
             self.is_doubtful = true;
             self.has_farewell = true;
@@ -230,12 +236,6 @@ impl Session {
         let is_our_group = next.is_some_and(|due| due.question == Question::Sync && due.owner == Owner::Ours);
         let is_ours_alone = !dropped.is_empty() && dropped.iter().all(|due| due.owner == Owner::Ours);
         if is_replaced || is_our_group && is_ours_alone { Deliver::Drop } else { Deliver::Pass }
-    }
-
-    /// A plan is older than a change that nobody saw: whoever prepares the statement again is to have a new one, everywhere.
-    fn is_stale(&mut self) {
-        self.seat.database.changed();
-        self.floor = self.seat.database.changes();
     }
 
     /// An error that answers nothing: the server stops, or ends this connection.

@@ -97,7 +97,7 @@ impl Session {
         match cut {
             // The server does what it was asked before the client went, however long that takes.
             Cut::Goodbye => tether.deadline.clear(),
-            _ => tether.deadline.set(after(self.seat.database.settings().timeouts.clean)),
+            _ => tether.deadline.set(after(self.params.timeouts.clean)),
         }
         let drained = tether.deadline.guard(std::future::poll_fn(|cx| self.poll_relay(cx))).await;
         self.is_doubtful |= !matches!(drained, Ok(Ok(Turn::Idle)));
@@ -105,7 +105,7 @@ impl Session {
 
     /// Makes the backend fit for somebody else; whether it is.
     async fn clean(&mut self) -> bool {
-        let timeout = self.seat.database.settings().timeouts.clean;
+        let timeout = self.params.timeouts.clean;
         let keeps = self.keeps().is_some();
         let (core, database) = (std::rc::Rc::clone(&self.held.core), std::sync::Arc::clone(&self.seat.database));
         let Some(backend) = &mut self.backend else { return false };

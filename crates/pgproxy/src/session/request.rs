@@ -65,7 +65,7 @@ impl Session {
 
     /// Looks at the next piece of what is in the buffer; whether there was one.
     fn request_in(&mut self, mut input: net::Buffer) -> Result<bool, Blocked> {
-        let bytes_max = self.seat.database.settings().limits.statement_bytes_max;
+        let bytes_max = self.params.limits.statement_bytes_max;
         let before = self.client.splitter;
         let unread = &input.filled()[self.client.pass..];
         let piece = self.client.splitter.next(unread, |tag| frontend::look(tag, bytes_max));
@@ -127,7 +127,7 @@ impl Session {
 
     /// Whether more has been asked than may be before it is answered.
     fn is_pipeline_full(&mut self) -> bool {
-        let max = self.seat.database.settings().limits.pipeline_bytes_max;
+        let max = self.params.limits.pipeline_bytes_max;
         let Some(backend) = &self.backend else {
             self.unanswered = 0;
             return false;
@@ -152,6 +152,9 @@ impl Session {
 
     /// A message, of which the beginning may be enough; `total` is its length.
     fn request(&mut self, kind: u8, message: &[u8], total: usize) -> Result<Forward, Cut> {
+        if self.backend.is_some() {
+            self.remember(kind, message, message.len() == total);
+        }
         if kind == tag::TERMINATE {
             return Err(Cut::Goodbye);
         }
@@ -295,7 +298,7 @@ impl Session {
                 Some(Failure::new(SqlState::NOT_SUPPORTED, message))
             }
             Mode::Session => None,
-            _ if self.pin.is_none() && self.seat.database.settings().pin == PinPolicy::Error => {
+            _ if self.pin.is_none() && self.params.pin == PinPolicy::Error => {
                 let pin = pin_of(plan)?;
                 let message = format!("the session would have to keep its connection ({})", pin.as_str());
                 Some(

@@ -215,6 +215,7 @@ impl Session {
         match self.names.find(name) {
             Some(named) => {
                 let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+                self.group.uses(since);
                 self.ensure(&statement, since);
                 Resolved::Ours(OurName::new(statement.number))
             }

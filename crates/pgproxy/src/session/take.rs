@@ -211,7 +211,7 @@ impl Session {
 
     /// Asks for what functions may have set that no server reports.
     async fn observe(&mut self) {
-        let timeout = self.seat.database.settings().timeouts.clean;
+        let timeout = self.params.timeouts.clean;
         let Some(backend) = &mut self.backend else { return };
         let known = self.local.pool.search_path();
         let asked = backend.ask(if known.is_some() { OBSERVE } else { OBSERVE_FIRST }, timeout).await;
@@ -236,7 +236,7 @@ impl Session {
 
     /// Sets again what the session began with, where it was reset to what the backend began with.
     async fn restore(&mut self) -> Result<(), Cut> {
-        let timeout = self.seat.database.settings().timeouts.clean;
+        let timeout = self.params.timeouts.clean;
         let Some(backend) = &mut self.backend else { return Ok(()) };
         backend.applied.clear();
         let Some(text) = self.settings.difference(&mut backend.applied) else { return Ok(()) };
@@ -256,7 +256,7 @@ impl Session {
     pub(super) fn cancel(&mut self) {
         let Some(backend) = self.backend.as_ref().filter(|backend| !backend.ledger.is_empty()) else { return };
         self.cells().cancels.increment();
-        let timeout = self.seat.database.settings().timeouts.connect;
+        let timeout = self.params.timeouts.connect;
         let (key, cancels) = (backend.key.clone(), Rc::clone(&self.cancels));
         cancels.count.set(cancels.count.get() + 1);
         tokio::task::spawn_local(async move {
@@ -282,7 +282,7 @@ impl Session {
                 self.cancel();
                 self.await_cancels().await;
                 // It has as long again to hear of it.
-                self.tether.deadline.set(after(self.seat.database.settings().timeouts.clean));
+                self.tether.deadline.set(after(self.params.timeouts.clean));
                 self.armed = Armed::Statement;
                 Ok(())
             }

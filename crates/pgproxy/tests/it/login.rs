@@ -185,3 +185,63 @@ fn a_wildcard_stands_for_any_database() {
     assert_eq!(client.query("SELECT current_database()").unwrap().value(), "postgres");
     assert!(PgClient::connect(proxy.port, "web", "nowhere", "").unwrap_err().to_string().starts_with("3D000"));
 }
+
+#[test]
+fn servers_are_spoken_to_under_tls() {
+    let authority = testkit::Authority::new("the server's own").unwrap();
+    let issued = authority.issue("server", &["localhost"]).unwrap();
+    let dir = testkit::TempDir::new().unwrap();
+    let (certificate, key) = (dir.path().join("server.pem"), dir.path().join("server.key"));
+    std::fs::copy(&issued.certificate, &certificate).unwrap();
+    std::fs::copy(&issued.key, &key).unwrap();
+    let is_root = std::process::Command::new("chown").args(["-R", "postgres"]).arg(dir.path()).status();
+    assert!(is_root.unwrap().success() || std::env::var("USER").is_ok_and(|user| user != "root"));
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let options = PostgresOptions {
+        settings: vec![
+            "ssl = on".into(),
+            format!("ssl_cert_file = '{}'", certificate.display()),
+            format!("ssl_key_file = '{}'", key.display()),
+        ],
+        rules: vec!["hostnossl all postgres 127.0.0.1/32 reject".into()],
+        ..PostgresOptions::default()
+    };
+    let postgres = testkit::Postgres::start(&options);
+    // The rule refuses whoever asks in clear; `psql` prefers TLS.
+    let postgres = postgres.unwrap();
+    let tls = |trust| {
+        let params = net::tls::ClientTlsParams {
+            trust,
+            server_name: None,
+            certificate: None,
+            min_version: net::tls::MinVersion::Tls12,
+            protocol: net::tls::HTTP11,
+        };
+        BackendTls::Require(net::tls::ClientTls::new(params).unwrap())
+    };
+    let believed = net::tls::Trust::Authorities(net::tls::Authorities::load(&authority.file()).unwrap());
+    let port = postgres.port(0);
+    let mut proxy = Proxy::before(postgres, |params, _| {
+        params.primary.address = ServerAddress::Tcp { host: "localhost".into(), port };
+        params.primary.tls = tls(believed);
+        params.pool.size = 2;
+    });
+    // Backends under TLS move between cores like others.
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    for _ in 0..20 {
+        for client in &mut clients {
+            let text = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+            assert_eq!(client.query(text).unwrap().value(), "t");
+            let long = client.query("SELECT repeat('x', 300000)").unwrap();
+            assert_eq!(long.value().len(), 300_000);
+        }
+    }
+    drop(clients);
+    // Another authority's certificate is not believed.
+    let other = testkit::Authority::new("somebody").unwrap();
+    let believed = net::tls::Trust::Authorities(net::tls::Authorities::load(&other.file()).unwrap());
+    proxy.params.primary.tls = tls(believed);
+    proxy.reload();
+    let error = PgClient::connect(proxy.port, "web", "shop", "").unwrap_err().to_string();
+    assert!(error.starts_with("08001"), "{error}");
+}

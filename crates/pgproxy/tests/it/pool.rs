@@ -174,3 +174,44 @@ fn a_server_that_hangs_times_out_whoever_waits() {
 fn two_works(proxy: &Proxy) -> bool {
     proxy.client().query("SELECT 3").is_ok_and(|answer| answer.code().is_empty())
 }
+
+#[test]
+fn a_reload_changes_what_is_served_and_cuts_nobody() {
+    let mut proxy = Proxy::start(|params| params.pool.size = 4);
+    let mut client = proxy.client();
+    assert_eq!(client.query("BEGIN").unwrap().status, 'T');
+    proxy.params.pool.size = 1;
+    proxy.params.mode = pgproxy::Mode::Session;
+    proxy.params.primary.settings = vec![("work_mem".into(), "6MB".into())];
+    proxy.reload();
+    // What is open goes on; what comes is served in the new way.
+    assert_eq!(client.query("SHOW work_mem").unwrap().value(), "4MB");
+    assert_eq!(client.query("END").unwrap().status, 'I');
+    assert_eq!(client.query("SHOW work_mem").unwrap().value(), "6MB");
+    let mut new = proxy.client();
+    assert_eq!(new.query("SHOW work_mem").unwrap().value(), "6MB");
+    assert_eq!(new.query("PREPARE mine AS SELECT 1; SELECT 2").unwrap().code(), "");
+    drop((client, new));
+    proxy.check_accounts();
+    assert_eq!(proxy.view()[0].idle, 1);
+}
+
+#[test]
+fn a_stop_waits_for_transactions_and_for_nothing_else() {
+    let mut proxy = Proxy::start(|params| params.pool.size = 4);
+    let (mut idle, mut busy, mut late) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut busy, &mut late] {
+        assert_eq!(client.query("BEGIN").unwrap().status, 'T');
+    }
+    let cut = std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| proxy.stop(Duration::from_secs(2)));
+        assert_eq!(idle.message().unwrap().field(b'C'), "57P01");
+        assert_eq!(busy.query("SELECT 'still'").unwrap().value(), "still");
+        assert_eq!(busy.query("COMMIT").unwrap().status, 'I');
+        assert_eq!(busy.message().unwrap().field(b'C'), "57P01");
+        stopped.join().unwrap()
+    });
+    assert_eq!(cut, 1);
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+    wait_for("all backends are closed", || proxy.postgres.sql(0, there).unwrap() == ["1"]);
+}

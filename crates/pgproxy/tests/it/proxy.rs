@@ -16,6 +16,7 @@ pub(crate) struct Proxy {
     threads: Vec<JoinHandle<()>>,
     pub(crate) params: DatabaseParams,
     control: tokio::runtime::Runtime,
+    listener: PgListenerParams,
 }
 
 /// The server of a test.
@@ -60,16 +61,23 @@ impl Proxy {
         });
         let threads = threads.collect();
         let control = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut proxy = Self { postgres, port, databases: Some(databases), threads, params, control };
-        proxy.commit(listener);
+        let mut proxy = Self { postgres, port, databases: Some(databases), threads, params, control, listener };
+        proxy.reload();
         proxy
     }
 
-    fn commit(&mut self, listener: PgListenerParams) {
+    /// Serves by the parameters as they are now.
+    pub(crate) fn reload(&mut self) {
         let databases = self.databases.as_mut().unwrap();
+        let listener = std::slice::from_ref(&self.listener);
         let prepared =
-            databases.prepare(&[listener], std::slice::from_ref(&self.params), &mut Default::default()).unwrap();
+            databases.prepare(listener, std::slice::from_ref(&self.params), &mut Default::default()).unwrap();
         self.control.block_on(databases.commit(prepared));
+    }
+
+    /// Ends it: how many clients were cut.
+    pub(crate) fn stop(&mut self, timeout: Duration) -> usize {
+        self.control.block_on(self.databases.take().unwrap().stop(timeout))
     }
 
     pub(crate) fn view(&self) -> Vec<PoolView> {

@@ -300,6 +300,49 @@ fn a_change_of_the_schema_is_heard_of_as_without_a_proxy() {
 }
 
 #[test]
+fn a_change_that_nobody_saw_is_healed() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    let parse = PgMessages::default().parse("s", "SELECT * FROM t").sync();
+    let run = PgMessages::default().bind("s", &[]).execute().sync();
+    let describe = PgMessages::default().describe("s").bind("s", &[]).execute().sync();
+    for client in [&mut one, &mut two] {
+        client.ask(&parse).unwrap();
+        assert_eq!(client.ask(&run).unwrap().value(), "1");
+    }
+    proxy.postgres.sql(0, "ALTER TABLE t ADD COLUMN b int DEFAULT 2").unwrap();
+    // Who asks what the rows are is told what they are now; who has prepared since is none the wiser.
+    assert_eq!(one.ask(&describe).unwrap().kinds, "tT2DCZ");
+    assert_eq!(one.ask(&run).unwrap().rows[0].len(), 2);
+    let mut three = proxy.client();
+    three.ask(&parse).unwrap();
+    assert_eq!(three.ask(&run).unwrap().rows[0].len(), 2);
+    assert_eq!(proxy.database().healed, 1);
+    // Who knew what they are hears that it is not so any more, as without a proxy, or gets what it would get if it prepared again.
+    let heard = two.ask(&run).unwrap();
+    assert!(heard.code() == "0A000" || heard.rows[0].len() == 2, "{heard:?}");
+    two.ask(&PgMessages::default().close("s").sync()).unwrap();
+    two.ask(&parse).unwrap();
+    assert_eq!(two.ask(&run).unwrap().rows[0].len(), 2);
+    // In a transaction nothing can be undone.
+    proxy.postgres.sql(0, "ALTER TABLE t ADD COLUMN c int DEFAULT 3").unwrap();
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.ask(&describe).unwrap().code(), "0A000");
+    one.query("ROLLBACK").unwrap();
+    assert_eq!(one.ask(&run).unwrap().rows[0].len(), 3);
+    // With more behind it, the error is the client's as well, and what is behind it is answered in order.
+    proxy.postgres.sql(0, "ALTER TABLE t ADD COLUMN d int DEFAULT 4").unwrap();
+    one.send(&[describe.0, PgMessages::default().query("SELECT 'behind'").0].concat()).unwrap();
+    let first = one.answer().unwrap();
+    assert!(first.code() == "0A000" || first.rows[0].len() == 4, "{first:?}");
+    assert_eq!(one.answer().unwrap().value(), "behind");
+    assert_eq!(one.ask(&run).unwrap().rows[0].len(), 4);
+    drop((one, two, three));
+    proxy.check_accounts();
+}
+
+#[test]
 fn statement_mode_refuses_transactions() {
     let proxy = Proxy::start(|params| params.mode = Mode::Statement);
     let mut client = proxy.client();
