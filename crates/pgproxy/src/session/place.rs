@@ -164,19 +164,13 @@ impl Session {
         // It may have become something else while this waited.
         let is_right = {
             let view = cluster.view();
-            if is_replica {
-                view.is_usable(server) || view.primary == Some(server)
-            } else {
-                view.primary == Some(server)
-            }
+            view.primary == Some(server) || is_replica && view.is_usable(server)
         };
-        let is_fenced = self.backend.as_ref().is_none_or(|backend| backend.is_fenced());
-        if is_fenced || !is_right {
-            if is_fenced {
-                self.backend = None
-            } else {
-                self.give_back()
-            }
+        if self.backend.as_ref().is_none_or(|backend| backend.is_fenced()) {
+            self.backend = None;
+        }
+        if self.backend.is_none() || !is_right {
+            self.give_back();
             return Ok(Tried::Away(Failure::new(SqlState::CANNOT_CONNECT_NOW, "the server has another role now")));
         }
         if let Some(backend) = &mut self.backend {
