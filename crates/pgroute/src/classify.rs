@@ -61,6 +61,8 @@ pub struct Effects {
     pub opaque: bool,
     /// It could not be looked into at all, so that whatever it leaves to its session would be taken away by a reset.
     pub unknown: bool,
+    /// It changes a setting for its session by a function, and nobody tells to what.
+    pub hides_setting: bool,
 }
 
 impl Effects {
@@ -72,6 +74,7 @@ impl Effects {
         self.recalls |= other.recalls;
         self.opaque |= other.opaque;
         self.unknown |= other.unknown;
+        self.hides_setting |= other.hides_setting;
     }
 }
 

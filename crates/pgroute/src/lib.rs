@@ -5,6 +5,7 @@
 //! - [`pool`] says who gets which backend next.
 //! - [`position`] says which replica has what a reader must see.
 //! - [`prepared`] shares prepared statements among clients.
+//! - [`servers`] says which server is the primary.
 //! - [`session`] keeps account of a client's session, and of which answer belongs to which question.
 //! - [`wire`] reads and writes the messages of the protocol, both ways.
 
@@ -14,6 +15,7 @@ pub mod pool;
 pub mod position;
 pub mod prepared;
 pub mod scan;
+pub mod servers;
 pub mod session;
 mod sqlstate;
 pub mod wire;

@@ -29,6 +29,8 @@ pub enum Pin {
     Irreversible,
     /// It asked for what it did before, which only its own backend knows.
     Recall,
+    /// It has set something by a function, and nobody knows to what.
+    HiddenSetting,
     /// It has prepared a statement by `PREPARE`.
     Prepare,
     /// It listens to a channel.
@@ -39,13 +41,14 @@ pub enum Pin {
 
 impl Pin {
     /// All reasons, the gravest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Irreversible,
         Self::Unknown,
         Self::TemporaryTable,
         Self::AdvisoryLock,
         Self::HeldCursor,
         Self::Recall,
+        Self::HiddenSetting,
         Self::Prepare,
         Self::Listen,
     ];
@@ -63,6 +66,7 @@ impl Pin {
             Self::HeldCursor => effects.holds_cursor,
             Self::Irreversible => effects.irreversible,
             Self::Recall => effects.recalls,
+            Self::HiddenSetting => effects.hides_setting,
             Self::Unknown => effects.unknown,
             Self::Prepare | Self::Listen => false,
         }
@@ -81,6 +85,7 @@ impl Pin {
             Self::HeldCursor => "held_cursor",
             Self::Irreversible => "irreversible",
             Self::Recall => "recall",
+            Self::HiddenSetting => "hidden_setting",
             Self::Prepare => "prepare",
             Self::Listen => "listen",
             Self::Unknown => "unknown",

@@ -5,7 +5,7 @@ use vocab::Secret;
 use super::{md5, scram};
 
 /// What is known of a user's password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
     /// The password. An empty one is none, and nobody proves it: so userlists say that somebody is not to log in by a password.
     Password(Secret),

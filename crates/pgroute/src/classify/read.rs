@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Catalogue, Effects, Function, Keyword, Lexeme, Token, Words};
+use crate::scan::Scanner;
 
 /// Keywords that are no name without quotes, neither of a function nor of a table. These lists are in order.
 const RESERVED: &[&str] = &[
@@ -158,6 +159,18 @@ const STRUCTURE: &[&str] = &[
 /// The same in statements that change or copy rows.
 const STRUCTURE_OF_CHANGES: &[&str] =
     &["conflict", "csv", "force_not_null", "force_null", "force_quote", "insert", "set", "stdin", "stdout", "value"];
+/// Settings that servers report when they change, and the two that are asked for after what nobody sees into.
+const TOLD: &[&str] = &[
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "role",
+    "search_path",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+];
 
 /// What was found in a statement that begins as a read.
 #[derive(Debug, Default)]
@@ -205,7 +218,7 @@ fn read_as(words: &mut Words<'_>, catalogue: &Catalogue, is_change: bool) -> Fou
         if is_name {
             let is_call = words.token.is_some_and(|next| next.is_mark(b'('));
             let calls = is_call && !is_alias && !list.is_name && !is_table;
-            found.name(&token, keyword, Place { calls, is_member }, catalogue);
+            found.name(&token, keyword, Place { calls, is_member }, &words.scanner, catalogue);
         }
     }
     words.depth = 0;
@@ -295,8 +308,15 @@ impl Found {
         }
     }
 
-    /// A name, and whether it stands where it may call a function.
-    fn name(&mut self, token: &Token<'_>, keyword: Keyword, place: Place, catalogue: &Catalogue) {
+    /// A name, whether it stands where it may call a function, and what follows its parenthesis if so.
+    fn name(
+        &mut self,
+        token: &Token<'_>,
+        keyword: Keyword,
+        place: Place,
+        arguments: &Scanner<'_>,
+        catalogue: &Catalogue,
+    ) {
         let is_escaped = token.kind == Lexeme::Quoted && token.text[0] != b'"';
         let Place { calls, is_member } = place;
         // Most names call nothing, and most databases have few names that are special.
@@ -330,7 +350,9 @@ impl Found {
         if calls {
             let function = catalogue.function(&name);
             let is_structure = is_in(STRUCTURE) || self.is_change && is_in(STRUCTURE_OF_CHANGES);
-            if !is_structure || function.is_some() {
+            if name == "set_config" {
+                self.set_config(arguments.clone());
+            } else if !is_structure || function.is_some() {
                 self.call(&name, function);
             }
         }
@@ -346,6 +368,37 @@ impl Found {
             }
         }
         self.effects.join(effects_of(name));
+    }
+
+    /// A setting is changed by a function. With `true` at the end that is for the transaction alone; otherwise it shows whether anybody
+    /// tells what it is now.
+    fn set_config(&mut self, arguments: Scanner<'_>) {
+        self.is_read = false;
+        let (mut depth, mut count, mut name, mut last, mut is_alone) = (0_usize, 0, None, None, false);
+        for token in arguments {
+            match token.kind {
+                Lexeme::Mark(b'(') => depth += 1,
+                Lexeme::Mark(b')') if depth == 0 => break,
+                Lexeme::Mark(b')') => depth -= 1,
+                Lexeme::Mark(b',') if depth == 0 => {
+                    (last, is_alone) = (None, true);
+                    continue;
+                }
+                _ => {}
+            }
+            if count == 0 && token.kind == Lexeme::String {
+                name = token.text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'"));
+            }
+            count += 1;
+            is_alone &= last.is_none();
+            last = Some(token);
+        }
+        if is_alone && last.is_some_and(|last| last.is_word("true")) {
+            return;
+        }
+        self.effects.opaque = true;
+        let is_told = |name: &[u8]| TOLD.iter().any(|told| name.eq_ignore_ascii_case(told.as_bytes()));
+        self.effects.hides_setting |= !name.is_some_and(is_told);
     }
 }
 

@@ -156,6 +156,12 @@ impl Ledger {
         self.dropped.drain(..)
     }
 
+    /// The connection is lost: nothing is answered any more. Gives what was open.
+    pub fn abandon(&mut self) -> impl Iterator<Item = Due> + '_ {
+        (self.skips, self.copies) = (false, false);
+        self.due.drain(..)
+    }
+
     /// Says what an answer is.
     ///
     /// # Errors

@@ -6,5 +6,6 @@ mod pool;
 mod position;
 mod prepared;
 mod server;
+mod servers;
 mod session;
 mod wire;

@@ -1,7 +1,8 @@
-//! What breaks while a gateway or a cache serves, and what is noticed of it.
+//! What breaks while a gateway, a cache or a database serves, and what is noticed of it.
 
 mod cache;
 mod coherence;
+mod database;
 mod floods;
 mod kills;
 mod leaks;
@@ -22,6 +23,7 @@ use testkit::{Load, LoadParams, Report, Tenfold};
 
 pub use cache::CacheArgs;
 pub use coherence::CoherenceArgs;
+pub use database::{FailoverArgs, ReadsArgs};
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
@@ -41,8 +43,12 @@ pub enum FaultCommand {
     Cache(CacheArgs),
     /// Processes that share a cache in the library's two modes, while everything around them breaks
     Coherence(CoherenceArgs),
+    /// Primaries of a database killed under writes, and replicas promoted
+    Failover(FailoverArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
+    /// Reads on replicas that stop replaying, held against what they have to show
+    Reads(ReadsArgs),
     /// The process replaced by new ones under load and with WebSockets open
     Upgrade(UpgradeArgs),
     /// Write-behind killed under writes, its journal torn where power would be lost, its disk full
@@ -75,7 +81,9 @@ pub fn run(command: FaultCommand) -> Result<()> {
         FaultCommand::Gateway(args) => gateway(&args),
         FaultCommand::Cache(args) => cache::run(&args),
         FaultCommand::Coherence(args) => coherence::run(&args),
+        FaultCommand::Failover(args) => database::run_failover(&args),
         FaultCommand::Floods(args) => floods::run(&args),
+        FaultCommand::Reads(args) => database::run_reads(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
         FaultCommand::WriteBehind(args) => writebehind::run(&args),
     }

@@ -34,6 +34,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("store", Floor::Shell),
     ("cache", Floor::Shell),
     ("cache-server", Floor::Shell),
+    ("pgproxy", Floor::Shell),
     ("gateway", Floor::Shell),
     ("admin", Floor::Shell),
     ("config", Floor::Config),
@@ -57,6 +58,8 @@ const BESIDE: &[(&str, &str)] = &[
     ("cache-server", "net"),
     ("cache-server", "store"),
     ("cache-server", "telemetry"),
+    ("pgproxy", "net"),
+    ("pgproxy", "telemetry"),
     ("xtask", "testkit"),
 ];
 

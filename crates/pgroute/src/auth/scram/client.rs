@@ -7,7 +7,7 @@ use super::{AuthError, BASE64, Key, Keys, MECHANISM, MECHANISM_PLUS, NONCE_BYTES
 use super::{ITERATIONS_MAX, attribute, decode, hmac, nonce, sha256, text, xor};
 
 /// What a password is proved with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The password.
     Password(vocab::Secret),

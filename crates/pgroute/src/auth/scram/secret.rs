@@ -21,7 +21,7 @@ pub const ITERATIONS: u32 = 4096;
 /// assert!(text.starts_with("SCRAM-SHA-256$4096:c2FsdA==$"));
 /// assert!(Secret::parse(&text).unwrap().is_password("pencil"));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     pub(super) iterations: u32,
     pub(super) salt: Vec<u8>,
@@ -32,7 +32,7 @@ pub struct Secret {
 }
 
 /// The two keys by which a client proves that it knows a password, without the password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     pub(super) client_key: Key,
     pub(super) server_key: Key,

@@ -1,0 +1,349 @@
+//! A database, which outlives configurations.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use pgroute::auth::{Stored, scram};
+use pgroute::classify::Catalogue;
+use pgroute::pool::PoolParams;
+use pgroute::prepared::{Changes, Key, Shared, Statement};
+use vocab::Secret;
+
+use crate::cluster::Cluster;
+use crate::connect::{Login, Proof};
+use crate::metrics::Metrics;
+use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
+use crate::pool::{Pool, Target};
+use crate::process::Process;
+use crate::random;
+
+/// Secrets that were derived from passwords and are remembered.
+const SECRETS_MAX: usize = 10_000;
+
+/// A database by the name that clients ask for.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) metrics: Metrics,
+    settings: ArcSwap<DatabaseParams>,
+    statements: Mutex<Shared>,
+    /// Changes of its schema that were seen.
+    changes: AtomicU64,
+    catalogue: ArcSwap<Known>,
+    /// When it was read last; `None` when it has to be read.
+    catalogue_read: Mutex<Option<Instant>>,
+    cluster: ArcSwap<Cluster>,
+    is_retired: AtomicBool,
+    pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    /// By user: the proof that a client has left last.
+    proofs: Mutex<HashMap<String, Proof>>,
+    /// By user: the password, and what was derived from it.
+    secrets: Mutex<HashMap<String, (Secret, scram::Secret)>>,
+    clients: AtomicU32,
+    clients_of_users: Mutex<HashMap<String, u32>>,
+}
+
+/// What is known of the database's names.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) catalogue: Catalogue,
+    /// Its number, which changes with it.
+    pub(crate) generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PoolKey {
+    user: String,
+    /// The server.
+    address: ServerAddress,
+}
+
+/// A place for a client of a database, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) database: Arc<Database>,
+    user: String,
+}
+
+impl Database {
+    pub(crate) fn new(name: String, params: DatabaseParams, cores: usize) -> Self {
+        Self {
+            name,
+            metrics: Metrics::new(cores),
+            statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
+            cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
+            is_retired: AtomicBool::new(false),
+            proofs: Mutex::default(),
+            settings: ArcSwap::from_pointee(params),
+            changes: AtomicU64::new(0),
+            catalogue: ArcSwap::default(),
+            catalogue_read: Mutex::default(),
+            pools: Mutex::default(),
+            secrets: Mutex::default(),
+            clients: AtomicU32::new(0),
+            clients_of_users: Mutex::default(),
+        }
+    }
+
+    /// Goes by another configuration.
+    pub(crate) fn configure(&self, params: DatabaseParams) {
+        let params = Arc::new(params);
+        self.settings.store(Arc::clone(&params));
+        let cluster = self.cluster();
+        if !cluster.is_of(&params) {
+            self.cluster.store(Arc::new(Cluster::new(&params, Some(&cluster))));
+        }
+        let cluster = self.cluster();
+        lock(&self.pools).retain(|key, pool| {
+            let Some(server) = cluster.at(&key.address) else {
+                pool.reconnect();
+                return false;
+            };
+            let user = find_user(&params, &key.user);
+            let proof = pool.target().login.proof.clone();
+            let target = self.target(&params, &cluster.members[server].params, &key.user, user, proof);
+            pool.configure(target, pool_params(&params, user));
+            true
+        });
+    }
+
+    /// It is not served any more: what it has is closed as it comes back.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+        for (_, pool) in lock(&self.pools).drain() {
+            pool.reconnect();
+        }
+    }
+
+    /// Whether it is not served any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// Its servers.
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.load_full()
+    }
+
+    /// A server must not be used any more: what is connected to it is cut.
+    pub(crate) fn fence(&self, address: &ServerAddress) {
+        for (_, pool) in lock(&self.pools).iter().filter(|(key, _)| key.address == *address) {
+            pool.fence();
+        }
+    }
+
+    /// How a server is logged in to by whoever watches it, if somebody is known who can.
+    pub(crate) fn watch_login(&self, server: usize) -> Option<Login> {
+        let (settings, cluster) = (self.settings(), self.cluster());
+        let params = &cluster.members.get(server)?.params;
+        let login = |user: &str, proof: Proof| {
+            let found = find_user(&settings, user);
+            self.target(&settings, params, user, found, proof).login
+        };
+        if params.user.is_some() {
+            return Some(login("", Proof::None));
+        }
+        let has_own =
+            |user: &&UserParams| user.server_login.is_some() || matches!(user.stored, Some(Stored::Password(_)));
+        if let Some(user) = settings.users.iter().find(has_own) {
+            return Some(login(&user.name, proof_of(user.stored.as_ref())));
+        }
+        let proofs = lock(&self.proofs);
+        let (user, proof) = proofs.iter().next()?;
+        Some(login(user, proof.clone()))
+    }
+
+    /// What it goes by now.
+    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<DatabaseParams>> {
+        self.settings.load()
+    }
+
+    /// What is known of its names.
+    pub(crate) fn catalogue(&self) -> arc_swap::Guard<Arc<Known>> {
+        self.catalogue.load()
+    }
+
+    /// Takes what was read of its names.
+    pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
+        let generation = self.catalogue.load().generation + 1;
+        self.catalogue.store(Arc::new(Known { catalogue, generation }));
+    }
+
+    /// Whether they have to be read; whoever is told so does it.
+    pub(crate) fn is_catalogue_due(&self, now: Instant) -> bool {
+        let params = &self.settings().catalogue;
+        let mut read = lock(&self.catalogue_read);
+        let is_due = params.read && read.is_none_or(|read| now.saturating_duration_since(read) >= params.interval);
+        if is_due {
+            *read = Some(now);
+        }
+        is_due
+    }
+
+    /// Changes of its schema that were seen.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(self.changes.load(Ordering::Relaxed))
+    }
+
+    /// One more was seen.
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.catalogue_read) = None;
+    }
+
+    /// The statement that all clients share who have prepared the same.
+    pub(crate) fn statement(&self, key: Key) -> Arc<Statement> {
+        lock(&self.statements).statement(key)
+    }
+
+    /// How many statements are shared.
+    pub(crate) fn statements(&self) -> usize {
+        lock(&self.statements).len()
+    }
+
+    /// A place for a client, if there is one.
+    pub(crate) fn admit(self: &Arc<Self>, user: &str) -> Option<Seat> {
+        let settings = self.settings();
+        let limits = &settings.limits;
+        let of_user = find_user(&settings, user).and_then(|user| user.clients_max).or(limits.clients_per_user_max);
+        let free = |open: u32| (open < limits.clients_max).then_some(open + 1);
+        self.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        let mut users = lock(&self.clients_of_users);
+        let open = users.entry(user.to_owned()).or_default();
+        if of_user.is_some_and(|max| *open >= max) {
+            self.clients.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        *open += 1;
+        Some(Seat { database: Arc::clone(self), user: user.to_owned() })
+    }
+
+    /// The pool of a user on a server, with the proof that a client has left, or that is stored.
+    pub(crate) fn pool(&self, process: &Process, user: &str, proof: Option<Proof>, server: &ServerParams) -> Arc<Pool> {
+        let settings = self.settings();
+        let found = find_user(&settings, user);
+        let is_left = proof.is_some();
+        let proof = proof.unwrap_or_else(|| lock(&self.proofs).get(user).cloned().unwrap_or(Proof::None));
+        if is_left {
+            lock(&self.proofs).insert(user.to_owned(), proof.clone());
+        }
+        let target = self.target(&settings, server, user, found, proof);
+        let key = PoolKey { user: user.to_owned(), address: server.address.clone() };
+        let mut pools = lock(&self.pools);
+        if let Some(pool) = pools.get(&key) {
+            let pool = Arc::clone(pool);
+            drop(pools);
+            // The password may be another one since.
+            if is_left && pool.target().login.proof != target.login.proof && target.login.proof != Proof::None {
+                pool.configure(target, pool_params(&settings, found));
+            }
+            return pool;
+        }
+        let pool = Pool::new(user.to_owned(), target, pool_params(&settings, found));
+        pools.insert(key, Arc::clone(&pool));
+        drop(pools);
+        let core = usize::try_from(pool.number).unwrap_or_default() % process.cores.len();
+        let message = crate::core::Message::Home(Arc::downgrade(&pool));
+        if process.cores.try_send(core, message).is_err() {
+            // The core is too far behind; whoever waits hears it in time, and the next client makes another pool.
+            lock(&self.pools).retain(|_, other| !Arc::ptr_eq(other, &pool));
+        }
+        pool
+    }
+
+    /// A pool of the primary, or any if there is none of it.
+    pub(crate) fn any_pool(&self) -> Option<Arc<Pool>> {
+        let cluster = self.cluster();
+        let primary = cluster.view().primary.map(|at| &cluster.members[at].params.address);
+        let pools = lock(&self.pools);
+        let found = pools.iter().find(|(key, _)| Some(&key.address) == primary).or_else(|| pools.iter().next());
+        found.map(|(_, pool)| Arc::clone(pool))
+    }
+
+    /// All pools that there are.
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
+        lock(&self.pools).values().map(Arc::clone).collect()
+    }
+
+    fn target(
+        &self,
+        params: &DatabaseParams,
+        server: &ServerParams,
+        user: &str,
+        found: Option<&UserParams>,
+        proof: Proof,
+    ) -> Target {
+        let server = server.clone();
+        let password = |password: Option<Secret>| password.map_or(Proof::None, Proof::Password);
+        let (login_user, proof) = match (found.and_then(|user| user.server_login.clone()), &server.user) {
+            (Some((name, secret)), _) => (name, password(secret)),
+            (None, Some(name)) => (name.clone(), password(server.password.clone())),
+            (None, None) => (user.to_owned(), proof),
+        };
+        let database = server.dbname.clone().unwrap_or_else(|| self.name.clone());
+        Target {
+            login: Login { user: login_user, database, proof },
+            server,
+            connect_timeout: params.timeouts.connect,
+            reconnect_pause: params.timeouts.reconnect_pause,
+            statements_max: params.prepared.per_backend_max,
+        }
+    }
+
+    /// What a user's password is checked against by SCRAM, if it has been derived.
+    pub(crate) fn derived(&self, user: &str, password: &Secret) -> Option<scram::Secret> {
+        let secrets = lock(&self.secrets);
+        secrets.get(user).filter(|(of, _)| of == password).map(|(_, secret)| secret.clone())
+    }
+
+    /// Derives it. This takes a millisecond, and is not for a core.
+    pub(crate) fn derive(&self, user: &str, password: &Secret) -> scram::Secret {
+        let salt: [u8; 16] = random::bytes();
+        let secret = scram::Secret::from_password(password.expose(), &salt, scram::ITERATIONS);
+        let mut secrets = lock(&self.secrets);
+        if secrets.len() >= SECRETS_MAX {
+            secrets.clear();
+        }
+        secrets.insert(user.to_owned(), (password.clone(), secret.clone()));
+        secret
+    }
+}
+
+/// What is said of a user.
+pub(crate) fn find_user<'p>(params: &'p DatabaseParams, name: &str) -> Option<&'p UserParams> {
+    params.users.iter().find(|user| user.name == name)
+}
+
+/// What a server can be told instead of a password that is stored.
+pub(crate) fn proof_of(stored: Option<&Stored>) -> Proof {
+    match stored {
+        Some(Stored::Password(password)) => Proof::Password(password.clone()),
+        Some(Stored::Md5(digest)) => Proof::Md5(digest.clone()),
+        Some(Stored::Scram(_)) | None => Proof::None,
+    }
+}
+
+fn pool_params(params: &DatabaseParams, user: Option<&UserParams>) -> PoolParams {
+    user.and_then(|user| user.pool.clone()).unwrap_or_else(|| params.pool.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let database = &self.database;
+        database.clients.fetch_sub(1, Ordering::Relaxed);
+        let mut users = lock(&database.clients_of_users);
+        if let Some(open) = users.get_mut(&self.user) {
+            *open -= 1;
+            if *open == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The primary goes, and another one comes.
+
+use std::time::{Duration, Instant};
+
+use testkit::PostgresOptions;
+
+use crate::proxy::Proxy;
+use crate::replicas::{cluster, value, wait_until};
+
+fn synchronous() -> Proxy {
+    let options = PostgresOptions { replicas: 1, synchronous: true, ..PostgresOptions::default() };
+    cluster(&options, |params| params.pool.size = 8)
+}
+
+fn states(proxy: &Proxy) -> Vec<&'static str> {
+    proxy.database().servers.iter().map(|server| server.state).collect()
+}
+
+#[test]
+fn a_promotion_is_followed_and_the_old_primary_gets_nothing() {
+    let mut proxy = synchronous();
+    let (mut one, mut idle, mut open) = (proxy.client(), proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    assert_eq!(value(&mut idle, "SELECT 1"), "1");
+    open.query("BEGIN").unwrap();
+    open.query("INSERT INTO t VALUES (100)").unwrap();
+    proxy.postgres.kill(0);
+    // Reads go on while there is no primary.
+    assert_eq!(value(&mut one, "SELECT count(*) FROM t"), "0");
+    // The transaction is cut by what drivers try again after, and its client stays.
+    let cut = open.query("INSERT INTO t VALUES (101)").unwrap();
+    assert_eq!((cut.code(), cut.status), ("40001", 'I'));
+    proxy.postgres.promote(1).unwrap();
+    proxy.postgres.sql(1, "ALTER SYSTEM SET synchronous_standby_names = ''").unwrap();
+    proxy.postgres.sql(1, "SELECT pg_reload_conf()").unwrap();
+    let begun = Instant::now();
+    // It waits for the new one.
+    assert_eq!(one.query("INSERT INTO t VALUES (1)").unwrap().tags, ["INSERT 0 1"]);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(open.query("BEGIN").unwrap().status, 'T');
+    open.query("INSERT INTO t VALUES (2)").unwrap();
+    assert_eq!(open.query("COMMIT").unwrap().tags, ["COMMIT"]);
+    assert_eq!(value(&mut idle, "SELECT sum(a) FROM t"), "3");
+    assert_eq!(states(&proxy), ["unknown", "primary"]);
+    // The old one comes back, and believes in itself.
+    proxy.postgres.restart(0).unwrap();
+    wait_until("it is seen to be old", || states(&proxy) == ["old", "primary"]);
+    for _ in 0..10 {
+        one.query("INSERT INTO t VALUES (1)").unwrap();
+        assert_eq!(value(&mut proxy.client(), "SELECT current_setting('cluster_name')"), "replica1");
+    }
+    assert_eq!(proxy.postgres.sql(0, "SELECT count(*) FROM t").unwrap(), ["0"]);
+    assert_eq!(proxy.postgres.sql(1, "SELECT count(*) FROM t").unwrap(), ["12"]);
+    assert!(!proxy.database().is_disputed);
+}
+
+#[test]
+fn without_a_primary_writes_wait_and_are_refused() {
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let mut proxy = cluster(&options, |params| params.failover.switch_wait = Duration::from_millis(800));
+    let mut client = proxy.client();
+    client.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.wait_for_replay(1).unwrap();
+    // What has to be seen is known from this read on.
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+    proxy.postgres.kill(0);
+    let begun = Instant::now();
+    let refused = client.query("INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!((refused.code(), refused.status), ("57P03", 'I'));
+    assert!((800..3000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+    proxy.postgres.restart(0).unwrap();
+    wait_until("it is written again", || client.query("INSERT INTO t VALUES (1)").unwrap().errors.is_empty());
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+fn a_primary_that_hangs_is_cut_off_by_the_next_one() {
+    let mut proxy = synchronous();
+    let (mut hangs, mut one) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    hangs.query("BEGIN").unwrap();
+    proxy.postgres.hang(0).unwrap();
+    let waits = std::thread::spawn(move || hangs.query("INSERT INTO t VALUES (100)"));
+    proxy.postgres.promote(1).unwrap();
+    proxy.postgres.sql(1, "ALTER SYSTEM SET synchronous_standby_names = ''").unwrap();
+    proxy.postgres.sql(1, "SELECT pg_reload_conf()").unwrap();
+    wait_until("it is followed", || states(&proxy)[1] == "primary");
+    assert_eq!(one.query("INSERT INTO t VALUES (1)").unwrap().tags, ["INSERT 0 1"]);
+    // It goes on, and its timeline shows what it is: whoever waited for it is told.
+    proxy.postgres.go_on(0).unwrap();
+    let answer = waits.join().unwrap().unwrap();
+    assert!(answer.code() == "40001" || answer.errors.is_empty(), "{answer:?}");
+    wait_until("it is seen to be old", || states(&proxy) == ["old", "primary"]);
+    assert_eq!(value(&mut one, "SELECT sum(a) FROM t"), "1");
+}
+
+#[test]
+fn reads_that_were_under_way_run_again_elsewhere() {
+    let options = PostgresOptions { replicas: 2, ..PostgresOptions::default() };
+    let mut proxy = cluster(&options, |params| params.causality.scope = None);
+    let clients: Vec<_> = (0..6).map(|_| proxy.client()).collect();
+    let threads = clients.into_iter().map(|mut client| {
+        std::thread::spawn(move || client.query("SELECT count(*) FROM generate_series(1, 20000000)").unwrap())
+    });
+    let threads: Vec<_> = threads.collect();
+    wait_until("they are under way", || proxy.database().replica_reads >= 6 + 1);
+    std::thread::sleep(Duration::from_millis(200));
+    proxy.postgres.kill(1);
+    for thread in threads {
+        assert_eq!(thread.join().unwrap().value(), "20000000");
+    }
+    assert!(proxy.database().reruns > 0, "{:?}", proxy.database());
+}

@@ -1,0 +1,12 @@
+//! The proxy in front of a real PostgreSQL.
+
+mod failover;
+mod history;
+mod isolation;
+mod login;
+mod pool;
+mod proxy;
+mod replicas;
+mod tools;
+mod transaction;
+mod wire;

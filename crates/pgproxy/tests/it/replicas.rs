@@ -1,0 +1,209 @@
+//! Reads on replicas, and what they must show.
+
+use std::time::{Duration, Instant};
+
+use pgproxy::*;
+use testkit::{PgClient, PgMessages, Postgres, PostgresOptions};
+
+use crate::proxy::{Proxy, server};
+
+/// Which server a read ran on.
+const WHERE: &str = "SELECT current_setting('cluster_name')";
+
+/// A proxy before a primary and replicas, which knows who is what.
+pub(crate) fn cluster(options: &PostgresOptions, change: impl FnOnce(&mut DatabaseParams)) -> Proxy {
+    let postgres = Postgres::start(options).unwrap();
+    let replica = |number: usize| ReplicaParams { server: server(&postgres, number), weight: 1, zone: None };
+    let replicas = (1..=options.replicas).map(replica).collect();
+    let proxy = Proxy::before(postgres, |params, _| {
+        params.replicas = replicas;
+        params.failover.watch_interval = Duration::from_millis(200);
+        change(params);
+    });
+    let mut client = proxy.client();
+    wait_until("replicas are known", || value(&mut client, WHERE) != "primary");
+    wait_until("all are known", || proxy.database().servers.iter().all(|server| server.state != "unknown"));
+    proxy
+}
+
+pub(crate) fn two(change: impl FnOnce(&mut DatabaseParams)) -> Proxy {
+    cluster(&PostgresOptions { replicas: 2, ..PostgresOptions::default() }, change)
+}
+
+pub(crate) fn value(client: &mut PgClient, text: &str) -> String {
+    client.query(text).unwrap().value().to_owned()
+}
+
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn reads_go_to_replicas_and_all_else_to_the_primary() {
+    let proxy = two(|params| params.causality.scope = None);
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    let names: std::collections::BTreeSet<_> = (0..20).map(|at| value(&mut clients[at % 4], WHERE)).collect();
+    assert_eq!(names, ["replica1", "replica2"].map(str::to_owned).into());
+    let client = &mut clients[0];
+    // As messages, with and without a name.
+    let messages = PgMessages::default().parse("", WHERE).bind("", &[]).execute().sync();
+    assert!(client.ask(&messages).unwrap().value().starts_with("replica"));
+    client.ask(&PgMessages::default().parse("s", WHERE).sync()).unwrap();
+    let named = PgMessages::default().bind("s", &[]).execute().sync();
+    assert!(client.ask(&named).unwrap().value().starts_with("replica"));
+    // The strictest member decides.
+    client.query("CREATE TABLE t (a int)").unwrap();
+    let group = PgMessages::default().parse("", WHERE).bind("", &[]).execute();
+    let group = group.parse("", "INSERT INTO t VALUES (1)").bind("", &[]).execute().sync();
+    assert_eq!(client.ask(&group).unwrap().rows, [[Some("primary".to_owned())]]);
+    assert_eq!(value(client, &format!("{WHERE} FOR UPDATE")), "primary");
+    // Sent ahead, a write behind a read.
+    let ahead = PgMessages::default().query(WHERE).query("INSERT INTO t VALUES (2)").query(WHERE);
+    client.send(&ahead.0).unwrap();
+    assert!(client.answer().unwrap().value().starts_with("replica"));
+    assert_eq!(client.answer().unwrap().tags, ["INSERT 0 1"]);
+    assert!(client.answer().unwrap().errors.is_empty());
+    // Transactions stay where they began.
+    client.query("BEGIN").unwrap();
+    assert_eq!(value(client, WHERE), "primary");
+    client.query("COMMIT").unwrap();
+    (1..=2).for_each(|replica| proxy.postgres.wait_for_replay(replica).unwrap());
+    client.query("BEGIN READ ONLY").unwrap();
+    let name = value(client, WHERE);
+    assert!(name.starts_with("replica"));
+    assert_eq!(value(client, WHERE), name);
+    assert_eq!(client.query("INSERT INTO t VALUES (1)").unwrap().code(), "25006");
+    client.query("ROLLBACK").unwrap();
+    client.query("BEGIN READ ONLY ISOLATION LEVEL SERIALIZABLE").unwrap();
+    assert_eq!(value(client, WHERE), "primary");
+    client.query("COMMIT").unwrap();
+    // By hints, and by the session.
+    assert_eq!(value(client, &format!("/* tenfold: primary */ {WHERE}")), "primary");
+    assert_eq!(client.query("/* tenfold: replica */ INSERT INTO t VALUES (1)").unwrap().code(), "25006");
+    client.query("SET tenfold.route = 'primary'").unwrap();
+    assert_eq!(value(client, WHERE), "primary");
+    client.query("RESET tenfold.route").unwrap();
+    assert!(value(client, WHERE).starts_with("replica"));
+    assert!(proxy.database().replica_reads > 20);
+}
+
+#[test]
+fn own_writes_are_seen_though_replicas_are_behind() {
+    let proxy = two(|_| ());
+    let mut one = proxy.client();
+    let mut two = proxy.client();
+    one.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.pause_replay(1).unwrap();
+    for number in 1..=20 {
+        one.query("INSERT INTO t VALUES (1)").unwrap();
+        assert_eq!(value(&mut one, "SELECT count(*) FROM t"), number.to_string());
+        // By another connection as well.
+        assert_eq!(value(&mut two, "SELECT count(*) FROM t"), number.to_string());
+    }
+    let before = proxy.database();
+    assert!(before.probes > 0, "{before:?}");
+    assert!(before.replica_reads > 0, "{before:?}");
+    // Both are behind: the primary serves, after a bounded wait.
+    proxy.postgres.pause_replay(2).unwrap();
+    one.query("INSERT INTO t VALUES (1)").unwrap();
+    let begun = Instant::now();
+    assert_eq!(value(&mut one, "SELECT count(*) FROM t"), "21");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(proxy.database().causal_waits[1] > before.causal_waits[1]);
+    proxy.postgres.resume_replay(1).unwrap();
+    proxy.postgres.resume_replay(2).unwrap();
+    wait_until("reads are on replicas again", || value(&mut one, WHERE) != "primary");
+}
+
+#[test]
+fn without_causality_replicas_show_the_past() {
+    let proxy = two(|params| params.causality.scope = None);
+    let mut client = proxy.client();
+    client.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.wait_for_replay(1).unwrap();
+    proxy.postgres.wait_for_replay(2).unwrap();
+    proxy.postgres.pause_replay(1).unwrap();
+    proxy.postgres.pause_replay(2).unwrap();
+    client.query("INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+}
+
+#[test]
+fn a_token_carries_what_must_be_seen() {
+    let proxy = two(|params| params.causality.scope = Some(CausalityScope::Token));
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.wait_for_replay(1).unwrap();
+    proxy.postgres.wait_for_replay(2).unwrap();
+    proxy.postgres.pause_replay(1).unwrap();
+    proxy.postgres.pause_replay(2).unwrap();
+    one.query("INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!(value(&mut two, "SELECT count(*) FROM t"), "0");
+    let token = value(&mut one, "SHOW tenfold.position");
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    assert_eq!(two.query(&format!("SET tenfold.position = '{token}'")).unwrap().tags, ["SET"]);
+    assert_eq!(value(&mut two, "SELECT count(*) FROM t"), "1");
+    // As messages.
+    let show = PgMessages::default().parse("", "SHOW tenfold.position").bind("", &[]).execute().sync();
+    assert_eq!(one.ask(&show).unwrap().value().split('.').count(), 3);
+    assert_eq!(two.query("SET tenfold.position = 'nonsense'").unwrap().code(), "22023");
+    let foreign = format!("SET tenfold.position = '1{token}'");
+    assert_eq!(two.query(&foreign).unwrap().code(), "22023");
+    proxy.postgres.resume_replay(1).unwrap();
+    proxy.postgres.resume_replay(2).unwrap();
+}
+
+#[test]
+fn what_a_replica_refuses_runs_on_the_primary() {
+    let proxy = two(|_| ());
+    let mut client = proxy.client();
+    // It says that it is stable, and writes.
+    let text = "CREATE TABLE t (a int); CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS \
+                $$INSERT INTO t VALUES (1)$$; CREATE FUNCTION lies(t text) RETURNS int LANGUAGE plpgsql STABLE AS \
+                $$BEGIN PERFORM writes(); RETURN 7; END$$";
+    assert_eq!(client.query(text).unwrap().errors, []);
+    // As long as the catalogue is not read again, the primary has it.
+    wait_until("it is taken for a read", || {
+        assert_eq!(client.query("SELECT lies('x'::text)").unwrap().value(), "7");
+        proxy.database().refusals > 0
+    });
+    client.query("DELETE FROM t").unwrap();
+    let before = proxy.database().refusals;
+    let messages = PgMessages::default().parse("s", "SELECT lies($1::text)").describe("s").bind("s", &["x"]).execute();
+    let answer = client.ask(&messages.sync()).unwrap();
+    assert_eq!((answer.kinds.as_str(), answer.value()), ("1tT2DCZ", "7"));
+    assert_eq!(proxy.database().refusals, before + 1);
+    assert_eq!(client.ask(&PgMessages::default().bind("s", &["x"]).execute().sync()).unwrap().value(), "7");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn replicas_that_lag_or_are_away_get_nothing() {
+    let proxy = two(|params| {
+        params.causality.scope = None;
+        params.replica.lag_max = Some(Duration::from_millis(700));
+    });
+    let mut client = proxy.client();
+    client.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.pause_replay(1).unwrap();
+    wait_until("it lags", || {
+        client.query("INSERT INTO t VALUES (1)").unwrap();
+        !proxy.database().servers[1].is_usable
+    });
+    for _ in 0..10 {
+        assert_eq!(value(&mut client, WHERE), "replica2");
+    }
+    proxy.postgres.pause_replay(2).unwrap();
+    wait_until("both lag", || {
+        client.query("INSERT INTO t VALUES (1)").unwrap();
+        !proxy.database().servers[2].is_usable
+    });
+    assert_eq!(value(&mut client, WHERE), "primary");
+    proxy.postgres.resume_replay(1).unwrap();
+    proxy.postgres.resume_replay(2).unwrap();
+    wait_until("they serve again", || value(&mut client, WHERE) != "primary");
+}
