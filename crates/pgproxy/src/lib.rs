@@ -3,7 +3,44 @@
 //!
 //! A client stays on its core. A backend belongs to a pool of the process and moves to the client that gets it. What a client sees
 //! is what it would see without a proxy, or an error that says why not.
+//!
+//! ```no_run
+//! # async fn start(
+//! #     listeners: Vec<pgproxy::PgListenerParams>, databases: Vec<pgproxy::DatabaseParams>,
+//! # ) -> Result<(), pgproxy::PrepareError> {
+//! use pgproxy::Databases;
+//!
+//! let (mut proxy, parts) = Databases::new(2);
+//! // Each part runs on the runtime of its core.
+//! # drop(parts);
+//! let prepared = proxy.prepare(&listeners, &databases, &mut Default::default())?;
+//! proxy.commit(prepared).await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod accept;
+mod backend;
+mod catalogue;
+mod client;
+mod connect;
+mod core;
+mod database;
+mod engage;
+mod failure;
+mod listener;
+mod login;
+mod metrics;
+mod opening;
 mod params;
+mod pool;
+mod process;
+mod random;
+mod server;
+mod session;
+mod socket;
+mod view;
 
 pub use params::*;
+pub use server::{CorePart, Databases, PrepareError, Prepared};
+pub use view::{DatabaseView, DatabasesView, PoolView};

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::classify::Plan;
+
 pub use held::{Held, Need};
 
 /// What a statement is the same by.
@@ -165,6 +167,8 @@ pub struct Named {
     pub statement: Arc<Statement>,
     /// How many changes there had been when the client prepared it.
     pub prepared_at: Changes,
+    /// What its text is.
+    pub plan: Arc<Plan>,
 }
 
 /// Why a client's name cannot be taken.

@@ -26,10 +26,14 @@ pub enum Pin {
     Irreversible,
     /// It asked for what it did before, which only its own backend knows.
     Recall,
+    /// It has prepared a statement by `PREPARE`.
+    Prepare,
+    /// It listens to a channel.
+    Listen,
 }
 
 impl Pin {
-    /// The first reason that there is in what a text does.
+    /// The first reason that there is in what a text does. `PREPARE` and `LISTEN` are none here: there are other ways with them.
     pub fn of(effects: Effects) -> Option<Self> {
         let reasons = [
             (effects.temporary, Self::TemporaryTable),
@@ -49,6 +53,8 @@ impl Pin {
             Self::HeldCursor => "held_cursor",
             Self::Irreversible => "irreversible",
             Self::Recall => "recall",
+            Self::Prepare => "prepare",
+            Self::Listen => "listen",
         }
     }
 

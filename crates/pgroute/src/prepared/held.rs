@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Number;
+use super::{Changes, Number};
 
 /// What has to be sent before a statement can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +22,17 @@ pub enum Need {
 /// [`Held::dropped`] says so.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// When each was used last, as a count.
-    numbers: HashMap<Number, u64>,
+    numbers: HashMap<Number, Use>,
     uses: u64,
     numbers_max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// When it was used last, as a count.
+    at: u64,
+    /// How many changes there had been when it was parsed.
+    parsed_at: Changes,
 }
 
 impl Held {
@@ -44,19 +51,29 @@ impl Held {
         self.numbers.is_empty()
     }
 
-    /// A statement is to be used.
-    pub fn use_of(&mut self, number: Number) -> Need {
+    /// A statement is to be used, by a client that must not see one from before `since`. There have been `now` changes by now.
+    pub fn use_of(&mut self, number: Number, since: Changes, now: Changes) -> Need {
         self.uses += 1;
+        let fresh = Use { at: self.uses, parsed_at: now };
         if let Some(used) = self.numbers.get_mut(&number) {
-            *used = self.uses;
-            return Need::Nothing;
+            if used.parsed_at >= since {
+                used.at = self.uses;
+                return Need::Nothing;
+            }
+            *used = fresh;
+            return Need::Parse { close: Some(number) };
         }
         let close = (self.numbers.len() >= self.numbers_max).then(|| self.oldest()).flatten();
         if let Some(close) = close {
             self.numbers.remove(&close);
         }
-        self.numbers.insert(number, self.uses);
+        self.numbers.insert(number, fresh);
         Need::Parse { close }
+    }
+
+    /// Whether a statement is there that a client may use which must not see one from before `since`.
+    pub fn has(&self, number: Number, since: Changes) -> bool {
+        self.numbers.get(&number).is_some_and(|used| used.parsed_at >= since)
     }
 
     /// A `Parse` of it failed, or an error dropped it, or it is closed.
@@ -66,8 +83,8 @@ impl Held {
 
     /// An error dropped a `Close`: the backend still has it.
     pub fn kept(&mut self, number: Number) {
-        // It is the first to go again.
-        self.numbers.insert(number, 0);
+        // It is the first to go again, and nobody knows how old it is.
+        self.numbers.insert(number, Use { at: 0, parsed_at: Changes(0) });
     }
 
     /// All of them are gone: `DEALLOCATE ALL`, `DISCARD ALL`.
@@ -76,6 +93,6 @@ impl Held {
     }
 
     fn oldest(&self) -> Option<Number> {
-        self.numbers.iter().min_by_key(|&(number, used)| (*used, *number)).map(|(number, _)| *number)
+        self.numbers.iter().min_by_key(|&(number, used)| (used.at, *number)).map(|(number, _)| *number)
     }
 }

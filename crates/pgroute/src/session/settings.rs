@@ -136,6 +136,36 @@ impl Settings {
         }
     }
 
+    /// What was found to be set, outside of a transaction, where nobody could see it change.
+    pub fn observed(&mut self, name: &str, value: &str, default: &str) {
+        let is_known = match self.current.get(name) {
+            Some(Value::Plain(known)) => known == value,
+            Some(Value::Written(_)) => false,
+            None => value == default,
+        };
+        if !is_known {
+            self.current.insert(name.to_owned(), Value::Plain(value.to_owned()));
+        }
+    }
+
+    /// Everything that may change what the texts of statements mean, as one text: all settings but these.
+    pub fn reading(&self, but: &[&str]) -> String {
+        let mut text = String::new();
+        for (name, value) in self.current.iter().filter(|(name, _)| !but.contains(&name.as_str())) {
+            let (kind, value) = match value {
+                Value::Written(value) => ('=', value),
+                Value::Plain(value) => (':', value),
+            };
+            write!(text, "{name}{kind}{}:{value};", value.len()).expect("a string takes everything");
+        }
+        text
+    }
+
+    /// Whether the session began with settings of its own, which no `RESET` of a backend brings back.
+    pub fn has_initial(&self) -> bool {
+        !self.initial.is_empty()
+    }
+
     /// What a backend has to be told, as one text, to be as this client left it; nothing if it is. It counts as told.
     pub fn difference(&self, applied: &mut Applied) -> Option<String> {
         if applied.0 == self.current {

@@ -44,7 +44,11 @@ fn what_clients_have_stays_and_the_rest_is_bounded() {
 fn names_are_a_clients_own() {
     let mut shared = Shared::new(1 << 20);
     let mut names = Names::new(2);
-    let mut named = |text: &str| Named { statement: shared.statement(key(text, "")), prepared_at: Changes(0) };
+    let mut named = |text: &str| Named {
+        statement: shared.statement(key(text, "")),
+        prepared_at: Changes(0),
+        plan: Arc::default(),
+    };
     names.take(b"a", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"a", named("SELECT 1")), Err(NameError::Taken));
     names.take(b"", named("SELECT 2")).unwrap();
@@ -71,17 +75,17 @@ fn a_plan_is_stale_by_sharing_when_nothing_changed_since_its_client_prepared_it(
 #[test]
 fn what_errors_drop_is_sent_again() {
     let mut held = Held::new(1);
-    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
-    assert_eq!(held.use_of(Number(1)), Need::Nothing);
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Nothing);
     held.dropped(Number(1));
-    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
-    assert_eq!(held.use_of(Number(2)), Need::Parse { close: Some(Number(1)) });
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(2), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
     // Both were dropped by an error: the backend has what it had.
     held.dropped(Number(2));
     held.kept(Number(1));
-    assert_eq!(held.use_of(Number(1)), Need::Nothing);
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Nothing);
     held.clear();
-    assert_eq!(held.use_of(Number(1)), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
 }
 
 proptest! {
@@ -100,8 +104,21 @@ proptest! {
                 Need::Parse { close }
             };
             model.insert(number, at);
-            prop_assert_eq!(held.use_of(number), expected);
+            prop_assert_eq!(held.use_of(number, Changes(0), Changes(0)), expected);
             prop_assert_eq!(held.len(), model.len());
         }
     }
+}
+
+#[test]
+fn a_statement_from_before_a_change_is_parsed_anew_for_who_came_after_it() {
+    let mut held = Held::new(10);
+    let (before, after) = (Changes(3), Changes(4));
+    assert_eq!(held.use_of(Number(1), before, before), Need::Parse { close: None });
+    assert!(held.has(Number(1), before) && !held.has(Number(1), after));
+    // Who prepared it before the change hears of it from the server, as without a proxy.
+    assert_eq!(held.use_of(Number(1), before, after), Need::Nothing);
+    assert_eq!(held.use_of(Number(1), after, after), Need::Parse { close: Some(Number(1)) });
+    assert_eq!(held.use_of(Number(1), after, after), Need::Nothing);
+    assert_eq!(held.len(), 1);
 }

@@ -1,0 +1,156 @@
+//! A client, from its first byte to its last.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use pgroute::wire::write::Severity;
+use pgroute::wire::{Piece, Splitter, WireError, frontend};
+use pgroute::{SqlState, wire};
+
+use crate::backend::{receive, send};
+use crate::core::{Fresh, Held, Tether, after};
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::socket::Socket;
+use crate::{login, opening};
+
+/// How long a connection that ends listens for what its client still sends, so that the last words are not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Most bytes that are listened to.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Why a login ends without a session.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The client went, or needs no answer.
+    Gone,
+    /// It is told why.
+    Told(Failure),
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(_: std::io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<WireError> for Refused {
+    fn from(error: WireError) -> Self {
+        Self::Told(Failure::of_wire(error))
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Told(failure)
+    }
+}
+
+/// A client that is being logged in.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    pub(crate) socket: Socket,
+    pub(crate) input: Vec<u8>,
+    splitter: Splitter,
+}
+
+impl Talk {
+    pub(crate) fn new(socket: Socket, input: Vec<u8>) -> Self {
+        Self { socket, input, splitter: Splitter::default() }
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub(crate) async fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Refused> {
+        let mut out = Vec::new();
+        write(&mut out);
+        Ok(send(&mut self.socket, &out).await?)
+    }
+
+    /// The answer to a question for a password or a step of SASL.
+    ///
+    /// # Errors
+    /// When the client has gone, or says something else.
+    pub(crate) async fn password(&mut self) -> Result<Vec<u8>, Refused> {
+        loop {
+            if let Piece::Message { len, .. } = self.splitter.next(&self.input, frontend::look_at_password)? {
+                return Ok(self.input.drain(..len).collect());
+            }
+            if receive(&mut self.socket, &mut self.input).await? == 0 {
+                return Err(Refused::Gone);
+            }
+        }
+    }
+}
+
+/// Serves a client to its end.
+pub(crate) async fn serve(held: Held, tether: Rc<Tether>, fresh: Fresh) {
+    // Boxed, so that clients which are logged in do not carry the memory of it.
+    let session = Box::pin(begin(held, &tether, fresh)).await;
+    if let Some(session) = session {
+        session.run().await;
+    }
+}
+
+async fn begin(held: Held, tether: &Rc<Tether>, fresh: Fresh) -> Option<Session> {
+    tether.deadline.set(after(held.place.listener.params().login_timeout));
+    let opened = tether.deadline.guard(opening::open(&held, fresh)).await.ok()?;
+    let (startup, mut talk) = match opened {
+        Ok(opened) => opened?,
+        Err((refused, socket)) => {
+            refuse(&mut Talk::new(socket?, Vec::new()), tether, refused).await;
+            return None;
+        }
+    };
+    let proved = tether.deadline.guard(login::login(&held, tether, &startup, &mut talk)).await;
+    match proved {
+        Ok(Ok(login)) => {
+            let (socket, input) = (talk.socket, talk.input);
+            Some(Session::new(held, Rc::clone(tether), login, socket, &input))
+        }
+        Ok(Err(refused)) => {
+            refuse(&mut talk, tether, refused).await;
+            None
+        }
+        Err(_) => {
+            let failure = Failure::new(SqlState::NOT_AUTHORIZED, "the login took too long");
+            refuse(&mut talk, tether, Refused::Told(failure)).await;
+            None
+        }
+    }
+}
+
+async fn refuse(talk: &mut Talk, tether: &Tether, refused: Refused) {
+    let Refused::Told(failure) = refused else { return };
+    tracing::debug!(code = %failure.code, error = %failure.message, "a client was refused");
+    tether.deadline.set(after(LINGER));
+    let _in_time = tether
+        .deadline
+        .guard(async {
+            if talk.say(|out| failure.write(Severity::Fatal, out)).await.is_ok() {
+                linger(&mut talk.socket).await;
+            }
+        })
+        .await;
+}
+
+/// Says that no more comes, and listens for what the client still sends.
+pub(crate) async fn linger(socket: &mut Socket) {
+    socket.shut_down();
+    let (mut input, mut heard) = (Vec::new(), 0);
+    while let Ok(count @ 1..) = receive(socket, &mut input).await {
+        heard += count;
+        input.clear();
+        if heard > LINGER_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+/// The bytes of a whole message's body, for steps of SASL.
+pub(crate) fn sasl(message: &[u8]) -> &[u8] {
+    wire::frontend::sasl_response(message)
+}

@@ -1,0 +1,349 @@
+//! A worker core's part: it accepts clients, serves those that are brought to it, and keeps backends for them.
+//!
+//! A listening socket lives on one core, which brings each connection to the core that has the fewest. From there on it stays there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use net::workers::{Inbox, Load};
+use net::{Buffers, Deadline, Deadlines};
+use pgroute::classify::Cache;
+use pgroute::pool::BackendId;
+use slab::Slab;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::accept::Acceptor;
+use crate::database::Database;
+use crate::listener::{ListenSocket, Listener, Place};
+use crate::pool::{self, Local, Pool};
+use crate::process::Process;
+use crate::{catalogue, client};
+
+/// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
+const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
+
+/// Size of the buffers that servers are read into: rows come in bulk, and a system call for each few is what costs.
+const SERVER_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Memory of a core for what texts were found to be, per database.
+const PLANS_BYTES_MAX: usize = 4 << 20;
+
+/// How often a core gives up what it keeps and did not need.
+const SPARE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a core is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Serve this client, accepted on another core.
+    Client(Accepted),
+    /// Accept clients.
+    Listen(Arc<Listener>, ListenSocket),
+    /// Accept no more on a listener (`None` for all), and end its clients as soon as they have no transaction open. The sender is dropped
+    /// when nothing more is accepted.
+    Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
+    /// Make the connections of a pool.
+    Home(Weak<Pool>, mpsc::UnboundedReceiver<BackendId>),
+    /// Give back what is kept of a pool: somebody waits.
+    Recall(u64),
+    /// Cancel what the client in this slot does, if it has this secret.
+    Cancel { slot: usize, secret: Vec<u8> },
+    /// The configuration has changed.
+    Configured,
+    /// Cut what is still open, and end.
+    End,
+}
+
+/// A client on its way to the core that serves it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: AcceptedSocket,
+    pub(crate) place: Place,
+    pub(crate) load: Load<Message>,
+}
+
+/// Its socket, which no event queue knows.
+#[derive(Debug)]
+pub(crate) enum AcceptedSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A client's socket before anything was said.
+#[derive(Debug)]
+pub(crate) enum Fresh {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What the tasks of a core share.
+pub(crate) struct Core {
+    pub(crate) id: usize,
+    pub(crate) process: Arc<Process>,
+    pub(crate) client_buffers: Buffers,
+    pub(crate) server_buffers: Buffers,
+    pub(crate) deadlines: Deadlines,
+    clients: RefCell<Slab<Rc<Tether>>>,
+    acceptors: RefCell<Vec<Acceptor>>,
+    locals: RefCell<HashMap<u64, Rc<Local>>>,
+    /// By the address of the database, which is weakly held so that it stays its own.
+    plans: RefCell<Vec<(Weak<Database>, Rc<RefCell<Cache>>)>>,
+    is_ending: Cell<bool>,
+}
+
+/// How a client is told of what concerns it, and found by whoever wants to cancel.
+pub(crate) struct Tether {
+    listener: Arc<Listener>,
+    /// When the client is out of time.
+    pub(crate) deadline: Deadline,
+    /// Whether it ends when it has no transaction open.
+    pub(crate) is_ending: Cell<bool>,
+    /// Whether what it does is to be cancelled.
+    pub(crate) is_cancelled: Cell<bool>,
+    secret: RefCell<Vec<u8>>,
+    waker: RefCell<Option<Waker>>,
+    abort: RefCell<Option<AbortHandle>>,
+}
+
+impl Tether {
+    /// Wakes this task when something is told.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes the secret by which it can be cancelled.
+    pub(crate) fn set_secret(&self, secret: Vec<u8>) {
+        *self.secret.borrow_mut() = secret;
+    }
+}
+
+/// Runs a core's part until it is told to end.
+pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
+    let core = Rc::new(Core {
+        id: inbox.core,
+        process,
+        client_buffers: Buffers::new(CLIENT_BUFFER_BYTES),
+        server_buffers: Buffers::new(SERVER_BUFFER_BYTES),
+        deadlines: Deadlines::default(),
+        clients: RefCell::default(),
+        acceptors: RefCell::default(),
+        locals: RefCell::default(),
+        plans: RefCell::default(),
+        is_ending: Cell::new(false),
+    });
+    tokio::task::spawn_local(core.deadlines.clone().scan());
+    let spare = tokio::task::spawn_local(Rc::clone(&core).give_spare());
+    while let Some(message) = inbox.messages.recv().await {
+        match message {
+            Message::Client(accepted) => core.serve(accepted),
+            Message::Listen(listener, socket) => core.listen(listener, socket),
+            Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
+            Message::Home(pool, wanted) => {
+                tokio::task::spawn_local(pool::run_home(pool, wanted, core.id));
+            }
+            Message::Recall(pool) => {
+                let local = core.locals.borrow().get(&pool).map(Rc::clone);
+                local.into_iter().for_each(|local| local.give_up());
+            }
+            Message::Cancel { slot, secret } => core.cancel(slot, &secret),
+            Message::Configured => core.plans.borrow_mut().retain(|(database, _)| database.strong_count() > 0),
+            Message::End => break,
+        }
+    }
+    spare.abort();
+    core.cut();
+}
+
+impl Core {
+    /// What this core keeps of a pool.
+    pub(crate) fn local(&self, pool: &Arc<Pool>) -> Rc<Local> {
+        let mut locals = self.locals.borrow_mut();
+        let local = locals.entry(pool.number).or_insert_with(|| Rc::new(Local::new(Arc::clone(pool), self.id)));
+        Rc::clone(local)
+    }
+
+    /// What texts of a database were found to be.
+    pub(crate) fn plans(&self, database: &Arc<Database>) -> Rc<RefCell<Cache>> {
+        let mut plans = self.plans.borrow_mut();
+        let known = plans.iter().find(|(other, _)| other.as_ptr() == Arc::as_ptr(database));
+        if let Some((_, cache)) = known {
+            return Rc::clone(cache);
+        }
+        let cache = Rc::new(RefCell::new(Cache::new(PLANS_BYTES_MAX)));
+        plans.push((Arc::downgrade(database), Rc::clone(&cache)));
+        cache
+    }
+
+    /// Has the other cores give back what they keep of a pool.
+    pub(crate) fn recall(&self, pool: &Pool) {
+        if !pool.is_kept_from_others() {
+            return;
+        }
+        for core in (0..self.process.cores.len()).filter(|core| *core != self.id) {
+            // A core that is far behind gives back what it keeps when it looks for what it did not need.
+            let _behind = self.process.cores.try_send(core, Message::Recall(pool.number));
+        }
+    }
+
+    async fn give_spare(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SPARE_INTERVAL).await;
+            let locals: Vec<_> = self.locals.borrow().values().map(Rc::clone).collect();
+            locals.iter().for_each(|local| local.give_spare());
+            drop(locals);
+            if self.id == 0 {
+                catalogue::look(&self);
+            }
+            self.locals.borrow_mut().retain(|_, local| Rc::strong_count(local) > 1 || !local.is_empty());
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listener: Arc<Listener>, socket: ListenSocket) {
+        let (name, listen) = (listener.params().name.clone(), listener.listen.clone());
+        match Acceptor::start(self, listener, socket) {
+            Ok(acceptor) => self.acceptors.borrow_mut().push(acceptor),
+            Err(error) => tracing::error!(listener = %name, %listen, %error, "the listener cannot accept clients"),
+        }
+    }
+
+    /// Brings a client to the core with the fewest.
+    pub(crate) fn place(self: &Rc<Self>, place: Place, socket: AcceptedSocket) {
+        let cores = &self.process.cores;
+        let core = cores.least_loaded(self.id);
+        let accepted = Accepted { socket, place, load: cores.add_load(core) };
+        if core == self.id {
+            self.serve(accepted);
+        } else if let Err(Message::Client(unsent)) = cores.try_send(core, Message::Client(accepted)) {
+            // The other core is so far behind that its inbox is full; this one is not.
+            self.serve(unsent);
+        }
+    }
+
+    fn serve(self: &Rc<Self>, accepted: Accepted) {
+        let Accepted { socket, place, load } = accepted;
+        let socket = match socket {
+            AcceptedSocket::Tcp(socket) => {
+                let _no_matter = socket.set_nodelay(true);
+                TcpStream::from_std(socket).map(Fresh::Tcp)
+            }
+            AcceptedSocket::Unix(socket) => UnixStream::from_std(socket).map(Fresh::Unix),
+        };
+        let Ok(socket) = socket else { return };
+        let tether = Rc::new(Tether {
+            listener: Arc::clone(&place.listener),
+            deadline: self.deadlines.register(),
+            is_ending: Cell::new(self.is_ending.get()),
+            is_cancelled: Cell::new(false),
+            secret: RefCell::default(),
+            waker: RefCell::default(),
+            abort: RefCell::default(),
+        });
+        let slot = self.clients.borrow_mut().insert(Rc::clone(&tether));
+        let held = Held { core: Rc::clone(self), place, slot, _load: load };
+        let task = tokio::task::spawn_local(client::serve(held, Rc::clone(&tether), socket));
+        *tether.abort.borrow_mut() = Some(task.abort_handle());
+    }
+
+    fn cancel(&self, slot: usize, secret: &[u8]) {
+        let tether = self.clients.borrow().get(slot).map(Rc::clone);
+        let Some(tether) = tether else { return };
+        let is_right = {
+            let known = tether.secret.borrow();
+            !known.is_empty() && is_same(&known, secret)
+        };
+        if is_right {
+            tether.is_cancelled.set(true);
+            tether.wake();
+        }
+    }
+
+    fn retire(&self, listener: Option<&Arc<Listener>>, done: &mpsc::Sender<()>) {
+        let concerned = |other: &Arc<Listener>| listener.is_none_or(|listener| Arc::ptr_eq(listener, other));
+        if listener.is_none() {
+            self.is_ending.set(true);
+        }
+        let acceptors = std::mem::take(&mut *self.acceptors.borrow_mut());
+        for acceptor in acceptors {
+            if concerned(acceptor.listener()) {
+                acceptor.stop(done.clone());
+            } else {
+                self.acceptors.borrow_mut().push(acceptor);
+            }
+        }
+        for (_, tether) in self.clients.borrow().iter().filter(|(_, tether)| concerned(&tether.listener)) {
+            tether.is_ending.set(true);
+            tether.wake();
+        }
+    }
+
+    fn cut(&self) {
+        // Aborting only marks the task; it is dropped, and its entry removed, once this one yields.
+        for (_, tether) in self.clients.borrow().iter() {
+            if let Some(task) = &*tether.abort.borrow() {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Whether two secrets are the same, in a time that depends on their lengths alone.
+fn is_same(known: &[u8], given: &[u8]) -> bool {
+    let difference = known.iter().zip(given).fold(0, |difference, (a, b)| std::hint::black_box(difference | (a ^ b)));
+    known.len() == given.len() && difference == 0
+}
+
+/// A client's entry in its core's table, its place and its weight; given back when dropped.
+pub(crate) struct Held {
+    pub(crate) core: Rc<Core>,
+    pub(crate) place: Place,
+    slot: usize,
+    _load: Load<Message>,
+}
+
+/// Bits of a process number that are the client's slot on its core; those above are the core.
+const SLOT_BITS: u32 = 22;
+
+impl Held {
+    /// The number by which the client is found: what it takes for its server's process.
+    pub(crate) fn pid(&self) -> i32 {
+        // Zero is nobody's.
+        ((self.core.id as i32) << SLOT_BITS) | (self.slot as i32 + 1)
+    }
+}
+
+/// Has the client of a process number told that what it does is to be cancelled.
+pub(crate) fn send_cancel(process: &Process, pid: i32, secret: Vec<u8>) {
+    let (core, slot) = ((pid >> SLOT_BITS) as usize, pid & ((1 << SLOT_BITS) - 1));
+    if pid <= 0 || slot == 0 || core >= process.cores.len() {
+        return;
+    }
+    let message = Message::Cancel { slot: slot as usize - 1, secret };
+    if process.cores.try_send(core, message).is_err() {
+        tracing::warn!("a cancel was dropped: its core is too far behind");
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.core.clients.borrow_mut().remove(self.slot);
+    }
+}
+
+/// A moment from now on, for a deadline.
+pub(crate) fn after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}

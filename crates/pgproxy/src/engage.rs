@@ -1,0 +1,186 @@
+//! A backend for a client: taken from its pool, brought to its core, and made to be as the client left the last one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgroute::session::Settings;
+
+use crate::backend::{AskError, Asked};
+use crate::core::{Core, Held};
+use crate::database::Database;
+use crate::failure::Failure;
+use crate::pool::{Lent, Local, NotLent, Reports, Taken};
+
+/// Makes a backend as it began, but for its prepared statements: what `DISCARD ALL` does without `DEALLOCATE ALL` and `DISCARD PLANS`.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Makes it as it began.
+const DISCARD: &str = "DISCARD ALL";
+
+/// The setting that every driver sends, and that no server refuses or changes.
+const APPLICATION_NAME: &str = "application_name";
+
+/// Takes a backend if one is there.
+pub(crate) fn take(core: &Core, local: &Local, now: Instant) -> Taken {
+    let taken = local.take(now);
+    if matches!(taken, Taken::Wait(_)) {
+        core.recall(&local.pool);
+    }
+    taken
+}
+
+/// Brings what was lent to this core. `None` if it turns out to have gone: then another one is to be asked for.
+///
+/// # Errors
+/// When it cannot be brought here.
+pub(crate) async fn bring(core: &Core, database: &Database, lent: Lent, ping: bool) -> Option<Lent> {
+    let is_elsewhere = lent.core != core.id;
+    if is_elsewhere {
+        database.metrics.core(core.id).moves.increment();
+    }
+    let mut lent = lent.move_to(core.id).ok()?;
+    // Whatever has come says that it is out of step, or goes. The runtime knows nothing yet of one that has just come here.
+    let is_silent = if is_elsewhere { lent.socket.is_silent_below() } else { lent.socket.is_silent() };
+    if !is_silent {
+        return None;
+    }
+    if ping {
+        let timeout = database.settings().timeouts.connect;
+        lent.ask("", timeout).await.ok()?;
+    }
+    Some(lent)
+}
+
+/// Makes a backend as a client left its last one.
+///
+/// # Errors
+/// When the server refuses a setting: it cannot serve this client. Or when the connection breaks.
+pub(crate) async fn prepare(
+    core: &Core,
+    database: &Database,
+    lent: &mut Lent,
+    session: u64,
+    settings: &Settings,
+) -> Result<Asked, AskError> {
+    let timeout = database.settings().timeouts.clean;
+    let cells = database.metrics.core(core.id);
+    if lent.is_tainted && lent.last_session != session {
+        cells.resets.increment();
+        lent.ask(RESET, timeout).await?;
+        lent.is_tainted = false;
+        lent.applied.clear();
+    }
+    let Some(text) = settings.difference(&mut lent.applied) else { return Ok(Asked::default()) };
+    cells.replays.increment();
+    let asked = lent.ask(&text, timeout).await;
+    if asked.is_err() {
+        // Some of it may have been set.
+        lent.is_tainted = true;
+        lent.last_session = 0;
+    }
+    asked
+}
+
+/// Makes a backend as it began, as a whole.
+///
+/// # Errors
+/// When the server refuses, or the connection breaks.
+pub(crate) async fn discard(core: &Core, database: &Database, lent: &mut Lent) -> Result<(), AskError> {
+    let timeout = database.settings().timeouts.clean;
+    database.metrics.core(core.id).resets.increment();
+    lent.ask(DISCARD, timeout).await?;
+    lent.applied.clear();
+    lent.held.clear();
+    lent.unnamed = None;
+    lent.is_tainted = false;
+    lent.last_session = 0;
+    Ok(())
+}
+
+/// What a client is told of settings at its beginning. Mostly that is known; otherwise a backend is asked, as the client would have it.
+///
+/// # Errors
+/// When the server refuses a setting, or there is no backend.
+pub(crate) async fn reports(
+    held: &Held,
+    database: &Arc<Database>,
+    local: &Local,
+    settings: &Settings,
+    named: &[(String, String)],
+) -> Result<Reports, Failure> {
+    let is_name = |name: &str| name.eq_ignore_ascii_case(APPLICATION_NAME);
+    let mut others: Vec<_> = named.iter().filter(|(name, _)| !is_name(name)).cloned().collect();
+    others.sort();
+    let mut reports = match local.pool.greeting(&others) {
+        Some(reports) => reports,
+        None => {
+            let reports = ask_reports(&held.core, database, local, settings, !others.is_empty()).await?;
+            local.pool.set_greeting(others, reports.clone());
+            reports
+        }
+    };
+    if let Some((_, value)) = named.iter().rev().find(|(name, _)| is_name(name)) {
+        set(&mut reports, APPLICATION_NAME.as_bytes(), value.as_bytes());
+    }
+    Ok(reports)
+}
+
+async fn ask_reports(
+    core: &Core,
+    database: &Arc<Database>,
+    local: &Local,
+    settings: &Settings,
+    has_others: bool,
+) -> Result<Reports, Failure> {
+    let mut lent = acquire(core, database, local).await?;
+    let mut reports = local.pool.template().as_ref().clone().unwrap_or_default();
+    if has_others {
+        // A tainted one is reset by this, which reports as well.
+        let asked = prepare(core, database, &mut lent, 0, settings).await;
+        match asked {
+            Ok(asked) => asked.reports.iter().for_each(|(name, value)| set(&mut reports, name, value)),
+            Err(AskError::Refused(failure) | AskError::Broken(failure)) => {
+                if lent.is_clean() {
+                    local.give(Instant::now(), lent);
+                }
+                return Err(failure);
+            }
+        }
+    }
+    local.give(Instant::now(), lent);
+    Ok(reports)
+}
+
+/// A backend, however long that takes within the pool's time.
+///
+/// # Errors
+/// When none is free in time, or none can be opened.
+pub(crate) async fn acquire(core: &Core, database: &Arc<Database>, local: &Local) -> Result<Lent, Failure> {
+    let deadline = Instant::now() + local.pool.acquire_timeout();
+    loop {
+        let (lent, ping) = match take(core, local, Instant::now()) {
+            Taken::Now(lent, ping) => (lent, ping),
+            Taken::Wait(mut waiting) => {
+                let handed = std::future::poll_fn(|cx| waiting.poll(cx));
+                match tokio::time::timeout_at(deadline.into(), handed).await {
+                    Ok(Ok(handed)) => handed,
+                    Ok(Err(NotLent::Failed(failure))) => return Err(Failure::clone(&failure)),
+                    Ok(Err(NotLent::TimedOut)) | Err(_) => {
+                        return Err(local.pool.timed_out());
+                    }
+                }
+            }
+        };
+        if let Some(lent) = bring(core, database, lent, ping).await {
+            return Ok(lent);
+        }
+    }
+}
+
+fn set(reports: &mut Reports, name: &[u8], value: &[u8]) {
+    match reports.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => *known = value.to_vec(),
+        None => reports.push((name.to_vec(), value.to_vec())),
+    }
+}

@@ -1,0 +1,251 @@
+//! Who a client is, what it may, and what it is told before its first statement.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pgroute::SqlState;
+use pgroute::auth::scram::{self, Server};
+use pgroute::auth::{AuthError, Method, Stored, md5};
+use pgroute::session::Settings;
+use pgroute::wire::backend::TransactionStatus;
+use pgroute::wire::frontend::{self, SaslInitial};
+use pgroute::wire::startup::{MINOR_MAX, Replication, Startup};
+use pgroute::wire::write;
+
+use crate::client::{Refused, Talk, sasl};
+use crate::connect::Proof;
+use crate::core::{Held, Tether};
+use crate::database::{Database, Role, Seat, find_user, proof_of};
+use crate::failure::Failure;
+use crate::params::{AuthMethod, DatabaseParams, Mode, RoutePolicy, RuleParams};
+use crate::pool::Local;
+use crate::process::Process;
+use crate::{engage, random};
+
+/// A client that has proved who it is.
+pub(crate) struct Login {
+    pub(crate) seat: Seat,
+    pub(crate) user: String,
+    pub(crate) local: Rc<Local>,
+    pub(crate) settings: Settings,
+    pub(crate) mode: Mode,
+    pub(crate) route: RoutePolicy,
+    /// Whether backslashes are what they are in its strings, as it begins.
+    pub(crate) standard_strings: bool,
+    /// Whether its texts can be looked into.
+    pub(crate) is_readable: bool,
+}
+
+/// Has a client prove who it is, and tells it what it has to know.
+///
+/// # Errors
+/// When it may not, cannot, or there is no database to greet it with.
+pub(crate) async fn login(held: &Held, tether: &Tether, startup: &Startup, talk: &mut Talk) -> Result<Login, Refused> {
+    let process = &held.core.process;
+    let served = &held.place.listener.params().databases;
+    let database = process.database(&startup.database).filter(|database| {
+        let name = &database.settings().name;
+        served.is_empty() || served.iter().any(|served| *served == name.to_string())
+    });
+    if startup.must_negotiate() {
+        talk.say(|out| write::negotiate_version(out, startup.minor.min(MINOR_MAX), &startup.unknown)).await?;
+    }
+    let Some(database) = database else {
+        let message = format!("database \"{}\" does not exist", startup.database);
+        return Err(Failure::new(SqlState::UNKNOWN_DATABASE, message).into());
+    };
+    let cells = database.metrics.core(held.core.id);
+    match enter(held, tether, startup, talk, &database).await {
+        Ok(login) => {
+            cells.logins.increment();
+            Ok(login)
+        }
+        Err(refused) => {
+            cells.logins_failed.increment();
+            Err(refused)
+        }
+    }
+}
+
+async fn enter(
+    held: &Held,
+    tether: &Tether,
+    startup: &Startup,
+    talk: &mut Talk,
+    database: &Arc<Database>,
+) -> Result<Login, Refused> {
+    let params = Arc::clone(&database.settings());
+    let user = startup.user.as_str();
+    let rule = params.rules.iter().find(|rule| fits(rule, startup, talk));
+    if rule.is_some_and(|rule| rule.deny) {
+        let message = format!("no rule lets user \"{user}\" connect to database \"{}\" from here", startup.database);
+        return Err(Failure::new(SqlState::NOT_AUTHORIZED, message).into());
+    }
+    if startup.replication != Replication::No {
+        let message = "connections for replication are not passed through";
+        return Err(Failure::new(SqlState::NOT_SUPPORTED, message).into());
+    }
+    let proof = prove(&held.core.process, database, &params, rule, user, talk).await?;
+    let too_many = || {
+        let message = format!("too many clients of database \"{}\" or user \"{user}\"", startup.database);
+        Failure::new(SqlState::TOO_MANY_CONNECTIONS, message)
+    };
+    let seat = database.admit(user).ok_or_else(too_many)?;
+    let pool = database.pool(&held.core.process, user, proof, Role::Primary);
+    let local = held.core.local(&pool);
+    let is_ignored = |name: &str| params.ignored_settings.iter().any(|ignored| ignored.eq_ignore_ascii_case(name));
+    let named: Vec<_> = startup.settings.iter().filter(|(name, _)| !is_ignored(name)).cloned().collect();
+    let settings = Settings::new(&named);
+    let reports = engage::reports(held, database, &local, &settings, &named).await?;
+    let found = find_user(&params, user);
+    let value = |name: &[u8]| reports.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
+    let encoding = value(b"client_encoding").and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+    let login = Login {
+        user: user.to_owned(),
+        settings,
+        mode: rule.and_then(|rule| rule.mode).or(found.and_then(|user| user.mode)).unwrap_or(params.mode),
+        route: rule.and_then(|rule| rule.route).unwrap_or(params.route),
+        standard_strings: value(b"standard_conforming_strings") != Some(b"off"),
+        is_readable: pgroute::scan::is_safe_encoding(encoding),
+        seat,
+        local,
+    };
+    greet(held, tether, startup, talk, &reports).await?;
+    Ok(login)
+}
+
+/// Tells a client what it has to know, and that it may ask.
+async fn greet(
+    held: &Held,
+    tether: &Tether,
+    startup: &Startup,
+    talk: &mut Talk,
+    reports: &[(Vec<u8>, Vec<u8>)],
+) -> Result<(), Refused> {
+    // Version 3.2 takes longer keys, which nobody guesses.
+    let secret = if startup.minor >= 2 { random::bytes::<32>().to_vec() } else { random::bytes::<4>().to_vec() };
+    tether.set_secret(secret.clone());
+    talk.say(|out| {
+        write::authentication_ok(out);
+        for (name, value) in reports {
+            write::parameter_status(out, name, value);
+        }
+        write::backend_key(out, held.pid(), &secret);
+        write::ready(out, TransactionStatus::Idle);
+    })
+    .await
+}
+
+fn fits(rule: &RuleParams, startup: &Startup, talk: &Talk) -> bool {
+    let is_in = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+    let peer = || talk.socket.peer().map(|peer| peer.ip().to_canonical());
+    is_in(&rule.users, &startup.user)
+        && is_in(&rule.databases, &startup.database)
+        && rule.tls.is_none_or(|tls| tls == talk.socket.is_tls())
+        && (rule.clients.is_empty() || peer().is_some_and(|peer| rule.clients.iter().any(|net| net.contains(&peer))))
+}
+
+/// Has a client prove that it is the user; by what backends for it can log in.
+async fn prove(
+    process: &Arc<Process>,
+    database: &Arc<Database>,
+    params: &DatabaseParams,
+    rule: Option<&RuleParams>,
+    user: &str,
+    talk: &mut Talk,
+) -> Result<Proof, Refused> {
+    let found = find_user(params, user);
+    let stored = found.and_then(|user| user.stored.as_ref());
+    let has_login = params.primary.user.is_some() || found.is_some_and(|user| user.server_login.is_some());
+    match rule.and_then(|rule| rule.method).unwrap_or(params.auth.method) {
+        AuthMethod::Trust if found.is_some() || has_login || params.users.is_empty() => Ok(proof_of(stored)),
+        AuthMethod::Trust => Err(wrong(user)),
+        AuthMethod::Password(method) => match stored.map_or(method, |stored| stored.method(method)) {
+            Method::Scram => by_scram(process, database, stored, user, talk).await,
+            Method::Md5 => by_md5(stored, user, talk).await,
+            Method::Cleartext => by_password(process, stored, user, talk).await,
+        },
+    }
+}
+
+/// The same words for whatever is wrong, so that nobody learns which users there are.
+fn wrong(user: &str) -> Refused {
+    let message = format!("password authentication failed for user \"{user}\"");
+    Failure::new(SqlState::WRONG_PASSWORD, message).into()
+}
+
+fn failed(error: AuthError, user: &str) -> Refused {
+    match error {
+        AuthError::Wrong => wrong(user),
+        error => Failure::new(error.sqlstate(), error.to_string()).into(),
+    }
+}
+
+async fn by_scram(
+    process: &Arc<Process>,
+    database: &Arc<Database>,
+    stored: Option<&Stored>,
+    user: &str,
+    talk: &mut Talk,
+) -> Result<Proof, Refused> {
+    let secret = match stored {
+        Some(Stored::Scram(secret)) => secret.clone(),
+        Some(Stored::Password(password)) => match database.derived(user, password) {
+            Some(secret) => secret,
+            None => {
+                let (database, user, password) = (Arc::clone(database), user.to_owned(), password.clone());
+                beside(process, move || database.derive(&user, &password)).await?
+            }
+        },
+        Some(Stored::Md5(_)) | None => scram::Secret::mock(user, &process.mock_key),
+    };
+    let server = Server::new(secret, None);
+    let mechanisms = server.mechanisms();
+    talk.say(|out| write::authentication_sasl(out, mechanisms)).await?;
+    let message = talk.password().await?;
+    let initial = SaslInitial::read(&message)?;
+    let data = initial.data.unwrap_or_default();
+    let first = server.first(initial.mechanism, data, random::bytes());
+    let (answer, server) = first.map_err(|error| failed(error, user))?;
+    talk.say(|out| write::authentication_sasl_continue(out, &answer)).await?;
+    let message = talk.password().await?;
+    let verified = server.finish(sasl(&message)).map_err(|error| failed(error, user))?;
+    talk.say(|out| write::authentication_sasl_final(out, &verified.answer)).await?;
+    Ok(match stored {
+        Some(Stored::Password(password)) => Proof::Password(password.clone()),
+        _ => Proof::Keys(verified.keys),
+    })
+}
+
+async fn by_md5(stored: Option<&Stored>, user: &str, talk: &mut Talk) -> Result<Proof, Refused> {
+    let salt = random::bytes();
+    talk.say(|out| write::authentication_md5(out, salt)).await?;
+    let message = talk.password().await?;
+    let given = frontend::password(&message)?;
+    let known = stored.and_then(|stored| stored.md5(user));
+    if known.is_some_and(|known| md5::is_proof(&known, salt, given)) { Ok(proof_of(stored)) } else { Err(wrong(user)) }
+}
+
+async fn by_password(
+    process: &Arc<Process>,
+    stored: Option<&Stored>,
+    user: &str,
+    talk: &mut Talk,
+) -> Result<Proof, Refused> {
+    talk.say(write::authentication_cleartext).await?;
+    let message = talk.password().await?;
+    let given = std::str::from_utf8(frontend::password(&message)?).map_err(|_| wrong(user))?.to_owned();
+    let secret = vocab::Secret::new(given.as_str());
+    let (checked, name) = (stored.cloned(), user.to_owned());
+    let is_right = beside(process, move || match checked {
+        Some(stored) => stored.is_password(&name, &given),
+        None => false,
+    });
+    if is_right.await? { Ok(Proof::Password(secret)) } else { Err(wrong(user)) }
+}
+
+/// Does what takes long beside the cores, a few at once.
+async fn beside<T: Send + 'static>(process: &Process, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    let _permit = process.hashes.acquire().await.map_err(|_| Refused::Gone)?;
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Gone)
+}

@@ -1,0 +1,421 @@
+//! A pool of backends, shared by all cores: `pgroute::pool` decides, and here it is done.
+//!
+//! What waits to be lent is parked under the pool's lock. A core keeps what its clients gave back, and lends that again without the lock, as
+//! long as nobody waits ([`local`]); for the pool those are lent. Whoever has to wait gets a backend by a message of its own, from whatever
+//! core gives one back. Connections are made by one task of the pool ([`home`]).
+//!
+//! Every backend is counted at any time: while it is lent, [`Lent`] answers for it, and tells the pool when it is dropped.
+
+mod home;
+mod lent;
+mod local;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pgroute::SqlState;
+use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::backend::Backend;
+use crate::connect::Login;
+use crate::failure::Failure;
+use crate::params::ServerParams;
+
+pub(crate) use home::run as run_home;
+pub(crate) use lent::{Lent, Waiting};
+pub(crate) use local::Local;
+
+/// Sets of settings whose reports are remembered. Drivers send the same few.
+const GREETINGS_MAX: usize = 256;
+
+/// Where the backends of a pool are connected to, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) server: ServerParams,
+    pub(crate) login: Login,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect_pause: Duration,
+    pub(crate) statements_max: usize,
+}
+
+/// What somebody gets who waited.
+type Handed = Result<(Lent, bool), NotLent>;
+
+/// Why somebody got nothing.
+#[derive(Debug)]
+pub(crate) enum NotLent {
+    /// None was free in time.
+    TimedOut,
+    /// None could be opened.
+    Failed(Arc<Failure>),
+}
+
+/// Settings that a server reports to whoever connects.
+pub(crate) type Reports = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// Its number, which no other one of the process has.
+    pub(crate) number: u64,
+    /// Its user, as clients know it.
+    pub(crate) user: String,
+    target: ArcSwap<Target>,
+    params: ArcSwap<PoolParams>,
+    state: Mutex<State>,
+    /// How many wait, for whoever gives back.
+    waiting: AtomicUsize,
+    is_paused: AtomicBool,
+    /// How often it was told to connect anew.
+    generation: AtomicU64,
+    /// Backends that cores keep.
+    kept: AtomicUsize,
+    /// Connections that are to be made, for the task that makes them.
+    opens: mpsc::UnboundedSender<BackendId>,
+    /// Wakes that task to look at the time.
+    nudge: Notify,
+    /// What servers report to whoever connects, as it was the last time.
+    template: ArcSwap<Option<Reports>>,
+    /// What they report to whoever connects with such settings.
+    greetings: Mutex<HashMap<Vec<(String, String)>, Reports>>,
+    /// The `search_path` that sessions begin with.
+    search_path: Mutex<Option<Arc<str>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    decider: Decider,
+    parked: HashMap<BackendId, Box<Backend>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
+    last_ticket: u64,
+    actions: Vec<Action>,
+}
+
+/// What comes of asking for a backend.
+pub(crate) enum Taken {
+    /// One is there; whether it was idle for so long that it may have gone.
+    Now(Lent, bool),
+    /// None is.
+    Wait(Waiting),
+}
+
+/// What is to be done when the lock is free again.
+#[derive(Default)]
+struct Later {
+    handed: Vec<(oneshot::Sender<Handed>, Handed)>,
+    closed: Vec<Box<Backend>>,
+}
+
+/// How many backends a pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backends {
+    pub(crate) opening: usize,
+    pub(crate) idle: usize,
+    pub(crate) lent: usize,
+    pub(crate) waiting: usize,
+}
+
+impl Pool {
+    /// An empty pool, and the numbers of backends that its task is to connect.
+    pub(crate) fn new(
+        user: String,
+        target: Target,
+        params: PoolParams,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<BackendId>) {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let (opens, wanted) = mpsc::unbounded_channel();
+        let state = State {
+            decider: Decider::new(params.clone()),
+            parked: HashMap::new(),
+            waiters: HashMap::new(),
+            last_ticket: 0,
+            actions: Vec::new(),
+        };
+        let pool = Self {
+            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            user,
+            target: ArcSwap::from_pointee(target),
+            params: ArcSwap::from_pointee(params),
+            state: Mutex::new(state),
+            waiting: AtomicUsize::new(0),
+            is_paused: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
+            opens,
+            nudge: Notify::new(),
+            template: ArcSwap::default(),
+            greetings: Mutex::default(),
+            search_path: Mutex::default(),
+        };
+        (Arc::new(pool), wanted)
+    }
+
+    /// Goes by another configuration. Where the server is another one, or is logged in to in another way, connections are made anew.
+    pub(crate) fn configure(self: &Arc<Self>, target: Target, params: PoolParams) {
+        let is_other = **self.target.load() != target;
+        self.target.store(Arc::new(target));
+        self.params.store(Arc::new(params.clone()));
+        let now = Instant::now();
+        self.act(|decider, out| decider.change(now, params, out));
+        if is_other {
+            self.template.store(Arc::default());
+            self.greetings().clear();
+            *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.reconnect();
+        }
+    }
+
+    /// Where its backends are connected to.
+    pub(crate) fn target(&self) -> Arc<Target> {
+        self.target.load_full()
+    }
+
+    /// How long anybody waits.
+    pub(crate) fn acquire_timeout(&self) -> Duration {
+        self.params.load().acquire_timeout
+    }
+
+    /// What servers report to whoever connects, if one has been connected to.
+    pub(crate) fn template(&self) -> arc_swap::Guard<Arc<Option<Reports>>> {
+        self.template.load()
+    }
+
+    /// What a client with such settings is told, in their order, if that is known.
+    pub(crate) fn greeting(&self, settings: &[(String, String)]) -> Option<Reports> {
+        if settings.is_empty() { self.template().as_ref().clone() } else { self.greetings().get(settings).cloned() }
+    }
+
+    /// Remembers it.
+    pub(crate) fn set_greeting(&self, settings: Vec<(String, String)>, reports: Reports) {
+        let mut greetings = self.greetings();
+        if !settings.is_empty() {
+            if greetings.len() >= GREETINGS_MAX {
+                greetings.clear();
+            }
+            greetings.insert(settings, reports);
+        }
+    }
+
+    /// The `search_path` that sessions begin with, if it has been asked for.
+    pub(crate) fn search_path(&self) -> Option<Arc<str>> {
+        self.search_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers it.
+    pub(crate) fn set_search_path(&self, found: Arc<str>) {
+        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    fn greetings(&self) -> MutexGuard<'_, HashMap<Vec<(String, String)>, Reports>> {
+        self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a backend on a core, with the lock. What the core keeps has been looked at.
+    pub(crate) fn acquire(self: &Arc<Self>, now: Instant, core: usize) -> Taken {
+        let (mut later, mut given) = (Later::default(), None);
+        let (ticket, receiver) = {
+            let mut state = self.state();
+            state.last_ticket += 1;
+            let ticket = Ticket(state.last_ticket);
+            let mut actions = std::mem::take(&mut state.actions);
+            state.decider.acquire(now, ticket, Core(core as u16), &mut actions);
+            for action in actions.drain(..) {
+                match action {
+                    Action::Give { ticket: to, backend, ping } if to == ticket => {
+                        given = state.parked.remove(&backend).map(|backend| (backend, ping));
+                    }
+                    other => self.carry_out(&mut state, other, &mut later),
+                }
+            }
+            state.actions = actions;
+            let receiver = given.is_none().then(|| {
+                let (sender, receiver) = oneshot::channel();
+                state.waiters.insert(ticket, sender);
+                receiver
+            });
+            self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+            (ticket, receiver)
+        };
+        later.run();
+        match (given, receiver) {
+            (Some((backend, ping)), _) => Taken::Now(Lent::new(Arc::clone(self), backend), ping),
+            (None, Some(receiver)) => {
+                self.nudge.notify_one();
+                Taken::Wait(Waiting::new(Arc::clone(self), ticket, receiver))
+            }
+            (None, None) => unreachable!("whoever was given nothing waits"),
+        }
+    }
+
+    /// Whether a core may lend what it keeps, and keep what comes back.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 0 && !self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Whether cores keep something that somebody waits for.
+    pub(crate) fn is_kept_from_others(&self) -> bool {
+        self.kept.load(Ordering::SeqCst) > 0
+    }
+
+    /// Takes a clean backend back.
+    fn release(self: &Arc<Self>, backend: Box<Backend>) {
+        let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
+        self.act_with(|state, out| {
+            state.parked.insert(id, backend);
+            state.decider.release(now, id, core, out);
+        });
+    }
+
+    /// A backend has gone.
+    fn lost(self: &Arc<Self>, id: BackendId) {
+        let now = Instant::now();
+        self.act(|decider, out| decider.lost(now, id, out));
+    }
+
+    /// Whoever had this ticket does not want anything any more.
+    fn cancel(&self, ticket: Ticket) {
+        let mut state = self.state();
+        state.decider.cancel(ticket);
+        let _nobody = state.waiters.remove(&ticket);
+        self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+    }
+
+    /// A connection was made.
+    fn opened(self: &Arc<Self>, mut backend: Box<Backend>, jitter: f64) {
+        let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
+        // As the pool reckons it.
+        let lifetime = self.params.load().lifetime;
+        backend.dies_at = lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - jitter / 10.0));
+        self.act_with(|state, out| {
+            state.parked.insert(id, backend);
+            state.decider.opened(now, id, core, jitter, out);
+        });
+    }
+
+    /// None was made. When there is no other backend either, whoever waits is told why.
+    fn open_failed(self: &Arc<Self>, id: BackendId, failure: Failure) {
+        let now = Instant::now();
+        let retry_at = now + self.target.load().reconnect_pause;
+        let mut later = Later::default();
+        self.act_with(|state, out| {
+            state.decider.open_failed(now, id, retry_at, out);
+            if state.decider.counts().total() == 0 {
+                let failure = Arc::new(failure);
+                for (ticket, sender) in state.waiters.drain() {
+                    state.decider.cancel(ticket);
+                    later.handed.push((sender, Err(NotLent::Failed(Arc::clone(&failure)))));
+                }
+            }
+        });
+        later.run();
+    }
+
+    /// Does what time asks for; when it has to be done again.
+    fn sweep(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        self.act(|decider, out| decider.sweep(now, out));
+        self.state().decider.next_deadline()
+    }
+
+    /// Lends nothing from now on.
+    pub(crate) fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
+        self.state().decider.pause();
+    }
+
+    /// Lends again.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        self.is_paused.store(false, Ordering::SeqCst);
+        let now = Instant::now();
+        self.act(|decider, out| decider.resume(now, out));
+    }
+
+    /// Has all connections made anew.
+    pub(crate) fn reconnect(self: &Arc<Self>) {
+        let now = Instant::now();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.act(|decider, out| decider.reconnect(now, out));
+    }
+
+    /// How many backends it has, those that cores keep among the idle ones.
+    pub(crate) fn backends(&self) -> Backends {
+        let state = self.state();
+        let Counts { opening, idle, lent } = state.decider.counts();
+        let kept = self.kept.load(Ordering::SeqCst).min(lent);
+        Backends { opening, idle: idle + kept, lent: lent - kept, waiting: state.decider.waiting() }
+    }
+
+    /// What whoever waited in vain is told.
+    pub(crate) fn timed_out(&self) -> Failure {
+        let counts = self.backends();
+        let message = format!(
+            "no connection to the database was free within {:?} for user \"{}\"",
+            self.acquire_timeout(),
+            self.user
+        );
+        let detail = format!(
+            "{} connections are lent, {} idle, {} are being opened; {} clients wait.",
+            counts.lent, counts.idle, counts.opening, counts.waiting
+        );
+        Failure::new(SqlState::TOO_MANY_CONNECTIONS, message).with_detail(detail)
+    }
+
+    fn act(self: &Arc<Self>, decide: impl FnOnce(&mut Decider, &mut Vec<Action>)) {
+        self.act_with(|state, out| decide(&mut state.decider, out));
+    }
+
+    fn act_with(self: &Arc<Self>, decide: impl FnOnce(&mut State, &mut Vec<Action>)) {
+        let mut later = Later::default();
+        {
+            let mut state = self.state();
+            let mut actions = std::mem::take(&mut state.actions);
+            decide(&mut state, &mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(&mut state, action, &mut later);
+            }
+            state.actions = actions;
+            self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+        }
+        later.run();
+    }
+
+    fn carry_out(self: &Arc<Self>, state: &mut State, action: Action, later: &mut Later) {
+        match action {
+            Action::Give { ticket, backend, ping } => {
+                let (sender, backend) = (state.waiters.remove(&ticket), state.parked.remove(&backend));
+                if let (Some(sender), Some(backend)) = (sender, backend) {
+                    later.handed.push((sender, Ok((Lent::new(Arc::clone(self), backend), ping))));
+                }
+            }
+            Action::Open(backend) => {
+                // The task ends with the pool.
+                let _ended = self.opens.send(backend);
+            }
+            Action::Close(backend) => later.closed.extend(state.parked.remove(&backend)),
+            Action::TimeOut(ticket) => {
+                if let Some(sender) = state.waiters.remove(&ticket) {
+                    later.handed.push((sender, Err(NotLent::TimedOut)));
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Later {
+    fn run(self) {
+        for (sender, handed) in self.handed {
+            // Whoever has gone meanwhile gives back what it was handed.
+            if let Err(Ok((lent, _))) = sender.send(handed) {
+                lent.release();
+            }
+        }
+        drop(self.closed);
+    }
+}

@@ -1,0 +1,77 @@
+//! The task of a pool: it makes connections, and does what time asks for.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use pgroute::pool::BackendId;
+use pgroute::prepared::Held;
+use pgroute::session::{Applied, Ledger};
+use pgroute::wire::Splitter;
+use pgroute::wire::backend::TransactionStatus;
+use tokio::sync::mpsc;
+
+use super::Pool;
+use crate::backend::Backend;
+use crate::connect::connect;
+
+/// How often a pool is looked at even if nothing is known to be due: idle times begin without a word.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs on a core until the pool has gone.
+pub(crate) async fn run(pool: Weak<Pool>, mut wanted: mpsc::UnboundedReceiver<BackendId>, core: usize) {
+    let mut next = Instant::now() + LOOK;
+    loop {
+        let nudged = async {
+            match pool.upgrade() {
+                // The pool may go while this waits for it; it is looked after again soon.
+                Some(pool) => drop(tokio::time::timeout(LOOK, pool.nudge.notified()).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            backend = wanted.recv() => {
+                let (Some(backend), Some(pool)) = (backend, pool.upgrade()) else { return };
+                tokio::task::spawn_local(open(pool, backend, core));
+                continue;
+            }
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = nudged => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        let now = Instant::now();
+        next = pool.sweep(now).map_or(now + LOOK, |next| next.clamp(now + Duration::from_millis(1), now + LOOK));
+    }
+}
+
+async fn open(pool: Arc<Pool>, id: BackendId, core: usize) {
+    let target = pool.target();
+    let generation = pool.generation.load(std::sync::atomic::Ordering::SeqCst);
+    match connect(&target.server, &target.login, target.connect_timeout).await {
+        Ok(connected) => {
+            pool.template.store(Arc::new(Some(connected.reports)));
+            let backend = Backend {
+                id,
+                core,
+                socket: connected.socket,
+                splitter: Splitter::default(),
+                ledger: Ledger::default(),
+                status: TransactionStatus::Idle,
+                applied: Applied::default(),
+                is_tainted: false,
+                unnamed: None,
+                last_session: 0,
+                settings_number: 0,
+                held: Held::new(target.statements_max),
+                key: connected.key,
+                dies_at: None,
+                generation,
+            };
+            pool.opened(Box::new(backend), fastrand::f64());
+        }
+        Err(failure) => {
+            let server = &target.server.address;
+            tracing::warn!(user = %pool.user, %server, code = %failure.code, error = %failure.message, "no connection to the server");
+            pool.open_failed(id, failure);
+        }
+    }
+}

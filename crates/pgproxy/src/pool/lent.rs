@@ -1,0 +1,109 @@
+//! A backend that somebody has, and the wait for one.
+
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pgroute::SqlState;
+use pgroute::pool::Ticket;
+use tokio::sync::oneshot;
+
+use super::{Handed, NotLent, Pool};
+use crate::backend::Backend;
+use crate::failure::Failure;
+
+/// A backend that was lent. Dropped, it is closed, and its pool hears of that.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pool: Arc<Pool>,
+    /// There until it is given back.
+    backend: Option<Box<Backend>>,
+}
+
+impl Lent {
+    pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>) -> Self {
+        Self { pool, backend: Some(backend) }
+    }
+
+    /// Gives it back to the pool, clean.
+    pub(super) fn release(mut self) {
+        if let Some(backend) = self.backend.take() {
+            self.pool.release(backend);
+        }
+    }
+
+    /// Has it in the event queue of this core.
+    ///
+    /// # Errors
+    /// Those of the system; it is closed then.
+    pub(crate) fn move_to(mut self, core: usize) -> Result<Self, Failure> {
+        let Some(backend) = self.backend.take() else { return Ok(self) };
+        let id = backend.id;
+        match backend.move_to(core) {
+            Ok(backend) => {
+                self.backend = Some(backend);
+                Ok(self)
+            }
+            Err(error) => {
+                self.pool.lost(id);
+                Err(crate::backend::went_away(&error))
+            }
+        }
+    }
+}
+
+impl Deref for Lent {
+    type Target = Backend;
+
+    fn deref(&self) -> &Backend {
+        self.backend.as_ref().expect("it is there until it is given back, which takes it")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Backend {
+        self.backend.as_mut().expect("it is there until it is given back, which takes it")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(backend) = self.backend.take() {
+            let id = backend.id;
+            drop(backend);
+            self.pool.lost(id);
+        }
+    }
+}
+
+/// A wait for a backend. Dropped, nobody waits any more, and what was handed meanwhile goes back.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pool: Arc<Pool>,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Handed>,
+}
+
+impl Waiting {
+    pub(super) fn new(pool: Arc<Pool>, ticket: Ticket, receiver: oneshot::Receiver<Handed>) -> Self {
+        Self { pool, ticket, receiver }
+    }
+
+    /// The backend, and whether it was idle for so long that it may have gone; or why there is none.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Handed> {
+        let handed = ready!(Pin::new(&mut self.receiver).poll(cx));
+        let gone = || Failure::new(SqlState::ADMIN_SHUTDOWN, "the database is not served any more");
+        Poll::Ready(handed.unwrap_or_else(|_| Err(NotLent::Failed(Arc::new(gone())))))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.pool.cancel(self.ticket);
+        self.receiver.close();
+        if let Ok(Ok((lent, _))) = self.receiver.try_recv() {
+            lent.release();
+        }
+    }
+}

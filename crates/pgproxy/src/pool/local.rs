@@ -1,0 +1,94 @@
+//! What a core keeps of a pool, so that most statements find a backend without a lock.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::{Lent, Pool, Taken};
+
+/// A core's part of a pool.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) pool: Arc<Pool>,
+    core: usize,
+    /// What was given back last is at the end.
+    kept: RefCell<Vec<Lent>>,
+    /// The fewest that were kept since the last look: so many were not needed.
+    spare: Cell<usize>,
+}
+
+impl Local {
+    pub(crate) fn new(pool: Arc<Pool>, core: usize) -> Self {
+        Self { pool, core, kept: RefCell::default(), spare: Cell::new(0) }
+    }
+
+    /// Asks for a backend: one that the core keeps, or one of the pool's.
+    pub(crate) fn take(&self, now: Instant) -> Taken {
+        if self.pool.is_calm() {
+            while let Some(lent) = self.pop() {
+                // One that ought to be closed goes with this.
+                if self.is_fit(now, &lent) {
+                    return Taken::Now(lent, false);
+                }
+            }
+        } else {
+            // Who waits elsewhere comes first.
+            self.give_up();
+        }
+        self.pool.acquire(now, self.core)
+    }
+
+    /// Takes back a backend that is clean.
+    pub(crate) fn give(&self, now: Instant, lent: Lent) {
+        if self.pool.is_calm() && self.is_fit(now, &lent) {
+            self.pool.kept.fetch_add(1, Ordering::SeqCst);
+            self.kept.borrow_mut().push(lent);
+            // Somebody may have begun to wait between the two, and not have seen it.
+            if !self.pool.is_calm() {
+                self.give_up();
+            }
+        } else {
+            lent.release();
+        }
+    }
+
+    /// Gives everything back to the pool.
+    pub(crate) fn give_up(&self) {
+        while let Some(lent) = self.pop() {
+            lent.release();
+        }
+    }
+
+    /// Gives back what was not needed since the last look.
+    pub(crate) fn give_spare(&self) {
+        let spare = self.spare.get();
+        let given: Vec<_> = self.kept.borrow_mut().drain(..spare).collect();
+        self.pool.kept.fetch_sub(given.len(), Ordering::SeqCst);
+        given.into_iter().for_each(Lent::release);
+        self.spare.set(self.kept.borrow().len());
+    }
+
+    /// Whether it keeps nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.borrow().is_empty()
+    }
+
+    fn pop(&self) -> Option<Lent> {
+        let mut kept = self.kept.borrow_mut();
+        let lent = kept.pop()?;
+        self.spare.set(self.spare.get().min(kept.len()));
+        self.pool.kept.fetch_sub(1, Ordering::SeqCst);
+        Some(lent)
+    }
+
+    fn is_fit(&self, now: Instant, lent: &Lent) -> bool {
+        lent.generation == self.pool.generation.load(Ordering::Relaxed) && lent.dies_at.is_none_or(|at| now < at)
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.pool.kept.fetch_sub(self.kept.borrow().len(), Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,122 @@
+//! What all cores share: the databases by name.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use net::workers::Cores;
+use tokio::sync::Semaphore;
+
+use crate::core::Message;
+use crate::database::Database;
+use crate::params::{DatabaseName, DatabaseParams};
+use crate::random;
+
+/// Databases that a wildcard stands for at once. Names come from clients, so there must be an end to them.
+const WILD_MAX: usize = 1000;
+
+/// Passwords that are derived or checked at once, beside the cores: a millisecond each. A flood of logins waits, and statements do not.
+const HASHES_MAX: usize = 4;
+
+/// The state of the process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) cores: Cores<Message>,
+    /// By which secrets of users who do not exist are made up.
+    pub(crate) mock_key: [u8; 32],
+    pub(crate) hashes: Semaphore,
+    named: ArcSwap<HashMap<String, Arc<Database>>>,
+    /// What any other name is served by.
+    any: ArcSwap<Option<DatabaseParams>>,
+    /// Databases that it stands for.
+    wild: Mutex<HashMap<String, Arc<Database>>>,
+    last_session: AtomicU64,
+}
+
+impl Process {
+    pub(crate) fn new(cores: Cores<Message>) -> Self {
+        Self {
+            cores,
+            mock_key: random::bytes(),
+            hashes: Semaphore::new(HASHES_MAX),
+            named: ArcSwap::default(),
+            any: ArcSwap::default(),
+            wild: Mutex::default(),
+            last_session: AtomicU64::new(0),
+        }
+    }
+
+    /// Serves these from now on.
+    pub(crate) fn configure(&self, databases: Vec<DatabaseParams>) {
+        let before = self.named.load_full();
+        let (mut named, mut any) = (HashMap::new(), None);
+        for params in databases {
+            match params.name.clone() {
+                DatabaseName::Any => any = Some(params),
+                DatabaseName::Named(name) => {
+                    let database = match before.get(&name) {
+                        Some(database) => {
+                            database.configure(params);
+                            Arc::clone(database)
+                        }
+                        None => Arc::new(Database::new(name.clone(), params, self.cores.len())),
+                    };
+                    named.insert(name, database);
+                }
+            }
+        }
+        for (_, gone) in before.iter().filter(|(name, _)| !named.contains_key(*name)) {
+            gone.retire();
+        }
+        let mut wild = self.wild();
+        wild.retain(|name, database| {
+            let stays = any.is_some() && !named.contains_key(name);
+            match &any {
+                Some(params) if stays => database.configure(params.clone()),
+                _ => database.retire(),
+            }
+            stays
+        });
+        self.any.store(Arc::new(any));
+        self.named.store(Arc::new(named));
+    }
+
+    /// The database of this name. One that a wildcard stands for is made when it is first asked for.
+    pub(crate) fn database(&self, name: &str) -> Option<Arc<Database>> {
+        if let Some(database) = self.named.load().get(name) {
+            return Some(Arc::clone(database));
+        }
+        let any = self.any.load();
+        let params = any.as_ref().as_ref()?;
+        let mut wild = self.wild();
+        if let Some(database) = wild.get(name) {
+            return Some(Arc::clone(database));
+        }
+        if wild.len() >= WILD_MAX {
+            wild.retain(|_, database| Arc::strong_count(database) > 1);
+        }
+        if wild.len() >= WILD_MAX {
+            return None;
+        }
+        let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len()));
+        wild.insert(name.to_owned(), Arc::clone(&database));
+        Some(database)
+    }
+
+    /// All databases that there are.
+    pub(crate) fn databases(&self) -> Vec<Arc<Database>> {
+        let named = self.named.load();
+        let wild = self.wild();
+        named.values().chain(wild.values()).map(Arc::clone).collect()
+    }
+
+    /// A number for a client, which no other one of this process ever has.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn wild(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Database>>> {
+        self.wild.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

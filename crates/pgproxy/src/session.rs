@@ -1,0 +1,351 @@
+//! A client's session: what it says goes to a backend while it has one, and what the backend answers comes back.
+//!
+//! Without a backend a session holds no buffer and waits for a byte. With one, [`relay`] moves bytes both ways until every question has its
+//! answer and no transaction is open; then the backend goes back, unless something pins it. What the messages say is looked at in
+//! [`request`] and [`answer`]; [`statement`] has the names of prepared statements, and [`effect`] what a question does when it is answered.
+
+mod answer;
+mod effect;
+mod end;
+mod peer;
+mod relay;
+mod request;
+mod statement;
+mod take;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use net::Buffer;
+use pgroute::classify::{Cache, Plan};
+use pgroute::prepared::{Changes, Names};
+use pgroute::session::{Pin, Settings};
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::core::{Held, Tether, after};
+use crate::database::Seat;
+use crate::failure::Failure;
+use crate::login::Login;
+use crate::params::{Mode, RoutePolicy};
+use crate::pool::{Lent, Local};
+use crate::socket::Socket;
+
+use effect::Effect;
+use peer::{Out, Peer};
+
+/// A client's session.
+pub(crate) struct Session {
+    held: Held,
+    tether: Rc<Tether>,
+    seat: Seat,
+    /// Its number, which no other one of the process has.
+    number: u64,
+    user: String,
+    mode: Mode,
+    /// Where its statements go, for when there are replicas.
+    _route: RoutePolicy,
+    local: Rc<Local>,
+    plans: Rc<RefCell<Cache>>,
+
+    client: Peer,
+    /// What goes to the client before what comes from the server.
+    to_client: Out,
+    /// The client does not listen any more: what is for it goes nowhere.
+    is_client_gone: bool,
+
+    backend: Option<Lent>,
+    /// What goes to the server before what comes from the client.
+    to_server: Out,
+    server_input: Option<Buffer>,
+    /// Bytes at its beginning that are for the client.
+    server_pass: usize,
+    /// Bytes that the next message from the server needs.
+    server_wants: usize,
+    /// The rest of a message from the server goes nowhere.
+    server_drops: bool,
+
+    settings: Settings,
+    /// Counts what changes them, so that a backend which is as they were is known.
+    settings_number: u64,
+    /// What its texts mean, as far as settings say so, by the number of those.
+    reading: Option<(u64, Arc<str>)>,
+    standard_strings: bool,
+    is_readable: bool,
+    pin: Option<Pin>,
+    was_pinned: bool,
+    /// Something may have been set that nobody saw: it has to be asked for.
+    is_opaque: bool,
+    /// Something was reset to what the backend began with, and not the session.
+    is_reset: bool,
+    /// It has changed the schema, which counts again when the transaction ends.
+    has_defined: bool,
+    names: Names,
+    /// Statements that were prepared before this are old, whatever they say.
+    floor: Changes,
+    /// The `Parse` of the statement without a name.
+    unnamed: Vec<u8>,
+    unnamed_plan: Option<Arc<Plan>>,
+    unnamed_number: u64,
+    /// What portals run, where that does more than read or write rows.
+    portals: HashMap<Box<[u8]>, Arc<Plan>>,
+    effects: Slab<Effect>,
+    /// Messages that are put in between, while one is looked at.
+    scratch: Vec<u8>,
+    /// The group of messages has failed here: what is left of it is dropped, up to its end.
+    skips: bool,
+    /// Rows are copied in.
+    is_copying: bool,
+    /// Bytes of questions that have no answer yet, about.
+    unanswered: usize,
+    /// The server was asked for what it buffers.
+    has_flushed: bool,
+    armed: Armed,
+    /// Questions were sent that nothing ends yet: a group without its `Sync`.
+    is_group_open: bool,
+    /// Something was asked of the backend.
+    is_used: bool,
+    /// Why the next message fails: there is no backend for it.
+    fails: Option<Box<Failure>>,
+    /// The number of the settings that the backend was told.
+    applied_number: u64,
+    /// Something doubtful happened on the backend: it is closed and not given back.
+    is_doubtful: bool,
+    /// The server has said that it goes.
+    has_farewell: bool,
+    cancels: Rc<Cancels>,
+}
+
+/// Requests to cancel that are on their way.
+#[derive(Default)]
+struct Cancels {
+    count: Cell<usize>,
+    done: Notify,
+}
+
+/// What the deadline is set for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Armed {
+    #[default]
+    Nothing,
+    /// The client takes or sends nothing of something that has begun.
+    Stall,
+    /// A statement runs.
+    Statement,
+    /// A transaction is idle.
+    Transaction,
+    /// The client is idle.
+    Client,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum Cut {
+    /// The client said good-bye.
+    Goodbye,
+    /// The client has gone, or the connection to it broke.
+    Gone,
+    /// It is told why.
+    Told(Failure),
+    /// The server has told it why.
+    Ended,
+}
+
+/// What comes after moving bytes for a while.
+enum Turn {
+    /// Every question has its answer, and nothing keeps the backend.
+    Idle,
+    /// A message waits for a backend.
+    Need,
+    /// Nothing has moved for too long.
+    Expired,
+}
+
+impl Session {
+    /// Of a client that has just been greeted. What it has said meanwhile is in `input`.
+    pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
+        let Login { seat, user, local, settings, mode, route, standard_strings, is_readable } = login;
+        let params = Arc::clone(&seat.database.settings());
+        let number = held.core.process.next_session();
+        let plans = held.core.plans(&seat.database);
+        seat.database.metrics.core(held.core.id).clients.add(1);
+        let mut client = Peer::new(socket);
+        if !input.is_empty() {
+            let mut buffer = held.core.client_buffers.take();
+            buffer.extend(input);
+            client.input = Some(buffer);
+        }
+        Self {
+            held,
+            tether,
+            seat,
+            number,
+            user,
+            mode,
+            _route: route,
+            local,
+            plans,
+            client,
+            to_client: Out::default(),
+            is_client_gone: false,
+            backend: None,
+            to_server: Out::default(),
+            server_input: None,
+            server_pass: 0,
+            server_wants: 0,
+            server_drops: false,
+            settings,
+            settings_number: 0,
+            reading: None,
+            standard_strings,
+            is_readable,
+            pin: None,
+            was_pinned: false,
+            is_opaque: false,
+            is_reset: false,
+            has_defined: false,
+            names: Names::new(params.prepared.names_max),
+            floor: Changes(0),
+            unnamed: Vec::new(),
+            unnamed_plan: None,
+            unnamed_number: 0,
+            portals: HashMap::new(),
+            effects: Slab::new(),
+            scratch: Vec::new(),
+            skips: false,
+            is_copying: false,
+            unanswered: 0,
+            has_flushed: false,
+            armed: Armed::Nothing,
+            is_group_open: false,
+            is_used: false,
+            fails: None,
+            applied_number: 0,
+            is_doubtful: false,
+            has_farewell: false,
+            cancels: Rc::default(),
+        }
+    }
+
+    /// Serves it to its end.
+    pub(crate) async fn run(mut self) {
+        let Err(cut) = self.converse().await;
+        Box::pin(self.end(cut)).await;
+    }
+
+    async fn converse(&mut self) -> Result<std::convert::Infallible, Cut> {
+        loop {
+            if self.is_quiet() {
+                (self.client.input, self.server_input) = (None, None);
+                self.wait().await?;
+            }
+            match self.relay().await? {
+                Turn::Idle => self.release().await?,
+                Turn::Need => self.engage().await?,
+                Turn::Expired => self.expired().await?,
+            }
+        }
+    }
+
+    /// Waits for the next message, without a backend and without a buffer.
+    async fn wait(&mut self) -> Result<(), Cut> {
+        self.armed = Armed::Nothing;
+        let settings = self.seat.database.settings();
+        let idle = settings.timeouts.client_idle;
+        drop(settings);
+        match idle {
+            Some(idle) => self.tether.deadline.set(after(idle)),
+            None => self.tether.deadline.clear(),
+        }
+        let (tether, client) = (&self.tether, &mut self.client);
+        poll_fn(|cx| {
+            tether.register(cx);
+            if tether.is_ending.get() {
+                return Poll::Ready(Err(Cut::Told(stopping())));
+            }
+            // Nothing runs that could be cancelled.
+            tether.is_cancelled.set(false);
+            if let Poll::Ready(ready) = client.socket.poll_readable(cx) {
+                return Poll::Ready(ready.map_err(|_| Cut::Gone));
+            }
+            tether.deadline.poll_expired(cx).map(|_| Err(Cut::Told(idle_for_too_long())))
+        })
+        .await
+    }
+
+    async fn relay(&mut self) -> Result<Turn, Cut> {
+        poll_fn(|cx| self.poll_turn(cx)).await
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Cut>> {
+        self.tether.register(cx);
+        if self.tether.is_cancelled.take() {
+            self.cancel();
+        }
+        if let Poll::Ready(turn) = self.poll_relay(cx) {
+            return Poll::Ready(turn);
+        }
+        if self.tether.is_ending.get() && self.is_between_transactions() {
+            return Poll::Ready(Err(Cut::Told(stopping())));
+        }
+        self.arm();
+        match self.armed {
+            Armed::Nothing => Poll::Pending,
+            _ => self.tether.deadline.poll_expired(cx).map(|_| Ok(Turn::Expired)),
+        }
+    }
+
+    /// Whether nothing of the client's is under way.
+    fn is_between_transactions(&self) -> bool {
+        self.to_client.is_empty()
+            && self.server_pass == 0
+            && self.client.is_between()
+            && self.backend.as_ref().is_none_or(|backend| backend.is_clean())
+    }
+
+    /// Sets the deadline for what is waited for now.
+    fn arm(&mut self) {
+        let settings = self.seat.database.settings();
+        let times = &settings.timeouts;
+        let stall = self.held.place.listener.params().stall_timeout;
+        let (armed, time) = match &self.backend {
+            _ if !self.to_client.is_empty() || self.server_pass > 0 => (Armed::Stall, Some(stall)),
+            Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),
+            Some(backend) if backend.is_clean() => (Armed::Client, times.client_idle),
+            Some(backend) if backend.ledger.is_empty() => (Armed::Transaction, times.idle_in_transaction),
+            Some(_) => (Armed::Statement, times.statement),
+            None if !self.client.is_between() => (Armed::Stall, Some(stall)),
+            None => (Armed::Client, times.client_idle),
+        };
+        self.set_armed(armed, time);
+    }
+
+    fn set_armed(&mut self, armed: Armed, time: Option<Duration>) {
+        match time {
+            Some(time) if self.armed != armed => {
+                self.armed = armed;
+                self.tether.deadline.set(after(time));
+            }
+            Some(_) => {}
+            None => self.armed = Armed::Nothing,
+        }
+    }
+
+    fn cells(&self) -> &crate::metrics::Cells {
+        self.seat.database.metrics.core(self.held.core.id)
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection: the database is not served here any more")
+}
+
+fn idle_for_too_long() -> Failure {
+    let code = pgroute::SqlState::parse(b"57P05").expect("it is one");
+    Failure::new(code, "terminating connection: it was idle for too long")
+}

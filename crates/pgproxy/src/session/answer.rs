@@ -1,0 +1,256 @@
+//! What the server answers: which of it is for the client, and what it says of the session.
+
+use pgroute::SqlState;
+use pgroute::session::{Due, Owner, Question};
+use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
+use pgroute::wire::{Piece, write};
+
+use super::{Armed, Cut, Session};
+use crate::backend::out_of_step;
+use crate::failure::Failure;
+use crate::params::Mode;
+
+/// The routine of the server that finds a plan to be older than the schema.
+const STALE_ROUTINE: &[u8] = b"RevalidateCachedQuery";
+
+/// What becomes of an answer.
+enum Deliver {
+    Pass,
+    Drop,
+}
+
+impl Session {
+    /// Looks at what the server has sent; whether there was anything.
+    pub(super) fn answers(&mut self) -> Result<bool, Cut> {
+        let mut moved = false;
+        loop {
+            if self.backend.is_none() || self.is_client_full() {
+                self.server_wants = 0;
+                return Ok(moved);
+            }
+            let Some(mut input) = self.server_input.take() else {
+                self.server_wants = 1;
+                return Ok(moved);
+            };
+            let looked = self.answer_in(&mut input);
+            self.server_input = Some(input);
+            if !looked? {
+                return Ok(moved);
+            }
+            moved = true;
+        }
+    }
+
+    /// Looks at the next piece of what is in the buffer; whether there was one.
+    fn answer_in(&mut self, input: &mut net::Buffer) -> Result<bool, Cut> {
+        let Some(backend) = &mut self.backend else { return Ok(false) };
+        let unread = &input.filled()[self.server_pass..];
+        if backend.ledger.expects_rows() {
+            let rows = backend.splitter.run(unread, |kind| matches!(kind, tag::DATA_ROW | tag::COPY_DATA));
+            match rows {
+                Ok((0, _)) => {}
+                Ok((len, _)) => {
+                    self.server_pass += len;
+                    return Ok(true);
+                }
+                Err(error) => return Err(self.broken(Failure::of_wire(error))),
+            }
+        }
+        let piece = match backend.splitter.next(unread, backend::look) {
+            Ok(piece) => piece,
+            Err(error) => return Err(self.broken(Failure::of_wire(error))),
+        };
+        let len = piece.len();
+        let deliver = match piece {
+            Piece::Wait { bytes } => {
+                self.server_wants = bytes;
+                return Ok(false);
+            }
+            Piece::More { is_last, .. } => {
+                let deliver = if self.server_drops { Deliver::Drop } else { Deliver::Pass };
+                self.server_drops &= !is_last;
+                deliver
+            }
+            Piece::Message { tag, len } => self.answer(tag, &unread[..len])?,
+            Piece::Begin { tag, len, .. } => {
+                let deliver = self.answer(tag, &unread[..len])?;
+                self.server_drops = matches!(deliver, Deliver::Drop);
+                deliver
+            }
+        };
+        match deliver {
+            Deliver::Pass if self.scratch.is_empty() => self.server_pass += len,
+            deliver => {
+                self.to_client.extend(&input.filled()[..self.server_pass]);
+                self.to_client.bytes().append(&mut self.scratch);
+                input.consume(self.server_pass);
+                self.server_pass = 0;
+                match deliver {
+                    Deliver::Pass => self.server_pass = len,
+                    Deliver::Drop => input.consume(len),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// An answer, of which the beginning may be enough.
+    fn answer(&mut self, kind: u8, message: &[u8]) -> Result<Deliver, Cut> {
+        let Some(backend) = &mut self.backend else { return Ok(Deliver::Drop) };
+        let front = backend.ledger.next().copied();
+        let due = backend.ledger.len();
+        let answer = match backend.ledger.answer(kind) {
+            Ok(answer) => answer,
+            // The server says why it goes.
+            Err(_) if kind == tag::ERROR => return self.farewell(message),
+            Err(error) => return Err(self.broken(out_of_step(&error))),
+        };
+        if answer.closes.is_some() {
+            self.unanswered -= self.unanswered / due.max(1);
+        }
+        let is_ours = front.is_some_and(|due| due.owner == Owner::Ours);
+        match kind {
+            tag::COMMAND_COMPLETE | tag::EMPTY_QUERY => {
+                if kind == tag::COMMAND_COMPLETE
+                    && let Some(due) = front.filter(|due| due.label != 0)
+                {
+                    let said = backend::command_complete(message).map_err(|error| self.of_server(error))?;
+                    self.succeeded(due.label, said);
+                }
+                self.is_copying = false;
+            }
+            tag::READY => self.ready(message)?,
+            tag::ERROR => return Ok(self.error(message, front)),
+            tag::PARAMETER_STATUS => {
+                if !is_ours {
+                    self.reported(message)?;
+                }
+                return Ok(if is_ours { Deliver::Drop } else { Deliver::Pass });
+            }
+            tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
+            tag::COPY_IN => self.is_copying = true,
+            _ => {}
+        }
+        let instead = answer.closes.and_then(|due| self.closed(due.label));
+        if let Some(tag) = instead {
+            write::bare(&mut self.scratch, tag);
+        }
+        Ok(if is_ours { Deliver::Drop } else { Deliver::Pass })
+    }
+
+    /// The server waits for the next question.
+    fn ready(&mut self, message: &[u8]) -> Result<(), Cut> {
+        let status = backend::ready(message).map_err(|error| self.of_server(error))?;
+        self.settings.ready(status);
+        self.is_copying = false;
+        if self.armed == Armed::Statement {
+            // The next statement has a time of its own.
+            self.armed = Armed::Nothing;
+        }
+        if let Some(backend) = &mut self.backend {
+            backend.status = status;
+        }
+        if status == TransactionStatus::Idle {
+            self.cells().transactions.increment();
+            self.portals.clear();
+            if std::mem::take(&mut self.has_defined) {
+                // What was parsed within the transaction, elsewhere, was parsed before the change.
+                self.seat.database.changed();
+            }
+        }
+        Ok(())
+    }
+
+    fn reported(&mut self, message: &[u8]) -> Result<(), Cut> {
+        let (name, value) = backend::parameter_status(message).map_err(|error| self.of_server(error))?;
+        match name {
+            b"standard_conforming_strings" => self.standard_strings = value != b"off",
+            b"client_encoding" => {
+                self.is_readable = std::str::from_utf8(value).is_ok_and(pgroute::scan::is_safe_encoding);
+            }
+            _ => {}
+        }
+        if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            self.settings.reported(name, value);
+            self.settings_number += 1;
+        }
+        Ok(())
+    }
+
+    /// An error: what it dropped took no effect. It is for the client, whoever's question it was, unless nothing of the client's was dropped.
+    fn error(&mut self, message: &[u8], front: Option<Due>) -> Deliver {
+        let fields = Fields::of(message);
+        self.settings.failed();
+        self.cells().errors.increment();
+        self.is_copying = false;
+        let is_fatal = fields.is_fatal();
+        let is_stale = fields.sqlstate() == Some(SqlState::NOT_SUPPORTED) && fields.find(b'R') == Some(STALE_ROUTINE);
+        if is_stale {
+            self.is_stale();
+        }
+        let mut out = std::mem::take(&mut self.scratch);
+        let is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
+        self.scratch = out;
+        let Some(backend) = &mut self.backend else { return Deliver::Pass };
+        let dropped: Vec<_> = backend.ledger.dropped().collect();
+        let next = backend.ledger.next().copied();
+        for due in &dropped {
+            self.dropped(due.label);
+        }
+        if is_fatal {
+            self.is_doubtful = true;
+            self.has_farewell = true;
+            return Deliver::Pass;
+        }
+        let is_our_group = next.is_some_and(|due| due.question == Question::Sync && due.owner == Owner::Ours);
+        let is_ours_alone = !dropped.is_empty() && dropped.iter().all(|due| due.owner == Owner::Ours);
+        if is_replaced || is_our_group && is_ours_alone { Deliver::Drop } else { Deliver::Pass }
+    }
+
+    /// A plan is older than a change that nobody saw: whoever prepares the statement again is to have a new one, everywhere.
+    fn is_stale(&mut self) {
+        self.seat.database.changed();
+        self.floor = self.seat.database.changes();
+    }
+
+    /// An error that answers nothing: the server stops, or ends this connection.
+    fn farewell(&mut self, message: &[u8]) -> Result<Deliver, Cut> {
+        self.is_doubtful = true;
+        if !Fields::of(message).is_fatal() {
+            let tag = message.first().copied().unwrap_or_default();
+            let text = format!("the server sent an error that answers nothing (message {})", char::from(tag));
+            return Err(self.broken(Failure::new(SqlState::PROTOCOL_VIOLATION, text)));
+        }
+        self.has_farewell = true;
+        Ok(Deliver::Pass)
+    }
+
+    /// The connection to the server has ended. The client is told, unless the server has told it.
+    pub(super) fn lost(&mut self, failure: Failure) -> Cut {
+        self.is_doubtful = true;
+        if self.has_farewell {
+            return Cut::Ended;
+        }
+        let front = self.backend.as_ref().and_then(|backend| backend.ledger.next().copied());
+        if front.is_some_and(|due| self.commits(due.label)) {
+            let message = "the connection to the server was lost while it committed: nobody knows whether it has";
+            return Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message));
+        }
+        Cut::Told(failure)
+    }
+
+    /// The server does not keep to the protocol, or to what was asked.
+    fn broken(&mut self, failure: Failure) -> Cut {
+        self.is_doubtful = true;
+        self.cells().unclean.increment();
+        tracing::warn!(database = %self.seat.database.name, error = %failure.message, "a server's connection is out of step");
+        Cut::Told(
+            Failure::new(SqlState::PROTOCOL_VIOLATION, "the server's answer was not understood")
+                .with_detail(failure.message),
+        )
+    }
+
+    fn of_server(&mut self, error: pgroute::wire::WireError) -> Cut {
+        self.broken(Failure::of_wire(error))
+    }
+}

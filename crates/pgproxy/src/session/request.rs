@@ -1,0 +1,390 @@
+//! What a client says: which of it passes, and what it asks.
+
+use pgroute::SqlState;
+use pgroute::classify::{Kind, Plan};
+use pgroute::session::{Owner, Pin, Question};
+use pgroute::wire::backend::{TransactionStatus, tag as answer_tag};
+use pgroute::wire::frontend::{self, Execute, Target, tag};
+use pgroute::wire::{Piece, write};
+
+use std::sync::Arc;
+
+use super::effect::Effect;
+use super::{Cut, Session, Turn};
+use crate::failure::Failure;
+use crate::params::{Mode, PinPolicy};
+
+/// What becomes of a message.
+pub(super) enum Forward {
+    /// It passes as it is.
+    Pass,
+    /// So many bytes at its beginning are replaced by what was put before it; the rest passes.
+    From(usize),
+    /// It goes nowhere.
+    Drop,
+    /// It waits for a backend.
+    Need,
+}
+
+impl Session {
+    /// Looks at what the client has sent, as far as it is there and may be sent on.
+    pub(super) fn requests(&mut self) -> Result<Option<Turn>, Cut> {
+        loop {
+            if self.is_client_gone || self.is_server_full() || self.is_client_full() || self.is_pipeline_full() {
+                self.client.wants = 0;
+                return Ok(None);
+            }
+            // Between groups of messages others come first who wait.
+            if self.unanswered == 0
+                && self.yields()
+                && self.is_used
+                && self.backend.as_ref().is_some_and(|backend| backend.is_clean())
+                && self.keeps().is_none()
+                && self.client.splitter.is_between_messages()
+            {
+                self.client.wants = 0;
+                return Ok(None);
+            }
+            let Some(input) = self.client.input.take() else {
+                self.client.wants = 1;
+                return Ok(None);
+            };
+            let turn = self.request_in(input);
+            match turn {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(Blocked::Need) => return Ok(Some(Turn::Need)),
+                Err(Blocked::Cut(cut)) => return Err(cut),
+            }
+        }
+    }
+
+    /// Looks at the next piece of what is in the buffer; whether there was one.
+    fn request_in(&mut self, mut input: net::Buffer) -> Result<bool, Blocked> {
+        let bytes_max = self.seat.database.settings().limits.statement_bytes_max;
+        let before = self.client.splitter;
+        let unread = &input.filled()[self.client.pass..];
+        let piece = self.client.splitter.next(unread, |tag| frontend::look(tag, bytes_max));
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => {
+                self.client.input = Some(input);
+                return Err(Blocked::Cut(Cut::Told(Failure::of_wire(error))));
+            }
+        };
+        let len = piece.len();
+        let forward = match piece {
+            Piece::Wait { bytes } => {
+                self.client.wants = bytes;
+                self.client.input = Some(input);
+                return Ok(false);
+            }
+            Piece::More { is_last, .. } => {
+                let forward = if self.client.drops { Forward::Drop } else { Forward::Pass };
+                self.client.drops &= !is_last;
+                Ok(forward)
+            }
+            Piece::Message { tag, len } => self.request(tag, &unread[..len], len),
+            Piece::Begin { tag, len, total } => {
+                let forward = self.request(tag, &unread[..len], total);
+                self.client.drops = matches!(forward, Ok(Forward::Drop));
+                forward
+            }
+        };
+        match forward {
+            Ok(Forward::Need) | Err(_) => {
+                self.client.splitter = before;
+                self.client.drops = false;
+            }
+            Ok(Forward::Pass) if self.scratch.is_empty() => self.client.pass += len,
+            Ok(ref forward) => {
+                // What passed before goes before what is put in between.
+                let skipped = match forward {
+                    Forward::From(at) => *at,
+                    Forward::Drop => len,
+                    Forward::Pass | Forward::Need => 0,
+                };
+                self.to_server.extend(&input.filled()[..self.client.pass]);
+                self.to_server.bytes().append(&mut self.scratch);
+                input.consume(self.client.pass + skipped);
+                self.client.pass = len - skipped;
+            }
+        }
+        self.client.input = Some(input);
+        match forward {
+            Ok(Forward::Need) => Err(Blocked::Need),
+            Ok(_) => {
+                self.unanswered += len;
+                Ok(true)
+            }
+            Err(cut) => Err(Blocked::Cut(cut)),
+        }
+    }
+
+    /// Whether more has been asked than may be before it is answered.
+    fn is_pipeline_full(&mut self) -> bool {
+        let max = self.seat.database.settings().limits.pipeline_bytes_max;
+        let Some(backend) = &self.backend else {
+            self.unanswered = 0;
+            return false;
+        };
+        if backend.ledger.is_empty() {
+            self.unanswered = 0;
+        }
+        let is_full = self.unanswered > max && self.client.splitter.is_between_messages() && !self.is_copying;
+        if is_full && !self.has_flushed {
+            // The server may hold its answers back until somebody asks for them.
+            self.has_flushed = true;
+            let passing = std::mem::take(&mut self.client.pass);
+            if let Some(input) = &mut self.client.input {
+                self.to_server.extend(&input.filled()[..passing]);
+                input.consume(passing);
+            }
+            write::message(self.to_server.bytes(), tag::FLUSH, |_| ());
+        }
+        self.has_flushed &= is_full;
+        is_full
+    }
+
+    /// A message, of which the beginning may be enough; `total` is its length.
+    fn request(&mut self, kind: u8, message: &[u8], total: usize) -> Result<Forward, Cut> {
+        if kind == tag::TERMINATE {
+            return Err(Cut::Goodbye);
+        }
+        if self.skips {
+            if kind == tag::SYNC {
+                self.skips = false;
+                write::ready(self.to_client.bytes(), TransactionStatus::Idle);
+            }
+            return Ok(Forward::Drop);
+        }
+        if self.backend.is_none() {
+            match kind {
+                tag::SYNC => write::ready(self.to_client.bytes(), TransactionStatus::Idle),
+                tag::CLOSE => self.close_here(message)?,
+                tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+                _ => match self.fails.take() {
+                    Some(failure) => self.fail_here(kind, &failure),
+                    None => return Ok(Forward::Need),
+                },
+            }
+            return Ok(Forward::Drop);
+        }
+        match kind {
+            tag::QUERY => self.query(message),
+            tag::PARSE => self.parse(message),
+            tag::BIND => self.bind(message, total),
+            tag::DESCRIBE => self.describe(message),
+            tag::CLOSE => self.close(message),
+            tag::EXECUTE => self.execute(message),
+            tag::SYNC => Ok(self.ask(Question::Sync, 0)),
+            tag::FUNCTION_CALL => {
+                self.taint();
+                Ok(self.ask(Question::FunctionCall, 0))
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                self.is_copying = false;
+                Ok(self.ask(Question::CopyEnd, 0))
+            }
+            // Rows to copy, and questions for what is buffered.
+            _ => Ok(Forward::Pass),
+        }
+    }
+
+    /// Has a message fail for which there is no backend, and the group that it begins.
+    fn fail_here(&mut self, kind: u8, failure: &Failure) {
+        failure.write(write::Severity::Error, self.to_client.bytes());
+        self.cells().errors.increment();
+        if matches!(kind, tag::QUERY | tag::FUNCTION_CALL) {
+            write::ready(self.to_client.bytes(), TransactionStatus::Idle);
+        } else {
+            self.skips = true;
+        }
+    }
+
+    /// Notes a question of the client's, which passes.
+    pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
+        self.is_used = true;
+        self.is_group_open = !matches!(question, Question::Query | Question::Sync | Question::FunctionCall);
+        if let Some(backend) = &mut self.backend {
+            backend.ledger.ask(question, Owner::Client, label);
+        }
+        Forward::Pass
+    }
+
+    fn query(&mut self, message: &[u8]) -> Result<Forward, Cut> {
+        let text = frontend::query(message).map_err(told)?;
+        let plan = self.plan(text);
+        // It forgets the statement without a name, whatever it is.
+        (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+        self.cells().statements.increment();
+        if let Some(failure) = self.refusal(&plan) {
+            return Ok(self.refuse_query(failure));
+        }
+        let label = if is_plain(&plan) { 0 } else { self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }) };
+        self.begins(&plan);
+        if let Some(backend) = &mut self.backend {
+            backend.unnamed = None;
+        }
+        if let Some(forward) = self.query_names(&plan, text, label) {
+            return Ok(forward);
+        }
+        Ok(self.ask(Question::Query, label))
+    }
+
+    fn execute(&mut self, message: &[u8]) -> Result<Forward, Cut> {
+        let portal = Execute::read(message).map_err(told)?.portal;
+        self.cells().statements.increment();
+        let label = match self.portals.get(portal).map(Arc::clone) {
+            None => 0,
+            Some(plan) => {
+                self.begins(&plan);
+                self.label(Effect::Text { plan, at: 0 })
+            }
+        };
+        Ok(self.ask(Question::Execute, label))
+    }
+
+    fn describe(&mut self, message: &[u8]) -> Result<Forward, Cut> {
+        match frontend::target(message).map_err(told)? {
+            Target::Portal(_) => Ok(self.ask(Question::DescribePortal, 0)),
+            Target::Statement(name) => Ok(self.with_statement(name, Question::DescribeStatement, |out, name| {
+                write::target(out, tag::DESCRIBE, Target::Statement(name));
+            })),
+        }
+    }
+
+    /// What a text is.
+    pub(super) fn plan(&mut self, text: &[u8]) -> Arc<Plan> {
+        if !self.is_readable {
+            return Arc::new(Plan::unknown());
+        }
+        let known = self.seat.database.catalogue();
+        self.plans.borrow_mut().plan(text, self.standard_strings, &known.catalogue, known.generation)
+    }
+
+    /// Why a text may not run here, if there is a reason.
+    pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
+        let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
+        match self.mode {
+            Mode::Statement if has(|kind| matches!(kind, Kind::Begin(_))) => {
+                let message = "transactions of several statements are not possible in statement mode";
+                Some(Failure::new(SqlState::NOT_SUPPORTED, message))
+            }
+            Mode::Session => None,
+            _ if self.pin.is_none() && self.seat.database.settings().pin == PinPolicy::Error => {
+                let pin = pin_of(plan)?;
+                let message = format!("the session would have to keep its connection ({})", pin.as_str());
+                Some(
+                    Failure::new(SqlState::NOT_SUPPORTED, message)
+                        .with_hint("The database is served with pin = \"error\"."),
+                )
+            }
+            _ => None,
+        }
+    }
+
+    /// A text is about to run: what it may do to the session that no answer shows.
+    pub(super) fn begins(&mut self, plan: &Plan) {
+        if plan.effects.opaque {
+            self.taint();
+        }
+        if self.mode != Mode::Session
+            && self.pin.is_none()
+            && let Some(pin) = pin_of(plan)
+        {
+            self.pin(pin);
+        }
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        self.pin = Some(pin);
+        self.cells().pinned(pin);
+        if !std::mem::replace(&mut self.was_pinned, true) {
+            let (database, user, reason) = (&self.seat.database.name, &self.user, pin.as_str());
+            tracing::info!(%database, %user, reason, "a session keeps its connection");
+        }
+    }
+
+    /// Something may be set that nobody sees.
+    pub(super) fn taint(&mut self) {
+        self.is_opaque = true;
+        if let Some(backend) = &mut self.backend {
+            backend.is_tainted = true;
+        }
+    }
+
+    /// Answers a simple query with an error of ours, where the server would have: in order, and in its transaction.
+    fn refuse_query(&mut self, failure: Failure) -> Forward {
+        let label = self.label(Effect::Refusal(Box::new(failure)));
+        write::query(&mut self.scratch, REFUSED);
+        self.ask(Question::Query, label);
+        Forward::Drop
+    }
+
+    /// Fails a group of messages with an error of ours, in the same way.
+    pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
+        let label = self.label(Effect::Refusal(Box::new(failure)));
+        let parse = frontend::Parse { name: b"tf_refused", text: REFUSED.as_bytes(), types: &[] };
+        write::parse(&mut self.scratch, b"tf_refused", &parse);
+        self.ask(Question::Parse, label);
+        Forward::Drop
+    }
+
+    /// A statement or portal is forgotten while there is no backend.
+    fn close_here(&mut self, message: &[u8]) -> Result<(), Cut> {
+        if let Target::Statement(name) = frontend::target(message).map_err(told)? {
+            self.names.close(name);
+            if name.is_empty() {
+                (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+            }
+        }
+        write::bare(self.to_client.bytes(), answer_tag::CLOSE_COMPLETE);
+        Ok(())
+    }
+}
+
+/// A text that no server takes for a statement: it fails at the right moment, and what the client hears is an error of ours.
+const REFUSED: &str = "tenfold refuses this statement";
+
+enum Blocked {
+    Need,
+    Cut(Cut),
+}
+
+/// What the client is told of a message that is malformed.
+pub(super) fn told(error: pgroute::wire::WireError) -> Cut {
+    Cut::Told(Failure::of_wire(error))
+}
+
+/// Why a text pins its session.
+pub(super) fn pin_of(plan: &Plan) -> Option<Pin> {
+    let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
+    Pin::of(plan.effects)
+        .or_else(|| has(|kind| matches!(kind, Kind::Prepare { .. })).then_some(Pin::Prepare))
+        .or_else(|| has(|kind| matches!(kind, Kind::Listen(_))).then_some(Pin::Listen))
+}
+
+/// Whether nothing has to be noted when a text succeeds.
+pub(super) fn is_plain(plan: &Plan) -> bool {
+    plan.statements.iter().all(|statement| {
+        matches!(
+            statement.kind,
+            Kind::Query
+                | Kind::Change
+                | Kind::Copy
+                | Kind::Cursor
+                | Kind::Notify
+                | Kind::Show(_)
+                | Kind::Begin(_)
+                | Kind::SetTransaction(_)
+                | Kind::SetConstraints
+                | Kind::Execute(_)
+                | Kind::Prepare { .. }
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
+                | Kind::FinishPrepared
+                | Kind::Other
+        )
+    })
+}

@@ -1,0 +1,344 @@
+//! Prepared statements of a client that shares backends: its names, and ours.
+//!
+//! A statement with a name is known to backends by a name of ours, under which all clients share it; whoever uses it has it parsed where it
+//! is not there. The statement without a name stays as it is: its text is kept, and goes to a backend again that has another one's.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use pgroute::SqlState;
+use pgroute::classify::{Kind, Plan};
+use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Statement};
+use pgroute::scan::Scanner;
+use pgroute::session::{Pin, Question};
+use pgroute::wire::backend::TransactionStatus;
+use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
+use pgroute::wire::write;
+
+use super::effect::{Effect, PARSED, UNNAMED};
+use super::request::{Forward, is_plain, told};
+use super::{Cut, Session};
+use crate::failure::Failure;
+use crate::params::Mode;
+
+/// Settings that never change what a text means.
+const NOT_READING: &[&str] = &["application_name", "statement_timeout", "lock_timeout", "client_min_messages"];
+
+/// A name that no backend has: to forget it is always answered in the same way, and does nothing.
+const NOBODY: &[u8] = b"tf_none";
+
+/// Portals of a session that are kept account of, at most. They end with their transaction.
+const PORTALS_MAX: usize = 1000;
+
+/// A statement's name on backends, without memory of its own.
+struct OurName {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl OurName {
+    fn new(number: Number) -> Self {
+        let mut bytes = [0; 24];
+        let mut rest = &mut bytes[..];
+        write!(rest, "{number}").expect("a number of 64 bits has 20 digits");
+        let len = 24 - rest.len();
+        Self { bytes, len }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What a client's name stands for on its backend.
+enum Resolved {
+    /// Itself.
+    Itself,
+    /// A name of ours, which the backend has.
+    Ours(OurName),
+    /// Nothing.
+    Nothing(Failure),
+}
+
+impl Session {
+    pub(super) fn parse(&mut self, message: &[u8]) -> Result<Forward, Cut> {
+        let parse = Parse::read(message).map_err(told)?;
+        let plan = self.plan(parse.text);
+        if let Some(failure) = self.refusal(&plan) {
+            return Ok(self.refuse(failure));
+        }
+        if parse.name.is_empty() {
+            self.unnamed.clear();
+            self.unnamed.extend_from_slice(message);
+            self.unnamed_number += 1;
+            self.unnamed_plan = Some(plan);
+            if let Some(backend) = &mut self.backend {
+                backend.unnamed = Some((self.number, self.unnamed_number));
+            }
+            return Ok(self.ask(Question::Parse, UNNAMED));
+        }
+        if self.mode == Mode::Session {
+            // The name is taken whatever the server says: it says whether it was free.
+            self.names.close(parse.name);
+            let named = self.named(&parse, plan);
+            let _too_many = self.names.take(parse.name, named);
+            return Ok(self.ask(Question::Parse, 0));
+        }
+        let named = self.named(&parse, plan);
+        let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+        match self.names.take(parse.name, named) {
+            Ok(()) => Ok(self.parse_named(&parse, &statement, since)),
+            Err(NameError::Taken) => {
+                let name = String::from_utf8_lossy(parse.name);
+                let message = format!("prepared statement \"{name}\" already exists");
+                Ok(self.refuse(Failure::new(SqlState::DUPLICATE_STATEMENT, message)))
+            }
+            Err(error @ NameError::TooMany(_)) => {
+                Ok(self.refuse(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string())))
+            }
+        }
+    }
+
+    fn named(&mut self, parse: &Parse<'_>, plan: Arc<Plan>) -> Named {
+        let database = Arc::clone(&self.seat.database);
+        let prepared_at = database.changes();
+        let key = Key { text: parse.text.into(), types: parse.types.into(), reading: self.reading() };
+        let statement = if self.mode == Mode::Session {
+            Arc::new(Statement { number: Number(0), key })
+        } else {
+            database.statement(key)
+        };
+        Named { statement, prepared_at, plan }
+    }
+
+    fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes) -> Forward {
+        let Some(backend) = &mut self.backend else { return Forward::Need };
+        let number = statement.number;
+        let ours = OurName::new(number);
+        // A transaction that has failed refuses to prepare, which only the server knows for certain when more has been asked.
+        let may_fail = backend.status == TransactionStatus::Failed || !backend.ledger.is_empty();
+        if backend.held.has(number, since) && !may_fail {
+            backend.held.use_of(number, since, since);
+            let effect = Effect::Marker { tag: PARSED, name: parse.name.into() };
+            self.put(Question::Close, Some(effect), |out| {
+                write::target(out, tag::CLOSE, Target::Statement(NOBODY));
+            });
+            return Forward::Drop;
+        }
+        if backend.held.has(number, since) {
+            backend.held.dropped(number);
+            self.put(Question::Close, None, |out| {
+                write::target(out, tag::CLOSE, Target::Statement(ours.as_bytes()));
+            });
+        }
+        self.make_room(number, since);
+        let label = self.label(Effect::Named { name: parse.name.into(), number: Some(number) });
+        write::parse(&mut self.scratch, ours.as_bytes(), parse);
+        self.ask(Question::Parse, label);
+        Forward::Drop
+    }
+
+    /// Has the backend forget what has to go for a statement that is about to be parsed, if anything has to.
+    fn make_room(&mut self, number: Number, since: Changes) -> bool {
+        let now = self.seat.database.changes();
+        let Some(backend) = &mut self.backend else { return false };
+        match backend.held.use_of(number, since, now) {
+            Need::Nothing => false,
+            Need::Parse { close } => {
+                if let Some(close) = close {
+                    let name = OurName::new(close);
+                    self.put(Question::Close, Some(Effect::Closed(close)), |out| {
+                        write::target(out, tag::CLOSE, Target::Statement(name.as_bytes()));
+                    });
+                }
+                true
+            }
+        }
+    }
+
+    /// Sees to it that the backend has a statement.
+    fn ensure(&mut self, statement: &Statement, since: Changes) {
+        let since = since.max(self.floor);
+        if !self.make_room(statement.number, since) {
+            return;
+        }
+        self.cells().parses.increment();
+        let (name, key) = (OurName::new(statement.number), &statement.key);
+        self.put(Question::Parse, Some(Effect::Parsed(statement.number)), |out| {
+            let parse = Parse { name: name.as_bytes(), text: &key.text, types: &key.types };
+            write::parse(out, name.as_bytes(), &parse);
+        });
+    }
+
+    /// Sees to it that the backend has the client's statement without a name, or none if the client has none.
+    fn ensure_unnamed(&mut self) {
+        let mine = self.unnamed_plan.is_some().then_some((self.number, self.unnamed_number));
+        let Some(backend) = &mut self.backend else { return };
+        if backend.unnamed == mine {
+            return;
+        }
+        backend.unnamed = mine;
+        if mine.is_some() {
+            self.cells().parses.increment();
+            let message = std::mem::take(&mut self.unnamed);
+            self.put(Question::Parse, None, |out| out.extend_from_slice(&message));
+            self.unnamed = message;
+        } else {
+            self.put(Question::Close, None, |out| write::target(out, tag::CLOSE, Target::Statement(b"")));
+        }
+    }
+
+    fn resolve(&mut self, name: &[u8]) -> Resolved {
+        if self.mode == Mode::Session {
+            return Resolved::Itself;
+        }
+        if name.is_empty() {
+            self.ensure_unnamed();
+            return Resolved::Itself;
+        }
+        match self.names.find(name) {
+            Some(named) => {
+                let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+                self.ensure(&statement, since);
+                Resolved::Ours(OurName::new(statement.number))
+            }
+            // It may be one of those that were prepared by a text.
+            None if self.pin == Some(Pin::Prepare) => Resolved::Itself,
+            None => {
+                let message = format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name));
+                Resolved::Nothing(Failure::new(SqlState::UNKNOWN_STATEMENT, message))
+            }
+        }
+    }
+
+    /// A message about a statement, with the name that the backend knows.
+    pub(super) fn with_statement(
+        &mut self,
+        name: &[u8],
+        question: Question,
+        write: impl FnOnce(&mut Vec<u8>, &[u8]),
+    ) -> Forward {
+        match self.resolve(name) {
+            Resolved::Itself => self.ask(question, 0),
+            Resolved::Nothing(failure) => self.refuse(failure),
+            Resolved::Ours(ours) => {
+                write(&mut self.scratch, ours.as_bytes());
+                self.ask(question, 0);
+                Forward::Drop
+            }
+        }
+    }
+
+    pub(super) fn bind(&mut self, message: &[u8], total: usize) -> Result<Forward, Cut> {
+        let bind = Bind::read(message).map_err(told)?;
+        self.note_portal(&bind);
+        match self.resolve(bind.statement) {
+            Resolved::Itself => Ok(self.ask(Question::Bind, 0)),
+            Resolved::Nothing(failure) => {
+                // What is left of a long one goes nowhere.
+                Ok(self.refuse(failure))
+            }
+            Resolved::Ours(ours) => {
+                write::bind_names(&mut self.scratch, &bind, ours.as_bytes(), total);
+                self.ask(Question::Bind, 0);
+                Ok(Forward::From(bind.values_at))
+            }
+        }
+    }
+
+    /// Notes what a portal runs, where that does more than read or write rows.
+    fn note_portal(&mut self, bind: &Bind<'_>) {
+        let plan = if bind.statement.is_empty() {
+            self.unnamed_plan.as_ref()
+        } else {
+            self.names.find(bind.statement).map(|named| &named.plan)
+        };
+        let noted = plan.filter(|plan| !is_plain(plan) || plan.effects != Default::default() || is_preparing(plan));
+        match noted {
+            Some(plan) if self.portals.len() < PORTALS_MAX => {
+                self.portals.insert(bind.portal.into(), Arc::clone(plan));
+            }
+            _ if self.portals.is_empty() => {}
+            _ => {
+                self.portals.remove(bind.portal);
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, message: &[u8]) -> Result<Forward, Cut> {
+        let Target::Statement(name) = frontend::target(message).map_err(told)? else {
+            return Ok(self.ask(Question::Close, 0));
+        };
+        if name.is_empty() {
+            (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+            if let Some(backend) = &mut self.backend {
+                backend.unnamed = None;
+            }
+            return Ok(self.ask(Question::Close, 0));
+        }
+        if self.mode == Mode::Session {
+            self.names.close(name);
+            return Ok(self.ask(Question::Close, 0));
+        }
+        match self.names.close(name) {
+            None if self.pin == Some(Pin::Prepare) => Ok(self.ask(Question::Close, 0)),
+            // The backend keeps it, for others: it is asked to forget nothing.
+            forgotten => {
+                let label = forgotten
+                    .map_or(0, |named| self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) }));
+                write::target(&mut self.scratch, tag::CLOSE, Target::Statement(NOBODY));
+                self.ask(Question::Close, label);
+                Ok(Forward::Drop)
+            }
+        }
+    }
+
+    /// A simple query that names a statement which was prepared by a message: `EXECUTE`, `DEALLOCATE`. It goes with our name in it.
+    pub(super) fn query_names(&mut self, plan: &Plan, text: &[u8], label: u64) -> Option<Forward> {
+        if self.mode == Mode::Session {
+            return None;
+        }
+        let name = match &plan.single()?.kind {
+            Kind::Execute(name) | Kind::Deallocate(Some(name)) => name.as_bytes(),
+            _ => return None,
+        };
+        let named = self.names.find(name)?;
+        let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+        let is_name = |token: &pgroute::scan::Token<'_>| {
+            token.name().is_some_and(|found| found.as_bytes() == name)
+                && !token.is_word("execute")
+                && !token.is_word("deallocate")
+                && !token.is_word("prepare")
+        };
+        let token = Scanner::new(text, self.standard_strings).find(is_name)?;
+        let (before, after) = (&text[..token.at], &text[token.at + token.text.len()..]);
+        let due = self.backend.as_ref().map_or(0, |backend| backend.ledger.len());
+        self.ensure(&statement, since);
+        if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
+            // A failure of ours must not have the server pass over what follows.
+            self.put(Question::Sync, None, write::sync);
+        }
+        let ours = OurName::new(statement.number);
+        write::message(&mut self.scratch, tag::QUERY, |out| {
+            [before, ours.as_bytes(), after, &[0]].into_iter().for_each(|part| out.extend_from_slice(part));
+        });
+        self.ask(Question::Query, label);
+        Some(Forward::Drop)
+    }
+
+    /// What the texts of this session mean, as far as settings say so.
+    fn reading(&mut self) -> Arc<str> {
+        match &self.reading {
+            Some((number, reading)) if *number == self.settings_number => Arc::clone(reading),
+            _ => {
+                let reading: Arc<str> = self.settings.reading(NOT_READING).into();
+                self.reading = Some((self.settings_number, Arc::clone(&reading)));
+                reading
+            }
+        }
+    }
+}
+
+fn is_preparing(plan: &Plan) -> bool {
+    super::request::pin_of(plan).is_some()
+}

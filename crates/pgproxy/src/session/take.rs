@@ -1,0 +1,264 @@
+//! A backend for a session, and back.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use pgroute::SqlState;
+use pgroute::session::Pin;
+
+use super::{Armed, Cut, Session};
+use crate::backend::AskError;
+use crate::connect;
+use crate::core::after;
+use crate::engage;
+use crate::failure::Failure;
+use crate::params::Mode;
+use crate::pool::{Lent, NotLent, Taken, Waiting};
+
+/// Backends that are tried when one after the other turns out to be broken.
+const TRIES_MAX: usize = 5;
+
+/// What functions may have set that no server reports.
+const OBSERVE: &str = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role')";
+
+/// The same, and what a session begins with.
+const OBSERVE_FIRST: &str = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
+                             (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path')";
+
+/// Why there is no backend.
+enum Without {
+    /// The statement fails.
+    Failed(Failure),
+    /// The session ends.
+    Cut(Cut),
+}
+
+/// Why a session keeps its backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keeps {
+    Session,
+    Pinned(#[allow(dead_code)] Pin),
+}
+
+impl Session {
+    /// Why the backend stays, if there is a reason.
+    pub(super) fn keeps(&self) -> Option<Keeps> {
+        match (self.mode, self.pin) {
+            (Mode::Session, _) => Some(Keeps::Session),
+            (_, pin) => pin.map(Keeps::Pinned),
+        }
+    }
+
+    /// Has a backend for the message that waits, or has that message fail.
+    pub(super) async fn engage(&mut self) -> Result<(), Cut> {
+        for _ in 0..TRIES_MAX {
+            let lent = match self.take_backend().await {
+                Ok(lent) => lent,
+                Err(Without::Cut(cut)) => return Err(cut),
+                Err(Without::Failed(failure)) => {
+                    self.fails = Some(Box::new(failure));
+                    return Ok(());
+                }
+            };
+            if self.make_ready(lent).await? {
+                return Ok(());
+            }
+        }
+        let message = "one connection to the server after the other was broken";
+        self.fails = Some(Box::new(Failure::new(SqlState::CONNECTION_FAILURE, message)));
+        Ok(())
+    }
+
+    /// Makes a backend as this session left its last one; whether it is of use.
+    async fn make_ready(&mut self, mut lent: Lent) -> Result<bool, Cut> {
+        let is_mine = lent.last_session == self.number && lent.settings_number == self.settings_number;
+        if !is_mine {
+            let (core, database) = (&self.held.core, &self.seat.database);
+            match engage::prepare(core, database, &mut lent, self.number, &self.settings).await {
+                Ok(_) => {}
+                Err(AskError::Broken(_)) => return Ok(false),
+                Err(AskError::Refused(failure)) => return Err(Cut::Told(failure)),
+            }
+        }
+        // What is said on it from now on is this session's.
+        lent.last_session = 0;
+        self.applied_number = self.settings_number;
+        (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
+        self.backend = Some(lent);
+        Ok(true)
+    }
+
+    async fn take_backend(&mut self) -> Result<Lent, Without> {
+        let mut deadline = None;
+        loop {
+            let now = Instant::now();
+            let (lent, ping) = match engage::take(&self.held.core, &self.local, now) {
+                Taken::Now(lent, ping) => (lent, ping),
+                Taken::Wait(waiting) => {
+                    self.cells().waits.increment();
+                    let until = *deadline.get_or_insert_with(|| now + self.local.pool.acquire_timeout());
+                    self.tether.deadline.set(until);
+                    self.armed = Armed::Nothing;
+                    self.wait_for_backend(waiting).await?
+                }
+            };
+            let database = Arc::clone(&self.seat.database);
+            if let Some(lent) = engage::bring(&self.held.core, &database, lent, ping).await {
+                return Ok(lent);
+            }
+        }
+    }
+
+    /// Waits as long as the client is there and the pool's time lasts.
+    async fn wait_for_backend(&mut self, mut waiting: Waiting) -> Result<(Lent, bool), Without> {
+        let (tether, client) = (&self.tether, &mut self.client);
+        let handed = poll_fn(|cx| {
+            tether.register(cx);
+            if let Poll::Ready(handed) = waiting.poll(cx) {
+                return Poll::Ready(match handed {
+                    Ok(lent) => Some(Ok(lent)),
+                    Err(NotLent::Failed(failure)) => Some(Err(Without::Failed(Failure::clone(&failure)))),
+                    Err(NotLent::TimedOut) => None,
+                });
+            }
+            // Whoever goes leaves the queue.
+            while let Some(input) = client.input.as_mut().filter(|input| input.room() > 0) {
+                match client.socket.poll_read_into(cx, input) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(Without::Cut(Cut::Gone)))),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            tether.deadline.poll_expired(cx).map(|_| None)
+        });
+        match handed.await {
+            Some(handed) => handed,
+            None => {
+                self.cells().acquire_timeouts.increment();
+                Err(Without::Failed(self.local.pool.timed_out()))
+            }
+        }
+    }
+
+    /// Gives the backend back, unless something keeps it.
+    pub(super) async fn release(&mut self) -> Result<(), Cut> {
+        if self.backend.is_none() {
+            return Ok(());
+        }
+        self.await_cancels().await;
+        if self.is_doubtful {
+            self.backend = None;
+            return Ok(());
+        }
+        if self.is_opaque && self.mode != Mode::Session {
+            self.observe().await;
+        }
+        if std::mem::take(&mut self.is_reset) {
+            self.restore().await?;
+        }
+        if self.keeps().is_none() {
+            self.give_back();
+        }
+        Ok(())
+    }
+
+    /// Gives a clean backend back.
+    pub(super) fn give_back(&mut self) {
+        let Some(mut lent) = self.backend.take() else { return };
+        if self.applied_number != self.settings_number {
+            lent.applied = self.settings.applied();
+        }
+        lent.last_session = self.number;
+        lent.settings_number = self.settings_number;
+        self.unanswered = 0;
+        self.local.give(Instant::now(), lent);
+    }
+
+    /// Asks for what functions may have set that no server reports.
+    async fn observe(&mut self) {
+        let timeout = self.seat.database.settings().timeouts.clean;
+        let Some(backend) = &mut self.backend else { return };
+        let known = self.local.pool.search_path();
+        let asked = backend.ask(if known.is_some() { OBSERVE } else { OBSERVE_FIRST }, timeout).await;
+        let Ok(asked) = asked else {
+            self.backend = None;
+            return;
+        };
+        self.is_opaque = false;
+        let mut values = asked.rows.into_iter().flatten();
+        let (path, role) = (values.next().flatten(), values.next().flatten());
+        let default = known.unwrap_or_else(|| {
+            let found: Arc<str> = values.next().flatten().unwrap_or_default().into();
+            self.local.pool.set_search_path(Arc::clone(&found));
+            found
+        });
+        if let (Some(path), Some(role)) = (path, role) {
+            self.settings.observed("search_path", &path, &default);
+            self.settings.observed("role", &role, "none");
+            self.settings_number += 1;
+        }
+    }
+
+    /// Sets again what the session began with, where it was reset to what the backend began with.
+    async fn restore(&mut self) -> Result<(), Cut> {
+        let timeout = self.seat.database.settings().timeouts.clean;
+        let Some(backend) = &mut self.backend else { return Ok(()) };
+        backend.applied.clear();
+        let Some(text) = self.settings.difference(&mut backend.applied) else { return Ok(()) };
+        match backend.ask(&text, timeout).await {
+            Ok(_) => {
+                self.applied_number = self.settings_number;
+                Ok(())
+            }
+            Err(AskError::Refused(failure) | AskError::Broken(failure)) => {
+                self.is_doubtful = true;
+                Err(Cut::Told(failure))
+            }
+        }
+    }
+
+    /// Has what runs cancelled.
+    pub(super) fn cancel(&mut self) {
+        let Some(backend) = self.backend.as_ref().filter(|backend| !backend.ledger.is_empty()) else { return };
+        self.cells().cancels.increment();
+        let timeout = self.seat.database.settings().timeouts.connect;
+        let (key, cancels) = (backend.key.clone(), Rc::clone(&self.cancels));
+        cancels.count.set(cancels.count.get() + 1);
+        tokio::task::spawn_local(async move {
+            connect::cancel(&key, timeout).await;
+            cancels.count.set(cancels.count.get() - 1);
+            cancels.done.notify_waiters();
+        });
+    }
+
+    /// Waits until no cancel is on its way, which would reach somebody else's statement.
+    pub(super) async fn await_cancels(&self) {
+        while self.cancels.count.get() > 0 {
+            self.cancels.done.notified().await;
+        }
+    }
+
+    /// What was waited for has not come in time.
+    pub(super) async fn expired(&mut self) -> Result<(), Cut> {
+        match std::mem::take(&mut self.armed) {
+            Armed::Nothing => Ok(()),
+            Armed::Stall => Err(Cut::Gone),
+            Armed::Statement => {
+                self.cancel();
+                self.await_cancels().await;
+                // It has as long again to hear of it.
+                self.tether.deadline.set(after(self.seat.database.settings().timeouts.clean));
+                self.armed = Armed::Statement;
+                Ok(())
+            }
+            Armed::Transaction => {
+                let message = "terminating connection: its transaction was idle for too long";
+                Err(Cut::Told(Failure::new(SqlState::IDLE_IN_TRANSACTION, message)))
+            }
+            Armed::Client => Err(Cut::Told(super::idle_for_too_long())),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A connection's socket, bare or under TLS, which can move from one core to another.
+//!
+//! TLS is driven here and not by a wrapper around the runtime's socket, because such a wrapper cannot be taken apart and put
+//! together again elsewhere: a backend's socket leaves the event queue of one core for that of another, and its session goes along.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection's socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<Tls>),
+}
+
+/// A session of TLS whose handshake is done, and the socket under it.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    socket: TcpStream,
+    session: rustls::Connection,
+    /// The other side has ended the bytes below the session.
+    has_ended: bool,
+}
+
+impl Socket {
+    /// A client's session, after the handshake.
+    pub(crate) fn of_client(stream: net::Stream) -> Self {
+        match stream {
+            net::Stream::Bare(socket) => Self::Tcp(socket),
+            net::Stream::Tls(session) => match session.into_inner() {
+                tokio_rustls::TlsStream::Server(stream) => {
+                    let (socket, session) = stream.into_inner();
+                    Self::tls(socket, session.into())
+                }
+                tokio_rustls::TlsStream::Client(stream) => Self::of_server(stream),
+            },
+        }
+    }
+
+    /// A session with a server, after the handshake.
+    pub(crate) fn of_server(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
+        let (socket, session) = stream.into_inner();
+        Self::tls(socket, session.into())
+    }
+
+    fn tls(socket: TcpStream, session: rustls::Connection) -> Self {
+        Self::Tls(Box::new(Tls { socket, session, has_ended: false }))
+    }
+
+    /// Whether what passes is enciphered.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The other side's address, where it has one.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok(),
+            Self::Tls(tls) => tls.socket.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Reads what has come: how many bytes, 0 at the end.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => read(socket, cx, room),
+            Self::Unix(socket) => read(socket, cx, room),
+            Self::Tls(tls) => tls.poll_read(cx, room),
+        }
+    }
+
+    /// Writes of two pieces what is taken at once. What TLS has taken and not sent yet goes with [`Socket::poll_flush`].
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => write(socket, cx, pieces),
+            Self::Unix(socket) => write(socket, cx, pieces),
+            Self::Tls(tls) => tls.poll_write(cx, pieces),
+        }
+    }
+
+    /// Sends what TLS has taken.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll_flush(cx),
+        }
+    }
+
+    /// Whether TLS has taken something that was not sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.session.wants_write())
+    }
+
+    /// Ready once something can be read, without taking it: bytes, the end, or an error.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+            // What was deciphered already is not announced by the socket again.
+            Self::Tls(tls) if !tls.session.wants_read() || tls.has_ended => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.socket.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether nothing has come that would be read next: neither bytes nor the end. If something has, a byte of it may be lost.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // Being ready may be left from what was read last: only a read knows.
+        self.poll_readable(&mut cx).is_pending() || self.poll_read(&mut cx, &mut [0]).is_pending()
+    }
+
+    /// The same, asked of the kernel, for a socket that the runtime does not know yet. Nothing is lost.
+    pub(crate) fn is_silent_below(&self) -> bool {
+        let peek = |socket: std::os::fd::BorrowedFd<'_>| {
+            let mut byte = [0];
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+        };
+        match self {
+            Self::Tcp(socket) => peek(socket.as_fd()),
+            Self::Unix(socket) => peek(socket.as_fd()),
+            Self::Tls(tls) => peek(tls.socket.as_fd()),
+        }
+    }
+
+    /// Moves it from the event queue where it is to that of this thread's runtime.
+    ///
+    /// # Errors
+    /// Those of the system; the connection is closed then.
+    pub(crate) fn move_here(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(TcpStream::from_std(socket.into_std()?)?),
+            Self::Unix(socket) => Self::Unix(UnixStream::from_std(socket.into_std()?)?),
+            Self::Tls(tls) => {
+                let Tls { socket, session, has_ended } = *tls;
+                let socket = TcpStream::from_std(socket.into_std()?)?;
+                Self::Tls(Box::new(Tls { socket, session, has_ended }))
+            }
+        })
+    }
+
+    /// Says that nothing more is sent.
+    pub(crate) fn shut_down(&mut self) {
+        let end = std::net::Shutdown::Write;
+        let _gone = match self {
+            Self::Tcp(socket) => socket2::SockRef::from(&*socket).shutdown(end),
+            Self::Unix(socket) => socket2::SockRef::from(&*socket).shutdown(end),
+            Self::Tls(tls) => {
+                tls.session.send_close_notify();
+                let _sent = tls.poll_flush(&mut Context::from_waker(Waker::noop()));
+                socket2::SockRef::from(&tls.socket).shutdown(end)
+            }
+        };
+    }
+}
+
+fn read(socket: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut room = ReadBuf::new(room);
+    ready!(Pin::new(socket).poll_read(cx, &mut room))?;
+    Poll::Ready(Ok(room.filled().len()))
+}
+
+fn write(socket: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+    match pieces {
+        [one, []] | [[], one] => Pin::new(socket).poll_write(cx, one),
+        [first, second] => Pin::new(socket).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+    }
+}
+
+impl Tls {
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.session.reader().read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Without a word before it, as servers that were killed do.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+                done => return Poll::Ready(done),
+            }
+            match self.session.read_tls(&mut Raw { socket: &mut self.socket, cx }) {
+                Ok(0) => self.has_ended = true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if let Err(error) = self.session.process_new_packets() {
+                let _alert = self.poll_flush(cx);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, [first, second]: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        let mut taken = 0;
+        loop {
+            let rest = if taken < first.len() { &first[taken..] } else { &second[taken - first.len()..] };
+            if !rest.is_empty() {
+                // It takes a bounded number of bytes at once.
+                taken += self.session.writer().write(rest)?;
+            }
+            let is_sent = self.poll_flush(cx)?.is_ready();
+            if !is_sent || taken == first.len() + second.len() {
+                return if taken > 0 || is_sent { Poll::Ready(Ok(taken)) } else { Poll::Pending };
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Raw { socket: &mut self.socket, cx }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The socket under a session, as the session wants it: it says that it would block where a task is to be woken.
+struct Raw<'r, 'w> {
+    socket: &'r mut TcpStream,
+    cx: &'r mut Context<'w>,
+}
+
+impl Read for Raw<'_, '_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match read(self.socket, self.cx, room) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Raw<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Pools: who gets what, and that every backend is accounted for.
+
+use std::time::{Duration, Instant};
+
+use crate::proxy::Proxy;
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn backends_move_to_whoever_waits() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                for number in 0..200 {
+                    let text = format!("SELECT {number}");
+                    assert_eq!(client.query(&text).unwrap().value(), number.to_string());
+                }
+            });
+        }
+    });
+    proxy.check_accounts();
+    let (view, database) = (proxy.view(), proxy.database());
+    assert_eq!(view[0].idle, 2, "{view:?}");
+    assert!(database.moves > 0 && database.waits[0] > 0 && database.waits[1] == 0, "{database:?}");
+}
+
+#[test]
+fn a_core_that_keeps_everything_gives_it_up() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        params.pool.acquire_timeout = Duration::from_secs(2);
+    });
+    // Clients go to the cores in turns, so two of them are on different ones.
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    for round in 0..50 {
+        for client in &mut clients {
+            assert_eq!(client.query("SELECT 'mine'").unwrap().value(), "mine", "round {round}");
+        }
+    }
+    proxy.check_accounts();
+}
+
+#[test]
+fn idle_backends_go_down_to_the_minimum() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 4;
+        params.pool.min = 2;
+        params.pool.idle_timeout = Some(Duration::from_millis(300));
+    });
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("BEGIN").unwrap().status, 'T'));
+    assert_eq!(proxy.view()[0].lent, 4);
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("END").unwrap().status, 'I'));
+    wait_for("two are kept", || proxy.view()[0].idle == 2);
+    std::thread::sleep(Duration::from_millis(800));
+    assert_eq!(proxy.view()[0].idle, 2);
+    proxy.check_accounts();
+}
+
+#[test]
+fn backends_that_were_ended_are_made_anew() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 3;
+        params.pool.ping_after = Some(Duration::from_millis(50));
+    });
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    for _ in 0..5 {
+        clients.iter_mut().for_each(|client| assert_eq!(client.query("BEGIN; SELECT 1").unwrap().status, 'T'));
+        clients.iter_mut().for_each(|client| assert_eq!(client.query("END").unwrap().status, 'I'));
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        proxy.postgres.sql(0, end).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        for client in &mut clients {
+            assert_eq!(client.query("SELECT 'still'").unwrap().value(), "still");
+        }
+    }
+    // One that is ended at its work takes its client with it, in the server's own words.
+    clients[0].query("BEGIN").unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    proxy.postgres.sql(0, end).unwrap();
+    assert_eq!(clients[0].message().unwrap().field(b'C'), "57P01");
+    assert!(clients[0].message().is_err());
+    assert_eq!(clients[1].query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn pause_holds_statements_and_resume_lets_them_go() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    assert_eq!(one.query("BEGIN").unwrap().status, 'T');
+    proxy.databases().pause(Some("shop"));
+    // What is open goes on.
+    assert_eq!(one.query("SELECT 1").unwrap().value(), "1");
+    assert_eq!(one.query("END").unwrap().status, 'I');
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let begun = Instant::now();
+            assert_eq!(two.query("SELECT 2").unwrap().value(), "2");
+            begun.elapsed()
+        });
+        wait_for("one waits", || proxy.view()[0].waiting == 1);
+        std::thread::sleep(Duration::from_millis(200));
+        proxy.databases().resume(Some("shop"));
+        assert!(waits.join().unwrap() >= Duration::from_millis(150));
+    });
+    let pid = one.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    proxy.databases().reconnect(None);
+    assert_ne!(one.query("SELECT pg_backend_pid()").unwrap().value(), pid);
+    proxy.check_accounts();
+}
+
+#[test]
+fn lifetimes_end_between_statements() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        params.pool.lifetime = Some(Duration::from_millis(300));
+    });
+    let mut client = proxy.client();
+    let mut pids = std::collections::BTreeSet::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        pids.insert(client.query("SELECT pg_backend_pid()").unwrap().value().to_owned());
+    }
+    assert!((3..=6).contains(&pids.len()), "{pids:?}");
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_is_not_waited_for() {
+    let proxy = Proxy::start(|params| params.pool.size = 1);
+    let mut one = proxy.client();
+    one.query("BEGIN").unwrap();
+    let mut gone: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    for client in &mut gone {
+        client.send(&testkit::PgMessages::default().query("SELECT 1").0).unwrap();
+    }
+    wait_for("all wait", || proxy.view()[0].waiting == 5);
+    drop(gone);
+    wait_for("nobody waits", || proxy.view()[0].waiting == 0);
+    one.query("END").unwrap();
+    proxy.check_accounts();
+    assert_eq!(proxy.view()[0].idle, 1);
+}
+
+#[test]
+fn a_server_that_hangs_times_out_whoever_waits() {
+    let mut proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        params.pool.acquire_timeout = Duration::from_millis(500);
+        params.timeouts.connect = Duration::from_millis(200);
+        params.timeouts.clean = Duration::from_millis(300);
+    });
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    proxy.postgres.hang(0).unwrap();
+    one.send(&testkit::PgMessages::default().query("SELECT 1").0).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(two.query("SELECT 2").unwrap().code(), "53300");
+    drop(one);
+    proxy.postgres.go_on(0).unwrap();
+    wait_for("it serves again", || two_works(&proxy));
+    proxy.check_accounts();
+}
+
+fn two_works(proxy: &Proxy) -> bool {
+    proxy.client().query("SELECT 3").is_ok_and(|answer| answer.code().is_empty())
+}

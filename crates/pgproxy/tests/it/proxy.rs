@@ -1,0 +1,141 @@
+//! A proxy within the test's process.
+
+use std::process::{Command, Output};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use pgproxy::*;
+use testkit::{PgClient, Postgres, PostgresOptions, free_port};
+use tokio::runtime::{Builder, LocalOptions};
+
+/// A server, and a proxy of two cores before it.
+pub(crate) struct Proxy {
+    pub(crate) postgres: Postgres,
+    pub(crate) port: u16,
+    databases: Option<Databases>,
+    threads: Vec<JoinHandle<()>>,
+    pub(crate) params: DatabaseParams,
+    control: tokio::runtime::Runtime,
+}
+
+/// The server of a test.
+pub(crate) fn server(postgres: &Postgres) -> ServerParams {
+    ServerParams {
+        address: ServerAddress::Tcp { host: "127.0.0.1".into(), port: postgres.port(0) },
+        dbname: Some("postgres".into()),
+        user: Some("postgres".into()),
+        password: None,
+        tls: BackendTls::Off,
+        settings: Vec::new(),
+    }
+}
+
+impl Proxy {
+    /// A database `shop` in transaction mode that trusts everybody, changed by `change`.
+    pub(crate) fn start(change: impl FnOnce(&mut DatabaseParams)) -> Self {
+        Self::start_with(&PostgresOptions::default(), |params, _| change(params))
+    }
+
+    pub(crate) fn start_with(
+        options: &PostgresOptions,
+        change: impl FnOnce(&mut DatabaseParams, &mut PgListenerParams),
+    ) -> Self {
+        Self::before(Postgres::start(options).unwrap(), change)
+    }
+
+    /// Before a server that is there.
+    pub(crate) fn before(postgres: Postgres, change: impl FnOnce(&mut DatabaseParams, &mut PgListenerParams)) -> Self {
+        let mut params = DatabaseParams::new(DatabaseName::Named("shop".into()), server(&postgres));
+        params.auth.method = AuthMethod::Trust;
+        let port = free_port();
+        let listen = Listen::Tcp(([127, 0, 0, 1], port).into());
+        let mut listener = PgListenerParams::new("db".parse().unwrap(), listen);
+        change(&mut params, &mut listener);
+        let (databases, parts) = Databases::new(2);
+        let threads = parts.into_iter().map(|part| {
+            std::thread::spawn(move || {
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                runtime.unwrap().block_on(part.run());
+            })
+        });
+        let threads = threads.collect();
+        let control = Builder::new_current_thread().enable_all().build().unwrap();
+        let mut proxy = Self { postgres, port, databases: Some(databases), threads, params, control };
+        proxy.commit(listener);
+        proxy
+    }
+
+    fn commit(&mut self, listener: PgListenerParams) {
+        let databases = self.databases.as_mut().unwrap();
+        let prepared = databases.prepare(&[listener], &[self.params.clone()], &mut Default::default()).unwrap();
+        self.control.block_on(databases.commit(prepared));
+    }
+
+    pub(crate) fn view(&self) -> Vec<PoolView> {
+        self.databases.as_ref().unwrap().view().pools()
+    }
+
+    pub(crate) fn database(&self) -> DatabaseView {
+        self.databases.as_ref().unwrap().view().databases().into_iter().find(|view| view.name == "shop").unwrap()
+    }
+
+    pub(crate) fn databases(&self) -> &Databases {
+        self.databases.as_ref().unwrap()
+    }
+
+    pub(crate) fn client(&self) -> PgClient {
+        self.client_of("web")
+    }
+
+    pub(crate) fn client_of(&self, user: &str) -> PgClient {
+        PgClient::connect(self.port, user, "shop", "").unwrap()
+    }
+
+    /// A program of PostgreSQL's, told how to connect.
+    pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(std::path::Path::new("/usr/lib/postgresql/15/bin").join(program));
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "web");
+        command.env("PGDATABASE", "shop").env_remove("PGPASSWORD").args(arguments);
+        command.output().unwrap()
+    }
+
+    /// What `psql` prints for a text; it must succeed.
+    pub(crate) fn psql(&self, text: &str) -> String {
+        let output = self.tool("psql", &["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", text]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Waits until no backend is lent, and holds what the proxy counts against what the server has.
+    pub(crate) fn check_accounts(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let pools = self.view();
+            let (lent, waiting): (usize, usize) =
+                pools.iter().fold((0, 0), |(lent, waiting), pool| (lent + pool.lent, waiting + pool.waiting));
+            let counted: usize = pools.iter().map(|pool| pool.idle + pool.lent + pool.opening).sum();
+            let text = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+            let there: usize = self.postgres.sql(0, text).unwrap()[0].parse().unwrap();
+            let busy = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                        AND pid <> pg_backend_pid() AND state <> 'idle'";
+            let busy: usize = self.postgres.sql(0, busy).unwrap()[0].parse().unwrap();
+            if (lent, waiting, busy) == (0, 0, 0) && counted == there {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{pools:?}: {there} at the server, {busy} of them busy");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(databases) = self.databases.take() {
+            self.control.block_on(databases.stop(Duration::from_secs(2)));
+        }
+        for thread in self.threads.drain(..) {
+            let joined = thread.join();
+            assert!(joined.is_ok() || std::thread::panicking(), "a core ended by a panic");
+        }
+    }
+}
