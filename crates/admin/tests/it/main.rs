@@ -92,6 +92,10 @@ impl AdminState for Fixture {
         json!([{"name": "sessions"}])
     }
 
+    fn databases(&self) -> Value {
+        json!([])
+    }
+
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
         (cache == "sessions" && key == "a/b").then(|| json!({"key": "a/b", "value": "v"}))
     }

@@ -8,7 +8,7 @@ use pgroute::pool::PoolParams;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
-use crate::raw::{KindWord, RawConfig, RawDatabase, StatementRouteWord};
+use crate::raw::{KindWord, PidWord, RawConfig, RawDatabase, StatementRouteWord};
 use crate::source::Place;
 
 use super::auth::{is_open, serving};
@@ -99,6 +99,26 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     }
     if raw.failover.set {
         told("failover", raw.failover.place, "changes of the primary are not followed yet");
+    }
+    if let Some(query) = &raw.auth.value.query {
+        told(
+            "auth.query",
+            query.place,
+            "the server is not asked about users yet: only those that the file names can log in",
+        );
+    }
+    if raw.replication.value.0 {
+        told("replication", raw.replication.place, "connections for replication are not passed through yet");
+    }
+    if raw.pid.value == PidWord::Server {
+        told("pid", raw.pid.place, "clients are told Tenfold's own process numbers still");
+    }
+    if raw.notifications.set {
+        told(
+            "notifications",
+            raw.notifications.place,
+            "connections are not shared by those who listen yet: LISTEN keeps one for each",
+        );
     }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);

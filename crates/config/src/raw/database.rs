@@ -67,12 +67,13 @@ table! {
         limits: RawDatabaseLimits = {};
         /// Times of clients and of connections to servers.
         timeouts: RawDatabaseTimeouts = {};
-        /// `LISTEN` in transaction mode.
+        /// `LISTEN` in transaction mode. It has no effect yet: who listens keeps a connection.
         notifications: RawNotifications = {};
         /// What happens when a session would have to keep its connection to the server: it does, which is counted and logged, or
         /// the statement is refused, for those who want to find them.
         pin: PinWord = "allow";
-        /// Whose process numbers clients are told: Tenfold's `own`, or those of the `server`, which needs `mode = "session"`.
+        /// Whose process numbers clients are told: Tenfold's `own`, or those of the `server`, which needs
+        /// `mode = "session"` and has no effect yet.
         pid: PidWord = "own";
         /// What is read of the database's catalogue, to tell functions apart that write. `"off"` reads nothing.
         catalogue: Or<Off, RawCatalogue> = {};
@@ -80,7 +81,7 @@ table! {
         settings: Map<SettingName, AnyText> = {};
         /// Settings that clients send when they connect and that are dropped, such as `extra_float_digits`.
         ignored_settings: List<PgName> = [];
-        /// Whether connections for replication are passed through.
+        /// Whether connections for replication are passed through. They are refused yet.
         replication: Switch = false;
     }
 }

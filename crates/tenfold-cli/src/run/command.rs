@@ -39,7 +39,11 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             (service.clone(), Change::Breaker { service, force })
         }
         Command::Purge(order) => return purge(view, order).await,
-        Command::ResetAll | Command::Reload | Command::Upgrade(_) | Command::PurgeNamed { .. } => {
+        Command::ResetAll
+        | Command::Reload
+        | Command::Upgrade(_)
+        | Command::PurgeNamed { .. }
+        | Command::Database { .. } => {
             let reset = control.change(Change::ResetAll).await.map_err(|error| refused(&error))?;
             return Ok(json!({ "reset": reset }));
         }
