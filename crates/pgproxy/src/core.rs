@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use net::workers::{Inbox, Load};
 use net::{Buffers, Deadline, Deadlines};
 use pgroute::classify::Cache;
-use pgroute::pool::BackendId;
 use slab::Slab;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -48,7 +47,7 @@ pub(crate) enum Message {
     /// when nothing more is accepted.
     Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
     /// Make the connections of a pool.
-    Home(Weak<Pool>, mpsc::UnboundedReceiver<BackendId>),
+    Home(Weak<Pool>),
     /// Give back what is kept of a pool: somebody waits.
     Recall(u64),
     /// Cancel what the client in this slot does, if it has this secret.
@@ -81,6 +80,9 @@ pub(crate) enum Fresh {
     Unix(UnixStream),
 }
 
+/// What texts of a database were found to be.
+type Plans = (Weak<Database>, Rc<RefCell<Cache>>);
+
 /// What the tasks of a core share.
 pub(crate) struct Core {
     pub(crate) id: usize,
@@ -92,7 +94,7 @@ pub(crate) struct Core {
     acceptors: RefCell<Vec<Acceptor>>,
     locals: RefCell<HashMap<u64, Rc<Local>>>,
     /// By the address of the database, which is weakly held so that it stays its own.
-    plans: RefCell<Vec<(Weak<Database>, Rc<RefCell<Cache>>)>>,
+    plans: RefCell<Vec<Plans>>,
     is_ending: Cell<bool>,
 }
 
@@ -152,8 +154,8 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             Message::Client(accepted) => core.serve(accepted),
             Message::Listen(listener, socket) => core.listen(listener, socket),
             Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
-            Message::Home(pool, wanted) => {
-                tokio::task::spawn_local(pool::run_home(pool, wanted, core.id));
+            Message::Home(pool) => {
+                tokio::task::spawn_local(pool::run_home(pool, core.id));
             }
             Message::Recall(pool) => {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);

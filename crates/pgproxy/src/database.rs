@@ -184,11 +184,11 @@ impl Database {
             }
             return pool;
         }
-        let (pool, wanted) = Pool::new(user.to_owned(), target, pool_params(&settings, found));
+        let pool = Pool::new(user.to_owned(), target, pool_params(&settings, found));
         pools.insert(key, Arc::clone(&pool));
         drop(pools);
         let core = usize::try_from(pool.number).unwrap_or_default() % process.cores.len();
-        let message = crate::core::Message::Home(Arc::downgrade(&pool), wanted);
+        let message = crate::core::Message::Home(Arc::downgrade(&pool));
         if process.cores.try_send(core, message).is_err() {
             // The core is too far behind; whoever waits hears it in time, and the next client makes another pool.
             lock(&self.pools).retain(|_, other| !Arc::ptr_eq(other, &pool));

@@ -4,12 +4,13 @@ use pgroute::session::Pin;
 use telemetry::cell::{Counter, Gauge, Sharded};
 
 /// Why sessions are pinned, in the order of their counters.
-pub(crate) const PINS: [Pin; 7] = [
+pub(crate) const PINS: [Pin; 8] = [
     Pin::TemporaryTable,
     Pin::AdvisoryLock,
     Pin::HeldCursor,
     Pin::Irreversible,
     Pin::Recall,
+    Pin::HiddenSetting,
     Pin::Prepare,
     Pin::Listen,
 ];

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pgroute::SqlState;
 use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::backend::Backend;
 use crate::connect::Login;
@@ -74,9 +74,7 @@ pub(crate) struct Pool {
     generation: AtomicU64,
     /// Backends that cores keep.
     kept: AtomicUsize,
-    /// Connections that are to be made, for the task that makes them.
-    opens: mpsc::UnboundedSender<BackendId>,
-    /// Wakes that task to look at the time.
+    /// Wakes the task that makes connections, and does what time asks for.
     nudge: Notify,
     /// What servers report to whoever connects, as it was the last time.
     template: ArcSwap<Option<Reports>>,
@@ -89,7 +87,10 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct State {
     decider: Decider,
+    // Boxed, as it is when it is lent: it does not move when it changes hands.
     parked: HashMap<BackendId, Box<Backend>>,
+    /// Connections that are to be made.
+    opens: Vec<BackendId>,
     waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
     last_ticket: u64,
     actions: Vec<Action>,
@@ -107,7 +108,8 @@ pub(crate) enum Taken {
 #[derive(Default)]
 struct Later {
     handed: Vec<(oneshot::Sender<Handed>, Handed)>,
-    closed: Vec<Box<Backend>>,
+    closed: Vec<Backend>,
+    opens: bool,
 }
 
 /// How many backends a pool has.
@@ -120,17 +122,13 @@ pub(crate) struct Backends {
 }
 
 impl Pool {
-    /// An empty pool, and the numbers of backends that its task is to connect.
-    pub(crate) fn new(
-        user: String,
-        target: Target,
-        params: PoolParams,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<BackendId>) {
+    /// An empty pool. Its task has to be run somewhere: [`run_home`].
+    pub(crate) fn new(user: String, target: Target, params: PoolParams) -> Arc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let (opens, wanted) = mpsc::unbounded_channel();
         let state = State {
             decider: Decider::new(params.clone()),
             parked: HashMap::new(),
+            opens: Vec::new(),
             waiters: HashMap::new(),
             last_ticket: 0,
             actions: Vec::new(),
@@ -145,13 +143,12 @@ impl Pool {
             is_paused: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             kept: AtomicUsize::new(0),
-            opens,
             nudge: Notify::new(),
             template: ArcSwap::default(),
             greetings: Mutex::default(),
             search_path: Mutex::default(),
         };
-        (Arc::new(pool), wanted)
+        Arc::new(pool)
     }
 
     /// Goes by another configuration. Where the server is another one, or is logged in to in another way, connections are made anew.
@@ -240,7 +237,7 @@ impl Pool {
             self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
             (ticket, receiver)
         };
-        later.run();
+        later.run(self);
         match (given, receiver) {
             (Some((backend, ping)), _) => Taken::Now(Lent::new(Arc::clone(self), backend), ping),
             (None, Some(receiver)) => {
@@ -311,7 +308,12 @@ impl Pool {
                 }
             }
         });
-        later.run();
+        later.run(self);
+    }
+
+    /// Connections that are to be made, which whoever takes them does.
+    fn take_opens(&self) -> Vec<BackendId> {
+        std::mem::take(&mut self.state().opens)
     }
 
     /// Does what time asks for; when it has to be done again.
@@ -379,7 +381,7 @@ impl Pool {
             state.actions = actions;
             self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
         }
-        later.run();
+        later.run(self);
     }
 
     fn carry_out(self: &Arc<Self>, state: &mut State, action: Action, later: &mut Later) {
@@ -391,10 +393,10 @@ impl Pool {
                 }
             }
             Action::Open(backend) => {
-                // The task ends with the pool.
-                let _ended = self.opens.send(backend);
+                state.opens.push(backend);
+                later.opens = true;
             }
-            Action::Close(backend) => later.closed.extend(state.parked.remove(&backend)),
+            Action::Close(backend) => later.closed.extend(state.parked.remove(&backend).map(|backend| *backend)),
             Action::TimeOut(ticket) => {
                 if let Some(sender) = state.waiters.remove(&ticket) {
                     later.handed.push((sender, Err(NotLent::TimedOut)));
@@ -409,7 +411,10 @@ impl Pool {
 }
 
 impl Later {
-    fn run(self) {
+    fn run(self, pool: &Pool) {
+        if self.opens {
+            pool.nudge.notify_one();
+        }
         for (sender, handed) in self.handed {
             // Whoever has gone meanwhile gives back what it was handed.
             if let Err(Ok((lent, _))) = sender.send(handed) {

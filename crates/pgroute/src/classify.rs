@@ -57,6 +57,8 @@ pub struct Effects {
     pub recalls: bool,
     /// It may change settings where nobody can see it: within a function that may do anything.
     pub opaque: bool,
+    /// It changes a setting for its session by a function, and nobody tells to what.
+    pub hides_setting: bool,
 }
 
 impl Effects {
@@ -67,6 +69,7 @@ impl Effects {
         self.irreversible |= other.irreversible;
         self.recalls |= other.recalls;
         self.opaque |= other.opaque;
+        self.hides_setting |= other.hides_setting;
     }
 }
 

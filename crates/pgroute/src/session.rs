@@ -26,6 +26,8 @@ pub enum Pin {
     Irreversible,
     /// It asked for what it did before, which only its own backend knows.
     Recall,
+    /// It has set something by a function, and nobody knows to what.
+    HiddenSetting,
     /// It has prepared a statement by `PREPARE`.
     Prepare,
     /// It listens to a channel.
@@ -41,6 +43,7 @@ impl Pin {
             (effects.holds_cursor, Self::HeldCursor),
             (effects.irreversible, Self::Irreversible),
             (effects.recalls, Self::Recall),
+            (effects.hides_setting, Self::HiddenSetting),
         ];
         reasons.into_iter().find(|(is_reason, _)| *is_reason).map(|(_, pin)| pin)
     }
@@ -53,6 +56,7 @@ impl Pin {
             Self::HeldCursor => "held_cursor",
             Self::Irreversible => "irreversible",
             Self::Recall => "recall",
+            Self::HiddenSetting => "hidden_setting",
             Self::Prepare => "prepare",
             Self::Listen => "listen",
         }

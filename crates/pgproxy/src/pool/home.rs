@@ -8,7 +8,6 @@ use pgroute::prepared::Held;
 use pgroute::session::{Applied, Ledger};
 use pgroute::wire::Splitter;
 use pgroute::wire::backend::TransactionStatus;
-use tokio::sync::mpsc;
 
 use super::Pool;
 use crate::backend::Backend;
@@ -18,26 +17,20 @@ use crate::connect::connect;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs on a core until the pool has gone.
-pub(crate) async fn run(pool: Weak<Pool>, mut wanted: mpsc::UnboundedReceiver<BackendId>, core: usize) {
-    let mut next = Instant::now() + LOOK;
+pub(crate) async fn run(pool: Weak<Pool>, core: usize) {
+    let mut next = Instant::now();
     loop {
-        let nudged = async {
-            match pool.upgrade() {
-                // The pool may go while this waits for it; it is looked after again soon.
-                Some(pool) => drop(tokio::time::timeout(LOOK, pool.nudge.notified()).await),
-                None => std::future::pending().await,
+        if let Some(pool) = pool.upgrade() {
+            // Nobody else holds it for as long as this waits: it goes soon after the last one who does.
+            tokio::select! {
+                () = pool.nudge.notified() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
             }
-        };
-        tokio::select! {
-            backend = wanted.recv() => {
-                let (Some(backend), Some(pool)) = (backend, pool.upgrade()) else { return };
-                tokio::task::spawn_local(open(pool, backend, core));
-                continue;
-            }
-            () = tokio::time::sleep_until(next.into()) => {}
-            () = nudged => {}
         }
         let Some(pool) = pool.upgrade() else { return };
+        for backend in pool.take_opens() {
+            tokio::task::spawn_local(open(Arc::clone(&pool), backend, core));
+        }
         let now = Instant::now();
         next = pool.sweep(now).map_or(now + LOOK, |next| next.clamp(now + Duration::from_millis(1), now + LOOK));
     }

@@ -171,7 +171,11 @@ impl Session {
             _ => {}
         }
         if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
-            self.settings.reported(name, value);
+            if self.is_opaque {
+                self.settings.observed(&name.to_ascii_lowercase(), value, "");
+            } else {
+                self.settings.reported(name, value);
+            }
             self.settings_number += 1;
         }
         Ok(())

@@ -74,7 +74,7 @@ impl Session {
         if is_under_way && !matches!(cut, Cut::Goodbye) {
             self.cancel();
         }
-        let may_serve = !self.is_doubtful && !(is_under_way && is_open);
+        let may_serve = !self.is_doubtful && (!is_under_way || !is_open);
         if may_serve && is_under_way {
             self.finish(cut).await;
         }

@@ -67,7 +67,8 @@ impl Proxy {
 
     fn commit(&mut self, listener: PgListenerParams) {
         let databases = self.databases.as_mut().unwrap();
-        let prepared = databases.prepare(&[listener], &[self.params.clone()], &mut Default::default()).unwrap();
+        let prepared =
+            databases.prepare(&[listener], std::slice::from_ref(&self.params), &mut Default::default()).unwrap();
         self.control.block_on(databases.commit(prepared));
     }
 

@@ -94,6 +94,33 @@ fn functions_that_set_something_leak_to_nobody() {
 }
 
 #[test]
+fn settings_by_a_function_are_the_sessions_own() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    value(&mut one, "SELECT set_config('TimeZone', 'Asia/Tokyo', false)");
+    value(&mut one, "SELECT set_config('search_path', 'hidden', false)");
+    let plain = value(&mut two, "SHOW timezone");
+    assert_ne!(plain, "Asia/Tokyo");
+    assert_eq!(value(&mut one, "SHOW timezone"), "Asia/Tokyo");
+    assert_eq!(value(&mut one, "SHOW search_path"), "hidden");
+    // For the transaction alone, which leaves nothing.
+    one.query("BEGIN").unwrap();
+    assert_eq!(value(&mut one, "SELECT set_config('app.user', '7', true)"), "7");
+    assert_eq!(value(&mut one, "SELECT current_setting('app.user')"), "7");
+    one.query("COMMIT").unwrap();
+    assert_ne!(value(&mut two, "SELECT current_setting('app.user', true)"), "7");
+    assert_eq!(proxy.database().pinned, 0);
+    // Nobody tells what this is: the session keeps its backend.
+    value(&mut one, "SELECT set_config('app.user', '8', false)");
+    assert_eq!((proxy.database().pinned, value(&mut one, "SELECT current_setting('app.user')").as_str()), (1, "8"));
+    drop(one);
+    assert_ne!(value(&mut two, "SELECT current_setting('app.user', true)"), "8");
+    assert_eq!(value(&mut two, "SHOW timezone"), plain);
+    drop(two);
+    proxy.check_accounts();
+}
+
+#[test]
 fn transactions_keep_their_backend_and_others_wait() {
     let proxy = Proxy::start(|params| {
         params.pool.size = 1;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Catalogue, Effects, Function, Keyword, Lexeme, Token, Words};
+use crate::scan::Scanner;
 
 /// Keywords that are no name without quotes, neither of a function nor of a table. These lists are in order.
 const RESERVED: &[&str] = &[
@@ -155,6 +156,19 @@ const STRUCTURE: &[&str] = &[
     "zone",
 ];
 
+/// Settings that servers report when they change, and the two that are asked for after what nobody sees into.
+const TOLD: &[&str] = &[
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "role",
+    "search_path",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+];
+
 /// What was found in a statement that begins as a read.
 pub(super) struct Found {
     pub(super) is_read: bool,
@@ -194,7 +208,7 @@ pub(super) fn read(words: &mut Words<'_>, catalogue: &Catalogue) -> Found {
         if matches!(token.kind, Lexeme::Word | Lexeme::Quoted) {
             let is_call = words.token.is_some_and(|next| next.is_mark(b'('));
             let calls = is_call && !is_alias && !(is_list && words.depth == 0);
-            found.name(&token, keyword, calls, catalogue);
+            found.name(&token, keyword, calls.then_some(&words.scanner), catalogue);
         }
     }
     words.depth = 0;
@@ -223,8 +237,9 @@ impl Found {
         }
     }
 
-    /// A name, and whether it stands where it may call a function.
-    fn name(&mut self, token: &Token<'_>, keyword: Keyword, calls: bool, catalogue: &Catalogue) {
+    /// A name, and what follows its parenthesis if it stands where it may call a function.
+    fn name(&mut self, token: &Token<'_>, keyword: Keyword, arguments: Option<&Scanner<'_>>, catalogue: &Catalogue) {
+        let calls = arguments.is_some();
         let is_escaped = token.kind == Lexeme::Quoted && token.text[0] != b'"';
         // Most names call nothing, and most databases have few names that are the primary's.
         if !calls && !is_escaped && !catalogue.may_be_of_primary(token.text) {
@@ -244,9 +259,11 @@ impl Found {
         if catalogue.is_of_primary(&name) || name == "pg_temp" {
             self.is_read = false;
         }
-        if calls {
+        if let Some(arguments) = arguments {
             let function = catalogue.function(&name);
-            if !is_in(STRUCTURE) || function.is_some() {
+            if name == "set_config" {
+                self.set_config(arguments.clone());
+            } else if !is_in(STRUCTURE) || function.is_some() {
                 self.call(&name, function);
             }
         }
@@ -259,8 +276,40 @@ impl Found {
             Some(Function::Opaque) | None => self.effects.opaque = true,
         }
         self.is_read = false;
-        self.calls_opaque |= function == Some(Function::Opaque) || name == "set_config";
+        self.calls_opaque |= function == Some(Function::Opaque);
         self.effects.join(effects_of(name));
+    }
+
+    /// A setting is changed by a function. With `true` at the end that is for the transaction alone; otherwise it shows whether anybody
+    /// tells what it is now.
+    fn set_config(&mut self, arguments: Scanner<'_>) {
+        self.is_read = false;
+        let (mut depth, mut count, mut name, mut last, mut is_alone) = (0_usize, 0, None, None, false);
+        for token in arguments {
+            match token.kind {
+                Lexeme::Mark(b'(') => depth += 1,
+                Lexeme::Mark(b')') if depth == 0 => break,
+                Lexeme::Mark(b')') => depth -= 1,
+                Lexeme::Mark(b',') if depth == 0 => {
+                    (last, is_alone) = (None, true);
+                    continue;
+                }
+                _ => {}
+            }
+            if count == 0 && token.kind == Lexeme::String {
+                name = token.text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'"));
+            }
+            count += 1;
+            is_alone &= last.is_none();
+            last = Some(token);
+        }
+        if is_alone && last.is_some_and(|last| last.is_word("true")) {
+            return;
+        }
+        self.effects.opaque = true;
+        self.calls_opaque = true;
+        let is_told = |name: &[u8]| TOLD.iter().any(|told| name.eq_ignore_ascii_case(told.as_bytes()));
+        self.effects.hides_setting |= !name.is_some_and(is_told);
     }
 }
 

@@ -153,7 +153,19 @@ fn what_a_function_does_to_the_session_is_known() {
     let effects = |text: &str| classify(text).effects;
     assert!(effects("SELECT pg_advisory_lock(1)").advisory_lock);
     assert!(!effects("SELECT pg_advisory_xact_lock(1)").advisory_lock);
-    assert!(effects("SELECT set_config('a', 'b', false)").opaque);
+    for (text, opaque, hides) in [
+        ("SELECT set_config('a.b', 'c', false)", true, true),
+        ("SELECT set_config('a.b', $1, $2)", true, true),
+        ("SELECT set_config($1, $2, true), 1", false, false),
+        ("SELECT pg_catalog.set_config('a.b', lower('C'), TRUE)", false, false),
+        ("SELECT set_config('a.b', 'c', not true)", true, true),
+        ("SELECT set_config('TimeZone', 'UTC', false)", true, false),
+        ("SELECT set_config('search_path', $1, false), set_config('a.b', 'c', true)", true, false),
+        ("INSERT INTO t SELECT set_config('a.b', 'c', false)", true, true),
+    ] {
+        let found = effects(text);
+        assert_eq!((found.opaque, found.hides_setting), (opaque, hides), "{text}");
+    }
     assert!(effects("SELECT setseed(0.5)").irreversible);
     assert!(effects("INSERT INTO t (a) VALUES (currval('s'))").recalls);
     assert!(effects("SELECT book(1)").opaque && effects("INSERT INTO t VALUES (book(1))").opaque);
