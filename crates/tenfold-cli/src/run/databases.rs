@@ -118,7 +118,7 @@ fn shown<'p>(view: &DatabaseView, pools: impl Iterator<Item = &'p PoolView>) -> 
         "waits": view.waits[0],
         "acquire_timeouts": view.waits[1],
         "sessions_pinned": view.pinned,
-        "pins": view.pins.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect::<serde_json::Map<_, _>>(),
+        "pins": view.pins.iter().map(|(reason, count)| json!({ "reason": reason, "sessions": count })).collect::<Vec<_>>(),
         "resets": view.resets,
         "statements_shared": view.statements_shared,
         "cancels": view.cancels,

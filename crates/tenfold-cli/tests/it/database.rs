@@ -23,6 +23,13 @@ fn postgres() -> Postgres {
     Postgres::start(&PostgresOptions::default()).unwrap()
 }
 
+/// A site of this configuration, whose database listens at the port.
+fn site(config: &str, port: u16) -> Tenfold {
+    let mut site = start(config);
+    site.process().wait_for_port(port, Duration::from_secs(20)).unwrap();
+    site
+}
+
 fn client(port: u16) -> PgClient {
     PgClient::connect(port, "web", "shop", PASSWORD).unwrap()
 }
@@ -39,7 +46,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn by_hand_pools_are_looked_into_and_held() {
     let (postgres, port) = (postgres(), free_port());
-    let site = start(&config(&postgres, port, ""));
+    let site = site(&config(&postgres, port, ""), port);
     let mut first = client(port);
     assert_eq!(first.query("SELECT 41 + 1").unwrap().value(), "42");
     let status = said(&db(&site, &["status"]));
@@ -76,7 +83,7 @@ fn by_hand_pools_are_looked_into_and_held() {
 #[test]
 fn psql_sees_a_server() {
     let (postgres, port) = (postgres(), free_port());
-    let _site = start(&config(&postgres, port, ""));
+    let _site = site(&config(&postgres, port, ""), port);
     let psql = |text: &str| {
         let url = format!("postgres://web@127.0.0.1:{port}/shop");
         let output = Command::new("psql").args([&url, "-XAtc", text]).env("PGPASSWORD", PASSWORD).output().unwrap();
@@ -91,7 +98,7 @@ fn psql_sees_a_server() {
 fn a_reload_changes_databases_by_name() {
     let (postgres, port, other) = (postgres(), free_port(), free_port());
     let first = config(&postgres, port, "");
-    let mut site = start(&first);
+    let mut site = site(&first, port);
     let mut kept = client(port);
     assert_eq!(kept.query("SELECT 1").unwrap().value(), "1");
     let stock = format!(
@@ -117,7 +124,7 @@ fn a_reload_changes_databases_by_name() {
 #[test]
 fn a_stop_waits_for_transactions_and_ends_the_rest() {
     let (postgres, port) = (postgres(), free_port());
-    let mut site = start(&config(&postgres, port, ""));
+    let mut site = site(&config(&postgres, port, ""), port);
     let (mut busy, mut idle) = (client(port), client(port));
     assert_eq!(idle.query("SELECT 1").unwrap().value(), "1");
     assert_eq!(busy.query("BEGIN").unwrap().status, 'T');
@@ -133,7 +140,7 @@ fn a_stop_waits_for_transactions_and_ends_the_rest() {
 #[test]
 fn an_upgrade_hands_the_socket_on() {
     let (postgres, port) = (postgres(), free_port());
-    let mut site = start(&config(&postgres, port, ""));
+    let mut site = site(&config(&postgres, port, ""), port);
     let mut before = client(port);
     assert_eq!(before.query("SELECT 1").unwrap().value(), "1");
     let output = command().args(["upgrade", "--wait", "20s", "--config"]).arg(site.config()).output().unwrap();
