@@ -131,7 +131,7 @@ impl<'f> Translation<'f> {
         match folder {
             Some("") => {}
             Some(folder) if folder.starts_with('/') => {
-                listen.push(format!("{}/.s.PGSQL.{port}", folder.trim_end_matches('/')))
+                listen.push(format!("{}/.s.PGSQL.{port}", folder.trim_end_matches('/')));
             }
             Some(_) => {
                 let line = self.setting("unix_socket_dir").map(|entry| entry.line);

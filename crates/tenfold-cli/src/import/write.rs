@@ -30,9 +30,9 @@ pub(super) fn list<'v>(values: impl IntoIterator<Item = &'v String>) -> String {
 pub(super) fn duration(time: Duration) -> String {
     let millis = time.as_millis();
     match millis {
-        _ if millis % 1000 != 0 => format!("\"{millis}ms\""),
-        _ if millis % 60_000 != 0 || millis == 0 => format!("\"{}s\"", millis / 1000),
-        _ if millis % 3_600_000 != 0 => format!("\"{}m\"", millis / 60_000),
+        _ if !millis.is_multiple_of(1000) => format!("\"{millis}ms\""),
+        _ if !millis.is_multiple_of(60_000) || millis == 0 => format!("\"{}s\"", millis / 1000),
+        _ if !millis.is_multiple_of(3_600_000) => format!("\"{}m\"", millis / 60_000),
         _ => format!("\"{}h\"", millis / 3_600_000),
     }
 }

@@ -9,13 +9,16 @@ use crate::site::{apply, command, page, start};
 
 const PASSWORD: &str = "not to be guessed";
 
+/// What the client of these tests speaks. `psql` proves itself by SCRAM.
+const AUTH: &str = "auth = { method = \"password\" }";
+
 /// A configuration with the database `shop` at a port, and `more` in its table.
 fn config(postgres: &Postgres, port: u16, more: &str) -> String {
     let (admin, server) = (free_port(), postgres.port(0));
     format!(
         "[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
          [database.shop]\nlisten = \"127.0.0.1:{port}\"\nprimary = \"postgres://postgres@127.0.0.1:{server}/postgres\"\n\
-         {more}\n[database.shop.user.web]\npassword = \"{PASSWORD}\"\n"
+         {more}\n{AUTH}\n[database.shop.user.web]\npassword = \"{PASSWORD}\"\n"
     )
 }
 
@@ -83,7 +86,7 @@ fn by_hand_pools_are_looked_into_and_held() {
 #[test]
 fn psql_sees_a_server() {
     let (postgres, port) = (postgres(), free_port());
-    let _site = site(&config(&postgres, port, ""), port);
+    let _site = site(&config(&postgres, port, "").replace(AUTH, ""), port);
     let psql = |text: &str| {
         let url = format!("postgres://web@127.0.0.1:{port}/shop");
         let output = Command::new("psql").args([&url, "-XAtc", text]).env("PGPASSWORD", PASSWORD).output().unwrap();

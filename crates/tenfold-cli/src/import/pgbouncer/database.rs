@@ -349,7 +349,7 @@ impl Translation<'_> {
                         lines.push(("mode", write::text(mode)));
                     }
                     "pool_size" if value.parse::<u32>().is_ok() => {
-                        lines.push(("pool", format!("{{ size = {value} }}")))
+                        lines.push(("pool", format!("{{ size = {value} }}")));
                     }
                     "max_user_client_connections" if value.parse::<u32>().is_ok_and(|most| most > 0) => {
                         lines.push(("clients_max", value.clone()));
