@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::command::{BreakerEdit, Command, EndpointEdit, Reason, UpgradeOrder};
+use crate::command::{BreakerEdit, Command, DatabaseChange, EndpointEdit, Reason, UpgradeOrder};
 use crate::pages::{Shared, answer, error};
 
 /// Bytes of a body. The largest that makes sense has a fraction of that.
@@ -104,6 +104,26 @@ pub(crate) async fn purge_named(
 ) -> Result<Response, Wrong> {
     let (cache, target) = (path(cache)?, body.read()?);
     Ok(carry_out(&state, Command::PurgeNamed { cache, target }, StatusCode::OK).await)
+}
+
+type Changed = Result<Response, Wrong>;
+
+pub(crate) async fn pause_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    change_database(&state, database, DatabaseChange::Pause, &body).await
+}
+
+pub(crate) async fn resume_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    change_database(&state, database, DatabaseChange::Resume, &body).await
+}
+
+pub(crate) async fn reconnect_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    change_database(&state, database, DatabaseChange::Reconnect, &body).await
+}
+
+async fn change_database(state: &Shared, database: Place<String>, change: DatabaseChange, body: &Body) -> Changed {
+    body.is_none()?;
+    let database = path(database)?;
+    Ok(carry_out(state, Command::Database { database, change }, StatusCode::OK).await)
 }
 
 async fn carry_out(state: &Shared, command: Command, done: StatusCode) -> Response {

@@ -63,6 +63,24 @@ pub enum Command {
         /// What.
         target: NamedPurgeTarget,
     },
+    /// The pools of a database do something else.
+    Database {
+        /// The database's name.
+        database: String,
+        /// What they do.
+        change: DatabaseChange,
+    },
+}
+
+/// What the pools of a database are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseChange {
+    /// To lend no connections.
+    Pause,
+    /// To lend them again.
+    Resume,
+    /// To make all connections anew.
+    Reconnect,
 }
 
 /// What is purged from a named cache.

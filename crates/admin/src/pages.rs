@@ -34,6 +34,7 @@ tenfold admin
 /api/routes            routes, by listener, in the file's order
 /api/cache             what the edge cache holds and did
 /api/caches            named caches, and what they hold and did
+/api/databases         databases, their pools, and what they did
 /api/overrides         what was changed at run time
 /api/config            the configuration in effect, and its last reload
 /api/openapi.json      all of this for programs, and what can be changed
@@ -71,6 +72,10 @@ pub(crate) fn guarded() -> Pages {
         ("/api/caches", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.caches()))),
         ("/api/caches/{cache}/keys/{key}", get(cached_value)),
         ("/api/caches/{cache}/purge", post(change::purge_named)),
+        ("/api/databases", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.databases()))),
+        ("/api/databases/{database}/pause", post(change::pause_database)),
+        ("/api/databases/{database}/resume", post(change::resume_database)),
+        ("/api/databases/{database}/reconnect", post(change::reconnect_database)),
         ("/api/config", config()),
         ("/api/reload", post(change::reload)),
         ("/api/upgrade", post(change::upgrade)),

@@ -41,6 +41,9 @@ pub trait AdminState: Send + Sync + 'static {
     /// The named caches, an array of objects.
     fn caches(&self) -> Value;
 
+    /// The databases, an array of objects.
+    fn databases(&self) -> Value;
+
     /// The value of a key in a named cache; `None` when there is no such key or cache.
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value>;
 

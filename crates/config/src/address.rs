@@ -1,6 +1,7 @@
 //! Addresses: where to listen, where endpoints are, whose word is taken.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use gateway::params::Host;
 use ipnet::IpNet;
@@ -15,6 +16,52 @@ use crate::value::{invalid, shortened, text};
 /// An address to listen on. `:8080` is port 8080 of every IPv4 address; IPv6 is asked for by `[::]:8080`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listen(pub(crate) SocketAddr);
+
+/// Where to listen: an address, or the file of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ListenAt {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl ListenAt {
+    /// The address, if it is one.
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Value for ListenAt {
+    fn expected() -> String {
+        Listen::expected()
+    }
+
+    fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
+        match node.text().filter(|text| text.starts_with('/')) {
+            Some(path) if path.ends_with('/') || path.contains('\0') => {
+                let fix = "write the socket's file, such as \"/run/tenfold/.s.PGSQL.6432\"".to_owned();
+                sink.push(invalid(node, key, "names no file").fix(fix));
+                None
+            }
+            Some(path) => Some(Self::Unix(PathBuf::from(path))),
+            None => Listen::read(node, key, sink).map(|listen| Self::Tcp(listen.0)),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        Listen::schema(generator)
+    }
+
+    fn effective(&self) -> Json {
+        match self {
+            Self::Tcp(address) => address.to_string().into(),
+            Self::Unix(path) => path.display().to_string().into(),
+        }
+    }
+}
 
 /// An address or host name with a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

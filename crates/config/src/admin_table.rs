@@ -87,7 +87,13 @@ pub(crate) fn params(
 fn address_is_free(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Sink) {
     let listen = raw.listen.value.0;
     let addresses = |(name, raw): &(Field<Name>, RawListener)| {
-        let field = raw.listen.as_ref()?.value.0.iter().find(|field| field.value.0 == listen && listen.port() != 0)?;
+        let field = raw
+            .listen
+            .as_ref()?
+            .value
+            .0
+            .iter()
+            .find(|field| field.value.tcp() == Some(listen) && listen.port() != 0)?;
         Some((name.value.clone(), field.place))
     };
     if let Some((name, place)) = listeners.tables.iter().find_map(addresses) {

@@ -12,6 +12,7 @@ use vocab::Name;
 use crate::admin_table;
 use crate::breaker;
 use crate::cache;
+use crate::database::{self, Databases};
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{NameValue, Named};
 use crate::grammar::{Field, Value as _};
@@ -27,6 +28,7 @@ use crate::route;
 use crate::service::{self, positive};
 use crate::source::Place;
 use crate::stream;
+use crate::taken::Taken;
 use crate::tls::{self, Files};
 use crate::trace;
 use crate::value::Or;
@@ -39,6 +41,7 @@ const ADDRESSES_MAX: usize = 1_000;
 pub(crate) struct Converted {
     pub(crate) gateway: GatewayParams,
     pub(crate) caches: Vec<cache_server::CacheParams>,
+    pub(crate) databases: Databases,
     pub(crate) log: LogParams,
     pub(crate) trace: Option<TraceParams>,
     pub(crate) buckets: LatencyBuckets,
@@ -56,6 +59,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let admin = admin_table::params(&raw.admin.value, &raw.listener.value, files, sink);
     let all_routes = &raw.route.value.0;
     let tables = raw.listener.value.tables.iter();
+    let tables = tables.filter(|(_, raw)| raw.kind.value != KindWord::Postgres);
     let listeners: Vec<_> =
         tables.filter_map(|(name, raw)| listener(&name.value, (raw, all_routes), files, sink)).collect();
     let mut services: Vec<_> = raw
@@ -87,7 +91,9 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let drain_timeout = raw.runtime.value.drain_timeout.value.0;
     let resolver = resolver::params(&raw.resolver.value, sink);
     let cache = cache::store(&raw.cache.value.store, files, sink);
-    let caches = named_cache::params(&raw, sink);
+    let mut taken = Taken::by_listeners(&raw, sink);
+    let caches = named_cache::params(&raw, &mut taken, sink);
+    let databases = database::params(&raw, files, &mut taken, sink);
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
         Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache),
         Err(errors) => {
@@ -103,6 +109,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     };
     if !sink.has_errors() {
         warnings::report(&raw, &gateway, sink);
+        database::warn(&raw, &databases, sink);
     }
     let mut effective = raw.effective();
     // What was included is part of what is shown.
@@ -114,7 +121,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let trace = raw.trace.as_ref().and_then(|field| trace::params(&field.value));
     let RawUpgrade { ready_timeout, drain_timeout, .. } = &raw.upgrade.value;
     let upgrade = UpgradeParams { ready_timeout: ready_timeout.value.0, drain_timeout: drain_timeout.value.0 };
-    Some(Converted { gateway, caches, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
+    Some(Converted { gateway, caches, databases, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
 }
 
 /// Checks that the addresses can be compared with each other in no time.
@@ -136,7 +143,14 @@ fn resolve(raw: &mut RawConfig, sink: &mut Sink) {
     });
     raw.service.value.tables.iter_mut().for_each(|(_, service)| service::resolve(service));
     raw.listener.value.tables.iter_mut().for_each(|(_, listener)| stream::resolve(listener));
-    let only_listener = match raw.listener.value.written.as_slice() {
+    database::resolve(raw);
+    // Listeners of databases have no routes.
+    let of_databases = |name: &str| {
+        let table = raw.listener.value.tables.iter().find(|(field, _)| field.value.as_str() == name);
+        table.is_some_and(|(_, listener)| listener.kind.value == KindWord::Postgres)
+    };
+    let with_routes: Vec<_> = raw.listener.value.written.iter().filter(|name| !of_databases(name)).collect();
+    let only_listener = match with_routes.as_slice() {
         [only] => only.parse::<Name>().ok(),
         _ => None,
     };
@@ -260,13 +274,24 @@ fn listener(
             let protocols: &[&[u8]] = match (raw.kind.value, &http2) {
                 (KindWord::Http, Some(_)) => &[HTTP2, HTTP11],
                 (KindWord::Http, None) => &[HTTP11],
-                (KindWord::Tcp | KindWord::Udp, _) => &[],
+                (KindWord::Tcp | KindWord::Udp | KindWord::Postgres, _) => &[],
             };
+            if let Some(required) = &field.value.required {
+                let message = "only with kind postgres do clients ask for TLS";
+                let diagnostic = Diagnostic::error(required.place, format!("listener.{name}.tls.required"), message);
+                sink.push(diagnostic.fix("remove required".to_owned()));
+            }
             let (tls, acme) = tls::server(name.as_str(), (&field.value, protocols), files, sink)?;
             (Some(tls), acme)
         }
     };
-    let addresses: Vec<_> = raw.listen.as_ref()?.value.0.iter().map(|field| field.value.0).collect();
+    let fields = &raw.listen.as_ref()?.value.0;
+    for field in fields.iter().filter(|field| field.value.tcp().is_none()) {
+        let message = "only listeners of kind postgres have Unix sockets";
+        let diagnostic = Diagnostic::error(field.place, format!("listener.{name}.listen"), message);
+        sink.push(diagnostic.fix("write an address with a port".to_owned()));
+    }
+    let addresses: Vec<_> = fields.iter().filter_map(|field| field.value.tcp()).collect();
     if addresses.is_empty() {
         return None;
     }
@@ -312,7 +337,13 @@ fn contradiction(raw: &RawConfig, error: &ParamsError) -> Option<Diagnostic> {
             let places = |name: &Name| {
                 let (_, listener) = raw.listener.value.tables.iter().find(|(field, _)| field.value == *name)?;
                 let listen = &listener.listen.as_ref()?.value.0;
-                Some(listen.iter().filter(|field| field.value.0 == *address).map(|field| field.place).collect())
+                Some(
+                    listen
+                        .iter()
+                        .filter(|field| field.value.tcp() == Some(*address))
+                        .map(|field| field.place)
+                        .collect(),
+                )
             };
             let (firsts, seconds): (Vec<Place>, Vec<Place>) = (places(first)?, places(second)?);
             let message = format!("{address} is taken by listener {first}");

@@ -1,15 +1,16 @@
 //! Values that are written in more than one way, and tables whose keys are names.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 use telemetry::AccessLogTarget;
-use vocab::Name;
+use vocab::{Name, NameError};
 
 use crate::address::HostPort;
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::grammar::{Field, Key, Value, wrong_kind};
+use crate::grammar::{Field, Key, Value, hide, wrong_kind};
 use crate::habits::nearest;
 use crate::http::{CookieName, FieldName};
 use crate::node::{Entry, Node, Value as NodeValue};
@@ -27,13 +28,37 @@ pub(crate) struct NameValue(pub(crate) Name);
 
 /// Tables by name, in the file's order.
 #[derive(Clone, Debug)]
-pub(crate) struct Named<T> {
+pub(crate) struct Named<T, N = Name> {
     /// Those that could be read, with the place of the name.
-    pub(crate) tables: Vec<(Field<Name>, T)>,
+    pub(crate) tables: Vec<(Field<N>, T)>,
     /// Names as written, also of tables that could not be read.
     pub(crate) written: Vec<String>,
     /// Whether keys stand where a name should.
     pub(crate) nameless: bool,
+}
+
+/// What names tables.
+pub(crate) trait TableName: Clone + fmt::Debug + fmt::Display {
+    /// As a regular expression.
+    const PATTERN: &str;
+
+    /// In words.
+    fn expected() -> String;
+
+    /// Takes a text for a name, or says why it is none.
+    fn of(text: &str) -> Result<Self, String>;
+}
+
+impl TableName for Name {
+    const PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
+
+    fn expected() -> String {
+        NameValue::expected()
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: NameError| error.to_string())
+    }
 }
 
 /// A table that has a name: its keys tell whether the name was forgotten.
@@ -107,7 +132,7 @@ impl Value for NameValue {
     }
 }
 
-impl<T: NamedTable> Value for Named<T> {
+impl<T: NamedTable, N: TableName> Value for Named<T, N> {
     fn expected() -> String {
         format!("tables with names: [{}.NAME]", T::HEADER)
     }
@@ -125,6 +150,7 @@ impl<T: NamedTable> Value for Named<T> {
         // `[service]` with the keys of a service is one mistake, not one for each key.
         let nameless = entries.iter().find(|entry| is_key_of_table::<T>(entry));
         if let Some(entry) = nameless {
+            entries.iter().for_each(|entry| hide(entry, sink));
             let message = format!("every {} has a name", T::HEADER);
             let diagnostic = Diagnostic::error(entry.key_place, Key::Name(key, &entry.key), message)
                 .label(format!("a key of [{}.NAME]", T::HEADER))
@@ -145,13 +171,13 @@ impl<T: NamedTable> Value for Named<T> {
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "propertyNames": { "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+            "propertyNames": { "pattern": N::PATTERN },
             "additionalProperties": T::schema(generator),
         })
     }
 
     fn effective(&self) -> Json {
-        let entry = |(name, table): &(Field<Name>, T)| (name.value.to_string(), table.effective());
+        let entry = |(name, table): &(Field<N>, T)| (name.value.to_string(), table.effective());
         self.tables.iter().map(entry).collect::<serde_json::Map<_, _>>().into()
     }
 }
@@ -160,14 +186,14 @@ fn is_key_of_table<T: NamedTable>(entry: &Entry) -> bool {
     T::KEYS.contains(&entry.key.as_str()) && !matches!(entry.node.value, NodeValue::Table(_))
 }
 
-impl<T: NamedTable> Named<T> {
+impl<T: NamedTable, N: TableName> Named<T, N> {
     fn entry(&mut self, entry: &Entry, key: &Key<'_>, sink: &mut Sink) {
         self.written.push(entry.key.clone());
         let key = Key::Name(key, &entry.key);
-        let name = entry.key.parse::<Name>();
+        let name = N::of(&entry.key);
         if let Err(error) = &name {
-            let diagnostic = Diagnostic::error(entry.key_place, key, error.to_string());
-            sink.push(diagnostic.allowed(NameValue::expected()));
+            let diagnostic = Diagnostic::error(entry.key_place, key, error.as_str());
+            sink.push(diagnostic.allowed(N::expected()));
         }
         let table = T::read(&entry.node, &key, sink);
         if let (Ok(name), Some(table)) = (name, table) {

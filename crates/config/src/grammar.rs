@@ -17,7 +17,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::habits::{self, nearest};
 use crate::node::{Entry, Node, Value as NodeValue};
 use crate::source::Place;
-use crate::value::shortened;
+use crate::value::{holds_login, shortened};
 
 /// A type that a value in the file can have.
 pub(crate) trait Value: Sized {
@@ -134,18 +134,26 @@ fn unknown_key(entry: &Entry, key: &Key<'_>, label: &str, allowed: &[&str], sink
     if sink.is_full() {
         return sink.leave_out(1);
     }
-    // A misspelt secret is one all the same.
-    if nearest(&entry.key, ["token", "secret", "password", "requirepass", "users", "hmac_key", "store"].into_iter())
-        .is_some()
-    {
-        sink.hide(entry.node.place);
-    }
+    hide(entry, sink);
     let message = format!("unknown key `{}`", shortened(&entry.key));
     let diagnostic = Diagnostic::error(entry.key_place, Key::Name(key, &entry.key), message)
         .label(format!("not a key of {label}"))
         .allowed(allowed.join(", "))
         .fix(habits::instead_of(&entry.key, label, allowed));
     sink.push(diagnostic);
+}
+
+/// Keys whose values are secrets, or may hold some.
+const SECRETS: [&str; 7] = ["token", "secret", "password", "requirepass", "users", "hmac_key", "store"];
+
+/// Keeps secrets of a key that is not known from being shown: a misspelt one is one all the same, and a URL may have a password.
+pub(crate) fn hide(entry: &Entry, sink: &mut Sink) {
+    if nearest(&entry.key, SECRETS.into_iter()).is_some() || entry.node.text().is_some_and(holds_login) {
+        sink.hide(entry.node.place);
+    }
+    if let NodeValue::Table(inner) = &entry.node.value {
+        inner.iter().for_each(|entry| hide(entry, sink));
+    }
 }
 
 /// Reports a value of the wrong kind. Values that were reported before are passed over.

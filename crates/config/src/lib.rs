@@ -25,6 +25,7 @@ mod admin_table;
 mod breaker;
 mod cache;
 mod convert;
+mod database;
 mod diagnostic;
 mod endpoints_file;
 mod entry;
@@ -52,6 +53,7 @@ mod source;
 mod store;
 mod stream;
 mod syntax;
+mod taken;
 mod tls;
 mod trace;
 mod value;
@@ -61,6 +63,7 @@ use std::path::{Path, PathBuf};
 
 pub use address::endpoint_address;
 pub use admin_table::AdminAccess;
+pub use database::PoolEstimate;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::reference;
 pub use source::Location;
@@ -80,6 +83,12 @@ pub struct Loaded {
     pub gateway: gateway::params::GatewayParams,
     /// Caches for programs in other languages.
     pub caches: Vec<cache_server::CacheParams>,
+    /// PostgreSQL databases.
+    pub databases: Vec<pgproxy::DatabaseParams>,
+    /// Where clients of databases connect.
+    pub database_listeners: Vec<pgproxy::PgListenerParams>,
+    /// How large pools of databases should be, where the file says what is expected of them.
+    pub estimates: Vec<PoolEstimate>,
     /// What is logged.
     pub log: telemetry::LogParams,
     /// Traces, if they are wanted.
@@ -166,12 +175,16 @@ fn read(
     let named = [named.read, lists].concat();
     let found = Diagnostics::new(sources, sink);
     match converted {
-        Some(convert::Converted { gateway, caches, log, trace, buckets, admin, upgrade, effective })
+        Some(convert::Converted { gateway, caches, databases, log, trace, buckets, admin, upgrade, effective })
             if found.errors() == 0 =>
         {
+            let database::Databases { databases, listeners: database_listeners, estimates } = databases;
             Ok(Loaded {
                 gateway,
                 caches,
+                databases,
+                database_listeners,
+                estimates,
                 log,
                 trace,
                 buckets,

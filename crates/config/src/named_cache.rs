@@ -1,6 +1,5 @@
 //! `[cache]` with the tables of named caches beside its own keys, and named caches to their parameters.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use cache_server::{CacheParams, VALUE_SHARE};
@@ -8,14 +7,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value as Json;
 use vocab::{Name, Secret};
 
-use crate::address::Listen;
+use crate::address::{Listen, ListenAt};
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::{Named, NamedTable};
 use crate::grammar::{Field, Key, Value};
 use crate::node::{Entry, Node, Value as NodeValue};
 use crate::quantity::Time;
-use crate::raw::{KindWord, RawCacheStore, RawConfig, RawNamedCache};
-use crate::source::Place;
+use crate::raw::{RawCacheStore, RawConfig, RawNamedCache};
+use crate::taken::Taken;
 
 /// A value's bytes where nothing is said: what common clients store is far below.
 const VALUE_BYTES: u64 = 1 << 20;
@@ -82,46 +81,18 @@ impl JsonSchema for CacheTable {
     }
 }
 
-/// An address, who listens there, and where the file says so.
-type Taken = (SocketAddr, String, Option<Place>);
-
 /// The parameters of all named caches.
-pub(crate) fn params(raw: &RawConfig, sink: &mut Sink) -> Vec<CacheParams> {
-    let mut taken: Vec<Taken> = Vec::new();
-    // Datagrams have ports of their own.
-    let connected = raw.listener.value.tables.iter().filter(|(_, listener)| listener.kind.value != KindWord::Udp);
-    for (name, listener) in connected {
-        let fields = listener.listen.iter().flat_map(|field| &field.value.0);
-        taken.extend(fields.map(|field| (field.value.0, format!("listener {}", name.value), Some(field.place))));
-    }
-    let admin = &raw.admin.value;
-    if admin.enabled.value.0 {
-        let place = admin.listen.set.then_some(admin.listen.place);
-        taken.push((admin.listen.value.0, "the admin listener".to_owned(), place));
-    }
+pub(crate) fn params(raw: &RawConfig, taken: &mut Taken, sink: &mut Sink) -> Vec<CacheParams> {
     let mut caches = Vec::new();
     for (name, raw) in &raw.cache.value.named.tables {
-        addresses(&name.value, raw, &mut taken, sink);
+        for (key, field) in [("listen", &raw.listen), ("http", &raw.http)] {
+            let Some(Field { value, place, set }) = field else { continue };
+            let field = Field { value: ListenAt::Tcp(value.0), place: *place, set: *set };
+            taken.claim(&field, (&format!("cache.{}.{key}", name.value), format!("cache {}", name.value)), sink);
+        }
         caches.extend(cache(name, raw, sink));
     }
     caches
-}
-
-/// Checks that nothing else listens where the cache does, and notes where it does.
-fn addresses(name: &Name, raw: &RawNamedCache, taken: &mut Vec<Taken>, sink: &mut Sink) {
-    for (key, field) in [("listen", &raw.listen), ("http", &raw.http)] {
-        let Some(field) = field else { continue };
-        let address = field.value.0;
-        let other = taken.iter().find(|(other, ..)| *other == address && address.port() != 0);
-        if let Some((_, who, place)) = other {
-            let diagnostic =
-                Diagnostic::error(field.place, format!("cache.{name}.{key}"), format!("{address} is taken by {who}"))
-                    .related(*place, "the other one")
-                    .fix("give one of them another port".to_owned());
-            sink.push(diagnostic);
-        }
-        taken.push((address, format!("cache {name}"), Some(field.place)));
-    }
 }
 
 fn cache(name: &Field<Name>, raw: &RawNamedCache, sink: &mut Sink) -> Option<CacheParams> {

@@ -1,6 +1,7 @@
 //! The tables of the file: every key, its type, its default, and what it is for.
 
-use crate::address::{Listen, Network};
+use crate::address::{Listen, ListenAt, Network};
+use crate::database::PgName;
 use crate::entry::{AccessTarget, HashBy, Named, Zone};
 use crate::grammar::{choice, table};
 use crate::http::{RouteHost, RoutePath};
@@ -14,6 +15,7 @@ use crate::value::{List, Off, OneOrMany, Or, Secret, Switch, Text, Unlimited};
 mod action;
 mod breaker;
 mod cache;
+mod database;
 mod limit;
 mod named_cache;
 mod resolver;
@@ -31,6 +33,11 @@ pub(crate) use breaker::{RawBreaker, RawFallback, RawLimits, ScopeWord};
 pub(crate) use cache::{
     CacheStatusWord, ObeyWord, QueryWord, RawCache, RawCacheBypass, RawCacheDisk, RawCacheKey, RawCacheStore,
     SetCookieWord,
+};
+pub(crate) use database::{
+    AuthWord, CausalityWord, NoReplicaWord, PidWord, PinWord, PoolModeWord, RawAuthQuery, RawCausality, RawDatabase,
+    RawDatabasePool, RawDatabaseRule, RawDatabaseUser, RawExpect, RawFailover, RawReplica, RawUserPool,
+    ReplicaBalanceWord, StatementRouteWord,
 };
 pub(crate) use named_cache::RawNamedCache;
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
@@ -78,6 +85,8 @@ table! {
         limit: Named<RawLimit> = {};
         /// What stands behind the gateway, by name.
         service: Named<RawService> = {};
+        /// PostgreSQL databases, by the names that clients ask for.
+        database: Named<RawDatabase, PgName> = {};
     }
 }
 
@@ -211,10 +220,12 @@ table! {
     /// Where clients connect.
     "`[listener.NAME]`"
     struct RawListener {
-        /// What it serves: requests of HTTP, or connections of TCP or datagrams of UDP, which are passed through.
+        /// What it serves: requests of HTTP, or connections of TCP or datagrams of UDP, which are passed through, or clients of
+        /// databases.
         kind: KindWord = "http";
-        /// An address with a port, or several. `:8080` is port 8080 of every IPv4 address; add `[::]:8080` for IPv6.
-        listen: OneOrMany<Listen> = required;
+        /// An address with a port, or several. `:8080` is port 8080 of every IPv4 address; add `[::]:8080` for IPv6. With
+        /// `kind = "postgres"` also the file of a Unix socket, such as `/run/tenfold/.s.PGSQL.6432`.
+        listen: OneOrMany<ListenAt> = required;
         /// The service that connections go to unless a more specific `[[route]]` is for them. With `kind = "http"` there are
         /// only routes.
         service: crate::entry::NameValue = optional;
@@ -247,6 +258,13 @@ table! {
         proxy_protocol: RawProxyProtocol = optional;
         /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed.
         trusted_proxies: List<Network> = [];
+        /// With `kind = "postgres"`: the databases that it serves, by the names of their tables. By default all.
+        databases: OneOrMany<Text> = optional;
+        /// With `kind = "postgres"`: time for a login, from the connection on, a TLS handshake included.
+        login_timeout: Limit = "1m";
+        /// With `kind = "postgres"`: longest time that a client takes nothing of its answers, or sends nothing of a message that
+        /// it has begun.
+        stall_timeout: Limit = "5m";
     }
 }
 
@@ -265,6 +283,7 @@ choice! {
         Http = "http" also "https", "http1", "http2", "h2", "l7", "web";
         Udp = "udp" also "datagram", "dns", "quic", "dtls";
         Tcp = "tcp" also "stream", "l4", "raw", "tls", "passthrough", "ssl";
+        Postgres = "postgres" also "postgresql", "pgsql", "pg", "database", "db", "pgbouncer";
     }
 }
 

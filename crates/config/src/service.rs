@@ -13,6 +13,7 @@ use gateway::params::{
     CheckKind, CheckParams, EndpointParams, HashKey, Host, PoolParams, Protocol, RetryParams, ServiceParams,
     StickyParams,
 };
+use net::tls::{HTTP2, HTTP11};
 use vocab::{Name, units};
 
 use crate::breaker;
@@ -88,7 +89,10 @@ pub(crate) fn params(name: &Name, raw: &RawService, files: &mut Files<'_>, sink:
     let protocol = protocol(raw.protocol.value);
     let tls = match &raw.tls {
         None => None,
-        Some(field) => Some(tls::client(&key, (&field.value, protocol), files, sink)?),
+        Some(field) => {
+            let alpn = if protocol == Protocol::Http2 { HTTP2 } else { HTTP11 };
+            Some(tls::client(&key, (&field.value, alpn), files, sink)?)
+        }
     };
     if endpoints.is_empty() {
         return None;

@@ -93,7 +93,7 @@ fn host_port(authority: &str) -> Result<HostPort, Wrong> {
 }
 
 /// A text with its escapes replaced.
-fn decoded(text: &str) -> Result<String, Wrong> {
+pub(crate) fn decoded(text: &str) -> Result<String, Wrong> {
     let wrong = ("the URL has a broken escape before its host", Some("write a percent sign as %25"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -6,7 +6,7 @@ use gateway::params::{HostMatch, ListenerKind, StreamRouteParams};
 use vocab::Name;
 
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::grammar::Field;
+use crate::grammar::{Field, Value as _};
 use crate::quantity::Time;
 use crate::raw::{KindWord, RawConfig, RawListener, RawRoute};
 use crate::source::Place;
@@ -32,6 +32,12 @@ const OF_HTTP: &[&str] = &[
 /// Keys of a listener that only others have.
 const OF_STREAMS: &[&str] = &["service"];
 
+/// Keys of a listener that speak of databases.
+const OF_DATABASES: &[&str] = &["databases", "login_timeout", "stall_timeout"];
+
+/// Keys of a listener that are about clients which it passes on, whatever they speak.
+const OF_PASSAGES: &[&str] = &["connections_per_client_max", "idle_timeout", "handshake_timeout", "proxy_protocol"];
+
 /// Keys of a listener that speak of connections.
 const OF_CONNECTIONS: &[&str] = &["tls", "proxy_protocol", "handshake_timeout"];
 
@@ -42,7 +48,7 @@ const OF_ROUTES: &[&str] = &["name", "listener", "sni", "alpn", "service"];
 pub(crate) fn resolve(raw: &mut RawListener) {
     if !raw.idle_timeout.set {
         match raw.kind.value {
-            KindWord::Http => {}
+            KindWord::Http | KindWord::Postgres => {}
             KindWord::Tcp => raw.idle_timeout.value = Time(TCP_IDLE),
             KindWord::Udp => raw.idle_timeout.value = Time(UDP_IDLE),
         }
@@ -66,26 +72,47 @@ pub(crate) fn kind(
     if raw.failed.contains(&"kind") {
         return None;
     }
+    check_keys(name, raw, sink);
     let key = format!("listener.{name}");
-    let (word, aliens) = match raw.kind.value {
-        KindWord::Http => ("http", OF_STREAMS.to_vec()),
-        KindWord::Tcp => ("tcp", OF_HTTP.to_vec()),
-        KindWord::Udp => ("udp", [OF_HTTP, OF_CONNECTIONS].concat()),
-    };
-    for (alien, place) in raw.written().into_iter().filter(|(written, _)| aliens.contains(written)) {
-        let message = format!("a listener of kind {word} has no {alien}");
-        let fix = match (raw.kind.value, alien) {
-            (KindWord::Http, "service") => "add [[route]] with service, or kind = \"tcp\" here".to_owned(),
-            _ => format!("remove {alien}"),
-        };
-        let diagnostic = Diagnostic::error(place, format!("{key}.{alien}"), message);
-        sink.push(diagnostic.related(raw.kind.set.then_some(raw.kind.place), "its kind").fix(fix));
-    }
     accepted(&key, raw, sink);
     match raw.kind.value {
         KindWord::Http => Some(ListenerKind::Http),
         KindWord::Tcp => tcp(name, raw, routes, sink).map(ListenerKind::Tcp),
         KindWord::Udp => udp(name, raw, routes, sink).map(ListenerKind::Udp),
+        // It is no listener of the gateway's.
+        KindWord::Postgres => None,
+    }
+}
+
+/// Keys that a listener of a kind does not have.
+fn aliens(kind: KindWord) -> Vec<&'static str> {
+    match kind {
+        KindWord::Http => [OF_STREAMS, OF_DATABASES].concat(),
+        KindWord::Tcp => [OF_HTTP, OF_DATABASES].concat(),
+        KindWord::Udp => [OF_HTTP, OF_CONNECTIONS, OF_DATABASES].concat(),
+        KindWord::Postgres => [OF_HTTP, OF_STREAMS, OF_PASSAGES].concat(),
+    }
+}
+
+/// Reports keys that a listener of its kind does not have.
+pub(crate) fn check_keys(name: &Name, raw: &RawListener, sink: &mut Sink) {
+    let (kind, aliens) = (raw.kind.value, aliens(raw.kind.value));
+    let word = kind.effective();
+    let word = word.as_str().unwrap_or_default();
+    for (alien, place) in raw.written().into_iter().filter(|(written, _)| aliens.contains(written)) {
+        let message = format!("a listener of kind {word} has no {alien}");
+        let fix = match (kind, alien) {
+            (KindWord::Http, "service") => "add [[route]] with service, or kind = \"tcp\" here".to_owned(),
+            (KindWord::Http, "databases") => "add kind = \"postgres\"".to_owned(),
+            (KindWord::Postgres, "handshake_timeout") => "write login_timeout".to_owned(),
+            (KindWord::Postgres, "service") => "write databases = [\"NAME\"]".to_owned(),
+            (KindWord::Postgres, "idle_timeout") => {
+                "write timeouts = { client_idle = \"1h\" } in [database.NAME]".to_owned()
+            }
+            _ => format!("remove {alien}"),
+        };
+        let diagnostic = Diagnostic::error(place, format!("listener.{name}.{alien}"), message);
+        sink.push(diagnostic.related(raw.kind.set.then_some(raw.kind.place), "its kind").fix(fix));
     }
 }
 
@@ -197,11 +224,7 @@ pub(crate) fn check_route_of_http(index: usize, raw: &RawRoute, sink: &mut Sink)
 pub(crate) fn trim(raw: &RawConfig, effective: &mut serde_json::Value) {
     for (name, table) in &raw.listener.value.tables {
         let map = effective["listener"][name.value.as_str()].as_object_mut();
-        let aliens = match table.kind.value {
-            KindWord::Http => Vec::new(),
-            KindWord::Tcp => OF_HTTP.to_vec(),
-            KindWord::Udp => [OF_HTTP, OF_CONNECTIONS].concat(),
-        };
+        let aliens = aliens(table.kind.value);
         if let Some(map) = map {
             map.retain(|key, _| !aliens.contains(&key.as_str()));
         }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use ::acme::AcmeParams;
-use gateway::params::Protocol;
 use net::tls::{
-    Authorities, Certificate, CertificateError, ClientAuth, ClientTls, ClientTlsParams, HTTP2, HTTP11, MinVersion,
-    Problem, ServerName, ServerTls, ServerTlsParams, Trust,
+    Authorities, Certificate, CertificateError, ClientAuth, ClientTls, ClientTlsParams, MinVersion, Problem,
+    ServerName, ServerTls, ServerTlsParams, Trust,
 };
 
 use crate::acme::{self, RawAcme};
@@ -37,6 +36,8 @@ table! {
         client_ca: Text = optional;
         /// Whether a client without a certificate is refused.
         client_certificate: ClientCertificateWord = "required";
+        /// With `kind = "postgres"`: whether clients that do not ask for TLS are refused. By default they are.
+        required: Switch = optional;
     }
 }
 
@@ -52,8 +53,8 @@ table! {
 }
 
 table! {
-    /// TLS to endpoints. Their certificates are verified.
-    "`tls` of `[service.NAME]`"
+    /// TLS to endpoints, and to the servers of a database. Their certificates are verified.
+    "`tls` of `[service.NAME]` and `[database.NAME]`"
     struct RawServiceTls {
         /// File with the certificates of authorities to believe, in PEM. By default the machine's own.
         ca: Text = optional;
@@ -220,10 +221,10 @@ pub(crate) fn server(
     Some((made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()?, acme))
 }
 
-/// TLS to a service's endpoints; `None` when something is wrong with it, which has been reported.
+/// TLS to endpoints that speak this protocol, by its name in ALPN; `None` when something is wrong with it, which has been reported.
 pub(crate) fn client(
     key: &str,
-    (raw, protocol): (&RawServiceTls, Protocol),
+    (raw, protocol): (&RawServiceTls, &'static [u8]),
     files: &mut Files<'_>,
     sink: &mut Sink,
 ) -> Option<ClientTls> {
@@ -256,7 +257,6 @@ pub(crate) fn client(
         },
     };
     let min_version = raw.min_version.value.into();
-    let protocol = if protocol == Protocol::Http2 { HTTP2 } else { HTTP11 };
     let made = ClientTls::new(ClientTlsParams { trust, server_name, certificate, min_version, protocol });
     made.map_err(|error| sink.push(Diagnostic::error(raw.place, &key, error))).ok()
 }

@@ -136,6 +136,11 @@ pub(crate) fn invalid(node: &Node, key: &Key<'_>, problem: &str) -> Diagnostic {
     }
 }
 
+/// Whether a text looks like a URL with somebody's password.
+pub(crate) fn holds_login(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+}
+
 pub(crate) fn shortened(text: &str) -> String {
     // Enough to recognise a value by; the whole of it is in the file.
     const SHOWN_MAX: usize = 60;
@@ -279,6 +284,11 @@ impl<T: Value> Value for List<T> {
     fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
         match &node.value {
             NodeValue::Array(nodes) => Some(Self(items(nodes, key, sink), nodes.len())),
+            NodeValue::Text { text, .. } if holds_login(text) => {
+                sink.hide(node.place);
+                wrong_kind(node, key, &Self::expected(), Some("write it in brackets: [\"...\"]".to_owned()), sink);
+                None
+            }
             NodeValue::Text { text, .. } => {
                 let fix = format!("write [\"{}\"]", shortened(text));
                 wrong_kind(node, key, &Self::expected(), Some(fix), sink);

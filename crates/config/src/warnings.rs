@@ -10,14 +10,17 @@ use vocab::Name;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::entry::Endpoint;
 use crate::grammar::Field;
-use crate::raw::{RawConfig, RawService};
+use crate::raw::{KindWord, RawConfig, RawListener, RawService};
 use crate::route;
 use crate::source::Place;
 use crate::trace;
 
 /// Reports warnings about a configuration without errors.
 pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) {
-    if gateway.listeners().is_empty() && raw.cache.value.named.tables.is_empty() {
+    let of_databases = |listener: &RawListener| listener.kind.value == KindWord::Postgres;
+    let serves_databases = raw.listener.value.tables.iter().any(|(_, listener)| of_databases(listener))
+        || raw.database.value.tables.iter().any(|(_, database)| database.listen.is_some());
+    if gateway.listeners().is_empty() && raw.cache.value.named.tables.is_empty() && !serves_databases {
         let diagnostic = Diagnostic::warning(None, "", "there is no listener, so nothing is served");
         sink.push(diagnostic.fix("add [listener.web] with listen = \"0.0.0.0:8080\"".to_owned()));
     }
@@ -34,7 +37,9 @@ pub(crate) fn report(raw: &RawConfig, gateway: &GatewayParams, sink: &mut Sink) 
         let diagnostic = Diagnostic::warning(name.place, format!("{kind}.{}", name.value), message);
         sink.push(diagnostic.fix(format!("add [[route]] with {kind} = \"{}\"", name.value)));
     };
-    for (name, _) in raw.listener.value.tables.iter().filter(|(name, _)| !listeners.contains(&name.value)) {
+    let without_route =
+        |(name, table): &&(Field<Name>, RawListener)| !listeners.contains(&name.value) && !of_databases(table);
+    for (name, _) in raw.listener.value.tables.iter().filter(without_route) {
         unused("listener", name, "no route uses the listener, so every request is answered 404");
     }
     for (name, _) in raw.service.value.tables.iter().filter(|(name, _)| !services.contains(&name.value)) {
@@ -118,7 +123,8 @@ fn listens(raw: &RawConfig) -> HashMap<u16, Vec<(IpAddr, Place)>> {
     let mut listens = HashMap::<_, Vec<_>>::new();
     let fields = raw.listener.value.tables.iter().filter_map(|(_, listener)| listener.listen.as_ref());
     for Field { value, place, .. } in fields.flat_map(|field| &field.value.0) {
-        listens.entry(value.0.port()).or_default().push((value.0.ip(), *place));
+        let Some(address) = value.tcp() else { continue };
+        listens.entry(address.port()).or_default().push((address.ip(), *place));
     }
     listens
 }

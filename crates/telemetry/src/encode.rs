@@ -5,6 +5,7 @@
 //! Prometheus refuses a page that repeats one.
 
 mod cache;
+mod database;
 mod named_cache;
 mod route;
 
@@ -22,6 +23,7 @@ use crate::label::{
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
 pub use cache::{CacheCounts, CacheDiskRow, CacheRow, cache, routes_cached};
+pub use database::{DatabaseRow, databases};
 pub use named_cache::{NamedCacheRow, named_caches};
 pub use route::{routes_asked, routes_compressed, routes_files, routes_mirrored};
 

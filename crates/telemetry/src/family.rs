@@ -186,6 +186,40 @@ families! {
         "Connections cut since their clients read or sent nothing for too long, or did not speak the protocol.";
     NAMED_TRANSFERRED = Counter "named_cache_transferred" BYTES, ["cache", "direction"],
         "Bytes `received` from clients and `sent` to them, over Redis' protocol.";
+    DATABASE_CLIENTS = Gauge "database_clients" NONE, ["database"],
+        "Clients of a database of `[database.NAME]` that are logged in. Names that a wildcard serves count together as `*`.";
+    DATABASE_LOGINS = Counter "database_logins" NONE, ["database", "result"],
+        "Logins of clients: `success` or `failure`.";
+    DATABASE_BACKENDS = Gauge "database_backends" NONE, ["database", "state"],
+        "Connections to servers: those that are being made (`opening`), that nobody has (`idle`), and that clients have (`lent`).";
+    DATABASE_WAITING = Gauge "database_waiting" NONE, ["database"],
+        "Clients that wait for a connection.";
+    DATABASE_WAITS = Counter "database_waits" NONE, ["database"],
+        "Times that a client had to wait for a connection.";
+    DATABASE_ACQUIRE_TIMEOUTS = Counter "database_acquire_timeouts" NONE, ["database"],
+        "Waits that were longer than `acquire_timeout`.";
+    DATABASE_STATEMENTS = Counter "database_statements" NONE, ["database"],
+        "Statements that clients sent.";
+    DATABASE_TRANSACTIONS = Counter "database_transactions" NONE, ["database"],
+        "Times that a connection was ready outside of a transaction.";
+    DATABASE_ERRORS = Counter "database_errors" NONE, ["database"],
+        "Errors that clients were told, by servers or by Tenfold.";
+    DATABASE_PINS = Counter "database_pins" NONE, ["database", "reason"],
+        "Sessions that had to keep their connections, by the first reason of each.";
+    DATABASE_PINNED = Gauge "database_sessions_pinned" NONE, ["database"],
+        "Sessions that keep their connections now.";
+    DATABASE_RESETS = Counter "database_resets" NONE, ["database"],
+        "Connections that were made as they began, since what a session had done to them could not be seen.";
+    DATABASE_REPLAYS = Counter "database_settings_replayed" NONE, ["database"],
+        "Times that settings of a session were set on the connection that it got.";
+    DATABASE_PARSES = Counter "database_prepared_parses" NONE, ["database"],
+        "Statements that were prepared again, because a connection had not the client's.";
+    DATABASE_STATEMENTS_SHARED = Gauge "database_prepared_entries" NONE, ["database"],
+        "Prepared statements that clients share.";
+    DATABASE_CANCELS = Counter "database_cancels" NONE, ["database"],
+        "Requests to cancel that were sent on to a server.";
+    DATABASE_UNCLEAN = Counter "database_backends_unclean" NONE, ["database"],
+        "Connections that were closed because they were not clean.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

@@ -6,12 +6,14 @@ use clap_complete::Shell;
 use crate::cache::CacheCommand;
 use crate::check::CheckArgs;
 use crate::control::breaker::BreakerArgs;
+use crate::control::database::DatabaseCommand;
 use crate::control::endpoint::EndpointArgs;
 use crate::control::reload::ReloadArgs;
 use crate::control::routes::RoutesArgs;
 use crate::control::status::StatusArgs;
 use crate::control::top::TopArgs;
 use crate::control::upgrade::UpgradeArgs;
+use crate::import::ImportArgs;
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 
@@ -54,6 +56,9 @@ pub(crate) enum Command {
     /// Print the JSON Schema of the configuration
     Schema(SchemaArgs),
 
+    /// Turn a configuration of PgBouncer's into one of Tenfold's
+    Import(ImportArgs),
+
     /// Show what a running process serves, and how it is
     Status(StatusArgs),
 
@@ -72,6 +77,10 @@ pub(crate) enum Command {
     /// Purge the edge cache of a running process, see what is asked for most, and what a cache of a size would do
     #[command(subcommand, after_help = crate::cache::EXAMPLES)]
     Cache(CacheCommand),
+
+    /// Look at the databases of a running process, and hold or renew their connections
+    #[command(subcommand, after_help = crate::control::database::EXAMPLES)]
+    Db(DatabaseCommand),
 
     /// Have a running process read its configuration again
     Reload(ReloadArgs),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use config::{Diagnostics, Loaded};
+use config::{Diagnostics, Loaded, PoolEstimate};
 use serde_json::json;
 
 const EXAMPLES: &str = "\
@@ -104,6 +104,9 @@ fn answer_json(args: &CheckArgs, loaded: &Result<Loaded, Diagnostics>) -> String
         "warnings": found.warnings(),
         "findings": found.to_json(),
     });
+    if let Ok(loaded) = loaded {
+        object["pools"] = loaded.estimates.iter().map(estimate_json).collect();
+    }
     if let (Ok(loaded), Some(Print::Effective)) = (loaded, args.print) {
         object["effective"] = loaded.effective.clone();
     }
@@ -113,13 +116,38 @@ fn answer_json(args: &CheckArgs, loaded: &Result<Loaded, Diagnostics>) -> String
 fn summary(file: &Path, loaded: &Loaded) -> String {
     let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     let gateway = &loaded.gateway;
-    let parts = [
+    let mut parts = vec![
         count(gateway.listeners().len(), "listener"),
         count(gateway.routes().len(), "route"),
         count(gateway.services().len(), "service"),
-        count(loaded.warnings.warnings(), "warning"),
     ];
-    format!("{}: ok ({})\n", file.display(), parts.join(", "))
+    if !loaded.databases.is_empty() {
+        parts.push(count(loaded.databases.len(), "database"));
+    }
+    parts.push(count(loaded.warnings.warnings(), "warning"));
+    let pools: String = loaded.estimates.iter().map(estimate).collect();
+    format!("{}: ok ({})\n{pools}", file.display(), parts.join(", "))
+}
+
+/// What is expected of a database, and what its pools are for that.
+fn estimate(estimate: &PoolEstimate) -> String {
+    let PoolEstimate { database, per_second, time, busy, suggested, size } = estimate;
+    let time = vocab::units::format_duration(*time);
+    format!(
+        "database.{database}: {per_second}/s of {time} each keep {busy:.1} connections busy on average; \
+         with {suggested} few clients wait, and the pool has {size}\n"
+    )
+}
+
+fn estimate_json(estimate: &PoolEstimate) -> serde_json::Value {
+    json!({
+        "database": estimate.database,
+        "per_second": estimate.per_second,
+        "seconds": estimate.time.as_secs_f64(),
+        "busy": estimate.busy,
+        "suggested": estimate.suggested,
+        "size": estimate.size,
+    })
 }
 
 #[cfg(test)]
@@ -154,6 +182,20 @@ mod tests {
         assert!(answer.stderr.starts_with("warning: service.api.endpoints[0]: "), "{}", answer.stderr);
         let quiet = check(&text, "--quiet");
         assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str(), quiet.good), ("", "", true));
+    }
+
+    #[test]
+    fn pools_are_told_what_they_need() {
+        let text = "[database.shop]\nlisten = \"127.0.0.1:6432\"\nprimary = \"postgres://db1/shop\"\n\
+                    expect = { rate = \"2000/s\", time = \"4ms\" }\n\
+                    auth = { method = \"trust\" }\n";
+        let told = check(text, "");
+        let expected = "./tenfold.toml: ok (0 listeners, 0 routes, 0 services, 1 database, 0 warnings)\n\
+                        database.shop: 2000/s of 4ms each keep 8.0 connections busy on average; with 14 few clients wait, \
+                        and the pool has 14\n";
+        assert_eq!((told.stdout.as_str(), told.stderr.as_str(), told.good), (expected, "", true));
+        let json: serde_json::Value = serde_json::from_str(&check(text, "--json").stdout).unwrap();
+        assert_eq!((&json["pools"][0]["busy"], &json["pools"][0]["suggested"]), (&8.0.into(), &14.into()));
     }
 
     #[test]

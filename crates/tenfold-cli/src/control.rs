@@ -3,6 +3,7 @@
 pub(crate) mod breaker;
 pub(crate) mod cache;
 mod client;
+pub(crate) mod database;
 pub(crate) mod endpoint;
 pub(crate) mod named_cache;
 pub(crate) mod reload;

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod import;
 mod run;
 mod schema;
 
@@ -32,12 +33,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Import(args) => import::run(args),
         Command::Status(args) => control::status::run(args),
         Command::Top(args) => control::top::run(args),
         Command::Routes(args) => control::routes::run(args),
         Command::Endpoint(args) => control::endpoint::run(args),
         Command::Breaker(args) => control::breaker::run(args),
         Command::Cache(command) => cache::run(command),
+        Command::Db(command) => control::database::run(command),
         Command::Reload(args) => control::reload::run(args),
         Command::Upgrade(args) => control::upgrade::run(args),
         Command::Demo(args) => demo::run(args),

@@ -6,6 +6,7 @@
 mod admin_listener;
 mod beginning;
 mod command;
+mod databases;
 mod effective;
 mod memory;
 mod named;
@@ -20,13 +21,14 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cache_server::Caches;
 use clap::Args;
 use config::Loaded;
 use gateway::Gateway;
+use pgproxy::Databases;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use telemetry::trace::Tracer;
@@ -214,18 +216,27 @@ async fn serve(
     let prepared = admin.prepare(loaded.admin.as_ref(), &mut beginning.sockets).await?;
     let (mut caches, parts) = Caches::new(loaded.gateway.workers().get());
     let prepared_caches = caches.prepare(&loaded.caches, &mut beginning.sockets).context("a cache")?;
+    let (mut databases, database_parts) = Databases::new(loaded.gateway.workers().get());
+    let prepared_databases = databases
+        .prepare(&loaded.database_listeners, &loaded.databases, &mut beginning.sockets)
+        .context("a database")?;
     let (tracer, exporter) = Tracer::new(loaded.trace.as_ref(), loaded.gateway.workers().get())?;
     let exporter = tokio::spawn(exporter.run());
     let gateway = Gateway::start(loaded.gateway.clone(), beginning.inheritance(), access, &tracer).await?;
     for part in parts {
         gateway.begin_on(part.core(), move || drop(tokio::task::spawn_local(part.run()))).await;
     }
+    for part in database_parts {
+        gateway.begin_on(part.core(), move || drop(tokio::task::spawn_local(part.run()))).await;
+    }
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let view = gateway.view().with_buckets(loaded.buckets.clone());
     let logs = Logs { log: log.clone(), access: access.clone(), tracer: tracer.clone() };
-    let state = State::new((view, gateway.control()), caches.view(), logs, loaded.effective.clone(), asks);
+    let views = (caches.view(), databases.view());
+    let state = State::new((view, gateway.control()), views, logs, loaded.effective.clone(), asks);
     let state = Arc::new(state);
     caches.commit(prepared_caches).await;
+    databases.commit(prepared_databases).await;
     admin.commit(prepared, &state);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -233,6 +244,7 @@ async fn serve(
         listeners = loaded.gateway.listeners().len(),
         services = loaded.gateway.services().len(),
         caches = loaded.caches.len(),
+        databases = loaded.databases.len(),
         "running"
     );
     match beginning.ready() {
@@ -245,6 +257,7 @@ async fn serve(
         file,
         gateway,
         caches,
+        databases,
         state: &state,
         admin,
         log,
@@ -267,19 +280,30 @@ async fn leave(
     (mut signals, access): (Signals, &AccessLog),
     (tracer, exporter): (&Tracer, JoinHandle<()>),
 ) {
-    let Reloader { gateway, caches, admin, running, notifier, .. } = reloader;
+    let Reloader { gateway, caches, databases, admin, running, notifier, .. } = reloader;
     let reopen = || reload::reopen(access);
     let drain_timeout = running.gateway.drain_timeout();
     match end {
         End::Stop => {
             notifier.stopping();
             tracing::info!(?drain_timeout, "stopping: finishing the requests under way");
+            let begun = Instant::now();
+            let rest = || drain_timeout.saturating_sub(begun.elapsed());
+            let served = async {
+                if !running.databases.is_empty() {
+                    // Requests under way may need the databases, and both have the same cores: so those of the gateway come first.
+                    upgrade::drained(&gateway, drain_timeout).await;
+                }
+                (databases.stop(rest()).await, gateway.stop(rest()).await)
+            };
             // Both at once: neither accepts while the other one finishes.
-            let both =
-                async { tokio::join!(caches.stop(drain_timeout.min(CACHES_TIMEOUT)), gateway.stop(drain_timeout)) };
-            let (cut, stopped) = signals.beside(both, reopen).await;
+            let both = async { tokio::join!(caches.stop(drain_timeout.min(CACHES_TIMEOUT)), served) };
+            let (cut, (clients, stopped)) = signals.beside(both, reopen).await;
             if cut > 0 {
                 tracing::warn!(cut, "connections of caches did not end in time");
+            }
+            if clients > 0 {
+                tracing::warn!(cut = clients, "clients of databases did not end in time");
             }
             tracing::info!(cut = stopped.cut, took = ?stopped.took, "stopped");
             finish(tracer, exporter).await;
@@ -288,7 +312,7 @@ async fn leave(
         End::Replaced(taken) => {
             // Whoever asks from now on is to reach the other one.
             let limit = running.upgrade.drain_timeout;
-            let leave = upgrade::leave(gateway, taken, (limit, drain_timeout), signals, reopen);
+            let leave = upgrade::leave((gateway, databases), taken, (limit, drain_timeout), signals, reopen);
             // The other process has caches of its own: what is stored in these would be lost, and what is read old.
             tokio::join!(admin.end(), caches.hand_over(CACHES_TIMEOUT), leave);
             finish(tracer, exporter).await;
@@ -335,6 +359,10 @@ async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut 
                 continue;
             }
             Some(ask) = asked.recv() => match ask {
+                Ask::Database(database, change, answer) => {
+                    let _nobody_waits = answer.send(databases::change(&reloader.databases, &database, change));
+                    continue;
+                }
                 Ask::Reload(answer) => {
                     let result = reloader.reload("asked for").await;
                     let _nobody_waits = answer.send(result.map(|()| reloader.state.last_reload()));

@@ -51,6 +51,7 @@ impl AdminState for Fixture {
             Command::Remove { service, .. } | Command::Reset { service, .. } => service.clone(),
             Command::ResetAll | Command::Reload | Command::Upgrade(_) | Command::Purge(_) => "api".to_owned(),
             Command::PurgeNamed { cache, .. } => cache.clone(),
+            Command::Database { database, .. } => database.clone(),
         };
         Box::pin(async move {
             let refused = |reason| Err(Refused::new(reason, "because"));
@@ -90,6 +91,10 @@ impl AdminState for Fixture {
 
     fn caches(&self) -> Value {
         json!([{"name": "sessions"}])
+    }
+
+    fn databases(&self) -> Value {
+        json!([])
     }
 
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
@@ -155,7 +160,7 @@ async fn every_path_of_the_index_answers() {
     assert_eq!(status, 200);
     let paths: Vec<&str> =
         index.lines().filter_map(|line| line.split(' ').next()).filter(|p| p.starts_with('/')).collect();
-    assert_eq!(paths.len(), 13, "{index}");
+    assert_eq!(paths.len(), 14, "{index}");
     for path in paths {
         let (status, head, body) = get(&served, &path.replace("NAME", "api"), "").await;
         assert_eq!(status, 200, "{path}: {body}");

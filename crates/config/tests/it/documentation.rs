@@ -11,7 +11,8 @@ fn page() -> String {
 }
 
 fn env(name: &str) -> Option<String> {
-    matches!(name, "TENFOLD_ADMIN_TOKEN" | "TENFOLD_CACHE_PASSWORD").then(|| "0123456789abcdef".to_owned())
+    let known = ["TENFOLD_ADMIN_TOKEN", "TENFOLD_CACHE_PASSWORD", "WEB_PASSWORD", "REPORT_PASSWORD", "POOLER_PASSWORD"];
+    known.contains(&name).then(|| "0123456789abcdef".to_owned())
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod cache;
+mod database;
 mod documentation;
 mod golden;
 mod hostile;

@@ -231,11 +231,22 @@ fn the_effective_configuration_means_the_same() {
             assert_eq!(store, "rediss://shop:***@redis.example.com:6380/1");
             *store = "rediss://shop:p%40ssword@redis.example.com:6380/1".into();
         }
+        if let Some(shop) = effective.pointer_mut("/database/shop") {
+            let primary = "postgres://app:***@db1.example.com:5433/shop?application_name=tenfold";
+            assert_eq!(shop["primary"], primary);
+            shop["primary"] = primary.replace("***", "0123456789abcdef-from-env").into();
+            for pointer in ["/user/web/password", "/user/web/server_password", "/auth/query/password"] {
+                let password = shop.pointer_mut(pointer).unwrap();
+                assert_eq!(*password, "***");
+                *password = "0123456789abcdef-from-env".into();
+            }
+        }
         let written = toml::to_string(&effective).unwrap();
         let second = loaded(&written);
         assert_eq!(first.gateway, second.gateway, "{written}");
         assert_eq!((first.log, first.admin), (second.log, second.admin));
         assert_eq!(first.caches, second.caches);
+        assert_eq!((first.databases, first.database_listeners), (second.databases, second.database_listeners));
         assert_eq!((first.trace, first.buckets), (second.trace, second.buckets));
         assert_eq!(first.effective, second.effective);
     }

@@ -72,6 +72,14 @@ impl Collector for Objects {
             ..Default::default()
         };
         encode::named_caches(&[named], &mut encoder)?;
+        let shop = encode::DatabaseRow {
+            database: "shop".to_owned(),
+            clients: 2,
+            backends: [0, 1, 3],
+            pins: vec![("listen", 1)],
+            ..Default::default()
+        };
+        encode::databases(&[shop], &mut encoder)?;
         encode::routes_files(&[("api", [9, 8, 7, 6, 5])], &mut encoder)?;
         encode::routes_compressed(&[("api", [1, 2, 3, 90, 30])], ["zstd", "br", "gzip"], &mut encoder)?;
         let leases = LeaseRow { asks: &[("granted", 6), ("empty", 1)], leased: 40, without_store: 2 };
@@ -203,6 +211,14 @@ fn what_was_counted_on_any_core_is_in_the_rows() {
         "named_cache_memory_bytes{cache=\"sessions\"} 0",
         "named_cache_memory_max_bytes{cache=\"sessions\"} 0",
         "named_cache_connections{cache=\"sessions\"} 1",
+        "database_pins_total{database=\"shop\",reason=\"listen\"} 1",
+        "database_backends{database=\"shop\",state=\"opening\"} 0",
+        "database_backends{database=\"shop\",state=\"idle\"} 1",
+        "database_backends{database=\"shop\",state=\"lent\"} 3",
+        "database_clients{database=\"shop\"} 2",
+        "database_waiting{database=\"shop\"} 0",
+        "database_sessions_pinned{database=\"shop\"} 0",
+        "database_prepared_entries{database=\"shop\"} 0",
         "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
         "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
         "http_files_total{endpoint=\"api\",result=\"missing\"} 7",
@@ -294,6 +310,14 @@ fn what_never_happened_has_no_row() {
             "named_cache_memory_bytes{cache=\"sessions\"} 0",
             "named_cache_memory_max_bytes{cache=\"sessions\"} 0",
             "named_cache_connections{cache=\"sessions\"} 1",
+            "database_pins_total{database=\"shop\",reason=\"listen\"} 1",
+            "database_backends{database=\"shop\",state=\"opening\"} 0",
+            "database_backends{database=\"shop\",state=\"idle\"} 1",
+            "database_backends{database=\"shop\",state=\"lent\"} 3",
+            "database_clients{database=\"shop\"} 2",
+            "database_waiting{database=\"shop\"} 0",
+            "database_sessions_pinned{database=\"shop\"} 0",
+            "database_prepared_entries{database=\"shop\"} 0",
             "http_files_total{endpoint=\"api\",result=\"memory\"} 9",
             "http_files_total{endpoint=\"api\",result=\"disk\"} 8",
             "http_files_total{endpoint=\"api\",result=\"missing\"} 7",

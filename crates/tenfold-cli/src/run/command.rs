@@ -44,7 +44,7 @@ pub(super) async fn change(control: &GatewayControl, view: &GatewayView, command
             return Ok(json!({ "reset": reset }));
         }
         // Whoever calls has done these already, as they are none of the gateway's.
-        Command::Reload | Command::Upgrade(_) | Command::PurgeNamed { .. } => {
+        Command::Reload | Command::Upgrade(_) | Command::PurgeNamed { .. } | Command::Database { .. } => {
             return Err(Refused::new(Reason::Invalid, "this is nothing that the gateway does"));
         }
     };

@@ -9,6 +9,7 @@ use config::Loaded;
 use gateway::Gateway;
 use gateway::params::ListenerKind;
 use net::inherit::Inherited;
+use pgproxy::Databases;
 use telemetry::trace::Tracer;
 use telemetry::{AccessLog, LogHandle};
 
@@ -45,6 +46,7 @@ pub(super) struct Reloader<'r> {
     pub(super) file: &'r Path,
     pub(super) gateway: Gateway,
     pub(super) caches: Caches,
+    pub(super) databases: Databases,
     pub(super) state: &'r Arc<State>,
     pub(super) admin: AdminListener,
     pub(super) log: &'r LogHandle,
@@ -95,6 +97,9 @@ impl Reloader<'_> {
         let admin = admin.map_err(|error| error.to_string())?;
         let caches = self.caches.prepare(&loaded.caches, &mut Inherited::default());
         let caches = caches.map_err(|error| format!("a cache: {error}"))?;
+        let databases =
+            self.databases.prepare(&loaded.database_listeners, &loaded.databases, &mut Inherited::default());
+        let databases = databases.map_err(|error| format!("a database: {error}"))?;
         if loaded.log.access != self.running.log.access {
             self.access.change(&loaded.log.access).map_err(|error| error.to_string())?;
         } else {
@@ -113,6 +118,7 @@ impl Reloader<'_> {
             tracing::warn!("log.format changes at the next start");
         }
         self.caches.commit(caches).await;
+        self.databases.commit(databases).await;
         self.admin.commit(admin, self.state);
         if loaded.buckets != self.running.buckets {
             tracing::warn!("metrics.buckets changes at the next start");

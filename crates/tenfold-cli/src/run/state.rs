@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use admin::{AdminState, Command, Outcome, Reason, Refused, Unready, UpgradeOrder};
+use admin::{AdminState, Command, DatabaseChange, Outcome, Reason, Refused, Unready, UpgradeOrder};
 use cache_server::CachesView;
 use gateway::{GatewayControl, GatewayView};
 use net::handover::Draining;
+use pgproxy::DatabasesView;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::beginning::Before;
 use super::command;
+use super::databases;
 use super::effective;
 use super::named;
 use super::upgrade;
@@ -32,6 +34,8 @@ pub(super) enum Ask {
     Reload(Answer),
     /// An upgrade, to this program if one is named.
     Upgrade(Option<PathBuf>, Answer),
+    /// A change of a database's pools.
+    Database(String, DatabaseChange, Answer),
 }
 
 /// The state of the process.
@@ -40,6 +44,8 @@ pub(super) struct State {
     gateway: GatewayView,
     control: GatewayControl,
     caches: CachesView,
+    databases: DatabasesView,
+    database_rows: databases::Rows,
     asks: mpsc::Sender<Ask>,
     started: SystemTime,
     registry: Registry,
@@ -80,7 +86,7 @@ impl State {
     /// Everything runs by the configuration `effective`. What is asked for goes to `asks`.
     pub(super) fn new(
         (view, control): (GatewayView, GatewayControl),
-        caches: CachesView,
+        (caches, databases): (CachesView, DatabasesView),
         Logs { log, access, tracer }: Logs,
         effective: Value,
         asks: mpsc::Sender<Ask>,
@@ -91,6 +97,8 @@ impl State {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(view.clone()));
         registry.register_collector(Box::new(caches.clone()));
+        let database_rows = databases::Rows::new(databases.clone(), &effective);
+        registry.register_collector(Box::new(database_rows.clone()));
         registry.register_collector(Box::new(ProcessMetrics::new(env!("CARGO_PKG_VERSION"))));
         registry.register_collector(Box::new(SharedCollector(Arc::clone(&reloads))));
         registry.register_collector(Box::new(access));
@@ -99,7 +107,19 @@ impl State {
         let (last_reload, last_upgrade, predecessor) = (Value::Null, Value::Null, Value::Null);
         let config = Mutex::new(Config { effective, last_reload, last_upgrade, predecessor });
         let draining = AtomicBool::new(false);
-        Self { gateway: view, control, caches, asks, started, registry, reloads, draining, config }
+        Self {
+            gateway: view,
+            control,
+            caches,
+            databases,
+            database_rows,
+            asks,
+            started,
+            registry,
+            reloads,
+            draining,
+            config,
+        }
     }
 
     /// The process is stopping.
@@ -113,6 +133,7 @@ impl State {
 
     /// Another configuration is in effect.
     pub(super) fn reload_succeeded(&self, effective: Value) {
+        self.database_rows.follow(&effective);
         let last_reload = json!({ "result": "success", "time": unix_seconds(), "error": null });
         let mut config = self.lock();
         (config.effective, config.last_reload) = (effective, last_reload);
@@ -247,6 +268,10 @@ impl AdminState for State {
         self.caches.list()
     }
 
+    fn databases(&self) -> Value {
+        databases::list(&self.databases)
+    }
+
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
         named::value(&self.caches, cache, key)
     }
@@ -266,6 +291,12 @@ impl AdminState for State {
             match command {
                 Command::Reload => self.ask(Ask::Reload, Reason::Configuration).await,
                 Command::Upgrade(order) => self.upgrade(order).await,
+                Command::Database { database, change } => {
+                    if !databases::is_known(&self.databases, &database) {
+                        return Err(Refused::new(Reason::NotFound, format!("no database is named {database:?}")));
+                    }
+                    self.ask(|answer| Ask::Database(database, change, answer), Reason::Failed).await
+                }
                 Command::PurgeNamed { cache, target } => named::purge(&self.caches, &cache, &target),
                 other => command::change(&self.control, &self.gateway, other).await,
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use gateway::Gateway;
 use net::handover::{Offer, Successor};
+use pgproxy::Databases;
 use serde_json::json;
 
 use super::beginning::tcp_name;
@@ -65,6 +66,8 @@ impl Reloader<'_> {
             estate.sockets.into_iter().map(|(address, socket)| (tcp_name(address), socket)).collect();
         let caches = self.caches.handles().map_err(lost)?;
         sockets.extend(caches.into_iter().map(|(address, socket)| (tcp_name(address), socket)));
+        let databases = self.databases.handles().map_err(lost)?;
+        sockets.extend(databases.into_iter().map(|(address, socket)| (tcp_name(address), socket)));
         let admin = self.admin.handle().map_err(lost)?;
         sockets.extend(admin.map(|(address, socket)| (tcp_name(address), socket)));
         let state = json!({
@@ -111,16 +114,30 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Has a gateway accept no more, and returns when the last of its connections has ended, or a time is over.
+pub(super) async fn drained(gateway: &Gateway, timeout: Duration) {
+    let begun = Instant::now();
+    gateway.retire(Duration::ZERO).await;
+    while gateway.connections() > 0 && begun.elapsed() < timeout {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Finishes what is under way here while another process serves, for at most `limit`. Being told to stop shortens that
 /// to `drain_timeout`.
 pub(super) async fn leave(
-    gateway: Gateway,
+    (gateway, databases): (Gateway, Databases),
     mut taken: Taken,
     (limit, drain_timeout): (Duration, Duration),
     mut signals: Signals,
     reopen: impl Fn(),
 ) {
     signals.beside(gateway.retire(IDLE_GRACE), &reopen).await;
+    // Clients between transactions connect anew, and find the other process. Their cores are the gateway's, so they go first.
+    let cut = signals.beside(databases.stop(drain_timeout.min(limit)), &reopen).await;
+    if cut > 0 {
+        tracing::warn!(cut, "clients of databases did not end in time");
+    }
     let begun = Instant::now();
     let mut told = None;
     let mut rest = Duration::ZERO;

@@ -13,6 +13,7 @@ mod caching_disk;
 mod command;
 mod compress;
 mod control;
+mod database;
 mod demo;
 mod discovery;
 mod dns;

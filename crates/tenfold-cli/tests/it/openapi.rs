@@ -47,7 +47,7 @@ fn ask<'a>(method: &'a str, path: &'a str) -> Ask<'a> {
 impl Ask<'_> {
     fn to(&self, admin: SocketAddr) -> String {
         let path = self.path.replace("{service}", self.service).replace("{address}", self.address);
-        let path = path.replace("{cache}", "main").replace("{key}", "greeting");
+        let path = path.replace("{cache}", "main").replace("{key}", "greeting").replace("{database}", "shop");
         let (method, fields, body, length) =
             (self.method.to_ascii_uppercase(), self.fields, self.body, self.body.len());
         format!(
@@ -124,7 +124,10 @@ impl Described {
 fn config(endpoints: &str, token: &str) -> String {
     format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n{token}[listener.web]\nlisten = \"127.0.0.1:{}\"\n\
-         [cache.main]\nlisten = \"127.0.0.1:{}\"\n[[route]]\nservice = \"api\"\ncache = {{}}\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
+         [cache.main]\nlisten = \"127.0.0.1:{}\"\n\
+         [database.shop]\nlisten = \"127.0.0.1:{}\"\nprimary = \"postgres://web:${{NOT_SET:-secret}}@127.0.0.1:1/shop\"\n\
+         [[route]]\nservice = \"api\"\ncache = {{}}\n[service.api]\nendpoints = [{endpoints}]\npassive_health = {{ fail_timeout = \"60s\" }}\n",
+        free_port(),
         free_port(),
         free_port(),
         free_port(),
@@ -248,6 +251,7 @@ fn changes(described: &mut Described, site: &Tenfold, [first, other]: [&str; 2])
         described.check(admin, purge, 200);
     }
     named_caches(described, site);
+    databases(described, admin);
     described.check(admin, ask("post", "/api/reload"), 200);
     let good = std::fs::read_to_string(site.config()).unwrap();
     site.rewrite("not toml").unwrap();
@@ -267,6 +271,19 @@ fn named_caches(described: &mut Described, site: &Tenfold) {
     conn.send(purge.to(admin).replace("/main/", "/nope/")).unwrap();
     let response = conn.read_response("POST").unwrap();
     described.judge(NAMED_PURGE, "post", &response, 404);
+}
+
+/// Pools of a database, and of one that is not there.
+fn databases(described: &mut Described, admin: SocketAddr) {
+    for (change, state) in [("pause", "paused"), ("resume", "resumed"), ("reconnect", "reconnecting")] {
+        let path = format!("/api/databases/{{database}}/{change}");
+        let told = described.check(admin, ask("post", &path), 200);
+        assert_eq!((&told["database"], &told["state"]), (&json!("shop"), &json!(state)));
+        let mut conn = RawConn::connect(admin).unwrap();
+        conn.send(ask("post", &path).to(admin).replace("/shop/", "/nope/")).unwrap();
+        let response = conn.read_response("POST").unwrap();
+        described.judge(&path, "post", &response, 404);
+    }
 }
 
 /// A breaker that is held, and a service that has none.

@@ -1,0 +1,144 @@
+//! Databases, as metrics and the admin listener show them, and their pools as it is told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use admin::DatabaseChange;
+use pgproxy::{DatabaseView, Databases, DatabasesView, PoolView};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use serde_json::{Value, json};
+use telemetry::encode::{DatabaseRow, databases};
+
+/// How the file names what any other name stands for.
+const ANY: &str = "*";
+
+/// Databases as rows of metrics. Names that only clients have given are one row, that of the wildcard.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    view: DatabasesView,
+    /// Names of the file.
+    names: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rows {
+    pub(super) fn new(view: DatabasesView, effective: &Value) -> Self {
+        let rows = Self { view, names: Arc::default() };
+        rows.follow(effective);
+        rows
+    }
+
+    /// Another configuration is in effect.
+    pub(super) fn follow(&self, effective: &Value) {
+        let names = effective["database"].as_object().map(|tables| tables.keys().cloned().collect());
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.unwrap_or_default();
+    }
+
+    fn rows(&self) -> Vec<DatabaseRow> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let label = |name: &str| if names.iter().any(|known| known == name) { name.to_owned() } else { ANY.to_owned() };
+        let mut rows = BTreeMap::<String, DatabaseRow>::new();
+        for view in self.view.databases() {
+            let label = label(&view.name);
+            add(
+                rows.entry(label.clone()).or_insert_with(|| DatabaseRow { database: label, ..DatabaseRow::default() }),
+                &view,
+            );
+        }
+        for pool in self.view.pools() {
+            if let Some(row) = rows.get_mut(&label(&pool.database)) {
+                let counts = [pool.opening, pool.idle, pool.lent].map(|count| count as u64);
+                row.backends.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                row.waiting += pool.waiting as u64;
+            }
+        }
+        rows.into_values().collect()
+    }
+}
+
+/// Adds what a database did to its row.
+fn add(row: &mut DatabaseRow, view: &DatabaseView) {
+    row.clients += view.clients;
+    row.logins.iter_mut().zip(view.logins).for_each(|(sum, count)| *sum += count);
+    row.statements += view.statements;
+    row.transactions += view.transactions;
+    row.errors += view.errors;
+    let [waits, timeouts] = view.waits;
+    row.waits += waits;
+    row.acquire_timeouts += timeouts;
+    for (reason, count) in &view.pins {
+        match row.pins.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, sum)) => *sum += count,
+            None => row.pins.push((reason, *count)),
+        }
+    }
+    row.pinned += view.pinned;
+    row.resets += view.resets;
+    row.replays += view.replays;
+    row.parses += view.parses;
+    row.statements_shared += view.statements_shared as u64;
+    row.cancels += view.cancels;
+    row.unclean += view.unclean;
+}
+
+impl Collector for Rows {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        databases(&self.rows(), &mut encoder)
+    }
+}
+
+/// All databases with their pools, by name.
+pub(super) fn list(view: &DatabasesView) -> Value {
+    let mut pools = view.pools();
+    pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+    let mut found = view.databases();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.iter().map(|database| shown(database, pools.iter().filter(|pool| pool.database == database.name))).collect()
+}
+
+fn shown<'p>(view: &DatabaseView, pools: impl Iterator<Item = &'p PoolView>) -> Value {
+    let pool = |pool: &PoolView| {
+        json!({
+            "user": pool.user,
+            "opening": pool.opening,
+            "idle": pool.idle,
+            "lent": pool.lent,
+            "waiting": pool.waiting,
+        })
+    };
+    json!({
+        "name": view.name,
+        "clients": view.clients,
+        "logins": view.logins[0],
+        "logins_failed": view.logins[1],
+        "statements": view.statements,
+        "transactions": view.transactions,
+        "errors": view.errors,
+        "waits": view.waits[0],
+        "acquire_timeouts": view.waits[1],
+        "sessions_pinned": view.pinned,
+        "pins": view.pins.iter().map(|(reason, count)| json!({ "reason": reason, "sessions": count })).collect::<Vec<_>>(),
+        "resets": view.resets,
+        "statements_shared": view.statements_shared,
+        "cancels": view.cancels,
+        "pools": pools.map(pool).collect::<Vec<_>>(),
+    })
+}
+
+/// Whether there is a database of this name.
+pub(super) fn is_known(view: &DatabasesView, name: &str) -> bool {
+    view.databases().iter().any(|database| database.name == name)
+}
+
+/// Has the pools of a database do something, and gives what it is afterwards.
+pub(super) fn change(databases: &Databases, name: &str, change: DatabaseChange) -> Result<Value, String> {
+    let (change, told) = match change {
+        DatabaseChange::Pause => (Databases::pause as fn(&Databases, Option<&str>), "paused"),
+        DatabaseChange::Resume => (Databases::resume as fn(&Databases, Option<&str>), "resumed"),
+        DatabaseChange::Reconnect => (Databases::reconnect as fn(&Databases, Option<&str>), "reconnecting"),
+    };
+    change(databases, Some(name));
+    tracing::info!(database = name, "the pools of the database were told: {told}");
+    Ok(json!({ "database": name, "state": told }))
+}
