@@ -104,7 +104,7 @@ fn reads_that_were_under_way_run_again_elsewhere() {
         std::thread::spawn(move || client.query("SELECT count(*) FROM generate_series(1, 20000000)").unwrap())
     });
     let threads: Vec<_> = threads.collect();
-    wait_until("they are under way", || proxy.database().replica_reads >= 6 + 1);
+    wait_until("they are under way", || proxy.database().replica_reads > 6);
     std::thread::sleep(Duration::from_millis(200));
     proxy.postgres.kill(1);
     for thread in threads {
