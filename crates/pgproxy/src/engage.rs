@@ -11,11 +11,7 @@ use crate::database::Database;
 use crate::failure::Failure;
 use crate::pool::{Lent, Local, NotLent, Reports, Taken};
 
-/// Makes a backend as it began, but for its prepared statements: what `DISCARD ALL` does without `DEALLOCATE ALL` and `DISCARD PLANS`.
-const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
-
-/// Makes it as it began.
+/// Makes a backend as it began, its prepared statements included: a function may have put another one in the place of one of ours.
 const DISCARD: &str = "DISCARD ALL";
 
 /// The setting that every driver sends, and that no server refuses or changes.
@@ -66,20 +62,22 @@ pub(crate) async fn prepare(
     let timeout = database.settings().timeouts.clean;
     let cells = database.metrics.core(core.id);
     if lent.is_tainted && lent.last_session != session {
-        cells.resets.increment();
-        lent.ask(RESET, timeout).await?;
-        lent.is_tainted = false;
-        lent.applied.clear();
+        discard(core, database, lent).await?;
     }
-    let Some(text) = settings.difference(&mut lent.applied) else { return Ok(Asked::default()) };
-    cells.replays.increment();
-    let asked = lent.ask(&text, timeout).await;
-    if asked.is_err() {
-        // Some of it may have been set.
-        lent.is_tainted = true;
-        lent.last_session = 0;
+    let mut told = Asked::default();
+    while let Some(text) = settings.difference(&mut lent.applied) {
+        cells.replays.increment();
+        match lent.ask(&text, timeout).await {
+            Ok(asked) => told.reports.extend(asked.reports),
+            Err(error) => {
+                // Some of it may have been set.
+                lent.is_tainted = true;
+                lent.last_session = 0;
+                return Err(error);
+            }
+        }
     }
-    asked
+    Ok(told)
 }
 
 /// Makes a backend as it began, as a whole.

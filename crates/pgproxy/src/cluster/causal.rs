@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pgroute::position::{Choice, Floor, Lsn, Progress, ReplicaId, Timeline, Token, TokenError, choose};
+use pgroute::position::{Choice, Floor, Lsn, Progress, Reading, ReplicaId, Timeline, Token, TokenError, choose};
 use tokio::sync::Notify;
 
 use super::Cluster;
@@ -99,9 +99,14 @@ impl Causal {
         self.was_relaxed.store(true, Ordering::Relaxed);
     }
 
+    /// A read on a replica is about to begin.
+    pub(crate) fn start_read(&self, server: usize) -> Reading {
+        self.state().progress.start_read(ReplicaId(server as u32))
+    }
+
     /// A read on a replica has ended.
-    pub(crate) fn read_on(&self, own: &mut Floor, server: usize) {
-        own.after_replica(ReplicaId(server as u32), &self.state().progress);
+    pub(crate) fn read_on(&self, own: &mut Floor, reading: Reading) {
+        own.after_replica(reading, &self.state().progress);
     }
 
     /// Where a read may go.

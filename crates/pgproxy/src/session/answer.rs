@@ -191,7 +191,13 @@ impl Session {
             if self.is_opaque {
                 self.settings.observed(&name.to_ascii_lowercase(), value, "");
             } else {
-                self.settings.reported(name, value);
+                let template = self.local.pool.template();
+                let told = template
+                    .as_ref()
+                    .as_ref()
+                    .and_then(|reports| reports.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())));
+                let default = told.and_then(|(_, value)| std::str::from_utf8(value).ok());
+                self.settings.reported(name, value, default);
             }
             self.settings_number += 1;
         }

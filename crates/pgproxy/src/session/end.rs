@@ -109,7 +109,8 @@ impl Session {
         let keeps = self.keeps().is_some();
         let (core, database) = (std::rc::Rc::clone(&self.held.core), std::sync::Arc::clone(&self.seat.database));
         let Some(backend) = &mut self.backend else { return false };
-        if self.is_doubtful || backend.ledger.is_uncertain() {
+        let is_past_resetting = self.pin.is_some_and(|pin| !pin.can_be_reset());
+        if self.is_doubtful || is_past_resetting || backend.ledger.is_uncertain() {
             return false;
         }
         if backend.status != TransactionStatus::Idle {

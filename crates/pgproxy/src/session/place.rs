@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgroute::SqlState;
 use pgroute::classify::{Kind, Plan, Setting};
-use pgroute::position::{Choice, Floor, ReplicaId, Token};
+use pgroute::position::{Choice, Floor, Reading, ReplicaId, Token};
 
 use super::peek::{Group, Want};
 use super::{Cut, POSITION, Session};
@@ -33,6 +33,8 @@ pub(super) struct Place {
     pub(super) server: usize,
     /// Whether it was taken as a replica.
     pub(super) is_replica: bool,
+    /// Which life of the replica the read began in.
+    reading: Option<Reading>,
     /// What it must see at least.
     pub(super) must_see: Floor,
     /// Pools of its servers that it has used, as far as this core has to do with them.
@@ -80,7 +82,7 @@ impl Session {
             self.place.cluster = Some(Arc::clone(&cluster));
         }
         if cluster.is_alone() {
-            (self.place.server, self.place.is_replica) = (0, false);
+            (self.place.server, self.place.is_replica, self.place.reading) = (0, false, None);
             self.local = self.local_of(&cluster, 0);
             match self.engage_here().await? {
                 Ok(()) => {}
@@ -154,6 +156,7 @@ impl Session {
     async fn try_server(&mut self, cluster: &Arc<Cluster>, server: usize, is_replica: bool) -> Result<Tried, Cut> {
         self.local = self.local_of(cluster, server);
         (self.place.server, self.place.is_replica) = (server, is_replica);
+        self.place.reading = is_replica.then(|| cluster.causal.start_read(server));
         if let Err(failure) = self.engage_here().await? {
             let is_away = failure.code.class() == "08"
                 || matches!(failure.code, SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN)
@@ -292,8 +295,8 @@ impl Session {
     /// The server is ready, outside of a transaction: what was done must be seen from now on.
     pub(super) fn has_ended(&mut self) {
         let Some((cluster, scope)) = self.scope() else { return };
-        if self.place.is_replica {
-            cluster.causal.read_on(&mut self.place.must_see, self.place.server);
+        if let Some(reading) = self.place.reading {
+            cluster.causal.read_on(&mut self.place.must_see, reading);
             return;
         }
         if self.is_opaque || self.settings.value("synchronous_commit").is_some() {

@@ -21,9 +21,6 @@ use super::{Cut, Session};
 use crate::failure::Failure;
 use crate::params::Mode;
 
-/// Settings that never change what a text means.
-const NOT_READING: &[&str] = &["application_name", "statement_timeout", "lock_timeout", "client_min_messages"];
-
 /// A name that no backend has: to forget it is always answered in the same way, and does nothing.
 const NOBODY: &[u8] = b"tf_none";
 
@@ -109,7 +106,7 @@ impl Session {
                 let message = format!("prepared statement \"{name}\" already exists");
                 Ok(self.refuse(Failure::new(SqlState::DUPLICATE_STATEMENT, message)))
             }
-            Err(error @ NameError::TooMany(_)) => {
+            Err(error @ (NameError::TooMany(_) | NameError::TooLarge(_))) => {
                 Ok(self.refuse(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string())))
             }
         }
@@ -345,10 +342,14 @@ impl Session {
 
     /// What the texts of this session mean, as far as settings say so.
     fn reading(&mut self) -> Arc<str> {
+        if self.is_opaque || self.pin == Some(Pin::TemporaryTable) || self.settings.is_changing() {
+            let apart = self.is_opaque || self.pin == Some(Pin::TemporaryTable);
+            return self.settings.reading(apart.then_some(self.number)).into();
+        }
         match &self.reading {
             Some((number, reading)) if *number == self.settings_number => Arc::clone(reading),
             _ => {
-                let reading: Arc<str> = self.settings.reading(NOT_READING).into();
+                let reading: Arc<str> = self.settings.reading(None).into();
                 self.reading = Some((self.settings_number, Arc::clone(&reading)));
                 reading
             }

@@ -238,13 +238,9 @@ impl Session {
     async fn restore(&mut self) -> Result<(), Cut> {
         let timeout = self.params.timeouts.clean;
         let Some(backend) = &mut self.backend else { return Ok(()) };
-        backend.applied.clear();
-        let Some(text) = self.settings.difference(&mut backend.applied) else { return Ok(()) };
+        let Some(text) = self.settings.restore() else { return Ok(()) };
         match backend.ask(&text, timeout).await {
-            Ok(_) => {
-                self.applied_number = self.settings_number;
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(AskError::Refused(failure) | AskError::Broken(failure)) => {
                 self.is_doubtful = true;
                 Err(Cut::Told(failure))

@@ -253,6 +253,11 @@ impl Settings {
         !self.initial.is_empty()
     }
 
+    /// Whether a transaction is open that has changed any.
+    pub fn is_changing(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Everything that may change what the texts of statements mean, as one text: all settings but a few, those included that end with the
     /// transaction. Literals become values when they are parsed, by the time zone among others. `apart` is the number of a session that has what
     /// others have not: temporary tables, or settings that nobody could see.
