@@ -1,7 +1,7 @@
 //! A database, which outlives configurations.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,6 +37,7 @@ pub(crate) struct Database {
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// By user: the password, and what was derived from it.
     secrets: Mutex<HashMap<String, (Secret, scram::Secret)>>,
+    is_retired: AtomicBool,
     clients: AtomicU32,
     clients_of_users: Mutex<HashMap<String, u32>>,
 }
@@ -80,6 +81,7 @@ impl Database {
             catalogue_read: Mutex::default(),
             pools: Mutex::default(),
             secrets: Mutex::default(),
+            is_retired: AtomicBool::new(false),
             clients: AtomicU32::new(0),
             clients_of_users: Mutex::default(),
         }
@@ -96,8 +98,14 @@ impl Database {
         }
     }
 
-    /// It is not served any more: what it has is closed as it comes back.
+    /// Whether it is not served any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// It is not served any more: its clients end when they have no transaction open, and what it has is closed as it comes back.
     pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
         for (_, pool) in lock(&self.pools).drain() {
             pool.reconnect();
         }
