@@ -172,7 +172,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             }
             Message::Fenced => core.clients.borrow().iter().for_each(|(_, tether)| tether.wake()),
             Message::Cancel { slot, secret } => core.cancel(slot, &secret),
-            Message::Configured => core.plans.borrow_mut().retain(|(database, _)| database.strong_count() > 0),
+            Message::Configured => core.look_again(),
             Message::End => break,
         }
     }
@@ -310,6 +310,12 @@ impl Core {
             tether.is_ending.set(true);
             tether.wake();
         }
+    }
+
+    /// Has every client look whether its database is still served.
+    fn look_again(&self) {
+        self.plans.borrow_mut().retain(|(database, _)| database.strong_count() > 0);
+        self.clients.borrow().iter().for_each(|(_, tether)| tether.wake());
     }
 
     fn cut(&self) {

@@ -110,17 +110,17 @@ impl Database {
         });
     }
 
-    /// It is not served any more: what it has is closed as it comes back.
+    /// Whether it is not served any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// It is not served any more: its clients end when they have no transaction open, and what it has is closed as it comes back.
     pub(crate) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
         for (_, pool) in lock(&self.pools).drain() {
             pool.reconnect();
         }
-    }
-
-    /// Whether it is not served any more.
-    pub(crate) fn is_retired(&self) -> bool {
-        self.is_retired.load(Ordering::Relaxed)
     }
 
     /// Its servers.

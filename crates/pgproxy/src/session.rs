@@ -125,6 +125,8 @@ pub(crate) struct Session {
     is_group_open: bool,
     /// Something was asked of the backend.
     is_used: bool,
+    /// Others wait for the backend, and the client's next message waits for them.
+    gives_way: bool,
     /// Why the next message fails: there is no backend for it.
     fails: Option<Box<Failure>>,
     /// The number of the settings that the backend was told.
@@ -247,6 +249,7 @@ impl Session {
             armed: Armed::Nothing,
             is_group_open: false,
             is_used: false,
+            gives_way: false,
             fails: None,
             applied_number: 0,
             is_doubtful: false,
@@ -290,10 +293,10 @@ impl Session {
             Some(idle) => self.tether.deadline.set(after(idle)),
             None => self.tether.deadline.clear(),
         }
-        let (tether, client) = (&self.tether, &mut self.client);
+        let (tether, client, database) = (&self.tether, &mut self.client, &self.seat.database);
         poll_fn(|cx| {
             tether.register(cx);
-            if tether.is_ending.get() {
+            if tether.is_ending.get() || database.is_retired() {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
             // Nothing runs that could be cancelled.
@@ -330,7 +333,8 @@ impl Session {
         if let Poll::Ready(turn) = self.poll_relay(cx) {
             return Poll::Ready(turn);
         }
-        if self.tether.is_ending.get() && self.is_between_transactions() {
+        let is_ending = self.tether.is_ending.get() || self.seat.database.is_retired();
+        if is_ending && self.is_between_transactions() {
             return Poll::Ready(Err(Cut::Told(stopping())));
         }
         self.arm();

@@ -1,7 +1,7 @@
 //! The end of a session: what is under way is cancelled or finished, and the backend goes back clean, or is closed.
 
 use std::task::Context;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::write::Severity;
@@ -13,6 +13,9 @@ use crate::engage;
 
 /// How long the client may take its last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// After which time what was cancelled and goes on is cancelled again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 
 impl Session {
     /// Ends it.
@@ -94,13 +97,20 @@ impl Session {
         self.to_client.clear();
         self.armed = super::Armed::Nothing;
         let tether = std::rc::Rc::clone(&self.tether);
-        match cut {
-            // The server does what it was asked before the client went, however long that takes.
-            Cut::Goodbye => tether.deadline.clear(),
-            _ => tether.deadline.set(after(self.params.timeouts.clean)),
-        }
-        let drained = tether.deadline.guard(std::future::poll_fn(|cx| self.poll_relay(cx))).await;
-        self.is_doubtful |= !matches!(drained, Ok(Ok(Turn::Idle)));
+        let until = after(self.params.timeouts.clean);
+        self.is_doubtful |= loop {
+            match cut {
+                // The server does what it was asked before the client went, however long that takes.
+                Cut::Goodbye => tether.deadline.clear(),
+                _ => tether.deadline.set(until.min(after(CANCEL_AGAIN))),
+            }
+            match tether.deadline.guard(std::future::poll_fn(|cx| self.poll_relay(cx))).await {
+                Ok(drained) => break !matches!(drained, Ok(Turn::Idle)),
+                Err(_) if Instant::now() >= until => break true,
+                // One that comes before the server has begun cancels nothing.
+                Err(_) => self.cancel(),
+            }
+        };
     }
 
     /// Makes the backend fit for somebody else; whether it is.

@@ -59,7 +59,7 @@ impl Session {
             && self.client.pass == 0
             && self.client.splitter.is_between_messages()
             && (self.keeps().is_none() || self.is_reset)
-            && (self.client.wants > 0 || self.yields() || self.stalls())
+            && (self.client.wants > 0 || self.gives_way || self.stalls())
     }
 
     /// Whether there is no backend, and nothing to do before the client's next message.

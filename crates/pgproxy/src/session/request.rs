@@ -29,6 +29,7 @@ pub(super) enum Forward {
 impl Session {
     /// Looks at what the client has sent, as far as it is there and may be sent on.
     pub(super) fn requests(&mut self) -> Result<Option<Turn>, Cut> {
+        self.gives_way = false;
         loop {
             if self.is_client_gone || self.is_server_full() || self.is_client_full() || self.is_pipeline_full() {
                 self.client.wants = 0;
@@ -46,7 +47,8 @@ impl Session {
                 && self.keeps().is_none()
                 && self.client.splitter.is_between_messages()
             {
-                self.client.wants = 0;
+                // Noted, because nobody may wait any more a moment later.
+                (self.gives_way, self.client.wants) = (true, 0);
                 return Ok(None);
             }
             let Some(input) = self.client.input.take() else {

@@ -149,6 +149,10 @@ impl Session {
                     Err(NotLent::TimedOut) => None,
                 });
             }
+            if tether.is_cancelled.take() {
+                let failure = Failure::new(SqlState::QUERY_CANCELED, "canceling statement due to user request");
+                return Poll::Ready(Some(Err(Without::Failed(failure))));
+            }
             // Whoever goes leaves the queue.
             while let Some(input) = client.input.as_mut().filter(|input| input.room() > 0) {
                 match client.socket.poll_read_into(cx, input) {

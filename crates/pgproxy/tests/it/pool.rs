@@ -28,7 +28,7 @@ fn backends_move_to_whoever_waits() {
     });
     proxy.check_accounts();
     let (view, database) = (proxy.view(), proxy.database());
-    assert_eq!(view[0].idle, 2, "{view:?}");
+    assert_eq!(proxy.backends(), 2, "{view:?}");
     assert!(database.moves > 0 && database.waits[0] > 0 && database.waits[1] == 0, "{database:?}");
 }
 
@@ -59,9 +59,9 @@ fn idle_backends_go_down_to_the_minimum() {
     clients.iter_mut().for_each(|client| assert_eq!(client.query("BEGIN").unwrap().status, 'T'));
     assert_eq!(proxy.view()[0].lent, 4);
     clients.iter_mut().for_each(|client| assert_eq!(client.query("END").unwrap().status, 'I'));
-    wait_for("two are kept", || proxy.view()[0].idle == 2);
+    wait_for("two are kept", || proxy.backends() == 2);
     std::thread::sleep(Duration::from_millis(800));
-    assert_eq!(proxy.view()[0].idle, 2);
+    assert_eq!(proxy.backends(), 2);
     proxy.check_accounts();
 }
 
@@ -149,7 +149,7 @@ fn a_client_that_leaves_the_queue_is_not_waited_for() {
     wait_for("nobody waits", || proxy.view()[0].waiting == 0);
     one.query("END").unwrap();
     proxy.check_accounts();
-    assert_eq!(proxy.view()[0].idle, 1);
+    assert_eq!(proxy.backends(), 1);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_reload_changes_what_is_served_and_cuts_nobody() {
     assert_eq!(new.query("PREPARE mine AS SELECT 1; SELECT 2").unwrap().code(), "");
     drop((client, new));
     proxy.check_accounts();
-    assert_eq!(proxy.view()[0].idle, 1);
+    assert_eq!(proxy.backends(), 1);
 }
 
 #[test]
@@ -214,4 +214,36 @@ fn a_stop_waits_for_transactions_and_for_nothing_else() {
     assert_eq!(cut, 1);
     let there = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
     wait_for("all backends are closed", || proxy.postgres.sql(0, there).unwrap() == ["1"]);
+}
+
+#[test]
+fn a_database_that_goes_ends_its_clients_between_transactions() {
+    let mut proxy = Proxy::start(|params| params.pool.size = 4);
+    let (mut idle, mut busy) = (proxy.client(), proxy.client());
+    assert_eq!(busy.query("BEGIN").unwrap().status, 'T');
+    proxy.params.name = pgproxy::DatabaseName::Named("other".into());
+    proxy.reload();
+    assert_eq!(idle.message().unwrap().field(b'C'), "57P01");
+    assert_eq!(busy.query("SELECT 'still'").unwrap().value(), "still");
+    assert_eq!(busy.query("COMMIT").unwrap().status, 'I');
+    assert_eq!(busy.message().unwrap().field(b'C'), "57P01");
+    assert!(testkit::PgClient::connect(proxy.port, "web", "shop", "").is_err());
+    let mut other = testkit::PgClient::connect(proxy.port, "web", "other", "").unwrap();
+    assert_eq!(other.query("SELECT 1").unwrap().value(), "1");
+    drop((idle, busy, other));
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_statement_that_waits_for_a_backend_is_cancelled() {
+    let proxy = Proxy::start(|params| params.pool.size = 1);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("BEGIN").unwrap();
+    two.send(&testkit::PgMessages::default().query("SELECT 2").0).unwrap();
+    wait_for("one waits", || proxy.view()[0].waiting == 1);
+    two.cancel().unwrap();
+    assert_eq!(two.answer().unwrap().code(), "57014");
+    one.query("END").unwrap();
+    assert_eq!(two.query("SELECT 2").unwrap().value(), "2");
+    proxy.check_accounts();
 }

@@ -84,6 +84,11 @@ impl Proxy {
         self.databases.as_ref().unwrap().view().pools()
     }
 
+    /// How many backends the pool has.
+    pub(crate) fn backends(&self) -> usize {
+        self.view().iter().map(|pool| pool.idle + pool.lent + pool.opening).sum()
+    }
+
     pub(crate) fn database(&self) -> DatabaseView {
         self.databases.as_ref().unwrap().view().databases().into_iter().find(|view| view.name == "shop").unwrap()
     }

@@ -41,7 +41,7 @@ fn settings_follow_their_client_and_nobody_else() {
     value(&mut two, "SELECT 1");
     assert_eq!(value(&mut one, "SHOW work_mem"), "7MB");
     proxy.check_accounts();
-    assert_eq!(proxy.view()[0].idle, 1);
+    assert_eq!(proxy.backends(), 1);
 }
 
 #[test]

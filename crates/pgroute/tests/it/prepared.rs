@@ -46,7 +46,7 @@ fn what_a_client_keeps_is_bounded() {
     let mut names = Names::new(1000);
     let mut take = |names: &mut Names, number: usize| {
         let statement = shared.statement(key(&format!("{number}{}", " ".repeat(16 << 20)), ""));
-        names.take(number.to_string().as_bytes(), Named { statement, prepared_at: Changes(0) })
+        names.take(number.to_string().as_bytes(), Named { statement, prepared_at: Changes(0), plan: Arc::default() })
     };
     for number in 0..3 {
         take(&mut names, number).unwrap();
