@@ -51,27 +51,13 @@ impl<V: Value> Inner<V> {
     /// Looks in Redis, and takes the lease or waits for who has it.
     pub(crate) async fn ask_redis(&self, redis: &Redis, wanted: &mut Wanted<'_, V>) -> Leave<V> {
         let key = wanted.key;
-        let mut seen = wanted.current.as_ref().map(|slot| slot.version.to_be_bytes().to_vec()).unwrap_or_default();
-        if wanted.current.is_none() {
-            let ticket = match self.ticket(key) {
-                Ok(ticket) => ticket,
-                Err(dirty) => return Leave::Found(Brought::confirmed(Some(dirty))),
-            };
-            match redis.read_one(key).instrument(self.redis_span("read")).await {
-                Ok(found) => {
-                    if let Some(bytes) = found {
-                        match self.taken(wanted, ticket, (&bytes, false)).await {
-                            Some(found) => return Leave::Found(found),
-                            None => seen = prefix(&bytes),
-                        }
-                    }
-                }
-                Err(away) => {
-                    self.note_away(away);
-                    return self.alone(key);
-                }
-            }
-        }
+        let mut seen = match &wanted.current {
+            Some(slot) => slot.version.to_be_bytes().to_vec(),
+            None => match self.look_into_redis(redis, wanted).await {
+                Ok(seen) => seen,
+                Err(leave) => return leave,
+            },
+        };
         let (mut useless, mut barren, mut awaited) = (0, 0, Vec::new());
         loop {
             // Both before Redis is asked, so that nothing is missed in between. Much may have been written behind while another one's load
@@ -122,6 +108,23 @@ impl<V: Value> Inner<V> {
                     self.note_away(away);
                     return self.alone(key);
                 }
+            }
+        }
+    }
+
+    /// Reads what Redis has: the beginning of what will not do, or how to go on without asking for more.
+    async fn look_into_redis(&self, redis: &Redis, wanted: &mut Wanted<'_, V>) -> Result<Vec<u8>, Leave<V>> {
+        let key = wanted.key;
+        let ticket = self.ticket(key).map_err(|dirty| Leave::Found(Brought::confirmed(Some(dirty))))?;
+        match redis.read_one(key).instrument(self.redis_span("read")).await {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(bytes)) => match self.taken(wanted, ticket, (&bytes, false)).await {
+                Some(found) => Err(Leave::Found(found)),
+                None => Ok(prefix(&bytes)),
+            },
+            Err(away) => {
+                self.note_away(away);
+                Err(self.alone(key))
             }
         }
     }

@@ -97,13 +97,7 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let gateway = match GatewayParams::new(workers, drain_timeout, listeners, routes, services) {
         Ok(gateway) => gateway.with_resolver(resolver).with_cache(cache),
         Err(errors) => {
-            for error in &errors {
-                if sink.is_full() {
-                    sink.leave_out(1);
-                } else if let Some(found) = contradiction(&raw, error) {
-                    sink.push(found);
-                }
-            }
+            contradictions(&raw, &errors, sink);
             return None;
         }
     };
@@ -122,6 +116,17 @@ pub(crate) fn config(mut raw: RawConfig, files: &mut Files<'_>, sink: &mut Sink)
     let RawUpgrade { ready_timeout, drain_timeout, .. } = &raw.upgrade.value;
     let upgrade = UpgradeParams { ready_timeout: ready_timeout.value.0, drain_timeout: drain_timeout.value.0 };
     Some(Converted { gateway, caches, databases, log: log(&raw.log.value), trace, buckets, admin, upgrade, effective })
+}
+
+/// Reports what contradicts itself, as far as it is not reported yet.
+fn contradictions(raw: &RawConfig, errors: &[ParamsError], sink: &mut Sink) {
+    for error in errors {
+        if sink.is_full() {
+            sink.leave_out(1);
+        } else if let Some(found) = contradiction(raw, error) {
+            sink.push(found);
+        }
+    }
 }
 
 /// Checks that the addresses can be compared with each other in no time.

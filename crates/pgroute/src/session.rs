@@ -14,7 +14,7 @@ use crate::classify::{Effects, Kind};
 
 pub use ledger::{Answer, Due, Ledger, OutOfStep, Owner, Question};
 pub use sequences::Sequences;
-pub use settings::{Applied, Settings, Value};
+pub use settings::{Applied, Settings, Value, written_text};
 
 /// Why a session keeps its backend beyond its transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

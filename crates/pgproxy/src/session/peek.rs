@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use pgroute::classify::{Access, Hint, Kind, Plan, Route};
-use pgroute::session::Value;
 use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
 
 use super::{POSITION, Session};
@@ -148,8 +147,7 @@ impl Session {
 
     /// A setting of the session, in lower case and without quotes.
     fn setting(&self, name: &str) -> Option<String> {
-        let (Value::Written(text) | Value::Plain(text)) = self.settings.value(name)?;
-        Some(text.trim().trim_matches('\'').to_ascii_lowercase())
+        Some(self.settings.value(name)?.text().to_ascii_lowercase())
     }
 }
 

@@ -383,5 +383,5 @@ impl Session {
 }
 
 fn token_of(text: &str) -> Result<Token, String> {
-    text.trim().trim_matches('\'').parse::<Token>().map_err(|error| error.to_string())
+    pgroute::session::written_text(text).parse::<Token>().map_err(|error| error.to_string())
 }

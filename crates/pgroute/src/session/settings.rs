@@ -14,6 +14,7 @@
 //! A backend is told in one text, which it reads under the settings of whoever had it before. So strings are written in the form `E'...'`, which
 //! means the same to all of them, and a change of the encoding goes before everything that is not ASCII.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -32,11 +33,25 @@ pub enum Value {
 }
 
 impl Value {
+    /// What it says, without quotes and escapes.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Written(value) => written_text(value),
+            Self::Plain(value) => Cow::Borrowed(value),
+        }
+    }
+
     fn as_str(&self) -> &str {
         match self {
             Self::Written(value) | Self::Plain(value) => value,
         }
     }
+}
+
+/// What a value says that is written as in a `SET` of ours: one string, or a word or number.
+pub fn written_text(value: &str) -> Cow<'_, str> {
+    let inner = value.trim().strip_prefix("E'").and_then(|rest| rest.strip_suffix('\''));
+    inner.map_or(Cow::Borrowed(value.trim()), |inner| Cow::Owned(inner.replace("''", "'").replace("\\\\", "\\")))
 }
 
 /// What a backend has been told, by name. What is not there is as the backend began.

@@ -230,9 +230,8 @@ async fn run(core: Rc<Core>, state: ConnectionState, copy: Copy, of: For) {
     // An answer for HTTP/1.0 is one without framing, and without interim ones before it.
     scratch.request.version = Version::Http10;
     scratch.request.expect = http1::Expect::Nothing;
-    scratch.id = copy.id;
+    (scratch.id, scratch.granted) = (copy.id, copy.granted);
     scratch.added.clear();
-    scratch.granted = copy.granted;
     let rewritten = copy.target.is_some();
     if let Some(target) = copy.target {
         scratch.target = target;

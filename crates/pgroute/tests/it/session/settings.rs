@@ -365,3 +365,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_written_value_says_what_it_did_before_it_was_written() {
+    for (written, said) in
+        [("E'primary'", "primary"), (" E'it''s \\\\ so'", "it's \\ so"), ("on", "on"), ("'x'", "'x'")]
+    {
+        assert_eq!(pgroute::session::written_text(written), said, "{written}");
+    }
+}
