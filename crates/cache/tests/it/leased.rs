@@ -55,10 +55,12 @@ async fn a_change_returns_when_all_who_serve_from_memory_have_heard() {
     };
     for how in 0..6 {
         a.put(&7, product(7, "old")).await.unwrap();
-        assert_eq!(name(&b, 7).await.as_deref(), Some("old"));
-        let before = b.stats().memory_hits;
-        assert_eq!(name(&b, 7).await.as_deref(), Some("old"));
-        assert_eq!(b.stats().memory_hits, before + 1, "b serves from memory");
+        // What the change before has said may come behind what was read since.
+        until("b serves from memory", async || {
+            let before = b.stats().memory_hits;
+            name(&b, 7).await.as_deref() == Some("old") && b.stats().memory_hits > before
+        })
+        .await;
         let stall = Duration::from_millis(400);
         let began = Instant::now();
         relay.stall(Way::ToClient, stall);

@@ -94,11 +94,8 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     let mut told = |name: &str, place: Place, message: &str| {
         sink.push(Diagnostic::warning(place, format!("{key}.{name}"), message));
     };
-    if raw.replicas.value.1 > 0 {
-        told("replicas", raw.replicas.place, "replicas are not read from yet: every statement goes to the primary");
-    }
-    if raw.failover.set {
-        told("failover", raw.failover.place, "changes of the primary are not followed yet");
+    if let Some(lease) = &raw.failover.value.lease {
+        told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
     }
     if let Some(query) = &raw.auth.value.query {
         told(
@@ -122,8 +119,8 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);
-    for field in routes.filter(|field| field.value == StatementRouteWord::Replica) {
-        told("route", field.place, "replicas are not read from yet: every statement goes to the primary");
+    for field in routes.filter(|field| field.value == StatementRouteWord::Replica && raw.replicas.value.0.is_empty()) {
+        told("route", field.place, "there are no replicas: every statement goes to the primary");
     }
 }
 

@@ -53,13 +53,13 @@ table! {
         /// Who may connect and how, read from the top: the first rule that fits decides. Who fits none may connect as the
         /// database says.
         rule: List<RawDatabaseRule> = [];
-        /// Where statements go, whatever their texts are. It has no effect before replicas are read from.
+        /// Where statements go, whatever their texts are.
         route: StatementRouteWord = "auto";
-        /// Reads on replicas. It has no effect yet.
+        /// Reads on replicas.
         replica: RawReplicaPolicy = {};
-        /// Who sees whose writes on replicas, and `"off"` where these may show the past. It has no effect yet.
+        /// Who sees whose writes on replicas, and `"off"` where these may show the past.
         causality: Or<Off, RawCausality> = {};
-        /// Changes of the primary. They are not followed yet.
+        /// Changes of the primary.
         failover: RawFailover = {};
         /// Prepared statements.
         prepared: RawPrepared = {};
