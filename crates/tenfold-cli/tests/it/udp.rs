@@ -35,6 +35,11 @@ fn site(endpoints: &[SocketAddr], listener: &str, service: &str) -> (Tenfold, So
         endpoints.join(", ")
     );
     let site = start(&text);
+    // A port for datagrams cannot be asked whether somebody is there: the kernel's table says it.
+    site.wait_until("listens", |_| {
+        Ok(std::fs::read_to_string("/proc/net/udp")?.contains(&format!("0100007F:{port:04X} ")))
+    })
+    .unwrap();
     (site, SocketAddr::from(([127, 0, 0, 1], port)), text)
 }
 
