@@ -3,7 +3,7 @@
 //!
 //! `simple`, `extended` and `prepared` are pgbench's query modes. Rounds of the server without a proxy, of PgBouncer and of Tenfold alternate, all
 //! on both cores. Both pool by transaction and have twenty connections to the server; but for `prepared`, where Debian's PgBouncer
-//! pools by session, since it knows no prepared statements otherwise.
+//! pools by session, since it knows no prepared statements otherwise, and both have one for each client.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -167,9 +167,10 @@ impl Subject {
             _ => {
                 let toml = format!(
                     "[admin]\nlisten = \"127.0.0.1:{}\"\n[listener.db]\nkind = \"postgres\"\nlisten = \"127.0.0.1:{port}\"\n\
-                     max_connections = {max}\n[database.postgres]\nprimary = \"postgres://postgres@127.0.0.1:{server}/postgres\"\n\
-                     auth = {{ method = \"trust\" }}\npool = {{ size = {BACKENDS} }}\nlimits = {{ clients_max = {max} }}\n",
+                     connections_max = {max}\n[database.postgres]\nprimary = \"postgres://postgres@127.0.0.1:{server}/postgres\"\n\
+                     auth = {{ method = \"trust\" }}\npool = {{ size = {size} }}\nlimits = {{ clients_max = {max} }}\n",
                     free_port(),
+                    size = backends(by_session),
                     max = IDLE_CLIENTS + 1000,
                 );
                 let tenfold = Box::new(Tenfold::start_with(Command::new(proof::release_binary()?), &toml)?);
@@ -208,9 +209,13 @@ fn pid_of(runs: &Runs) -> u32 {
     }
 }
 
+/// How many connections to the server a proxy has. A session keeps its own, so that each client needs one.
+fn backends(by_session: bool) -> u32 {
+    if by_session { CLIENTS + 1 } else { BACKENDS }
+}
+
 fn pgbouncer(dir: &Path, port: u16, server: u16, by_session: bool) -> Result<Process> {
-    // A session keeps its connection, so that each client needs one.
-    let (mode, pool) = if by_session { ("session", CLIENTS + 1) } else { ("transaction", BACKENDS) };
+    let (mode, pool) = (if by_session { "session" } else { "transaction" }, backends(by_session));
     let path = dir.join("pgbouncer.ini");
     let text = format!(
         "[databases]\npostgres = host=127.0.0.1 port={server} dbname=postgres user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
@@ -239,7 +244,7 @@ fn pgbench(port: u16) -> Command {
 }
 
 fn fill(port: u16) -> Result<()> {
-    println!("filling {SCALE}00,000 rows");
+    println!("filling {} rows", 100_000 * SCALE);
     let mut command = pgbench(port);
     command.args(["--initialize", "--quiet", "--scale", &SCALE.to_string()]);
     finish(command, Duration::from_secs(300)).map(drop)
