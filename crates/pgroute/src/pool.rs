@@ -3,7 +3,8 @@
 //! A pool is of one database, user and server. Whoever wants a backend has a ticket; what happens to tickets and backends comes out as
 //! [`Action`]s, which the shell does. It tells what became of them, and wakes the pool at its [next deadline](Pool::next_deadline).
 //!
-//! - Whoever waits is served in the order of coming, and nobody waits while a backend is idle.
+//! - Whoever waits is served in the order of coming, and nobody waits while a backend is idle. Who is on the core where a backend
+//!   comes back goes before others who came up to 5 ms sooner: their sockets would have to move.
 //! - No more is opened than somebody waits for, or than `min` asks for. What was opened goes to whoever has waited longest, not to whoever
 //!   it was opened for.
 //! - Up to `size` are kept. `overflow` more are opened when all of them are lent, and go soon after. `reserve` more are opened when somebody has
@@ -55,6 +56,13 @@ struct Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Core(pub u16);
 
+/// By how much somebody may have come later and still be served first, on the core where a backend comes back. A backend that changes cores
+/// costs as much as a small statement.
+const OVERTAKES_WITHIN: Duration = Duration::from_millis(5);
+
+/// How many of those who wait are looked at for somebody on the same core.
+const NEAR_MAX: usize = 64;
+
 /// What the shell has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -97,6 +105,7 @@ struct Backend {
 struct Waiter {
     ticket: Ticket,
     since: Instant,
+    core: Core,
 }
 
 /// How many backends there are, by what they do.
@@ -176,7 +185,7 @@ impl Pool {
                 return;
             }
         }
-        self.waiting.push_back(Waiter { ticket, since: now });
+        self.waiting.push_back(Waiter { ticket, since: now, core });
         self.open_more(now, out);
     }
 
@@ -241,7 +250,7 @@ impl Pool {
                 self.remove(backend);
                 out.push(Action::Close(backend));
             } else {
-                self.give_first(now, backend, out);
+                self.give_to(0, now, backend, out);
             }
         }
         self.open_more(now, out);
@@ -277,7 +286,7 @@ impl Pool {
             return;
         }
         if !self.waiting.is_empty() && !self.is_paused {
-            self.give_first(now, backend, out);
+            self.give_to(self.next_near(core), now, backend, out);
             return;
         }
         let is_overflow = self.counts.total() > self.params.size;
@@ -291,8 +300,16 @@ impl Pool {
         }
     }
 
-    fn give_first(&mut self, now: Instant, backend: BackendId, out: &mut Vec<Action>) {
-        let Some(waiter) = self.waiting.pop_front() else { return };
+    /// Who is next where a backend comes back on `core`.
+    fn next_near(&self, core: Core) -> usize {
+        let Some(first) = self.waiting.front() else { return 0 };
+        let mut soon =
+            self.waiting.iter().take(NEAR_MAX).take_while(|waiter| waiter.since <= first.since + OVERTAKES_WITHIN);
+        soon.position(|waiter| waiter.core == core).unwrap_or(0)
+    }
+
+    fn give_to(&mut self, at: usize, now: Instant, backend: BackendId, out: &mut Vec<Action>) {
+        let Some(waiter) = self.waiting.remove(at) else { return };
         let ping = self.lend(now, backend);
         out.push(Action::Give { ticket: waiter.ticket, backend, ping });
     }

@@ -32,6 +32,11 @@ impl Table {
         std::mem::take(&mut self.out)
     }
 
+    fn acquire_on(&mut self, core: u16, ticket: u64) {
+        self.pool.acquire(self.now, Ticket(ticket), Core(core), &mut self.out);
+        assert_eq!(std::mem::take(&mut self.out), []);
+    }
+
     fn release(&mut self, backend: u64) -> Vec<Action> {
         self.pool.release(self.now, BackendId(backend), HERE, &mut self.out);
         std::mem::take(&mut self.out)
@@ -207,6 +212,23 @@ fn what_grew_old_in_a_pause_is_not_lent() {
     assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0)), Action::Open(again(0))]);
 }
 
+#[test]
+fn who_is_near_overtakes_by_little() {
+    let ms = Duration::from_millis;
+    let mut table = Table::lent(params());
+    table.acquire_on(1, 2);
+    table.now += ms(3);
+    table.acquire_on(1, 3);
+    table.acquire_on(0, 4);
+    table.now += ms(4);
+    // Seven milliseconds after the first.
+    table.acquire_on(0, 5);
+    assert_eq!(table.release(0), [give(4, 0)], "near, and three milliseconds later");
+    assert_eq!(table.release(1), [give(2, 1)], "nobody near came soon enough");
+    assert_eq!(table.release(0), [give(5, 0)], "four after the first who waits now");
+    assert_eq!(table.release(1), [give(3, 1)]);
+}
+
 /// What a simulation knows of the truth.
 struct World {
     pool: Pool,
@@ -216,7 +238,9 @@ struct World {
     opening: BTreeMap<BackendId, Instant>,
     lent: BTreeMap<BackendId, Instant>,
     idle: BTreeSet<BackendId>,
-    waiting: VecDeque<(Ticket, Instant)>,
+    waiting: VecDeque<(Ticket, Instant, Core)>,
+    /// Where the last backend came back.
+    near: Core,
     retry_at: Option<Instant>,
     served: usize,
     timed_out: usize,
@@ -246,6 +270,7 @@ impl World {
             lent: BTreeMap::new(),
             idle: BTreeSet::new(),
             waiting: VecDeque::new(),
+            near: HERE,
             retry_at: None,
             served: 0,
             timed_out: 0,
@@ -271,14 +296,19 @@ impl World {
                     assert!(was_there, "{backend:?} is not there to be closed");
                 }
                 Action::TimeOut(ticket) => {
-                    let (first, since) = self.waiting.pop_front().expect("nobody waits");
+                    let (first, since, _) = self.waiting.pop_front().expect("nobody waits");
                     assert_eq!(first, ticket, "somebody else has waited for longer");
                     assert!(self.now - since >= self.params.acquire_timeout, "too early");
                     self.timed_out += 1;
                 }
                 Action::Give { ticket, backend, .. } => {
-                    let (first, since) = self.waiting.pop_front().expect("nobody waits");
-                    assert_eq!(first, ticket, "somebody else has waited for longer");
+                    let oldest = self.waiting.front().expect("nobody waits").1;
+                    let is_next = |(_, since, core): &(_, Instant, Core)| {
+                        *core == self.near && *since <= oldest + Duration::from_millis(5)
+                    };
+                    let at = self.waiting.iter().position(is_next).unwrap_or(0);
+                    let (first, since, _) = self.waiting.remove(at).expect("it was found");
+                    assert_eq!(first, ticket, "somebody else is next");
                     assert!(self.now - since <= self.params.acquire_timeout, "too late");
                     assert!(self.idle.remove(&backend), "{backend:?} is not free");
                     let until = self.soon(200);
@@ -321,7 +351,8 @@ impl World {
             } else {
                 self.lent.remove(&backend);
                 self.idle.insert(backend);
-                self.pool.release(self.now, backend, HERE, &mut out);
+                self.near = Core(self.random.u16(0..2));
+                self.pool.release(self.now, backend, self.near, &mut out);
             }
         } else if let Some(backend) = done(&self.opening, self.now) {
             self.opening.remove(&backend);
@@ -333,14 +364,16 @@ impl World {
                 self.retry_at = None;
                 self.idle.insert(backend);
                 let jitter = self.random.f64();
+                self.near = HERE;
                 self.pool.opened(self.now, backend, HERE, jitter, &mut out);
             }
         } else if ask_at == Some(self.now) {
             if self.random.u8(0..15) == 0 && self.pool.cancel(Ticket(number.saturating_sub(1))) {
-                self.waiting.retain(|(ticket, _)| *ticket != Ticket(number - 1));
+                self.waiting.retain(|(ticket, ..)| *ticket != Ticket(number - 1));
             }
-            self.waiting.push_back((Ticket(number), self.now));
-            self.pool.acquire(self.now, Ticket(number), HERE, &mut out);
+            let core = Core(self.random.u16(0..2));
+            self.waiting.push_back((Ticket(number), self.now, core));
+            self.pool.acquire(self.now, Ticket(number), core, &mut out);
         }
         self.act(&mut out);
         self.pool.sweep(self.now, &mut out);
