@@ -244,7 +244,10 @@ impl Pool {
         match (given, receiver) {
             (Some((backend, ping)), _) => Taken::Now(Lent::new(Arc::clone(self), backend), ping),
             (None, Some(receiver)) => {
-                self.nudge.notify_one();
+                // What a wait may be too long for; whoever waits looks for the end of its own time itself.
+                if self.params.load().reserve > 0 {
+                    self.nudge.notify_one();
+                }
                 Taken::Wait(Waiting::new(Arc::clone(self), ticket, receiver))
             }
             (None, None) => unreachable!("whoever was given nothing waits"),

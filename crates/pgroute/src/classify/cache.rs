@@ -1,7 +1,8 @@
 //! What texts were found to be, by text, so that the same one is not looked at again.
 //!
-//! Applications send few texts very often, as long as values go by parameters. Where they do not, each text comes once and a cache
-//! would only cost. So a text is kept when it comes a second time within a while: a small table of hashes of what came lately
+//! Applications send few texts very often, as long as values go by parameters. Where they are numbers in the text, texts that differ by
+//! them alone are one: what a statement that reads or changes rows is does not depend on its numbers. Other texts with values come once each, and
+//! a cache would only cost. So a text is kept when it comes a second time within a while: a small table of hashes of what came lately
 //! decides. The cache is bounded by bytes and belongs to one core; when it is full, what was not asked for since the last round
 //! is dropped (second chance).
 
@@ -9,13 +10,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::{Catalogue, Plan, Statement, classify};
+use super::{Catalogue, Kind, Plan, Statement, classify};
 
 /// Texts longer than this are looked at each time: they are bulk statements, and hardly come again.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Slots for hashes of what came once. A collision keeps or forgets a text too early, which does no harm.
 const SEEN: usize = 4096;
+
+/// Where texts without their numbers are.
+const SHAPES: usize = 2;
 
 /// What an entry costs beside its text and its statements, about.
 const ENTRY_BYTES: usize = 160;
@@ -34,9 +38,11 @@ struct Entry {
 /// Plans by text.
 #[derive(Debug)]
 pub struct Cache {
-    /// By what the session's strings are.
-    plans: [HashMap<Box<[u8]>, Entry>; 2],
+    /// Texts as they are, by what the session's strings are; and last those without their numbers, which have no strings.
+    plans: [HashMap<Box<[u8]>, Entry>; 3],
     seen: Box<[u64]>,
+    /// The text that is asked for, without its numbers.
+    shape: Vec<u8>,
     hasher: RandomState,
     bytes: usize,
     bytes_max: usize,
@@ -49,7 +55,7 @@ impl Cache {
     pub fn new(bytes_max: usize) -> Self {
         let seen = vec![0; SEEN].into_boxed_slice();
         let hasher = RandomState::new();
-        Self { plans: Default::default(), seen, hasher, bytes: 0, bytes_max, generation: 0 }
+        Self { plans: Default::default(), seen, shape: Vec::new(), hasher, bytes: 0, bytes_max, generation: 0 }
     }
 
     /// How many plans are kept.
@@ -69,15 +75,31 @@ impl Cache {
             self.generation = generation;
             self.clear();
         }
-        if let Some(entry) = self.plans[usize::from(standard_strings)].get_mut(text) {
-            entry.is_used = true;
-            return Arc::clone(&entry.plan);
+        if text.len() > TEXT_BYTES_MAX {
+            return Arc::new(classify(text, standard_strings, catalogue));
         }
-        let plan = Arc::new(classify(text, standard_strings, catalogue));
-        if text.len() <= TEXT_BYTES_MAX && self.came_before(text) {
-            self.keep(text, standard_strings, &plan);
-        }
+        let mut shape = std::mem::take(&mut self.shape);
+        let has_shape = write_shape(text, &mut shape);
+        let texts = usize::from(standard_strings);
+        let known = if has_shape { self.find(SHAPES, &shape) } else { None };
+        let plan = known.or_else(|| self.find(texts, text)).unwrap_or_else(|| {
+            let plan = Arc::new(classify(text, standard_strings, catalogue));
+            // What others are has values out of the text in it.
+            let is_same = plan.statements.iter().all(|one| matches!(one.kind, Kind::Query | Kind::Change));
+            let (among, key) = if has_shape && is_same { (SHAPES, &shape[..]) } else { (texts, text) };
+            if self.came_before(key) {
+                self.keep(among, key, &plan);
+            }
+            plan
+        });
+        self.shape = shape;
         plan
+    }
+
+    fn find(&mut self, among: usize, key: &[u8]) -> Option<Arc<Plan>> {
+        let entry = self.plans[among].get_mut(key)?;
+        entry.is_used = true;
+        Some(Arc::clone(&entry.plan))
     }
 
     fn came_before(&mut self, text: &[u8]) -> bool {
@@ -91,7 +113,7 @@ impl Cache {
         self.bytes = 0;
     }
 
-    fn keep(&mut self, text: &[u8], standard_strings: bool, plan: &Arc<Plan>) {
+    fn keep(&mut self, among: usize, text: &[u8], plan: &Arc<Plan>) {
         let bytes = cost(text, plan);
         if bytes > self.bytes_max {
             return;
@@ -114,7 +136,32 @@ impl Cache {
             }
         }
         let entry = Entry { plan: Arc::clone(plan), is_used: false };
-        self.plans[usize::from(standard_strings)].insert(text.into(), entry);
+        self.plans[among].insert(text.into(), entry);
         self.bytes += bytes;
     }
+}
+
+/// Writes a text with a nought for each of its numbers. `false` if it has strings, quoted names, comments or parameters: these are left as they are, by
+/// leaving out the text as a whole.
+fn write_shape(text: &[u8], out: &mut Vec<u8>) -> bool {
+    out.clear();
+    let (mut before, mut is_number) = (b' ', false);
+    for &byte in text {
+        match byte {
+            b'\'' | b'"' | b'$' => return false,
+            b'-' if before == b'-' => return false,
+            b'*' if before == b'/' => return false,
+            b'0'..=b'9' if is_number => continue,
+            b'0'..=b'9' if !is_name(before) => is_number = true,
+            _ => is_number = false,
+        }
+        before = if is_number { b'0' } else { byte };
+        out.push(before);
+    }
+    true
+}
+
+/// Whether a digit behind it belongs to a name.
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
