@@ -2,9 +2,11 @@
 //!
 //! Everything it starts is a child process of its own and dies with it. The traffic lasts as long as asked; at a quarter
 //! of it one instance is killed, at half it returns, at three quarters the configuration changes under load. A few seconds
-//! more show HTTP/2, a canary, a mirror, a drain, and the cache, also while its service is down.
+//! more show HTTP/2, a canary, a mirror, a drain, and the cache, also while its service is down. Last comes a database with two replicas, where
+//! PostgreSQL is installed.
 
 mod certificate;
+mod database;
 mod http;
 pub(crate) mod instance;
 mod load;
@@ -119,7 +121,8 @@ async fn play(length: Duration) -> anyhow::Result<(Stage, u64)> {
         result = tour::show(&mut stage) => result?,
         error = watched.ended() => return Err(error),
     };
-    Ok((stage, failed + failed_after))
+    let broken = database::show(&stage).await?;
+    Ok((stage, failed + failed_after + broken))
 }
 
 /// Ctrl-C and the request to end.

@@ -2,6 +2,7 @@
 
 mod config;
 mod gateway;
+mod proxy;
 
 use std::fs::{self, DirBuilder, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -258,9 +259,9 @@ fn log_file(path: &Path) -> anyhow::Result<File> {
 }
 
 /// Ports that are free now. They are asked for together, so that they differ.
-fn free_ports() -> anyhow::Result<[SocketAddr; 3 + INSTANCES.len()]> {
+pub(super) fn free_ports<const COUNT: usize>() -> anyhow::Result<[SocketAddr; COUNT]> {
     let mut held = Vec::new();
-    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 3 + INSTANCES.len()];
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); COUNT];
     for address in &mut addresses {
         let listener = TcpListener::bind(*address).context("demo: no free port")?;
         *address = listener.local_addr()?;
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn free_ports_differ() {
-        let mut ports = free_ports().expect("free ports").map(|address| address.port());
+        let mut ports = free_ports::<6>().expect("free ports").map(|address| address.port());
         ports.sort_unstable();
         assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "{ports:?}");
     }
