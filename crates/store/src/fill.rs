@@ -247,13 +247,20 @@ impl Writer {
         if !self.inner.base.fill(piece.len() as u64) {
             self.is_kept = false;
         }
-        if let Some(chunk) = self.flow.growing.append(piece, &self.inner.base.pool) {
+        let expected = if self.is_kept { self.expected() } else { 0 };
+        if let Some(chunk) = self.flow.growing.append(piece, expected, &self.inner.base.pool) {
             self.chunks += 1;
             self.chunk_is_full(chunk);
         }
         self.place();
         self.give_up(cuts);
         rest
+    }
+
+    /// Bytes that are still to come, of a body that memory keeps as far as that is known.
+    fn expected(&self) -> u64 {
+        let announced = self.flow.body_bytes.filter(|bytes| *bytes <= self.inner.base.memory.object_bytes_max());
+        announced.unwrap_or(0).saturating_sub(self.body_bytes())
     }
 
     /// Waits until what has to be given up is needed no more.
@@ -370,8 +377,7 @@ impl Writer {
         if let Some(announced) = self.flow.body_bytes.filter(|announced| *announced != bytes) {
             return Err(LengthError { bytes, announced });
         }
-        let rest = if self.disk == OnDisk::Chunks { self.flow.growing.rest() } else { None };
-        let whole = self.flow.growing.finish();
+        let (whole, rest) = self.flow.growing.finish();
         let Some(shown) = self.shown.take() else { return Ok(Stored { in_memory: false, on_disk: false }) };
         let identity = &self.flow.identity;
         let (judgement, checked) = self.inner.base.purges.judge(identity.since.0, &identity.key, &identity.marks);

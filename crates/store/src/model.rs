@@ -146,8 +146,8 @@ fn a_reader_has_what_was_appended_in_order_and_its_end() {
         let other = Arc::clone(&growing);
         let writer = thread::spawn(move || {
             let pool = Pool::new(0);
-            other.append(b"ab", &pool);
-            other.append(b"c", &pool);
+            other.append(b"ab", 0, &pool);
+            other.append(b"c", 0, &pool);
             other.finish();
         });
         let read = |from: u64| match growing.step(from) {
@@ -169,7 +169,7 @@ fn a_reader_has_what_was_appended_in_order_and_its_end() {
 fn whoever_may_still_join_has_the_whole_body() {
     every_order(|| {
         let growing = std::sync::Arc::new(Growing::new());
-        growing.append(&[1; CHUNK_BYTES], &Pool::new(0));
+        growing.append(&[1; CHUNK_BYTES], 0, &Pool::new(0));
         let other = std::sync::Arc::clone(&growing);
         let writer = thread::spawn(move || {
             other.keep_latest(0, false);

@@ -275,8 +275,9 @@ impl Store {
         Ok(Purged { number, written })
     }
 
-    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do.
-    /// What was sent so gives its memory back when it goes, for its pages may be in flight still.
+    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do,
+    /// and those of a body whose length was known stand there side by side ([`InFile::join`]). What was sent so gives its memory back
+    /// when it goes, for its pages may be in flight still.
     ///
     /// ```compile_fail,E0505
     /// # fn send(_: store::InFile<'_>) {}
@@ -287,7 +288,7 @@ impl Store {
     /// send(place);
     /// # }
     /// ```
-    pub fn in_file<'p>(&self, piece: &'p [u8]) -> Option<InFile<'p>> {
+    pub fn in_file<'p>(&'p self, piece: &'p [u8]) -> Option<InFile<'p>> {
         self.0.base.pool.place(piece)
     }
 
