@@ -355,7 +355,7 @@ mod tests {
             assert_eq!(ends.last().map(|last| last.1), Some(arena.map.len()));
             // Each has a bit of its own, also the last one of a size and the first one of the next.
             let all_of = |class: usize| all.iter().filter(move |slot| slot.class == class);
-            let ends = (0..CLASSES).flat_map(|class| [all_of(class).next(), all_of(class).last()]).flatten();
+            let ends = (0..CLASSES).flat_map(|class| [all_of(class).next(), all_of(class).next_back()]).flatten();
             let ends: Vec<_> = ends.collect();
             for (at, slot) in ends.iter().enumerate() {
                 arena.place(written(slot, 1, 1)).expect("in the file");

@@ -387,12 +387,11 @@ impl Writer {
         if self.inner.base.memory.has_newer(identity) {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
-        let is_stale = judgement == Judgement::Stale;
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
         if let Some(object) = &object {
             shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
         }
-        Ok(self.store(object, rest, (Token(checked), is_stale), shown))
+        Ok(self.store(object, rest, (Token(checked), judgement.stale_since()), shown))
     }
 
     fn object(&self, chunks: Box<[Bytes]>, body_bytes: u64) -> Object {
@@ -403,7 +402,13 @@ impl Writer {
     }
 
     /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.
-    fn store(&self, object: Option<Arc<Object>>, rest: Option<Bytes>, judged: (Token, bool), shown: Shown) -> Stored {
+    fn store(
+        &self,
+        object: Option<Arc<Object>>,
+        rest: Option<Bytes>,
+        judged: (Token, Option<u32>),
+        shown: Shown,
+    ) -> Stored {
         let identity = &self.flow.identity;
         match (self.disk, &self.inner.disk, object) {
             (OnDisk::NotYet, Some(disk), Some(object)) => self.inner.keep(object, judged, Some(disk)),
@@ -423,7 +428,7 @@ impl Writer {
     }
 
     /// Keeps in memory what is there whole; if it is not, nothing older either. Says whether it is there.
-    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, bool)) -> bool {
+    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, Option<u32>)) -> bool {
         match object {
             Some(object) => self.inner.keep(object, judged, None).in_memory,
             None => {

@@ -28,7 +28,8 @@ impl Way<'_, '_> {
             let mut by_kernel = 0;
             if let Some(mut place) = tiers.store.in_file(piece) {
                 // What stands side by side goes by one call.
-                while pieces.next_if(|next| tiers.store.in_file(next).is_some_and(|next| place.join(&next))).is_some() {}
+                while pieces.next_if(|next| tiers.store.in_file(next).is_some_and(|next| place.join(&next))).is_some() {
+                }
                 piece = place.bytes();
                 by_kernel = send_file(writer, &place, wait).await.map_err(Broken::Client)?;
             }
