@@ -233,6 +233,13 @@ impl Memory {
         drop(entry);
     }
 
+    /// The hashes of all that is there, with their versions.
+    pub(crate) fn versions(&self) -> Vec<(u64, u64)> {
+        let of = |entry: &Entry| (entry.object.identity.hash, entry.object.identity.version);
+        let all = self.shards.iter().map(|shard| shard.lock().entries.iter().flatten().map(of).collect::<Vec<_>>());
+        all.flatten().collect()
+    }
+
     pub(crate) fn stats(&self) -> MemoryStats {
         let mut sum = MemoryStats::default();
         for shard in &self.shards {
