@@ -111,17 +111,24 @@ impl Turn<'_> {
         let options = SetOptions::read(parts.from(2))?;
         let (settings, now) = (self.settings, self.now);
         let given = options.life.map(|(given, value)| life(value, given, now, "set")).transpose()?;
+        let goes_ahead = |old: &Option<Arc<[u8]>>| match options.only {
+            None => true,
+            Some(Only::New) => old.is_none(),
+            Some(Only::Old) => old.is_some(),
+        };
+        // Of a value that is not to be stored nothing is copied.
+        if options.only.is_some() {
+            let old = self.value(part(parts, 0));
+            if !goes_ahead(&old) {
+                return self.was_set(&options, old, false);
+            }
+        }
         // Copied before the key's shard is held, as what is long takes its time.
         let value = Arc::from(part(parts, 1));
         let mut slot = settings.engine.slot(part(parts, 0), now);
-        let (is_there, old) = slot.entry().map_or((false, None), |entry| (true, Some(Arc::clone(&entry.value))));
-        let goes_ahead = match options.only {
-            None => true,
-            Some(Only::New) => !is_there,
-            Some(Only::Old) => is_there,
-        };
+        let old = slot.entry().map(|entry| Arc::clone(&entry.value));
         let mut stored = false;
-        if goes_ahead {
+        if goes_ahead(&old) {
             let before = slot.entry().filter(|_| options.keeps_life).map(|entry| entry.deadline);
             let deadline = given.or(before).unwrap_or_else(|| self.default_deadline());
             let tagged = options.tags.map(|tags| {
@@ -131,6 +138,18 @@ impl Turn<'_> {
             stored = self.put(&mut slot, Entry { value, deadline, tagged });
         }
         self.release(slot);
+        self.was_set(&options, old, stored)
+    }
+
+    /// What is there of a key, which does not count as asked for.
+    fn value(&self, key: &[u8]) -> Option<Arc<[u8]>> {
+        let slot = self.settings.engine.slot(key, self.now);
+        let value = slot.entry().map(|entry| Arc::clone(&entry.value));
+        self.release(slot);
+        value
+    }
+
+    fn was_set(&mut self, options: &SetOptions<'_>, old: Option<Arc<[u8]>>, stored: bool) -> Done {
         if options.returns_old {
             self.out.value(old);
         } else if stored {
@@ -183,6 +202,10 @@ impl Turn<'_> {
     }
 
     pub(crate) fn setnx(&mut self, parts: Parts<'_>) -> Done {
+        if self.value(part(parts, 0)).is_some() {
+            self.integer(0);
+            return Ok(());
+        }
         let (settings, value) = (self.settings, Arc::from(part(parts, 1)));
         let mut slot = settings.engine.slot(part(parts, 0), self.now);
         let is_new = slot.entry().is_none();

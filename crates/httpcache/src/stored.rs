@@ -190,9 +190,9 @@ impl Stored {
         self.ttl_millis(now) > 0 && !self.flags.has(Flags::NO_CACHE)
     }
 
-    /// Makes it stale from now on: what a soft purge does, or a sign that it has changed.
-    pub fn expire(&mut self, now: UnixTime) {
-        self.lifetime_millis = self.lifetime_millis.min(self.age_millis(now));
+    /// Makes it stale from a moment on: what a soft purge does, or a sign that it has changed.
+    pub fn expire(&mut self, at: UnixTime) {
+        self.lifetime_millis = self.lifetime_millis.min(self.age_millis(at));
     }
 
     /// Starts its age anew, for the origin has just said that it is good.

@@ -1,6 +1,7 @@
 //! What the store and the threads of its disk tier share.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::disk::PLACE_BYTES;
 use crate::key::KeyHasher;
@@ -34,6 +35,13 @@ pub(crate) struct Base {
     pub(crate) readers_cut: Counter,
 }
 
+/// A version that is higher than those of earlier processes, whose folder may be read only after something was stored. A thousand million in
+/// a second are more than are ever stored.
+fn first_version() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (since.as_millis() as u64) << 20
+}
+
 impl Base {
     pub(crate) fn new(memory_bytes: u64, purges: Purges) -> Self {
         Self {
@@ -42,7 +50,7 @@ impl Base {
             hasher: KeyHasher::new(),
             pool: Pool::new(memory_bytes),
             filter: Filter::new(memory_bytes),
-            versions: AtomicU64::new(1),
+            versions: AtomicU64::new(first_version()),
             position: Mutex::new(None),
             memory_bytes: AtomicU64::new(memory_bytes),
             index_bytes: AtomicU64::new(0),

@@ -55,7 +55,7 @@ impl Store {
         let meta = Bytes::copy_from_slice(&head.meta);
         let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
         let disk = self.0.disk.as_ref().filter(|_| lasts);
-        Ok(self.0.keep(object, (Token(checked), judgement == Judgement::Stale), disk))
+        Ok(self.0.keep(object, (Token(checked), judgement.stale_since()), disk))
     }
 
     /// Removes what is stored under a key. A fetch that is under way is not concerned.
@@ -72,13 +72,18 @@ impl Store {
 
 impl Inner {
     /// Keeps a whole object in memory, and on disk if one is given. It was judged up to a purge, and may be stale.
-    pub(crate) fn keep(&self, object: Arc<Object>, (checked, is_stale): (Token, bool), disk: Option<&Disk>) -> Stored {
+    pub(crate) fn keep(
+        &self,
+        object: Arc<Object>,
+        (checked, stale): (Token, Option<u32>),
+        disk: Option<&Disk>,
+    ) -> Stored {
         let memory = &self.base.memory;
         if disk.is_some() && memory.has_newer(&object.identity) {
             return Stored { in_memory: false, on_disk: false };
         }
         disk.inspect(|disk| disk.announce(&object.identity));
-        let inserted = memory.insert(Arc::clone(&object), checked, is_stale);
+        let inserted = memory.insert(Arc::clone(&object), checked, stale);
         let on_disk = disk.is_some_and(|disk| match inserted {
             Inserted::Kept | Inserted::TooLarge => disk.store(object),
             Inserted::Outdated => {

@@ -247,13 +247,20 @@ impl Writer {
         if !self.inner.base.fill(piece.len() as u64) {
             self.is_kept = false;
         }
-        if let Some(chunk) = self.flow.growing.append(piece, &self.inner.base.pool) {
+        let expected = if self.is_kept { self.expected() } else { 0 };
+        if let Some(chunk) = self.flow.growing.append(piece, expected, &self.inner.base.pool) {
             self.chunks += 1;
             self.chunk_is_full(chunk);
         }
         self.place();
         self.give_up(cuts);
         rest
+    }
+
+    /// Bytes that are still to come, of a body that memory keeps as far as that is known.
+    fn expected(&self) -> u64 {
+        let announced = self.flow.body_bytes.filter(|bytes| *bytes <= self.inner.base.memory.object_bytes_max());
+        announced.unwrap_or(0).saturating_sub(self.body_bytes())
     }
 
     /// Waits until what has to be given up is needed no more.
@@ -370,8 +377,7 @@ impl Writer {
         if let Some(announced) = self.flow.body_bytes.filter(|announced| *announced != bytes) {
             return Err(LengthError { bytes, announced });
         }
-        let rest = if self.disk == OnDisk::Chunks { self.flow.growing.rest() } else { None };
-        let whole = self.flow.growing.finish();
+        let (whole, rest) = self.flow.growing.finish();
         let Some(shown) = self.shown.take() else { return Ok(Stored { in_memory: false, on_disk: false }) };
         let identity = &self.flow.identity;
         let (judgement, checked) = self.inner.base.purges.judge(identity.since.0, &identity.key, &identity.marks);
@@ -381,12 +387,11 @@ impl Writer {
         if self.inner.base.memory.has_newer(identity) {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
-        let is_stale = judgement == Judgement::Stale;
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
         if let Some(object) = &object {
             shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
         }
-        Ok(self.store(object, rest, (Token(checked), is_stale), shown))
+        Ok(self.store(object, rest, (Token(checked), judgement.stale_since()), shown))
     }
 
     fn object(&self, chunks: Box<[Bytes]>, body_bytes: u64) -> Object {
@@ -397,7 +402,13 @@ impl Writer {
     }
 
     /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.
-    fn store(&self, object: Option<Arc<Object>>, rest: Option<Bytes>, judged: (Token, bool), shown: Shown) -> Stored {
+    fn store(
+        &self,
+        object: Option<Arc<Object>>,
+        rest: Option<Bytes>,
+        judged: (Token, Option<u32>),
+        shown: Shown,
+    ) -> Stored {
         let identity = &self.flow.identity;
         match (self.disk, &self.inner.disk, object) {
             (OnDisk::NotYet, Some(disk), Some(object)) => self.inner.keep(object, judged, Some(disk)),
@@ -417,7 +428,7 @@ impl Writer {
     }
 
     /// Keeps in memory what is there whole; if it is not, nothing older either. Says whether it is there.
-    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, bool)) -> bool {
+    fn keep_in_memory(&self, object: Option<Arc<Object>>, judged: (Token, Option<u32>)) -> bool {
         match object {
             Some(object) => self.inner.keep(object, judged, None).in_memory,
             None => {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::disk::Chunk;
 use crate::object::CHUNK_BYTES;
-use crate::pool::{Buffer, Pool};
+use crate::pool::{Ahead, Buffer, Pool};
 use crate::seats::{Seats, Wait};
 use crate::sync::Mutex;
 
@@ -53,8 +53,9 @@ struct State {
     /// Where chunks are on disk, from the first on, and whether there will be more.
     places: Vec<Chunk>,
     on_disk: bool,
-    /// What follows the last chunk.
+    /// What follows the last chunk, and room for what comes then.
     tail: Option<Buffer>,
+    ahead: Option<Ahead>,
     body_bytes: u64,
     end: End,
     seats: Seats,
@@ -94,11 +95,6 @@ impl Drop for Seat {
 }
 
 impl State {
-    /// What follows the last full chunk, in an allocation of its size.
-    fn rest(&self) -> Option<Bytes> {
-        self.tail.as_ref().map(Buffer::copied)
-    }
-
     /// Whether the first chunk in memory may be given up, with a window of so many.
     fn next_goes(&mut self, window: usize) -> Goes {
         let is_placed = self.left < self.places.len();
@@ -129,6 +125,7 @@ impl Growing {
             places: Vec::new(),
             on_disk: false,
             tail: None,
+            ahead: None,
             body_bytes: 0,
             end: End::Growing,
             seats: Seats::default(),
@@ -143,14 +140,15 @@ impl Growing {
     }
 
     /// Adds to the body. Gives the chunk that became full, if one did; there is none otherwise. `data` must not go beyond the end of
-    /// a chunk.
-    pub(crate) fn append(&self, data: &[u8], pool: &Arc<Pool>) -> Option<Bytes> {
+    /// a chunk. With it, so many bytes are expected that are to stand side by side; 0 where nobody knows.
+    pub(crate) fn append(&self, data: &[u8], expected: u64, pool: &Arc<Pool>) -> Option<Bytes> {
         let chunk = {
             let mut state = self.state.lock();
-            state.body_bytes += data.len() as u64;
-            let tail = state.tail.get_or_insert_with(|| pool.take());
+            let State { body_bytes, tail, ahead, .. } = &mut *state;
+            *body_bytes += data.len() as u64;
+            let tail = tail.get_or_insert_with(|| pool.next(ahead, expected));
             tail.extend(data);
-            let is_full = tail.room() == 0;
+            let is_full = tail.left() == 0;
             let chunk = state.tail.take_if(|_| is_full).map(Bytes::from_owner);
             state.chunks.extend(chunk.clone());
             chunk
@@ -161,7 +159,7 @@ impl Growing {
 
     /// Room in the chunk that is being filled.
     pub(crate) fn room(&self) -> usize {
-        self.state.lock().tail.as_ref().map_or(CHUNK_BYTES, Buffer::room)
+        self.state.lock().tail.as_ref().map_or(CHUNK_BYTES, Buffer::left)
     }
 
     /// Bytes so far.
@@ -252,20 +250,16 @@ impl Growing {
         (state.left == 0).then(|| state.chunks.iter().cloned().collect())
     }
 
-    /// Ends the body, and gives its chunks if all of them are in memory.
-    pub(crate) fn finish(&self) -> Option<Box<[Bytes]>> {
-        let chunks = {
-            let state = self.state.lock();
-            let chunks = state.chunks.iter().cloned();
-            (state.left == 0).then(|| chunks.chain(state.rest()).collect())
+    /// Ends the body. Gives its chunks if all of them are in memory, and what follows the last full one.
+    pub(crate) fn finish(&self) -> (Option<Box<[Bytes]>>, Option<Bytes>) {
+        let ended = {
+            let mut state = self.state.lock();
+            let rest = state.tail.take().map(Buffer::into_bytes);
+            state.chunks.extend(rest.clone());
+            ((state.left == 0).then(|| state.chunks.iter().cloned().collect()), rest)
         };
         self.end(End::Whole);
-        chunks
-    }
-
-    /// What follows the last full chunk, in one piece.
-    pub(crate) fn rest(&self) -> Option<Bytes> {
-        self.state.lock().rest()
+        ended
     }
 
     /// Ends the body where it is, as broken off.
@@ -278,6 +272,7 @@ impl Growing {
         if state.end == End::Growing {
             state.end = end;
         }
+        state.ahead = None;
         drop(state);
         self.changed.notify_waiters();
     }
@@ -290,18 +285,19 @@ impl Growing {
         if index < state.left {
             return state.places.get(index).cloned().map_or(Step::Lagged, Step::OnDisk);
         }
-        if let Some(chunk) = state.chunks.get(index - state.left) {
-            return Step::Bytes(chunk.slice(within..));
+        if at >= state.body_bytes {
+            return match state.end {
+                End::Growing => Step::Later,
+                End::Whole => Step::End,
+                End::Broken => Step::Broken,
+            };
         }
-        if let Some(bytes) =
-            state.tail.as_ref().and_then(|tail| tail.as_ref().get(within..)).filter(|_| at < state.body_bytes)
-        {
-            return Step::Bytes(Bytes::copy_from_slice(bytes));
-        }
-        match state.end {
-            End::Growing => Step::Later,
-            End::Whole => Step::End,
-            End::Broken => Step::Broken,
+        match state.chunks.get(index - state.left) {
+            Some(chunk) => Step::Bytes(chunk.slice(within..)),
+            None => {
+                let tail = state.tail.as_ref().map_or(&[][..], Buffer::as_ref);
+                Step::Bytes(Bytes::copy_from_slice(&tail[within..]))
+            }
         }
     }
 

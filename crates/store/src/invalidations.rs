@@ -1,7 +1,7 @@
 //! What marks invalidated, for caches that keep their entries elsewhere.
 
 use crate::key::Mark;
-use crate::purges::{How, Judgement, Numbered, Purge, Purges, Token, What};
+use crate::purges::{How, Judgement, Numbered, Purge, Purges, Token};
 
 /// Marks with the numbers of their last invalidation, as the store has them for its own entries. An entry takes the [`token`](Self::token)
 /// of before it was made, and is good while none of its marks was invalidated since.
@@ -17,7 +17,7 @@ impl Invalidations {
     /// The same, with all tokens below this number as ones from before everything: of another process, or of another one of these.
     pub fn beginning_at(marks_max: usize, number: u64) -> Self {
         let all = Self::new(marks_max);
-        all.0.restore(&Numbered { number, purge: Purge { what: What::All, how: How::Hard } });
+        all.0.restore(&Numbered { number, purge: Purge::all(How::Hard) });
         all
     }
 

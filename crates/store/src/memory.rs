@@ -34,7 +34,8 @@ const SHARD_OVERHEAD_BYTES: u64 = 1024 * 1024;
 /// What a lookup in memory finds.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Whole(Arc<Object>, bool),
+    /// Since when it is stale, if a soft purge made it so.
+    Whole(Arc<Object>, Option<u32>),
     Pending(Joined),
     Nothing,
 }
@@ -64,7 +65,7 @@ struct Entry {
     object: Arc<Object>,
     /// The number of the last purge that it was checked against.
     checked: Token,
-    stale: bool,
+    stale: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -180,7 +181,7 @@ impl Memory {
     }
 
     /// Adds an entry, in place of an older one of its key.
-    pub(crate) fn insert(&self, object: Arc<Object>, checked: Token, stale: bool) -> Inserted {
+    pub(crate) fn insert(&self, object: Arc<Object>, checked: Token, stale: Option<u32>) -> Inserted {
         let (hash, weight) = (object.identity.hash, object.weight());
         if u64::from(weight) > self.object_bytes_max {
             // What it replaces is older and must not be found instead.
@@ -230,6 +231,13 @@ impl Memory {
         let entry = slot.and_then(|slot| shard.take(slot));
         drop(shard);
         drop(entry);
+    }
+
+    /// The hashes of all that is there, with their versions.
+    pub(crate) fn versions(&self) -> Vec<(u64, u64)> {
+        let of = |entry: &Entry| (entry.object.identity.hash, entry.object.identity.version);
+        let all = self.shards.iter().map(|shard| shard.lock().entries.iter().flatten().map(of).collect::<Vec<_>>());
+        all.flatten().collect()
     }
 
     pub(crate) fn stats(&self) -> MemoryStats {
@@ -305,7 +313,7 @@ impl Shard {
     }
 
     /// The entry of a key, unless purges took it; then it comes out by `gone`, to be freed beside the lock.
-    fn find(&mut self, key: Key<'_>, purges: &Purges, gone: &mut Option<Entry>) -> Option<(Arc<Object>, bool)> {
+    fn find(&mut self, key: Key<'_>, purges: &Purges, gone: &mut Option<Entry>) -> Option<(Arc<Object>, Option<u32>)> {
         let slot = *self.slots.get(&key.hash())?;
         let entry = self.entries.get_mut(slot as usize)?.as_mut()?;
         let identity = &entry.object.identity;
@@ -320,7 +328,8 @@ impl Shard {
                 return None;
             }
             entry.checked = Token(checked);
-            entry.stale |= judgement == Judgement::Stale;
+            // By the first of several purges.
+            entry.stale = entry.stale.or(judgement.stale_since());
         }
         let found = (Arc::clone(&entry.object), entry.stale);
         if self.top.samples() {

@@ -36,7 +36,7 @@ fn no_lookup_after_a_purge_finds_what_was_fetched_before() {
             let marks = Filter::new(0).note([tag()]);
             let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since, version };
             let object = Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 };
-            memory.insert(std::sync::Arc::new(object), since, false);
+            memory.insert(std::sync::Arc::new(object), since, None);
         };
         let other = Arc::clone(&shared);
         let writer = thread::spawn(move || store(&other, 1));
@@ -63,7 +63,7 @@ fn two_purges_at_once_are_both_heard_of() {
         assert_eq!(purges.judge(own - 1, b"k", &[tag()]).0, Judgement::Gone);
         let number = thread.join().expect("joined");
         assert_ne!(number, own);
-        assert_eq!(purges.judge(number - 1, b"k", &[]).0, Judgement::Stale);
+        assert_eq!(purges.judge(number - 1, b"k", &[]).0, Judgement::Stale(0));
         assert_eq!(purges.judge(0, b"k", &[tag()]).0, Judgement::Gone);
         assert_eq!(purges.judge(2, b"k", &[tag()]).0, Judgement::Valid);
     });
@@ -113,12 +113,12 @@ fn what_is_read_while_it_is_removed_or_replaced_does_not_stay_in_memory() {
     check(|store| store.remove(store.key(b"k")));
     check(|store| {
         let new = object(store, 2, 10);
-        store.0.keep(new, (Token(0), false), store.0.disk.as_ref());
+        store.0.keep(new, (Token(0), None), store.0.disk.as_ref());
     });
     // It is on disk alone.
     check(|store| {
         let new = object(store, 2, 1024 * 1024);
-        store.0.keep(new, (Token(0), false), store.0.disk.as_ref());
+        store.0.keep(new, (Token(0), None), store.0.disk.as_ref());
     });
 }
 
@@ -146,8 +146,8 @@ fn a_reader_has_what_was_appended_in_order_and_its_end() {
         let other = Arc::clone(&growing);
         let writer = thread::spawn(move || {
             let pool = Pool::new(0);
-            other.append(b"ab", &pool);
-            other.append(b"c", &pool);
+            other.append(b"ab", 0, &pool);
+            other.append(b"c", 0, &pool);
             other.finish();
         });
         let read = |from: u64| match growing.step(from) {
@@ -169,7 +169,7 @@ fn a_reader_has_what_was_appended_in_order_and_its_end() {
 fn whoever_may_still_join_has_the_whole_body() {
     every_order(|| {
         let growing = std::sync::Arc::new(Growing::new());
-        growing.append(&[1; CHUNK_BYTES], &Pool::new(0));
+        growing.append(&[1; CHUNK_BYTES], 0, &Pool::new(0));
         let other = std::sync::Arc::clone(&growing);
         let writer = thread::spawn(move || {
             other.keep_latest(0, false);

@@ -50,6 +50,8 @@ pub struct Purge {
     pub what: What,
     /// How.
     pub how: How,
+    /// Of a soft one, since when entries are stale. What it means is the owner's to say; 0 is not known.
+    pub at: u32,
 }
 
 /// A purge with its number, as it is applied and written down.
@@ -63,7 +65,8 @@ pub(crate) struct Numbered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
     Valid,
-    Stale,
+    /// Since then, as the purge has it.
+    Stale(u32),
     Gone,
 }
 
@@ -72,15 +75,18 @@ pub(crate) enum Judgement {
 struct Numbers {
     hard: u64,
     soft: u64,
+    /// Of the soft one.
+    soft_at: u32,
 }
 
 impl Numbers {
-    fn note(&mut self, how: How, number: u64) {
-        let at = match how {
-            How::Hard => &mut self.hard,
-            How::Soft => &mut self.soft,
-        };
-        *at = number.max(*at);
+    fn note(&mut self, numbered: &Numbered) {
+        let Numbered { number, purge: Purge { how, at, .. } } = numbered;
+        match how {
+            How::Hard => self.hard = self.hard.max(*number),
+            How::Soft if *number > self.soft => (self.soft, self.soft_at) = (*number, *at),
+            How::Soft => {}
+        }
     }
 
     fn latest(self) -> u64 {
@@ -90,9 +96,21 @@ impl Numbers {
     fn judge(self, since: u64) -> Judgement {
         match self {
             _ if self.hard > since => Judgement::Gone,
-            _ if self.soft > since => Judgement::Stale,
+            _ if self.soft > since => Judgement::Stale(self.soft_at),
             _ => Judgement::Valid,
         }
+    }
+}
+
+impl Judgement {
+    /// Since when it is stale, if it is.
+    pub(crate) fn stale_since(self) -> Option<u32> {
+        if let Self::Stale(at) = self { Some(at) } else { None }
+    }
+
+    /// The same, of something that another purge has made stale too: by the first of the two.
+    fn and_stale(self, at: u32) -> Self {
+        Self::Stale(self.stale_since().map_or(at, |first| first.min(at)))
     }
 }
 
@@ -111,8 +129,9 @@ pub(crate) struct Purges {
     latest: AtomicU64,
     /// What began with a lower number is gone.
     floor: AtomicU64,
-    /// Of `All` and soft.
+    /// Of `All` and soft, and since when what is below it is stale.
     stale_floor: AtomicU64,
+    stale_floor_at: AtomicU64,
     tables: [RwLock<HashMap<u64, Numbers, ByHash>>; TABLES],
     rules: RwLock<Arc<Vec<Rule>>>,
     /// Held by whoever purges.
@@ -135,6 +154,7 @@ impl Purges {
             latest: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             stale_floor: AtomicU64::new(0),
+            stale_floor_at: AtomicU64::new(0),
             tables: std::array::from_fn(|_| RwLock::new(HashMap::default())),
             rules: RwLock::new(Arc::default()),
             order: Mutex::new(Order::default()),
@@ -163,24 +183,30 @@ impl Purges {
     }
 
     fn apply(&self, order: &mut Order, numbered: &Numbered) {
-        let Numbered { number, purge: Purge { what, how } } = numbered;
+        let Numbered { number, purge: Purge { what, how, at } } = numbered;
         match what {
             What::Mark(mark) => {
                 let mark = mark.number();
                 let is_new = {
                     let mut table = self.table(mark).write();
                     let before = table.len();
-                    table.entry(mark).or_default().note(*how, *number);
+                    table.entry(mark).or_default().note(numbered);
                     table.len() > before
                 };
                 order.count += usize::from(is_new);
                 order.places.push_back((*number, mark));
                 self.drop_oldest_marks(order);
             }
-            What::Prefix(prefix) => self.add_rule(prefix, *how, *number),
+            What::Prefix(prefix) => self.add_rule(prefix, numbered),
+            What::All if *how == How::Hard => {
+                self.floor.fetch_max(*number, Ordering::AcqRel);
+            }
             What::All => {
-                let floor = if *how == How::Hard { &self.floor } else { &self.stale_floor };
-                floor.fetch_max(*number, Ordering::AcqRel);
+                if *number > self.stale_floor.load(Ordering::Acquire) {
+                    // Whoever finds the number has to find when.
+                    self.stale_floor_at.store(u64::from(*at), Ordering::Release);
+                    self.stale_floor.store(*number, Ordering::Release);
+                }
             }
         }
         self.latest.fetch_max(*number, Ordering::AcqRel);
@@ -205,14 +231,14 @@ impl Purges {
         }
     }
 
-    fn add_rule(&self, prefix: &[u8], how: How, number: u64) {
+    fn add_rule(&self, prefix: &[u8], numbered: &Numbered) {
         let mut rules = self.rules.write();
         let mut changed: Vec<Rule> = rules.as_ref().clone();
         match changed.iter_mut().find(|rule| *rule.prefix == *prefix) {
-            Some(rule) => rule.numbers.note(how, number),
+            Some(rule) => rule.numbers.note(numbered),
             None => {
                 let mut numbers = Numbers::default();
-                numbers.note(how, number);
+                numbers.note(numbered);
                 changed.push(Rule { prefix: prefix.into(), numbers });
             }
         }
@@ -224,6 +250,11 @@ impl Purges {
         *rules = Arc::new(changed);
     }
 
+    fn stale_floor_at(&self) -> u32 {
+        // It was given as one of these.
+        self.stale_floor_at.load(Ordering::Acquire) as u32
+    }
+
     /// Whether an entry of before is still good, by the number up to which it was checked, its key and its marks. Also gives
     /// the number up to which it is checked now.
     pub(crate) fn judge(&self, since: u64, key: &[u8], marks: &[Mark]) -> (Judgement, u64) {
@@ -233,13 +264,13 @@ impl Purges {
         }
         let mut worst = Judgement::Valid;
         if since < self.stale_floor.load(Ordering::Acquire) {
-            worst = Judgement::Stale;
+            worst = Judgement::Stale(self.stale_floor_at());
         }
         for mark in marks {
             let numbers = self.table(mark.number()).read().get(&mark.number()).copied();
             match numbers.map_or(Judgement::Valid, |numbers| numbers.judge(since)) {
                 Judgement::Gone => return (Judgement::Gone, latest),
-                Judgement::Stale => worst = Judgement::Stale,
+                Judgement::Stale(at) => worst = worst.and_stale(at),
                 Judgement::Valid => {}
             }
         }
@@ -249,7 +280,7 @@ impl Purges {
             if key.starts_with(&rule.prefix) {
                 match rule.numbers.judge(since) {
                     Judgement::Gone => return (Judgement::Gone, latest),
-                    Judgement::Stale => worst = Judgement::Stale,
+                    Judgement::Stale(at) => worst = worst.and_stale(at),
                     Judgement::Valid => {}
                 }
             }
@@ -263,14 +294,15 @@ impl Purges {
         let _order = self.order.lock();
         let mut all = Vec::new();
         let mut add = |numbers: Numbers, what: &What| {
-            for (how, number) in [(How::Hard, numbers.hard), (How::Soft, numbers.soft)] {
+            let Numbers { hard, soft, soft_at } = numbers;
+            for (how, number, at) in [(How::Hard, hard, 0), (How::Soft, soft, soft_at)] {
                 if number > 0 {
-                    all.push(Numbered { number, purge: Purge { what: what.clone(), how } });
+                    all.push(Numbered { number, purge: Purge { what: what.clone(), how, at } });
                 }
             }
         };
-        let floors =
-            Numbers { hard: self.floor.load(Ordering::Acquire), soft: self.stale_floor.load(Ordering::Acquire) };
+        let (hard, soft) = (self.floor.load(Ordering::Acquire), self.stale_floor.load(Ordering::Acquire));
+        let floors = Numbers { hard, soft, soft_at: self.stale_floor_at() };
         add(floors, &What::All);
         for table in &self.tables {
             let table: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, *numbers)).collect();

@@ -37,11 +37,16 @@ pub enum Begin {
 pub struct Hit {
     /// The entry. Cloning the reference is all that a hit costs beside finding it.
     pub object: Arc<Object>,
-    /// Whether a soft purge made it stale.
-    pub is_stale: bool,
+    /// Since when it is stale, as the soft purge has it that made it so ([`crate::Purge::at`]).
+    pub stale_since: Option<u32>,
 }
 
 impl Hit {
+    /// Whether a soft purge made it stale.
+    pub fn is_stale(&self) -> bool {
+        self.stale_since.is_some()
+    }
+
     /// What a new version can be made of by [`crate::Store::refresh`].
     pub fn kept(&self) -> Kept {
         Kept(Source::Whole(Arc::clone(&self.object)))
@@ -94,15 +99,15 @@ impl Follower {
             Stage::Declined(note) => return Outcome::Declined(note),
             Stage::Waiting | Stage::Nothing => return Outcome::Nothing,
         };
-        let is_stale = match source.judge(&self.inner.base.purges) {
-            Judgement::Valid => false,
-            Judgement::Stale => true,
-            Judgement::Gone => return Outcome::Nothing,
-        };
+        let judgement = source.judge(&self.inner.base.purges);
+        if judgement == Judgement::Gone {
+            return Outcome::Nothing;
+        }
+        let stale_since = judgement.stale_since();
         match source {
-            Source::Whole(object) => Outcome::Hit(Hit { object, is_stale }),
-            Source::Growing(_) => Outcome::Stream(Reader::new(self.inner, source, is_stale, self.seat)),
-            Source::OnDisk(_) => Outcome::Stream(Reader::new(self.inner, source, is_stale, None)),
+            Source::Whole(object) => Outcome::Hit(Hit { object, stale_since }),
+            Source::Growing(_) => Outcome::Stream(Reader::new(self.inner, source, stale_since, self.seat)),
+            Source::OnDisk(_) => Outcome::Stream(Reader::new(self.inner, source, stale_since, None)),
         }
     }
 }
@@ -130,7 +135,7 @@ pub enum ReadError {
 pub struct Reader {
     inner: Arc<Inner>,
     source: Source,
-    is_stale: bool,
+    stale_since: Option<u32>,
     at: u64,
     /// In a body that grows.
     seat: Option<Seat>,
@@ -139,8 +144,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    fn new(inner: Arc<Inner>, source: Source, is_stale: bool, seat: Option<Seat>) -> Self {
-        Self { inner, source, is_stale, at: 0, seat, ahead: None }
+    fn new(inner: Arc<Inner>, source: Source, stale_since: Option<u32>, seat: Option<Seat>) -> Self {
+        Self { inner, source, stale_since, at: 0, seat, ahead: None }
     }
 
     /// What the owner stored with the body.
@@ -171,9 +176,9 @@ impl Reader {
         }
     }
 
-    /// Whether a soft purge made it stale.
-    pub fn is_stale(&self) -> bool {
-        self.is_stale
+    /// Since when it is stale, as the soft purge has it that made it so ([`crate::Purge::at`]).
+    pub fn stale_since(&self) -> Option<u32> {
+        self.stale_since
     }
 
     /// Whether it is still being fetched.

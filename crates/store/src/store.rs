@@ -102,7 +102,7 @@ impl Store {
             return Lookup::Miss;
         }
         match base.memory.lookup(key, &base.purges) {
-            Found::Whole(object, is_stale) => Lookup::Hit(Hit { object, is_stale }),
+            Found::Whole(object, stale_since) => Lookup::Hit(Hit { object, stale_since }),
             Found::Pending(joined) => {
                 let older = if joined.pending.is_awaited() { self.older_on_disk(key) } else { None };
                 Lookup::Coming(Follower::new(Arc::clone(&self.0), older.unwrap_or(joined)))
@@ -118,7 +118,7 @@ impl Store {
             return None;
         }
         match base.memory.lookup(key, &base.purges) {
-            Found::Whole(object, is_stale) => Some(Hit { object, is_stale }),
+            Found::Whole(object, stale_since) => Some(Hit { object, stale_since }),
             Found::Pending(_) | Found::Nothing => None,
         }
     }
@@ -183,7 +183,6 @@ impl Store {
         if judgement == crate::purges::Judgement::Gone {
             return false;
         }
-        let is_stale = judgement == crate::purges::Judgement::Stale;
         let meta = bytes::Bytes::copy_from_slice(&head.meta);
         let before = old.version;
         match &kept.0 {
@@ -207,7 +206,7 @@ impl Store {
                     disk.refresh(DiskHead { identity: same, meta: meta.clone(), body_bytes, before });
                 }
                 let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
-                self.0.keep(new, (Token(checked), is_stale), small);
+                self.0.keep(new, (Token(checked), judgement.stale_since()), small);
                 true
             }
         }
@@ -275,8 +274,9 @@ impl Store {
         Ok(Purged { number, written })
     }
 
-    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do.
-    /// What was sent so gives its memory back when it goes, for its pages may be in flight still.
+    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do,
+    /// and those of a body whose length was known stand there side by side ([`InFile::join`]). What was sent so gives its memory back
+    /// when it goes, for its pages may be in flight still.
     ///
     /// ```compile_fail,E0505
     /// # fn send(_: store::InFile<'_>) {}
@@ -287,7 +287,7 @@ impl Store {
     /// send(place);
     /// # }
     /// ```
-    pub fn in_file<'p>(&self, piece: &'p [u8]) -> Option<InFile<'p>> {
+    pub fn in_file<'p>(&'p self, piece: &'p [u8]) -> Option<InFile<'p>> {
         self.0.base.pool.place(piece)
     }
 
@@ -342,17 +342,23 @@ impl Store {
 impl Purge {
     /// What carries a mark is gone, or stale.
     pub fn mark(mark: Mark, how: How) -> Self {
-        Self { what: What::Mark(mark), how }
+        Self { what: What::Mark(mark), how, at: 0 }
     }
 
     /// What has a key that begins so is gone, or stale.
     pub fn prefix(prefix: &[u8], how: How) -> Self {
-        Self { what: What::Prefix(prefix.into()), how }
+        Self { what: What::Prefix(prefix.into()), how, at: 0 }
     }
 
     /// Everything is gone, or stale.
     pub fn all(how: How) -> Self {
-        Self { what: What::All, how }
+        Self { what: What::All, how, at: 0 }
+    }
+
+    /// The same, made at a moment: what it finds is stale since then ([`crate::Hit::stale_since`]).
+    #[must_use]
+    pub fn at(self, at: u32) -> Self {
+        Self { at, ..self }
     }
 }
 

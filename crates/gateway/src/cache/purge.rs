@@ -1,5 +1,7 @@
 //! Purges from outside: by URL, prefix, host or tag, or of everything.
 
+use std::time::SystemTime;
+
 use httpcache::{KeyParts, Target};
 use store::{How, Mark, Purge, Purged};
 
@@ -133,6 +135,10 @@ pub(crate) fn purge<'k>(
         }
         PurgeBy::Everything => all.push(Purge::all(how)),
     }
-    let purge = |purge: &Purge| current.purge(purge).map_err(|error| PurgeError::TooLong { text: error.to_string() });
-    all.iter().map(purge).collect()
+    // Whole seconds, upwards: nobody's window is shorter for it.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let at = u32::try_from(now.as_secs() + 1).unwrap_or(u32::MAX);
+    let purge =
+        |purge: Purge| current.purge(&purge.at(at)).map_err(|error| PurgeError::TooLong { text: error.to_string() });
+    all.into_iter().map(purge).collect()
 }

@@ -11,7 +11,7 @@
 //! | 4 | checksum of the prefix |
 //! | 8 | number of the purge, or the position, 8 bytes |
 //! | 16 | mark, 8 bytes |
-//! | 24 | 4 bytes of zeros |
+//! | 24 | of a soft purge since when things are stale, 4 bytes |
 //! | 28 | checksum of the record up to here |
 //! | 32 | the prefix |
 
@@ -99,9 +99,10 @@ fn encode(note: &Note, out: &mut Vec<u8>) {
     let mut record = [0_u8; RECORD_BYTES];
     let mut prefix: &[u8] = &[];
     match note {
-        Note::Purge(Numbered { number, purge: Purge { what, how } }) => {
+        Note::Purge(Numbered { number, purge: Purge { what, how, at } }) => {
             record[1] = u8::from(*how == How::Soft);
             record[8..16].copy_from_slice(&number.to_le_bytes());
+            record[24..28].copy_from_slice(&at.to_le_bytes());
             match what {
                 What::Mark(mark) => {
                     record[0] = 1;
@@ -155,7 +156,7 @@ fn decode(bytes: &[u8]) -> Past {
             _ => return Past::Damaged,
         };
         let how = if soft == 0 { How::Hard } else { How::Soft };
-        notes.push(Note::Purge(Numbered { number: long(8), purge: Purge { what, how } }));
+        notes.push(Note::Purge(Numbered { number: long(8), purge: Purge { what, how, at: short(24) } }));
         rest = after;
     }
     Past::Notes(notes)
@@ -166,12 +167,12 @@ mod tests {
     use super::*;
 
     fn notes() -> Vec<Note> {
-        let note = |number, what, how| Note::Purge(Numbered { number, purge: Purge { what, how } });
+        let note = |number, what, how, at| Note::Purge(Numbered { number, purge: Purge { what, how, at } });
         vec![
-            note(1, What::Mark(Mark::tag(b"a")), How::Hard),
-            note(2, What::Prefix(b"https://example.com/a"[..].into()), How::Soft),
+            note(1, What::Mark(Mark::tag(b"a")), How::Hard, 0),
+            note(2, What::Prefix(b"https://example.com/a"[..].into()), How::Soft, 1_700_000_000),
             Note::Position(17),
-            note(3, What::All, How::Soft),
+            note(3, What::All, How::Soft, u32::MAX),
         ]
     }
 

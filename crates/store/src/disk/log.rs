@@ -170,6 +170,10 @@ impl Log {
         }
         let found = recover::recover(path, &shared.index, &shared.base.hasher)?;
         shared.base.skip_versions(found.version_max);
+        // What was stored while nothing could be read here is newer than what is here.
+        for (hash, version) in shared.base.memory.versions() {
+            shared.forget(shared.index.supersede(hash, version));
+        }
         self.purge_late();
         let mut sizes = BTreeMap::new();
         let mut segments = shared.segments.write();

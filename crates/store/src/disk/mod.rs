@@ -359,7 +359,7 @@ impl Disk {
 
     /// What a thread does that has read something.
     pub(crate) fn has_read(&self, object: &Arc<Object>) -> bool {
-        read::keep(&self.shared, object, object.identity.since, false)
+        read::keep(&self.shared, object, object.identity.since, None)
     }
 }
 

@@ -102,14 +102,13 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
     if judgement == Judgement::Gone {
         return Ok(None);
     }
-    let is_stale = judgement == Judgement::Stale;
     let identity = Identity { key: key.into(), hash, marks, since: Token(header.since), version: header.version };
     shared.counters.bytes_read.add(record.buffer.len() as u64);
     let (meta, body_bytes) = (Bytes::copy_from_slice(head.meta), header.whole_bytes);
     match header.kind {
         Kind::Object if record.body().len() as u64 == body_bytes => {
             let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
-            Ok(keep(shared, &object, Token(checked), is_stale).then_some(Source::Whole(object)))
+            Ok(keep(shared, &object, Token(checked), judgement.stale_since()).then_some(Source::Whole(object)))
         }
         Kind::Large => {
             let chunks = chunks_of(shared, &head, body_bytes)?;
@@ -120,9 +119,9 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
 }
 
 /// Puts what was read into memory. `false` when it was removed or replaced while it was read.
-pub(super) fn keep(shared: &Shared, object: &Arc<Object>, checked: Token, is_stale: bool) -> bool {
+pub(super) fn keep(shared: &Shared, object: &Arc<Object>, checked: Token, stale: Option<u32>) -> bool {
     let Identity { hash, version, .. } = object.identity;
-    shared.base.memory.insert(Arc::clone(object), checked, is_stale);
+    shared.base.memory.insert(Arc::clone(object), checked, stale);
     // Whoever removes or replaces it changes the index first and memory then: one of the two sees what the other did.
     let is_known = shared.index.find(hash).is_some_and(|place| place.version == version);
     if !is_known {

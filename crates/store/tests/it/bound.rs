@@ -43,9 +43,10 @@ fn take_load() {
                     continue;
                 }
                 let Begin::Lead(lead) = store.begin(store.key(key.as_bytes()), &[]) else { panic!("free") };
-                // Refused is what comes while others fetch too much.
-                let Ok(mut writer) = lead.start(Head::default()) else { continue };
                 let mut left = length(&mut random);
+                let known = (random.below(2) == 0).then_some(left as u64);
+                // Refused is what comes while others fetch too much.
+                let Ok(mut writer) = lead.start(Head { body_bytes: known, ..Head::default() }) else { continue };
                 while left > 0 {
                     let count = left.min(piece.len());
                     writer.append(&piece[..count]);

@@ -176,18 +176,41 @@ fn what_was_purged_does_not_come_back() {
         let tag = |name: &str| Mark::tag(name.as_bytes());
         assert!(store.purge(Purge::mark(tag("a"), How::Hard)).expect("purges").lasts().await);
         assert!(store.purge(Purge::prefix(b"b", How::Hard)).expect("purges").lasts().await);
-        assert!(store.follow(3, Purge::mark(tag("c"), How::Soft)).expect("purges").expect("new").lasts().await);
+        let soft = Purge::mark(tag("c"), How::Soft).at(17);
+        assert!(store.follow(3, soft).expect("purges").expect("new").lasts().await);
         for _ in 0..2 {
             store = again(store, folder.path());
             assert_eq!(store.position(), Some(3));
             assert_eq!(read(&store, "a1").await, None);
             assert_eq!(read(&store, "b1").await, None);
-            assert!(read(&store, "c1").await.is_some() && hit(&store, "c1").expect("read before").is_stale);
-            assert!(read(&store, "d1").await.is_some() && !hit(&store, "d1").expect("read before").is_stale);
+            assert!(
+                read(&store, "c1").await.is_some() && hit(&store, "c1").expect("read before").stale_since == Some(17)
+            );
+            assert!(read(&store, "d1").await.is_some() && !hit(&store, "d1").expect("read before").is_stale());
         }
         put(&store, "a1", head("", &["a"]), b"new");
         let store = again(store, folder.path());
         assert_eq!(read(&store, "a1").await.expect("stored after the purge").1, b"new");
+    });
+}
+
+#[test]
+fn what_is_on_disk_alone_is_stale_since_its_purge() {
+    let folder = TempDir::new().expect("a folder");
+    run(async {
+        let mut store = open(folder.path());
+        put(&store, "k", head("", &["a"]), &body("k", 1, 30 * CHUNK_BYTES));
+        store.flush().await;
+        assert!(store.purge(Purge::mark(Mark::tag(b"a"), How::Soft).at(17)).expect("purges").lasts().await);
+        for _ in 0..2 {
+            // Each look reads it from disk.
+            for _ in 0..2 {
+                let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("on disk alone") };
+                let Outcome::Stream(reader) = follower.head().await else { panic!("kept") };
+                assert_eq!(reader.stale_since(), Some(17));
+            }
+            store = again(store, folder.path());
+        }
     });
 }
 

@@ -13,7 +13,7 @@ fn what_is_stored_is_found_with_what_came_with_it() {
         assert!(put(&store, &key, head("meta", &["a"]), &expected).in_memory);
         let found = hit(&store, &key).expect("stored");
         assert_eq!(text(&found), expected, "{length}");
-        assert_eq!((&found.object.meta()[..], found.is_stale), (&b"meta"[..], false));
+        assert_eq!((&found.object.meta()[..], found.is_stale()), (&b"meta"[..], false));
         assert!(found.object.chunks().iter().rev().skip(1).all(|chunk| chunk.len() == CHUNK_BYTES), "{length}");
     }
 }

@@ -52,6 +52,28 @@ fn what_is_purged_before_the_folder_can_be_read_is_purged_there() {
 }
 
 #[test]
+fn what_is_stored_before_the_folder_can_be_read_is_newer_than_what_is_there() {
+    let folder = TempDir::new().expect("a folder");
+    run(async {
+        let first = open(folder.path());
+        for _ in 0..10 {
+            put(&first, "k", head("", &[]), b"old");
+        }
+        let second = open(folder.path());
+        assert!(!second.stats().disk.expect("a disk").is_up, "another one has the folder");
+        put(&second, "k", head("", &[]), b"new");
+        second.flush().await;
+        assert!(first.close());
+        until_up(&second).await;
+        assert_eq!(read(&second, "k").await.expect("stored").1, b"new");
+        // Memory gives it up.
+        second.set_memory_bytes(0);
+        assert!(hit(&second, "k").is_none());
+        assert_eq!(read(&second, "k").await, None, "what it replaced is not found");
+    });
+}
+
+#[test]
 fn what_came_late_takes_no_place_on_disk_that_it_has_not_in_memory() {
     let folder = TempDir::new().expect("a folder");
     run(async {

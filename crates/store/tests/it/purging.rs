@@ -48,14 +48,41 @@ fn what_is_purged_softly_is_stale() {
     put(&store, "k", head("", &["a"]), b"body");
     for what in [Purge::mark(tag("a"), How::Soft), Purge::prefix(b"k", How::Soft), Purge::all(How::Soft)] {
         put(&store, "k", head("", &["a"]), b"body");
-        assert!(!hit(&store, "k").expect("stored").is_stale);
+        assert!(!hit(&store, "k").expect("stored").is_stale());
         purge(&store, what);
-        assert!(hit(&store, "k").expect("kept").is_stale);
-        assert!(hit(&store, "k").expect("kept").is_stale, "it stays so");
+        assert!(hit(&store, "k").expect("kept").is_stale());
+        assert!(hit(&store, "k").expect("kept").is_stale(), "it stays so");
         let kept = hit(&store, "k").expect("kept").kept();
         assert!(store.refresh(&kept, store.token(), head("", &["a"])));
-        assert!(!hit(&store, "k").expect("kept").is_stale, "until it is validated");
+        assert!(!hit(&store, "k").expect("kept").is_stale(), "until it is validated");
     }
+}
+
+#[test]
+fn what_is_stale_says_since_when() {
+    let store = store(8 * MIB);
+    let since = |key: &str| hit(&store, key).expect("kept").stale_since;
+    let soft = |what: Purge, at: u32| purge(&store, what.at(at));
+    let (by_tag, by_prefix) = (|| Purge::mark(tag("a"), How::Soft), || Purge::prefix(b"k", How::Soft));
+    for key in ["k", "l", "m"] {
+        put(&store, key, head("", &["a"]), b"body");
+    }
+    soft(by_tag(), 10);
+    assert_eq!((since("k"), since("l")), (Some(10), Some(10)));
+    // What is stale already stays so since the first purge; what nobody has looked at since then, by the last of a mark.
+    soft(by_tag(), 20);
+    soft(by_prefix(), 30);
+    assert_eq!((since("k"), since("l"), since("m")), (Some(10), Some(10), Some(20)));
+    put(&store, "k", head("", &["a"]), b"body");
+    assert_eq!(since("k"), None);
+    // Of several that concern it, the one that came first.
+    soft(by_prefix(), 40);
+    soft(by_tag(), 50);
+    soft(Purge::all(How::Soft), 60);
+    assert_eq!(since("k"), Some(40));
+    put(&store, "n", head("", &[]), b"body");
+    soft(Purge::all(How::Soft), 70);
+    assert_eq!(since("n"), Some(70));
 }
 
 #[test]

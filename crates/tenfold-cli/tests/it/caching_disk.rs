@@ -215,6 +215,29 @@ fn what_is_stale_on_disk_is_served_to_all_who_waited_for_a_failure() {
 }
 
 #[test]
+fn the_window_of_what_is_on_disk_alone_opens_with_its_soft_purge() {
+    let (folder, length) = (TempDir::new().unwrap(), 6 << 20);
+    let first = large(length, &format!("{FRESH}Connection: close\r\n"));
+    let upstream = RawUpstream::start(Script::answer_once(first)).unwrap();
+    let text = text(&upstream, folder.path(), "64MiB", "stale_if_error = \"6s\"");
+    let failure = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
+    {
+        let site = start(&text);
+        assert!(get(&site, "/", "").body.len() == length);
+        await_written(&site, 1);
+        assert_eq!(purge(&site, &["--url", "shop.example.com/", "--soft"]), "stale\n");
+        upstream.set_script(Script::answer(failure));
+        let response = get(&site, "/", "");
+        assert!(told(&response).contains("detail=stale-if-error"), "{}", told(&response));
+    }
+    // A restart does not open it anew, and nor does each look.
+    let (site, begun) = (start(&text), std::time::Instant::now());
+    let over = |site: &Tenfold| Ok(get(site, "/", "").status == 503);
+    site.wait_until("the end of the window", over).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn an_answer_to_head_makes_stale_what_is_on_disk() {
     let (length, vary) = (6 << 20, "Vary: Accept-Language\r\nConnection: close\r\n");
     let check = |etag: &str, is_stale: bool| {

@@ -32,7 +32,7 @@ use super::fallback;
 use super::forward::{Outcome, Parts};
 use super::local::Local;
 use crate::action::Prepared;
-use crate::cache::{CacheResult, Held, RouteCache, Ways};
+use crate::cache::{CacheResult, RouteCache, Ways};
 use crate::params::CacheTold;
 use crate::router::Route;
 use crate::state::ListenerView;
@@ -271,11 +271,6 @@ fn judge(with: With<'_>, facts: &httpcache::Request<'_>, looked: Looked, waits: 
     {
         return Decided::Serve(Hit { waited: Some(waits.forward), ..Hit::new(source, stored, serve) });
     }
-    if let Some((source, stored)) = &mut response
-        && source.is_stale()
-    {
-        stored.expire(now);
-    }
     let found = match &response {
         Some((source, stored)) => Found::Response(stored, source.block()),
         None if kinds.is_some() => Found::OtherVariants,
@@ -333,7 +328,6 @@ fn look<'a>(
         },
     };
     if let Some(stored) = source.stored() {
-        let stored = since_purged(store, &source, stored);
         return Looked { response: Some((source, stored)), ..Looked::default() };
     }
     let Some(kinds) = Ways::of(source.meta()) else { return Looked::default() };
@@ -351,7 +345,6 @@ fn look<'a>(
             store::Lookup::Miss => continue,
         };
         let Some(stored) = source.stored() else { continue };
-        let stored = since_purged(store, &source, stored);
         // Of equals the newest way.
         if response.as_ref().is_none_or(|(_, best)| Stored::latest([&stored, best]) == Some(0)) {
             response = Some((source, stored));
@@ -363,21 +356,6 @@ fn look<'a>(
         follower
     });
     Looked { response, coming, kinds: Some(kinds) }
-}
-
-/// Has what a soft purge made stale be stale since the first look at it, so that the time runs for which it may be served so.
-fn since_purged(store: &Store, source: &Source, mut stored: Stored) -> Stored {
-    if !source.is_stale() {
-        return stored;
-    }
-    stored.expire(now());
-    // What is purged after this is not written anew, and what was purged or replaced before is not found as it was.
-    let token = store.token();
-    if let Some(found) = find(store, source.key()).filter(|found| found.is_stale() && found.meta() == source.meta()) {
-        let (about, meta) = (found.about(stored), Held::response(found.fetched(), &stored, found.block()));
-        store.refresh(&about.kept, token, store::Head { meta, marks: about.marks.to_vec(), body_bytes: None });
-    }
-    stored
 }
 
 /// What is in memory under a key. What is being fetched, or read from disk, has to be waited for.

@@ -51,12 +51,18 @@ impl Source {
         }
     }
 
-    /// Whether a purge has made it stale.
-    pub(super) fn is_stale(&self) -> bool {
-        match self {
-            Self::Memory(hit) => hit.is_stale,
-            Self::Stream(reader) => reader.is_stale(),
-        }
+    /// Since when it is stale by a purge, if it is.
+    fn stale_since(&self) -> Option<UnixTime> {
+        let at = match self {
+            Self::Memory(hit) => hit.stale_since,
+            Self::Stream(reader) => reader.stale_since(),
+        };
+        at.map(|at| match at {
+            // An earlier program did not write it down.
+            0 => super::now(),
+            // A clock that was set back does not make it fresh.
+            at => UnixTime::from_secs(u64::from(at)).min(super::now()),
+        })
     }
 
     /// Whether it is still being fetched.
@@ -69,7 +75,7 @@ impl Source {
         matches!(self, Self::Stream(reader) if !reader.is_growing())
     }
 
-    /// Its facts, if it is a response.
+    /// Its facts, if it is a response: stale since a purge, if one has made it so.
     pub(super) fn stored(&self) -> Option<Stored> {
         let Some(Held::Response(_, mut stored, _)) = Held::read(self.meta()) else { return None };
         let bytes = match self {
@@ -88,6 +94,9 @@ impl Source {
             if said != bytes {
                 return None;
             }
+        }
+        if let Some(at) = self.stale_since() {
+            stored.expire(at);
         }
         Some(stored)
     }

@@ -23,12 +23,16 @@ impl Way<'_, '_> {
         self.flush(&[]).await?;
         let (Some(core), ClientSink::Wire(writer)) = (self.by_kernel, &mut *self.sink) else { return Ok(()) };
         let (tiers, wait) = (core.shared.cache.keep(), self.wait);
-        for (chunk, range) in pieces {
-            let piece = &chunk[range];
-            let by_kernel = match tiers.store.in_file(piece) {
-                Some(place) => send_file(writer, &place, piece.len(), wait).await.map_err(Broken::Client)?,
-                None => 0,
-            };
+        let mut pieces = pieces.map(|(chunk, range)| &chunk[range]).peekable();
+        while let Some(mut piece) = pieces.next() {
+            let mut by_kernel = 0;
+            if let Some(mut place) = tiers.store.in_file(piece) {
+                // What stands side by side goes by one call.
+                while pieces.next_if(|next| tiers.store.in_file(next).is_some_and(|next| place.join(&next))).is_some() {
+                }
+                piece = place.bytes();
+                by_kernel = send_file(writer, &place, wait).await.map_err(Broken::Client)?;
+            }
             io::write_all(writer, &piece[by_kernel..], &[], wait).await.map_err(Broken::Client)?;
             self.sent += piece.len() as u64;
         }
@@ -37,14 +41,9 @@ impl Way<'_, '_> {
 }
 
 /// Sends as much of a piece as the kernel can: all of it, or nothing.
-async fn send_file(
-    writer: &mut Writer<'_>,
-    place: &store::InFile<'_>,
-    bytes: usize,
-    wait: Wait<'_>,
-) -> Result<usize, Stalled> {
+async fn send_file(writer: &mut Writer<'_>, place: &store::InFile<'_>, wait: Wait<'_>) -> Result<usize, Stalled> {
     let Some(socket) = writer.socket() else { return Ok(0) };
-    let mut sent = 0;
+    let (bytes, mut sent) = (place.bytes().len(), 0);
     while sent < bytes {
         let offset = place.offset() + sent as u64;
         let moved = wait.until_ready(|cx| net::poll_send_file(socket, place.file(), offset, bytes - sent, cx)).await;
