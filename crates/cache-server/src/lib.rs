@@ -28,6 +28,7 @@ mod metrics;
 mod named;
 mod outbox;
 mod params;
+mod resident;
 mod server;
 mod session;
 mod strings;

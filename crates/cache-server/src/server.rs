@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::core::{self, Listener, Message, Waiting};
 use crate::named::NamedCache;
 use crate::params::{CacheParams, Protocol};
+use crate::resident;
 use crate::view::CachesView;
 
 /// How often a stop looks whether it is done.
@@ -29,6 +30,8 @@ pub struct Caches {
     open: Vec<Open>,
     /// The core that the next socket goes to.
     next: usize,
+    /// Whether somebody looks after what allocators keep of their memory.
+    is_watched: bool,
 }
 
 /// A socket that is listened on.
@@ -70,7 +73,7 @@ impl Caches {
     pub fn new(cores: usize) -> (Self, Vec<CorePart>) {
         let (cores, inboxes) = workers::inboxes(cores.max(1));
         let parts = inboxes.into_iter().map(|inbox| CorePart { inbox, cores: cores.clone() }).collect();
-        (Self { cores, named: Arc::default(), open: Vec::new(), next: 0 }, parts)
+        (Self { cores, named: Arc::default(), open: Vec::new(), next: 0, is_watched: false }, parts)
     }
 
     /// Has what these need, from what was inherited if it is there, and uses nothing of it yet.
@@ -107,6 +110,9 @@ impl Caches {
         let (kept, gone) = std::mem::take(&mut self.open).into_iter().partition::<Vec<_>, _>(wanted);
         self.open = kept;
         self.named.store(Arc::new(named.clone()));
+        if !named.is_empty() && !std::mem::replace(&mut self.is_watched, true) {
+            resident::watch(&self.named);
+        }
         // Before anybody else accepts from the same queue, so that none of what waits in it reaches the wrong one.
         let gone = gone.into_iter().map(|open| {
             let is_passed_on = sockets.iter().any(|(_, address, ..)| *address == open.listener.address);

@@ -10,13 +10,13 @@ use crate::behind::BehindParams;
 use crate::cache::{Cache, Value};
 use crate::codec::Codec;
 use crate::error::BuildError;
-use crate::events::{Channel, Invalidation, Reader};
+use crate::events::{Channel, Invalidation, Reader, Source};
 use crate::hold::Hold;
 use crate::inner::{Inner, Params};
 use crate::key::{Key, ReadKey};
 use crate::load::{Inside, Loader};
 use crate::memory::Bound;
-use crate::redis::{RedisParams, client};
+use crate::redis::{OWN_PREFIX, RedisParams, client};
 use crate::refresh::RefreshHot;
 use crate::write_behind::{BehindSpec, ValueSink};
 
@@ -77,7 +77,7 @@ pub struct Builder<K: ?Sized, V> {
     refresh_hot: Option<RefreshHot>,
     loader: Option<Loader<V>>,
     behind: Option<BehindSpec<V>>,
-    channels: Vec<(String, String, Reader)>,
+    channels: Vec<(String, Source, Reader)>,
     coherence: Option<Coherence>,
     loads_max: usize,
     loads_wait: Duration,
@@ -239,7 +239,20 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
         channel: impl Into<String>,
         read: impl Fn(&[u8]) -> Vec<Invalidation> + Send + Sync + 'static,
     ) -> Self {
-        self.channels.push((url.into(), channel.into(), Arc::new(read)));
+        self.channels.push((url.into(), Source::Channel(channel.into()), Arc::new(read)));
+        self
+    }
+
+    /// Follows the keys of a Redis that begin with a prefix, by its client-side tracking: when somebody changes or deletes one, or its time
+    /// ends, what `read` makes of its name is invalidated. Nobody needs to tell; it is for values whose truth is a plain key there, which a
+    /// service in another language writes. It may be given several times.
+    pub fn invalidate_tracked(
+        mut self,
+        url: impl Into<String>,
+        prefix: impl Into<String>,
+        read: impl Fn(&[u8]) -> Vec<Invalidation> + Send + Sync + 'static,
+    ) -> Self {
+        self.channels.push((url.into(), Source::Keys(prefix.into()), Arc::new(read)));
         self
     }
 
@@ -302,9 +315,9 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
         };
         let redis = redis.map(|client| RedisParams { client, timeout: self.redis_timeout, lease: self.lease, hold });
         let mut channels = Vec::new();
-        for (url, name, read) in &self.channels {
-            let client = self.client("invalidate_on", url)?;
-            channels.push(Channel { client, name: name.clone(), read: Arc::clone(read) });
+        for (url, source, read) in &self.channels {
+            let client = self.client(field_of(source), url)?;
+            channels.push(Channel { client, source: source.clone(), read: Arc::clone(read) });
         }
         let behind = self.behind.take();
         let (name, inner) =
@@ -345,8 +358,7 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
 
     fn client(&self, field: &'static str, url: &str) -> Result<redis::Client, BuildError> {
         let authority = self.redis_authority.as_deref();
-        let is_secure = url.starts_with("rediss:") || url.starts_with("valkeys:");
-        client(url, authority.filter(|_| is_secure)).map_err(|why| self.wrong(field, why))
+        client(url, authority.filter(|_| is_secure(url))).map_err(|why| self.wrong(field, why))
     }
 
     fn wrong(&self, field: &'static str, why: impl Into<String>) -> BuildError {
@@ -390,6 +402,18 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
         if !(0.0..=0.9).contains(&self.jitter) {
             return Err(self.wrong("jitter", format!("{} is not between 0 and 0.9", self.jitter)));
         }
+        self.check_coherence()?;
+        self.check_sources()?;
+        if self.loads_max == 0 || self.loads_max > tokio::sync::Semaphore::MAX_PERMITS {
+            return Err(self.wrong("bulkhead", format!("{} loads at once are not possible", self.loads_max)));
+        }
+        if self.value_bytes_max == 0 || self.value_bytes_max > VALUE_BYTES_LIMIT {
+            return Err(self.wrong("value_bytes_max", "between 1 byte and 512 MiB are allowed"));
+        }
+        Ok(())
+    }
+
+    fn check_coherence(&self) -> Result<(), BuildError> {
         if let Some(Coherence::BoundedStale(bound)) = self.coherence {
             let oldest = self.ttl.max(self.negative_ttl.unwrap_or_default()) + self.stale_on_error;
             if oldest > bound {
@@ -410,14 +434,36 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
                 return Err(self.wrong("coherence", format!("a lease of {lease:?} is not between 100 ms and 1 min")));
             }
         }
-        if self.loads_max == 0 || self.loads_max > tokio::sync::Semaphore::MAX_PERMITS {
-            return Err(self.wrong("bulkhead", format!("{} loads at once are not possible", self.loads_max)));
+        Ok(())
+    }
+
+    fn check_sources(&self) -> Result<(), BuildError> {
+        for (_, source, _) in &self.channels {
+            // Each entry that is kept there would be told, and invalidate itself.
+            if let Source::Keys(prefix) = source
+                && (OWN_PREFIX.starts_with(prefix) || prefix.starts_with(OWN_PREFIX))
+            {
+                return Err(self.wrong(field_of(source), format!("the prefix {prefix:?} is of the records of caches")));
+            }
         }
-        if self.value_bytes_max == 0 || self.value_bytes_max > VALUE_BYTES_LIMIT {
-            return Err(self.wrong("value_bytes_max", "between 1 byte and 512 MiB are allowed"));
+        let mut urls = self.redis.iter().chain(self.channels.iter().map(|(url, ..)| url));
+        if self.redis_authority.is_some() && !urls.any(|url| is_secure(url)) {
+            return Err(self.wrong("redis_authority", "an authority is for rediss:// alone, and no URL is that"));
         }
         Ok(())
     }
+}
+
+/// The setting that a source is from.
+fn field_of(source: &Source) -> &'static str {
+    match source {
+        Source::Channel(_) => "invalidate_on",
+        Source::Keys(_) => "invalidate_tracked",
+    }
+}
+
+fn is_secure(url: &str) -> bool {
+    url.starts_with("rediss:") || url.starts_with("valkeys:")
 }
 
 impl<K: ?Sized, V> fmt::Debug for Builder<K, V> {

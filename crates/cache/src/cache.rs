@@ -12,10 +12,11 @@ use tracing::Instrument;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::fence::Ticket;
-use crate::inner::{Inner, Look, Understood};
+use crate::inner::{Inner, Look};
 use crate::key::{Key, owned};
 use crate::redis::{Away, Redis};
 use crate::stats::{Count, Stats};
+use crate::understand::Understood;
 
 /// What can be cached. Redis is one line of configuration away, so values can always be written as bytes.
 pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -132,17 +133,16 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
             inner.note_away(away);
             keys.iter().map(|_| None).collect()
         });
-        let mut values = Vec::with_capacity(keys.len());
-        for (asked, bytes) in asked.iter().zip(found) {
-            values.push(self.take(&asked.key, asked.ticket, bytes).await);
-        }
-        values
+        let found: Vec<_> = found.into_iter().zip(asked).map(|(bytes, asked)| (bytes, asked.ticket)).collect();
+        let understood = inner.understand_all(&found).await;
+        let take = |(understood, asked): (_, &Asked)| self.take(&asked.key, asked.ticket, understood);
+        understood.into_iter().zip(asked).map(take).collect()
     }
 
     async fn read_one(&self, redis: &Redis, key: &[u8], ticket: Ticket) -> Option<Option<Arc<V>>> {
         let inner = &*self.inner;
         match redis.read_one(key).instrument(inner.redis_span("read")).await {
-            Ok(found) => self.take(key, ticket, found).await,
+            Ok(found) => self.take(key, ticket, inner.understand(&found?, ticket).await),
             Err(away) => {
                 inner.note_away(away);
                 None
@@ -151,8 +151,8 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     }
 
     /// Takes what Redis had into memory, if it will do.
-    async fn take(&self, key: &[u8], ticket: Ticket, bytes: Option<Vec<u8>>) -> Option<Option<Arc<V>>> {
-        let Understood::Fresh(slot) = self.inner.understand(&bytes?, ticket).await else { return None };
+    fn take(&self, key: &[u8], ticket: Ticket, understood: Understood<V>) -> Option<Option<Arc<V>>> {
+        let Understood::Fresh(slot) = understood else { return None };
         self.inner.tally.note(Count::RedisHit);
         let value = slot.value.clone();
         self.inner.keep(key, ticket, slot);

@@ -1,12 +1,16 @@
-//! Changes that others tell of: a channel of Redis whose messages name what is no longer true.
+//! Changes that others tell of: a channel of Redis whose messages name what is no longer true, or Redis itself, which names keys that were
+//! changed.
 //!
 //! Whoever changes the database past the cache, a service in another language or a trigger that is relayed, publishes what it changed; what
-//! its messages mean is read by a closure. The traps, and the rules:
+//! its messages mean is read by a closure. Where the truth is a plain key in Redis, whoever writes it need not say anything: by client-side
+//! tracking (RESP3, in broadcasting mode, so that Redis remembers no keys for us) each change, deletion or end of a key with some prefix is
+//! told, and the same closure reads the key's name. The traps, and the rules:
 //!
 //! - **What was told while nobody listened is not known.** Redis keeps no messages. So when a connection is there again after one was lost,
 //!   everything is invalidated. The one that a cache is built with invalidates nothing, or each start would empty what all instances share.
 //! - **Messages may come quicker than they are followed.** The queue is bounded; when it is full, everything is invalidated instead.
 //! - **A closure that panics has read nothing**, so that everything is invalidated, and the next message is read as before.
+//! - **A Redis that was emptied names no keys**, so that everything is invalidated.
 //! - Each instance listens by itself and invalidates everywhere, so that a channel is followed for as long as one instance is.
 
 use std::panic::AssertUnwindSafe;
@@ -55,15 +59,42 @@ impl Invalidation {
     }
 }
 
-/// Reads a message.
+/// Reads a message, or the name of a key.
 pub(crate) type Reader = Arc<dyn Fn(&[u8]) -> Vec<Invalidation> + Send + Sync>;
 
-/// A channel, and what its messages mean.
+/// What is listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Messages of a channel.
+    Channel(String),
+    /// Names of keys that begin with this, when they are changed.
+    Keys(String),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Channel(name) => f.write_str(name),
+            Self::Keys(prefix) => write!(f, "keys {prefix}*"),
+        }
+    }
+}
+
+/// A source of changes, and what it means.
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub(crate) client: Client,
-    pub(crate) name: String,
+    pub(crate) source: Source,
     pub(crate) read: Reader,
+}
+
+/// What was heard.
+enum Heard {
+    Message(Vec<u8>),
+    /// All keys are gone.
+    Emptied,
+    /// The connection is lost.
+    Lost,
 }
 
 impl<K: Key + ?Sized, V: Value> Cache<K, V> {
@@ -81,8 +112,7 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
 /// A connection that hears.
 struct Line {
     connection: MultiplexedConnection,
-    /// Messages, and nothing when the connection is lost.
-    messages: mpsc::Receiver<Option<Vec<u8>>>,
+    messages: mpsc::Receiver<Heard>,
     /// Something may have been told that is not among them.
     missed: Arc<AtomicBool>,
 }
@@ -100,12 +130,12 @@ async fn follow<V: Value>(channel: Channel, inner: Weak<Inner<V>>, mut line: Opt
     let (backoff, mut tries) = (Backoff::new(BACKOFF), 0_u32);
     loop {
         if let Some(line) = line {
-            tracing::info!(channel = channel.name, "a channel of changes is followed");
+            tracing::info!(channel = %channel.source, "a channel of changes is followed");
             tries = 0;
             attend(&channel, line, &inner).await;
         }
         if tries == 0 {
-            tracing::warn!(channel = channel.name, "a channel of changes is not there");
+            tracing::warn!(channel = %channel.source, "a channel of changes is not there");
         }
         tries = tries.saturating_add(1);
         tokio::time::sleep(backoff.pause(tries, fastrand::u64(..))).await;
@@ -123,7 +153,7 @@ async fn open(channel: &Channel, missed: bool) -> Option<Line> {
     match connection {
         Ok(Ok(connection)) => Some(Line { connection, messages, missed }),
         Ok(Err(error)) => {
-            tracing::debug!(channel = channel.name, %error, "a channel of changes cannot be followed");
+            tracing::debug!(channel = %channel.source, %error, "a channel of changes cannot be followed");
             None
         }
         Err(_late) => None,
@@ -132,24 +162,45 @@ async fn open(channel: &Channel, missed: bool) -> Option<Line> {
 
 async fn connect(
     channel: &Channel,
-    sender: mpsc::Sender<Option<Vec<u8>>>,
+    sender: mpsc::Sender<Heard>,
     missed: Arc<AtomicBool>,
 ) -> Result<MultiplexedConnection, redis::RedisError> {
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
     let config = config.set_push_sender(move |push: PushInfo| {
-        let message = match (push.kind, push.data.into_iter().nth(1)) {
-            (PushKind::Message, Some(Answer::BulkString(bytes))) => Some(bytes),
-            (PushKind::Disconnection, _) => None,
-            _ => return Ok::<_, std::convert::Infallible>(()),
-        };
-        if sender.try_send(message).is_err() {
-            missed.store(true, Ordering::Release);
+        for heard in heard(push) {
+            if sender.try_send(heard).is_err() {
+                missed.store(true, Ordering::Release);
+            }
         }
-        Ok(())
+        Ok::<_, std::convert::Infallible>(())
     });
     let mut connection = channel.client.get_multiplexed_async_connection_with_config(&config).await?;
-    connection.subscribe(&channel.name).await?;
+    match &channel.source {
+        Source::Channel(name) => connection.subscribe(name).await?,
+        Source::Keys(prefix) => {
+            let mut tracking = redis::cmd("CLIENT");
+            tracking.arg(&["TRACKING", "ON", "BCAST", "PREFIX"]).arg(prefix);
+            tracking.query_async::<()>(&mut connection).await?;
+        }
+    }
     Ok(connection)
+}
+
+fn heard(push: PushInfo) -> Vec<Heard> {
+    let bytes = |value| match value {
+        Answer::BulkString(bytes) => Some(Heard::Message(bytes)),
+        _ => None,
+    };
+    let mut data = push.data.into_iter();
+    match push.kind {
+        PushKind::Message => data.nth(1).and_then(bytes).into_iter().collect(),
+        PushKind::Invalidate => match data.next() {
+            Some(Answer::Array(keys)) => keys.into_iter().filter_map(bytes).collect(),
+            _ => vec![Heard::Emptied],
+        },
+        PushKind::Disconnection => vec![Heard::Lost],
+        _ => Vec::new(),
+    }
 }
 
 /// Follows one connection until it is lost.
@@ -162,13 +213,12 @@ async fn attend<V: Value>(channel: &Channel, mut line: Line, inner: &Weak<Inner<
             cache.inner.tally.note(Count::EventMissed);
             let _now_or_later = cache.invalidate_all().await;
         }
-        let messages = batch.drain(..).flatten();
-        let events: Vec<_> = messages.flat_map(|bytes: Vec<u8>| read(channel, &cache, &bytes)).collect();
+        let events: Vec<_> = batch.drain(..).flat_map(|heard| read(channel, &cache, heard)).collect();
         futures_util::future::join_all(events.iter().map(|event| cache.apply(event))).await;
         drop(cache);
         tokio::select! {
             taken = line.messages.recv_many(&mut batch, AT_ONCE) => {
-                if taken == 0 || batch.iter().any(Option::is_none) {
+                if taken == 0 || batch.iter().any(|heard| matches!(heard, Heard::Lost)) {
                     // What came before the loss is covered by what is invalidated after it.
                     return;
                 }
@@ -184,12 +234,20 @@ async fn attend<V: Value>(channel: &Channel, mut line: Line, inner: &Weak<Inner<
     }
 }
 
-fn read<V: Value>(channel: &Channel, cache: &Cache<[u8], V>, bytes: &[u8]) -> Vec<Invalidation> {
+fn read<V: Value>(channel: &Channel, cache: &Cache<[u8], V>, heard: Heard) -> Vec<Invalidation> {
     let tally = &cache.inner.tally;
+    let bytes = match heard {
+        Heard::Message(bytes) => bytes,
+        Heard::Emptied => {
+            tally.note(Count::Event);
+            return vec![Invalidation::Everything];
+        }
+        Heard::Lost => return Vec::new(),
+    };
     // A panic is told by the runtime's hook. It must not end the following, and what the message named is not known.
-    let Ok(events) = std::panic::catch_unwind(AssertUnwindSafe(|| (channel.read)(bytes))) else {
+    let Ok(events) = std::panic::catch_unwind(AssertUnwindSafe(|| (channel.read)(&bytes))) else {
         tracing::error!(
-            channel = channel.name,
+            channel = %channel.source,
             "a message of a channel made its reader panic: everything is invalidated"
         );
         tally.note(Count::EventForeign);

@@ -39,6 +39,11 @@ impl Moment {
         Self(self.0 + time.as_nanos() as u64)
     }
 
+    /// The time since then.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().0.saturating_sub(self.0))
+    }
+
     /// Whether it is still to come.
     #[inline]
     pub(crate) fn is_ahead(self) -> bool {

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::brought::Brought;
 use crate::builder::{Tagger, Weigher};
 use crate::cache::Value;
-use crate::codec::{Codec, compressed, expanded};
+use crate::codec::{Codec, compressed};
 use crate::error::Error;
 use crate::events::{self, Channel};
 use crate::fence::{Fence, Ticket};
@@ -26,7 +27,7 @@ use crate::record::Record;
 use crate::redis::{Away, Ear, Message, Redis, RedisParams};
 use crate::refresh::{RefreshHot, Tasks, refresh_hot};
 use crate::stats::{Count, Stats, Tally};
-use crate::tags::{Tags, bytes_of, unknown};
+use crate::tags::{Tagged, Tags, bytes_of};
 use crate::write_behind::Behind;
 
 /// Tags of one value, and the length of one.
@@ -38,30 +39,6 @@ pub(crate) type Answer<V> = Result<Option<Arc<V>>, Error>;
 
 /// The same, for all who are in its flight.
 pub(crate) type Landing<V> = Result<Brought<V>, Error>;
-
-/// What a flight has brought.
-#[derive(Debug)]
-pub(crate) struct Brought<V> {
-    pub(crate) value: Option<Arc<V>>,
-    /// It was in a tier, or Redis has taken it: nothing has changed it from when it was read to when it was confirmed.
-    pub(crate) is_confirmed: bool,
-}
-
-impl<V> Clone for Brought<V> {
-    fn clone(&self) -> Self {
-        Self { value: self.value.clone(), ..*self }
-    }
-}
-
-impl<V> Brought<V> {
-    pub(crate) fn confirmed(value: Option<Arc<V>>) -> Self {
-        Self { value, is_confirmed: true }
-    }
-
-    pub(crate) fn unconfirmed(value: Option<Arc<V>>) -> Self {
-        Self { value, is_confirmed: false }
-    }
-}
 
 pub(crate) struct Params<V> {
     pub(crate) ttl: Duration,
@@ -114,25 +91,11 @@ pub(crate) struct Prepared<V> {
     value_bytes: u64,
 }
 
-/// An old value, and until when it may be served.
-pub(crate) struct Stale<V> {
-    pub(crate) value: Arc<V>,
-    pub(crate) until: Instant,
-}
-
 /// What a caller has found in memory.
 pub(crate) struct Look<V> {
     pub(crate) kept: Kept<V>,
     /// For how long it is fresh: nothing if it is no more.
     pub(crate) left: Option<Duration>,
-}
-
-/// What was found in Redis.
-pub(crate) enum Understood<V> {
-    Fresh(Slot<V>),
-    /// Good for when the load fails.
-    Stale(Stale<V>),
-    Useless,
 }
 
 impl<V: Value> Inner<V> {
@@ -257,12 +220,7 @@ impl<V: Value> Inner<V> {
         let fresh = jittered(ttl, params.jitter, fastrand::u64(..)).saturating_sub(took);
         let now = self.memory.as_ref().map_or_else(Instant::now, |memory| memory.times().now());
         let (fresh_until, loaded_millis) = (now + fresh, unix_millis());
-        let mut tags = match (&params.tagger, &value) {
-            (Some(tagger), Some(value)) => tagger(value),
-            _ => Vec::new(),
-        };
-        tags.sort_unstable();
-        tags.dedup();
+        let tags = self.tags_of(value.as_deref());
         if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
             let why = format!("it has more than {TAGS_MAX} tags, or one of more than {TAG_BYTES_MAX} bytes");
             return Err(self.unencodable(&why));
@@ -291,6 +249,19 @@ impl<V: Value> Inner<V> {
         // Scripts tell fresh from stale by the life that is left, so all lives end with the same stale time.
         let life = if value.is_some() { fresh + stale } else { fresh + params.stale };
         Ok(Prepared { value, rest, tags, fresh_until, life, took, value_bytes })
+    }
+
+    fn tags_of(&self, value: Option<&V>) -> Vec<String> {
+        let mut tags =
+            self.params.tagger.iter().zip(value).flat_map(|(tagger, value)| tagger(value)).collect::<Vec<_>>();
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
+    /// By what a value can be invalidated.
+    pub(crate) fn tagged(&self, value: Option<&V>) -> Tagged {
+        self.tags.of(self.tags_of(value).iter().map(String::as_str))
     }
 
     fn rest(
@@ -349,84 +320,6 @@ impl<V: Value> Inner<V> {
         }
     }
 
-    /// Reads what was found in Redis.
-    pub(crate) async fn understand(&self, bytes: &[u8], ticket: Ticket) -> Understood<V> {
-        let record = match Record::decode(bytes, self.params.schema) {
-            Ok(record) => record,
-            Err(why) => return self.foreign(&why),
-        };
-        let tags = self.tags.of(record.tags.iter().copied());
-        let asked = unknown(&tags);
-        let generations = tags.generations();
-        if let Some(redis) = self.redis()
-            && !asked.is_empty()
-        {
-            let names: Vec<_> = asked.iter().map(|at| record.tags[*at]).collect();
-            match redis.tags(&names).await {
-                Ok(found) => asked.iter().zip(found).for_each(|(at, found)| self.tags.learn(&generations[*at], found)),
-                Err(away) => {
-                    self.note_away(away);
-                    return Understood::Useless;
-                }
-            }
-        }
-        if !self.tags.admit(record.version, &tags) {
-            return Understood::Useless;
-        }
-        // Nobody is told of the versions of loads. What is invalidated while Redis is away has to be later than all that memory has.
-        self.note_clock(record.version);
-        let value = match self.value(&record) {
-            Ok(value) => value,
-            Err(why) => return self.foreign(&why),
-        };
-        let (now, now_millis) = (Instant::now(), unix_millis());
-        let stale = if value.is_some() { self.params.stale } else { Duration::ZERO };
-        let left = record.left(now_millis, Duration::ZERO);
-        if left.is_zero() {
-            let until = now + record.left(now_millis, stale);
-            return value.map_or(Understood::Useless, |value| Understood::Stale(Stale { value, until }));
-        }
-        let fresh_until = now + left;
-        let value_bytes = match (&self.params.weigher, &value) {
-            (Some(weigher), Some(value)) => weigher(value),
-            _ => (size_of::<V>() + record.whole_bytes as usize) as u64,
-        };
-        Understood::Fresh(Slot {
-            value,
-            version: record.version,
-            is_unordered: false,
-            era: ticket.era,
-            fresh_until,
-            stale_until: fresh_until + stale,
-            took: Duration::from_millis(record.took_millis.into()),
-            tags,
-            value_bytes: value_bytes + bytes_of(record.tags.iter().copied()),
-        })
-    }
-
-    fn value(&self, record: &Record<'_>) -> Result<Option<Arc<V>>, String> {
-        if record.negative {
-            return Ok(None);
-        }
-        let whole_bytes = record.whole_bytes as usize;
-        if whole_bytes > self.params.value_bytes_max {
-            return Err(format!("{whole_bytes} bytes are larger than value_bytes_max"));
-        }
-        let codec = Codec::of_number(record.codec).ok_or_else(|| format!("codec {} is unknown", record.codec))?;
-        let whole = match record.compressed {
-            true => Some(expanded(record.body, whole_bytes).map_err(|error| error.to_string())?),
-            false => None,
-        };
-        let value = codec.decode(whole.as_deref().unwrap_or(record.body)).map_err(|error| error.to_string())?;
-        Ok(Some(Arc::new(value)))
-    }
-
-    fn foreign(&self, why: &dyn std::fmt::Display) -> Understood<V> {
-        self.tally.note(Count::Foreign);
-        tracing::debug!(cache = &*self.name, %why, "what is in Redis is no entry");
-        Understood::Useless
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.tally.stats();
         if let Some(memory) = &self.memory {
@@ -450,8 +343,8 @@ impl<V: Value> Ear for Inner<V> {
             }
             Message::Tag(version, tag) => {
                 self.note_clock(version);
+                // What flights bring is held to their tags when they land.
                 self.tags.raise(tag, version);
-                self.flights.detach_all();
             }
             Message::Everything(version) => {
                 self.note_clock(version);
@@ -485,6 +378,6 @@ impl<V: Value> Ear for Inner<V> {
     }
 }
 
-fn unix_millis() -> u64 {
+pub(crate) fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

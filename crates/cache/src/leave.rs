@@ -5,13 +5,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::brought::{Brought, Stale};
 use crate::cache::Value;
 use crate::fence::Ticket;
-use crate::inner::{Brought, Inner, Stale, Understood};
+use crate::inner::Inner;
 use crate::memory::Slot;
 use crate::record::VERSION_BYTES;
 use crate::redis::{Acquired, Lease, Redis};
 use crate::stats::Count;
+use crate::understand::Understood;
 
 /// How often what others have stored is looked at, if it turns out to be useless each time.
 const USELESS_MAX: u32 = 3;
@@ -44,7 +46,7 @@ impl<V: Value> Inner<V> {
         let version = self.own_version();
         match self.ticket(key) {
             Ok(ticket) => Leave::Load { ticket, version, lease: None, written: false },
-            Err(dirty) => Leave::Found(Brought::confirmed(Some(dirty))),
+            Err(dirty) => Leave::Found(Brought::dirty(dirty)),
         }
     }
 
@@ -64,7 +66,7 @@ impl<V: Value> Inner<V> {
             // was waited for.
             let ticket = match self.ticket(key) {
                 Ok(ticket) => ticket,
-                Err(dirty) => return Leave::Found(Brought::confirmed(Some(dirty))),
+                Err(dirty) => return Leave::Found(Brought::dirty(dirty)),
             };
             let mut rung = std::pin::pin!(redis.bell(key).notified());
             rung.as_mut().enable();
@@ -93,7 +95,7 @@ impl<V: Value> Inner<V> {
                 Ok(Acquired::Busy { left, token }) => {
                     match wanted.current.take() {
                         Some(current) if Instant::now() < current.fresh_until => {
-                            return Leave::Found(Brought::confirmed(current.value.clone()));
+                            return Leave::Found(Brought::of(&current));
                         }
                         _ => {}
                     }
@@ -115,7 +117,7 @@ impl<V: Value> Inner<V> {
     /// Reads what Redis has: the beginning of what will not do, or how to go on without asking for more.
     async fn look_into_redis(&self, redis: &Redis, wanted: &mut Wanted<'_, V>) -> Result<Vec<u8>, Leave<V>> {
         let key = wanted.key;
-        let ticket = self.ticket(key).map_err(|dirty| Leave::Found(Brought::confirmed(Some(dirty))))?;
+        let ticket = self.ticket(key).map_err(|dirty| Leave::Found(Brought::dirty(dirty)))?;
         match redis.read_one(key).instrument(self.redis_span("read")).await {
             Ok(None) => Ok(Vec::new()),
             Ok(Some(bytes)) => match self.taken(wanted, ticket, (&bytes, false)).await {
@@ -141,12 +143,12 @@ impl<V: Value> Inner<V> {
             return None;
         }
         self.tally.note(Count::RedisHit);
-        let value = slot.value.clone();
+        let brought = Brought::of(&slot);
         if is_old {
-            return Some(Brought::unconfirmed(value));
+            return Some(Brought { is_confirmed: false, ..brought });
         }
         self.keep(wanted.key, ticket, slot);
-        Some(Brought::confirmed(value))
+        Some(brought)
     }
 }
 

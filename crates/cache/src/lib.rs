@@ -33,6 +33,7 @@
 //! and what happens when something fails: `docs/architecture/cache.md`. Write-behind, with a journal of its own, is in [`behind`].
 
 pub mod behind;
+mod brought;
 mod builder;
 mod cache;
 mod codec;
@@ -61,6 +62,7 @@ mod stats;
 mod sync;
 mod tags;
 mod times;
+mod understand;
 mod write;
 mod write_behind;
 

@@ -15,12 +15,13 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::brought::{Brought, Stale};
 use crate::cache::{Cache, Value};
 use crate::error::Error;
 use crate::fence::Ticket;
 use crate::flight::Turn;
 use crate::hold::Moment;
-use crate::inner::{Answer, Brought, Inner, Landing, Look, Prepared, Stale};
+use crate::inner::{Answer, Inner, Landing, Look, Prepared};
 use crate::key::{Key, owned};
 use crate::leave::{Leave, Wanted};
 use crate::life::refreshes;
@@ -28,6 +29,7 @@ use crate::memory::{Kept, Slot};
 use crate::planted::{Bug, is_planted};
 use crate::redis::{Entry, Lease};
 use crate::stats::Count;
+use crate::tags::Tagged;
 
 /// The error of a loader or of a write, whatever its type.
 pub(crate) type Inside = Box<dyn StdError + Send + Sync>;
@@ -203,8 +205,7 @@ impl<V: Value> Inner<V> {
             self.tally.note(Count::MemoryHit);
             return Found::Early(slot);
         }
-        let until = slot.stale_until;
-        Found::Miss(slot.value.filter(|_| Instant::now() < until).map(|value| Stale { value, until }))
+        Found::Miss(Stale::of(slot))
     }
 
     async fn miss<F, Fut>(&self, key: Box<[u8]>, value: bool, stale: Option<Stale<V>>, load: F) -> Answer<V>
@@ -224,6 +225,8 @@ impl<V: Value> Inner<V> {
             match member.turn().await {
                 Turn::Landed(_) if !is_later && !is_held => {}
                 Turn::Landed(Ok(brought)) if value && brought.value.is_none() => {}
+                // It was invalidated while it was loaded, perhaps before this call.
+                Turn::Landed(Ok(Brought { version, tags, .. })) if !is_later && !self.tags.admit(version, &tags) => {}
                 Turn::Landed(Ok(Brought { is_confirmed: false, .. }))
                     if !is_later && is_leased && !is_planted(Bug::UnconfirmedShared) => {}
                 Turn::Landed(landing) => {
@@ -271,7 +274,7 @@ impl<V: Value> Inner<V> {
                 member.fail(Err(error.clone()));
                 match &slot.value {
                     None if Instant::now() < slot.fresh_until => Ok(None),
-                    value => self.failed(error, value.clone().map(|value| Stale { value, until: slot.stale_until })),
+                    _ => self.failed(error, Stale::of(slot)).map(|stale| Some(stale.value)),
                 }
             }
         }
@@ -279,7 +282,7 @@ impl<V: Value> Inner<V> {
 
     /// What a caller has of a flight.
     fn answer(&self, landing: Landing<V>, stale: Option<Stale<V>>) -> Answer<V> {
-        landing.map(|brought| brought.value).or_else(|error| self.failed(error, stale))
+        landing.map(|brought| brought.value).or_else(|error| Ok(Some(self.failed(error, stale)?.value)))
     }
 
     async fn lead<F, Fut>(&self, wanted: Wanted<'_, V>, load: F) -> Landing<V>
@@ -294,10 +297,9 @@ impl<V: Value> Inner<V> {
             if let Some(slot) = slot.filter(|slot| slot.value.is_some() || !wanted.value) {
                 if now < slot.fresh_until {
                     self.tally.note(Count::MemoryHit);
-                    return Ok(Brought::confirmed(slot.value));
+                    return Ok(Brought::of(&slot));
                 }
-                let until = slot.stale_until;
-                wanted.stale = slot.value.clone().filter(|_| now < until).map(|value| Stale { value, until });
+                wanted.stale = Stale::of(slot);
             }
         }
         let leave = match self.redis() {
@@ -313,15 +315,19 @@ impl<V: Value> Inner<V> {
         }
         let (loaded, took) = match self.load(load).await {
             Ok(loaded) => loaded,
-            // What is old has expired, and has not been changed since the flight began.
-            Err(error) => return self.failed(error, wanted.stale).map(Brought::confirmed),
+            Err(error) => return self.failed(error, wanted.stale).map(Stale::into_brought),
         };
         let value = loaded.map(Arc::new);
         if value.is_none() && self.params.negative_ttl.is_none() {
             let is_confirmed = !written && self.clear(wanted.key, (ticket, version), lease).await;
-            return Ok(Brought { value, is_confirmed });
+            return Ok(Brought { value, is_confirmed, version, tags: Tagged::default() });
         }
-        let is_confirmed = match self.prepare(value.clone(), took) {
+        let prepared = self.prepare(value.clone(), took);
+        let tags = match &prepared {
+            Ok(prepared) => self.tags.of(prepared.tags.iter().map(String::as_str)),
+            Err(_) => self.tagged(value.as_deref()),
+        };
+        let is_confirmed = match prepared {
             Ok(prepared) if !written || is_planted(Bug::FillDuringWrite) => {
                 self.store(wanted.key, &prepared, (ticket, version), lease).await
             }
@@ -336,7 +342,7 @@ impl<V: Value> Inner<V> {
                 false
             }
         };
-        Ok(Brought { value, is_confirmed })
+        Ok(Brought { value, is_confirmed, version, tags })
     }
 
     /// Runs a loader when there is room for it: what it brought, and how long it took.
@@ -367,12 +373,12 @@ impl<V: Value> Inner<V> {
     }
 
     /// A load has failed, and may have taken its time.
-    fn failed(&self, error: Error, stale: Option<Stale<V>>) -> Answer<V> {
+    fn failed(&self, error: Error, stale: Option<Stale<V>>) -> Result<Stale<V>, Error> {
         match stale {
             Some(stale) if Instant::now() < stale.until => {
                 self.tally.note(Count::StaleServed);
                 tracing::debug!(%error, "an old value is served");
-                Ok(Some(stale.value))
+                Ok(stale)
             }
             _ => Err(error),
         }

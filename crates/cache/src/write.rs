@@ -118,7 +118,6 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let inner = &*self.inner;
         let (version, reach) = inner.invalidate(Owed::Tag(tag.into())).await;
         inner.tags.raise(tag, version);
-        inner.flights.detach_all();
         reach
     }
 

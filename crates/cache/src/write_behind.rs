@@ -217,6 +217,8 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let prepared = inner.prepare(Some(Arc::clone(&value)), Duration::ZERO)?;
         let bytes = behind.encode(&*value).map_err(|why| inner.unencodable(&why))?;
         let (name, cache) = (Bytes::copy_from_slice(&key), Arc::clone(inner));
+        // What the journal will not take is to cost nobody what is there.
+        behind.journal.check_size(&name, Some(&bytes)).map_err(|error| inner.unsaved(error.into()))?;
         let write = CacheWrite::begin(inner, key).await?.into_begun();
         // The journal takes what it was given, also if the caller is dropped; until then the write has not ended.
         let writing = tokio::spawn(async move {

@@ -41,6 +41,7 @@ const STEPS: &[(&str, Action)] = &[
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("faults of the cache", Action::Proof(&["fault", "cache", "--quick"])),
     ("faults of coherence", Action::Proof(&["fault", "coherence", "--quick"])),
+    ("faults of an outage", Action::Proof(&["fault", "outage", "--quick"])),
     ("faults of write-behind", Action::Proof(&["fault", "writebehind", "--quick"])),
     ("upgrades", Action::Proof(&["fault", "upgrade", "--quick"])),
     (

@@ -118,7 +118,7 @@ impl<S: Sink> WriteBehind<S> {
         }
     }
 
-    fn check_size(&self, key: &Bytes, value: Option<&Bytes>) -> Result<(), PutError> {
+    pub(crate) fn check_size(&self, key: &Bytes, value: Option<&Bytes>) -> Result<(), PutError> {
         let too_large = |bytes: usize, bytes_max| Err(PutError::TooLarge { bytes: bytes as u64, bytes_max });
         let bytes = key.len() + value.map_or(0, Bytes::len);
         if key.len() > KEY_BYTES_MAX {

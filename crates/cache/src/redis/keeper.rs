@@ -58,6 +58,7 @@ impl Shared {
         let Some(ear) = ear.upgrade() else { return Ok(()) };
         // Nobody has to wait any more for the connection before, once the memory is empty.
         let before = std::mem::replace(&mut self.state.lock().holder, current.id);
+        self.outwait_puts().await;
         loop {
             let part: Vec<_> = {
                 let mut state = self.state.lock();
@@ -90,13 +91,25 @@ impl Shared {
         Ok(())
     }
 
+    /// What is owed is told after each `put` that was given up and may yet reach Redis, on the connection before this one.
+    async fn outwait_puts(&self) {
+        loop {
+            let over = self.state.lock().puts_over;
+            match over.filter(|over| *over > tokio::time::Instant::now()) {
+                Some(over) => tokio::time::sleep_until(over).await,
+                None => return,
+            }
+        }
+    }
+
     /// A connection, when it was asked for a lease, and the clock and the epoch.
     async fn begin(self: &Arc<Self>, ear: &Weak<dyn Ear>) -> Result<(Current, Moment, (u64, u64)), RedisError> {
         let current = self.open(ear).await?;
         let known = ear.upgrade().map_or(0, |ear| ear.clock());
         let asked = Moment::now();
-        let greeted = self.greet(&current, known).await?;
-        Ok((current, asked, greeted))
+        let (clock, epoch, millis) = self.greet(&current, known).await?;
+        current.times.note(millis);
+        Ok((current, asked, (clock, epoch)))
     }
 
     /// Connects, and hears from here on.
@@ -125,11 +138,11 @@ impl Shared {
             scripts.cmd("SCRIPT").arg("LOAD").arg(source);
         }
         let names: Vec<String> = scripts.query_async(&mut connection).await?;
-        Ok(Current { connection, number, names: names.into(), id, end })
+        Ok(Current { connection, number, names: names.into(), id, end, times: Arc::default() })
     }
 
-    /// Says who is there and what it knows: the clock and the epoch.
-    async fn greet(&self, current: &Current, known: u64) -> Result<(u64, u64), RedisError> {
+    /// Says who is there and what it knows: the clock, the epoch and the time.
+    async fn greet(&self, current: &Current, known: u64) -> Result<(u64, u64, u64), RedisError> {
         let names = &self.names;
         let keys = [names.clock(), names.epoch(), names.holders(), names.run()];
         let before = self.state.lock().holder;
@@ -212,11 +225,12 @@ impl Shared {
             let Some(current) = self.state.lock().current.clone() else { return "it was lost".to_owned() };
             let (asked, patience) = (Moment::now(), self.timeout.max(PING_INTERVAL));
             let why = match tokio::time::timeout(patience, self.look(&current)).await {
-                Ok(Ok(true)) => {
+                Ok(Ok(Some(millis))) => {
+                    current.times.note(millis);
                     self.extend(&current, asked);
                     continue;
                 }
-                Ok(Ok(false)) => "Redis has forgotten who is there".to_owned(),
+                Ok(Ok(None)) => "Redis has forgotten who is there".to_owned(),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer in time".to_owned(),
             };
@@ -225,12 +239,15 @@ impl Shared {
         }
     }
 
-    /// Asks whether anybody is there: whether all is as it was.
-    async fn look(&self, current: &Current) -> Result<bool, RedisError> {
-        let Some(leased) = &self.leased else { return current.query(&redis::cmd("PING")).await.map(|_| true) };
+    /// Asks whether anybody is there: the time of Redis in milliseconds, unless it has forgotten this instance.
+    async fn look(&self, current: &Current) -> Result<Option<u64>, RedisError> {
+        let Some(leased) = &self.leased else {
+            let (secs, micros): (u64, u64) = redis::from_redis_value(current.query(&redis::cmd("TIME")).await?)?;
+            return Ok(Some(secs * 1000 + micros / 1000));
+        };
         let (keys, lease) = ([self.names.holders(), self.names.run()], leased.lease.as_millis().to_string());
         let held = current.run(Script::Hold, &keys, &[lease.as_bytes()]).await?;
-        Ok(number(&held) == Some(1))
+        Ok(number(&held).filter(|millis| *millis > 0))
     }
 
     /// The lease is extended on the connection that is in use. Another one may have missed changes.

@@ -22,7 +22,7 @@ use super::message::Message;
 use super::names::Names;
 use super::script::Script;
 use super::token::Token;
-use crate::hold::Hold;
+use crate::hold::{Hold, Moment};
 use crate::sync::Mutex;
 
 /// Beyond, everything is invalidated, which takes less than saying so many.
@@ -31,6 +31,8 @@ const OWED_MAX: usize = 10_000;
 const TAG_LIFE_MILLIS: &str = "3600000";
 /// Who waits for a load elsewhere shares a bell with a few others.
 const BELLS: usize = 256;
+/// So late, at most, a `put` has an effect, however long its caller waits for the answer.
+const PUT_MAX: Duration = Duration::from_secs(2);
 /// Changes that wait at once until holders have heard of them; further ones wait for their turn.
 const CHANGES_MAX: usize = 4096;
 
@@ -104,6 +106,8 @@ pub(super) struct State {
     debts: u64,
     /// As whom this instance was last known to hold a lease.
     pub(super) holder: Option<Token>,
+    /// From here on no `put` that was given up has an effect any more, should Redis only now hear of it.
+    pub(super) puts_over: Option<tokio::time::Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +118,23 @@ pub(super) struct Current {
     /// Who asks, where memory is held by leases.
     pub(super) id: Option<Token>,
     pub(super) end: Arc<End>,
+    pub(super) times: Arc<Times>,
+}
+
+/// The time of Redis as a connection was last told it, in milliseconds, and when: at that moment it was no earlier.
+#[derive(Debug, Default)]
+pub(super) struct Times(Mutex<Option<(u64, Moment)>>);
+
+impl Times {
+    pub(super) fn note(&self, millis: u64) {
+        *self.0.lock() = Some((millis, Moment::now()));
+    }
+
+    /// A time of Redis that will have come when this has passed from now on. It is told anew each second, so that clocks which do not go
+    /// at the same rate differ by little.
+    fn after(&self, time: Duration) -> u64 {
+        self.0.lock().map_or(0, |(millis, told)| millis + (told.elapsed() + time).as_millis() as u64)
+    }
 }
 
 /// Whether a connection has ended. The client drops what it was asked when its connection ends, but for what was being handed over at
@@ -251,12 +272,12 @@ impl Shared {
 
     /// Runs a script that must not be missed, on a task of its own, so that it ends also if its caller is dropped. If it may have been
     /// missed, the change is owed, and the connection is given up, so that nothing is read from Redis before it was told. Nothing is the
-    /// answer if there was no room and nothing was done.
+    /// answer if nothing was done: there was no room, or a `put` came late.
     pub(crate) async fn insist(
         self: &Arc<Self>,
         script: Script,
         keys: Vec<Vec<u8>>,
-        arguments: Vec<Vec<u8>>,
+        mut arguments: Vec<Vec<u8>>,
         owed: Owed,
     ) -> Result<Value, Away> {
         let current = {
@@ -267,18 +288,26 @@ impl Shared {
             };
             current
         };
-        let shared = Arc::clone(self);
+        let (shared, is_put) = (Arc::clone(self), script == Script::Put);
         let task = tokio::spawn(async move {
+            let mut over = None;
+            if is_put {
+                // Before its own time is over it has been given up, or is answered.
+                let patience = shared.timeout.min(PUT_MAX);
+                arguments.push(current.times.after(patience).to_string().into_bytes());
+                over = Some(tokio::time::Instant::now() + patience);
+            }
             let arguments: Vec<_> = arguments.iter().map(Vec::as_slice).collect();
             let answer = tokio::time::timeout(shared.timeout, current.run(script, &keys, &arguments)).await;
             match answer {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) if is_full(&error) && script == Script::Put => return Ok(Value::Nil),
+                Ok(Err(error)) if is_put && (is_full(&error) || is_past(&error)) => return Ok(Value::Nil),
                 _ => {}
             }
             // The connection of now does not know of the debt, even if it is another one.
             let mut state = shared.state.lock();
             state.owe(owed);
+            state.puts_over = state.puts_over.max(over);
             if state.current.take().is_some() {
                 shared.lost.notify_one();
             }
@@ -370,6 +399,12 @@ impl Current {
 /// Whether Redis has no room for what it was asked to write: the first thing that a script writes, so that it has done nothing.
 fn is_full(error: &RedisError) -> bool {
     error.code() == Some("OOM")
+}
+
+/// Whether a `put` came after it was given up, by the clock of Redis, and did nothing. Who is told so has not given it up: that clock was
+/// set forward, or what it said came late.
+fn is_past(error: &RedisError) -> bool {
+    error.code() == Some("PAST")
 }
 
 pub(crate) fn bulk(value: Value) -> Option<Vec<u8>> {

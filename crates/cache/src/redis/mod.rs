@@ -26,6 +26,7 @@ use token::Token;
 
 pub(crate) use link::{Away, Ear, Owed};
 pub(crate) use message::{Message, VERSION_MAX};
+pub(crate) use names::OWN_PREFIX;
 
 /// Parts of a lease after which it is extended: two may be lost.
 const EXTENSIONS: u32 = 3;
@@ -301,7 +302,8 @@ impl Redis {
         }
         let token = writing.token.bytes().to_vec();
         let version = writing.version.to_string().into_bytes();
-        let arguments = vec![token, rest, millis(life).into_bytes(), names.channel(), key.to_vec(), version];
+        let lease = millis(self.lease).into_bytes();
+        let arguments = vec![token, rest, millis(life).into_bytes(), names.channel(), key.to_vec(), version, lease];
         drop(writing);
         self.change(Script::Finish, keys, arguments, Owed::Key(key.into())).await?.ok_or(Away)
     }

@@ -1,5 +1,8 @@
 //! What things are called in Redis. All of a cache share a hash tag, so that one script may touch several of them in a cluster too.
 
+/// What all names of caches begin with.
+pub(crate) const OWN_PREFIX: &str = "{tenfold:";
+
 /// The names of one cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -9,7 +12,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(cache: &str) -> Self {
-        Self { cache: cache.to_owned(), prefix: format!("{{tenfold:{cache}}}:") }
+        Self { cache: cache.to_owned(), prefix: format!("{OWN_PREFIX}{cache}}}:") }
     }
 
     /// The cache's own name.

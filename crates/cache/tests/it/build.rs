@@ -46,6 +46,14 @@ async fn every_mistake_names_its_field() {
     check(in_memory().loader(loader).refresh_hot(1, zero), "refresh_hot: 0ns is not between 1 ms and 366 days").await;
     let channel = "invalidate_on: the scheme kafka:// is unknown: redis://, rediss:// or redis+unix://";
     check(in_memory().invalidate_on("kafka://127.0.0.1", "changes", |_| Vec::new()), channel).await;
+    for prefix in ["", "{", "{tenfold:product}:v:"] {
+        let own = format!("invalidate_tracked: the prefix {prefix:?} is of the records of caches");
+        check(in_memory().invalidate_tracked("redis://127.0.0.1", prefix, |_| Vec::new()), &own).await;
+    }
+    let tracked = "invalidate_tracked: the scheme kafka:// is unknown: redis://, rediss:// or redis+unix://";
+    check(in_memory().invalidate_tracked("kafka://127.0.0.1", "product:", |_| Vec::new()), tracked).await;
+    let authority = "redis_authority: an authority is for rediss:// alone, and no URL is that";
+    check(in_memory().redis("redis://127.0.0.1").redis_authority("pem"), authority).await;
     let none: Builder<u64, Product> = cache::Cache::builder("product");
     check(none, "memory: there is neither memory nor redis").await;
 }

@@ -110,3 +110,66 @@ async fn a_message_that_makes_its_reader_panic_empties_the_cache_and_the_next_on
     assert!(cache.get(&3).await.is_some());
     assert_eq!((cache.stats().events_foreign, cache.stats().events_missed), (1, 1));
 }
+
+fn tracking(redis: &Redis) -> Builder<u64, Product> {
+    let read = |key: &[u8]| {
+        let id = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix("product:")?.parse::<u64>().ok());
+        id.iter().map(Invalidation::key).collect()
+    };
+    in_memory().invalidate_tracked(format!("redis://{}", redis.address()), "product:", read)
+}
+
+/// Waits until Redis tells a client of keys.
+async fn tracked(redis: &Redis) {
+    let tells = async || redis.command(&["INFO", "clients"]).unwrap().join("\n").contains("tracking_clients:1");
+    until("keys are tracked", tells).await;
+}
+
+#[tokio::test]
+async fn keys_that_strangers_change_in_redis_are_invalidated_though_nobody_tells() {
+    let redis = Redis::start(&[]).unwrap();
+    let cache = tracking(&redis).build().await.unwrap();
+    tracked(&redis).await;
+    let changes: [&[&str]; 5] = [
+        &["SET", "product:7", "new"],
+        &["APPEND", "product:7", "er"],
+        &["DEL", "product:7"],
+        &["HSET", "product:7", "name", "new"],
+        &["PEXPIRE", "product:7", "1"],
+    ];
+    for change in changes {
+        fill(&cache).await;
+        redis.command(change).unwrap();
+        redis.command(&["SET", "order:3", "another prefix"]).unwrap();
+        until("the key is gone", async || cache.get(&7).await.is_none()).await;
+        assert!(cache.get(&3).await.is_some(), "{change:?}");
+    }
+    // The end of its time is heard of too.
+    until("its time is over", async || {
+        redis.command(&["EXISTS", "product:7"]).unwrap() == ["0"] && cache.stats().events == 6
+    })
+    .await;
+    fill(&cache).await;
+    redis.command(&["SET", "product:no number", "1"]).unwrap();
+    until("a name that means nothing was counted", async || cache.stats().events_foreign == 1).await;
+    assert!(cache.get(&7).await.is_some());
+    redis.command(&["FLUSHALL"]).unwrap();
+    until("a Redis that was emptied empties the cache", async || cache.get(&3).await.is_none()).await;
+    assert_eq!(cache.stats().events_missed, 0);
+}
+
+#[tokio::test]
+async fn keys_that_may_have_been_changed_unheard_empty_the_cache() {
+    let mut redis = Redis::start(&[]).unwrap();
+    let cache = tracking(&redis).build().await.unwrap();
+    tracked(&redis).await;
+    fill(&cache).await;
+    redis.kill();
+    redis.restart().unwrap();
+    until("all are gone", async || cache.stats().events_missed == 1 && cache.get(&7).await.is_none()).await;
+    tracked(&redis).await;
+    fill(&cache).await;
+    redis.command(&["SET", "product:7", "new"]).unwrap();
+    until("keys are tracked again", async || cache.get(&7).await.is_none()).await;
+    assert!(cache.get(&3).await.is_some());
+}

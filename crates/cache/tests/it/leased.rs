@@ -318,3 +318,21 @@ async fn a_redis_that_is_full_extends_leases_and_takes_changes() {
     assert_ne!(name(&b, 7).await.as_deref(), Some("old"));
     assert_eq!(a.invalidate(&7).await, Reach::Everywhere);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_flush_changes_wait_for_holders_that_redis_has_forgotten() {
+    let redis = known();
+    let relay = Relay::start(redis.address()).unwrap();
+    let a = leased(&url(redis.address()), LEASE).build().await.unwrap();
+    let b = leased(&url(relay.address()), LEASE).build().await.unwrap();
+    a.put(&7, product(7, "old")).await.unwrap();
+    assert_eq!(name(&b, 7).await.as_deref(), Some("old"));
+    // Longer than a Redis counts as just started.
+    tokio::time::sleep(2 * LEASE).await;
+    // What b is told from here on is late.
+    relay.stall(Way::ToClient, LONG);
+    relay.stall(Way::ToServer, LONG);
+    redis.command(&["FLUSHALL"]).unwrap();
+    until("the next change is acknowledged", async || a.invalidate(&7).await == Reach::Everywhere).await;
+    assert!(!b.stats().memory_is_held, "b serves what was acknowledged to be invalid");
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache::{Cache, Reach};
-use testkit::Redis;
+use testkit::{Redis, Relay, Way};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
@@ -234,4 +234,83 @@ async fn nobody_believes_a_strangers_version() {
     a.put(&7, product(7, "b")).await.unwrap();
     assert_eq!(name(&a, 7).await.as_deref(), Some("b"));
     assert!(redis.command(&["GET", "{tenfold:product}:clock"]).unwrap()[0].len() == 16);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_was_given_up_has_no_effect_when_redis_hears_of_it() {
+    let redis = Redis::start(&[]).unwrap();
+    let relay = Relay::start(redis.address()).unwrap();
+    let late = shared(&redis).redis(format!("redis://{}", relay.address())).redis_timeout(SECOND / 4);
+    let (a, b) = (late.build().await.unwrap(), shared(&redis).build().await.unwrap());
+    assert_eq!(a.put(&7, product(7, "first")).await.unwrap(), Reach::Everywhere);
+    let stall = 3 * SECOND / 2;
+    relay.stall(Way::ToServer, stall);
+    assert_eq!(a.put(&7, product(7, "late")).await.unwrap(), Reach::Here);
+    assert_eq!(b.put(&7, product(7, "new")).await.unwrap(), Reach::Everywhere);
+    // Its process dies, and what it has sent is on its way.
+    drop(a);
+    tokio::time::sleep(stall + SECOND / 2).await;
+    let puts = redis.command(&["INFO", "errorstats"]).unwrap().join(" ");
+    assert!(puts.contains("errorstat_PAST:count=1"), "Redis has not heard of it: {puts}");
+    let found = shared(&redis).build().await.unwrap().get(&7).await;
+    assert_eq!(found.unwrap().name, "new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn puts_have_an_effect_for_as_long_as_the_clock_is_told_anew() {
+    let redis = Redis::start(&[]).unwrap();
+    let a = shared(&redis).redis_timeout(SECOND / 4).build().await.unwrap();
+    for round in 0..8 {
+        let put = format!("{round}");
+        assert_eq!(a.put(&7, product(7, &put)).await.unwrap(), Reach::Everywhere);
+        let stored = redis.command(&["EXISTS", "{tenfold:product}:v:7"]).unwrap();
+        assert_eq!((stored, name(&a, 7).await), (vec!["1".to_owned()], Some(put)));
+        tokio::time::sleep(SECOND / 2).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_write_may_yet_write_is_not_loaded_too_early_and_kept() {
+    let redis = Redis::start(&[]).unwrap();
+    let lease = SECOND;
+    let build = async || shared(&redis).lease(lease).build().await.unwrap();
+    let ((a, b), is_committed) = ((build().await, build().await), AtomicBool::new(false));
+    let load = async || {
+        let name = if is_committed.load(Ordering::SeqCst) { "new" } else { "old" };
+        Ok::<_, io::Error>(product(7, name))
+    };
+    for is_dropped in [false, true] {
+        is_committed.store(false, Ordering::SeqCst);
+        let (saving, saves) = oneshot::channel();
+        let write = a.write_through(&7, product(7, "new"), async move |_| {
+            saving.send(()).unwrap();
+            match is_dropped {
+                true => std::future::pending().await,
+                false => Err::<(), _>(io::Error::other("no answer in time")),
+            }
+        });
+        if is_dropped {
+            tokio::select! {
+                _ = write => panic!("it has no end"),
+                begun = saves => begun.unwrap(),
+            }
+            let ended = async || redis.command(&["HEXISTS", "{tenfold:product}:w:7", "!"]).unwrap() == ["1"];
+            until("the end of the write was told", ended).await;
+        } else {
+            assert!(write.await.is_err());
+        }
+        for cache in [&a, &b] {
+            assert_eq!(cache.get_or_load(&7, load).await.unwrap().name, "old");
+        }
+        // The statement was under way when its caller gave up.
+        is_committed.store(true, Ordering::SeqCst);
+        for cache in [&a, &b] {
+            assert_eq!(cache.get_or_load(&7, load).await.unwrap().name, "new", "dropped: {is_dropped}");
+        }
+        until("the key is kept again", async || {
+            a.get_or_load(&7, load).await.unwrap();
+            name(&b, 7).await.as_deref() == Some("new")
+        })
+        .await;
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cache::{Builder, Cache, Codec, Error, Reach};
 use testkit::Redis;
 
-use crate::{Loads, Product, product};
+use crate::{Loads, Product, in_memory, product};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than an answer takes on a machine that has much else to do.
@@ -283,4 +283,52 @@ async fn a_redis_that_is_full_is_there_and_takes_changes_but_no_values() {
     assert_eq!(name(&c, 9).await.as_deref(), Some("old"));
     assert_eq!(b.invalidate_all().await, Reach::Everywhere);
     until("all are gone", async || name(&a, 9).await.is_none()).await;
+}
+
+#[tokio::test]
+async fn tags_of_many_keys_are_asked_for_at_once() {
+    let redis = Redis::start(&[]).unwrap();
+    let (a, b) = two(&redis).await;
+    for id in 0..40 {
+        a.put(&id, product(id, "a")).await.unwrap();
+    }
+    a.invalidate_tag("category:3").await;
+    redis.command(&["CONFIG", "RESETSTAT"]).unwrap();
+    let found = b.get_many(&Vec::from_iter(0..40_u64)).await;
+    for (id, found) in (0..40_u64).zip(found) {
+        assert_eq!(found.is_some(), id % 10 != 3, "{id}");
+    }
+    let asked = redis.command(&["INFO", "commandstats"]).unwrap().join("\n");
+    assert!(asked.contains("cmdstat_mget:calls=2,"), "values and tags are a question each: {asked}");
+}
+
+#[tokio::test]
+async fn a_load_goes_on_for_all_when_others_tags_are_invalidated() {
+    let redis = Redis::start(&[]).unwrap();
+    let (shared, away) =
+        (shared(&redis).build().await.unwrap(), in_memory().tags(|found| vec![format!("category:{}", found.category)]));
+    for cache in [shared, away.build().await.unwrap()] {
+        for (tag, expected) in [("category:3", ["first", "first"]), ("category:7", ["first", "second"])] {
+            let (key, began, goes_on) = (17, tokio::sync::Notify::new(), tokio::sync::Notify::new());
+            let first = cache.get_or_load(&key, async || {
+                began.notify_one();
+                goes_on.notified().await;
+                Ok::<_, io::Error>(product(key, "first"))
+            });
+            let second = async {
+                began.notified().await;
+                let _everywhere = cache.invalidate_tag(tag).await;
+                let found = cache.get_or_load(&key, async || Ok::<_, io::Error>(product(key, "second")));
+                let mut found = std::pin::pin!(found);
+                // It has joined the load, and waits for it.
+                assert!(tokio::time::timeout(SECOND / 10, found.as_mut()).await.is_err(), "{tag}");
+                goes_on.notify_one();
+                found.await
+            };
+            let (first, second) = tokio::join!(first, second);
+            let found = [first, second].map(|found| found.unwrap().name.clone());
+            assert_eq!(found, expected, "{tag}");
+            let _everywhere = cache.invalidate(&key).await;
+        }
+    }
 }

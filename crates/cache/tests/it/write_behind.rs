@@ -287,3 +287,14 @@ async fn a_reader_that_waits_for_a_load_elsewhere_keeps_nothing_old_over_what_is
     assert_eq!(loaded(&a, &database, 7).await, "new");
     assert_eq!(a.get(&7).await.unwrap().name, "new");
 }
+
+#[tokio::test]
+async fn what_the_journal_will_not_take_leaves_what_is_there() {
+    let (folder, database) = (TempDir::new().unwrap(), Database::default());
+    let small = BehindParams { entry_bytes_max: 1000, ..journal(&folder) };
+    let cache = in_memory().write_behind(small, database.clone()).build().await.unwrap();
+    assert_eq!(loaded(&cache, &database, 7).await, "old");
+    let error = cache.write_behind(&7, product(7, &"x".repeat(1000))).await.unwrap_err();
+    assert!(matches!(error, Error::Save { .. }) && format!("{error:?}").contains("TooLarge"), "{error:?}");
+    assert_eq!(cache.get(&7).await.unwrap().name, "old", "nothing was begun");
+}

@@ -7,6 +7,7 @@ mod floods;
 mod kills;
 mod leaks;
 mod origins;
+mod outage;
 mod reloads;
 mod sockets;
 mod subject;
@@ -27,6 +28,7 @@ pub use database::{FailoverArgs, ReadsArgs};
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
+pub use outage::OutageArgs;
 pub use upgrades::UpgradeArgs;
 pub use writebehind::WriteBehindArgs;
 
@@ -47,6 +49,8 @@ pub enum FaultCommand {
     Failover(FailoverArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
+    /// The Redis of a cache of the library stopped, and killed, under load
+    Outage(OutageArgs),
     /// Reads on replicas that stop replaying, held against what they have to show
     Reads(ReadsArgs),
     /// The process replaced by new ones under load and with WebSockets open
@@ -83,6 +87,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
         FaultCommand::Coherence(args) => coherence::run(&args),
         FaultCommand::Failover(args) => database::run_failover(&args),
         FaultCommand::Floods(args) => floods::run(&args),
+        FaultCommand::Outage(args) => outage::run(&args),
         FaultCommand::Reads(args) => database::run_reads(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
         FaultCommand::WriteBehind(args) => writebehind::run(&args),

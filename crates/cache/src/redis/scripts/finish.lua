@@ -1,7 +1,8 @@
 -- KEYS value lease writers clock old holders run tagged tag...; ARGV token, value without version or nothing, its life in ms, channel,
--- key, version. Gives the version, and whether the value was kept. The version is that of the write's beginning, so that a tag which was
--- invalidated since is later. Where memory is held by leases nobody has anything of the key if this write was alone; otherwise
--- somebody may, and has to be waited for.
+-- key, version, lease in ms. Gives the version, and whether the value was kept. The version is that of the write's beginning, so that a
+-- tag which was invalidated since is later. Where memory is held by leases nobody has anything of the key if this write was alone;
+-- otherwise somebody may, and has to be waited for. What has no value failed, or was dropped, and may take effect later: its token stays for as long
+-- as that of a writer that died, so that nothing of the key is kept meanwhile.
 if not intact(KEYS[7]) then
   return redis.error_reply(LOST)
 end
@@ -13,7 +14,11 @@ if not mine then
   -- It counted as dead, and others that began since do not know of it.
   contend(KEYS[3])
 end
-if mine then
+if ARGV[2] == '' then
+  local lease = tonumber(ARGV[7])
+  redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', millis() + lease), '!', '1')
+  redis.call('PEXPIRE', KEYS[3], math.max(lease, redis.call('PTTL', KEYS[3])))
+elseif mine then
   redis.call('HDEL', KEYS[3], ARGV[1])
   if alive == 1 then
     redis.call('DEL', KEYS[3])

@@ -1,5 +1,5 @@
 -- KEYS clock epoch holders run; ARGV the largest number that the instance knows, lease in ms, time in ms for which writes from before a
--- restart may be under way, id of the connection before this one, most holders, channel. Gives the clock and the epoch.
+-- restart may be under way, id of the connection before this one, most holders, channel. Gives the clock, the epoch and the time in ms.
 insist_on_holders(KEYS[3])
 local now = tick(KEYS[1])
 local known = tonumber(ARGV[1])
@@ -18,7 +18,8 @@ if leased then
     now, epoch = math.max(now, time[1] * 1000000 + time[2]), false
     redis.call('SET', KEYS[1], string.format('%.0f', now))
     redis.call('SET', KEYS[4], run)
-    if last or tonumber(up) * 1000 < tonumber(ARGV[3]) + 1000 then
+    -- Whoever knows a number was here before, so that all has been lost but Redis itself was not started.
+    if last or known > 0 or tonumber(up) * 1000 < tonumber(ARGV[3]) + 1000 then
       redis.call('ZADD', KEYS[3], string.format('%.0f', millis() + tonumber(ARGV[3])), '!')
     end
     redis.call('PUBLISH', ARGV[6], 'e' .. packed(now))
@@ -34,4 +35,4 @@ if not epoch then
   epoch = now
   redis.call('SET', KEYS[2], string.format('%.0f', now))
 end
-return {now, tonumber(epoch)}
+return {now, tonumber(epoch), millis()}

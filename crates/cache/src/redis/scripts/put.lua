@@ -1,7 +1,8 @@
 -- KEYS value lease writers clock old holders run tagged tag...; ARGV value without version, its life in ms, channel, key, what is
--- expected there: anything if empty, nothing if '-', or '=' and the first 8 bytes of it. Gives the new version, or 0, and whether the
--- value was kept. Where memory is held by leases nothing is kept while a write is under way, and a put that comes so late that its
--- instance does not count any more has no effect.
+-- expected there: anything if empty, nothing if '-', or '=' and the first 8 bytes of it, the time of this Redis at which it was given up.
+-- Gives the new version, or 0, and whether the value was kept. A put that comes after it was given up has no effect: what its instance
+-- has said since, or others have put, is later. Where memory is held by leases nothing is kept while a write is under way, nor has a put
+-- any effect whose instance does not count any more.
 if not intact(KEYS[7]) then
   return redis.error_reply(LOST)
 end
@@ -10,6 +11,9 @@ if leased then
   if not till or tonumber(till) <= millis() then
     return redis.error_reply('LATE the lease has ended')
   end
+end
+if millis() >= tonumber(ARGV[6]) then
+  return redis.error_reply('PAST it was given up')
 end
 local busy = leased and (writers(KEYS[3]) > 0 or restarted(KEYS[6]))
 if ARGV[5] ~= '' then
