@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::fence::Ticket;
-use crate::inner::{Inner, Look};
+use crate::inner::Inner;
 use crate::key::{Key, owned};
 use crate::redis::{Away, Redis};
 use crate::stats::{Count, Stats};
@@ -59,9 +59,9 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// The value of a key, if a tier has it. Nothing is loaded.
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let inner = &*self.inner;
-        if let Some(Look { kept, left: Some(_) }) = inner.look(key) {
+        if let Some(fresh) = inner.fresh(key) {
             inner.tally.note(Count::MemoryHit);
-            return kept.value;
+            return fresh.value;
         }
         if inner.redis().is_none() && inner.behind().is_none() {
             inner.tally.note(Count::Miss);
@@ -95,12 +95,12 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
         let inner = &*self.inner;
         let (mut values, mut asked) = (Vec::new(), Vec::new());
         for key in keys {
-            values.push(match inner.look(key) {
-                Some(Look { kept, left: Some(_) }) => {
+            values.push(match inner.fresh(key) {
+                Some(fresh) => {
                     inner.tally.note(Count::MemoryHit);
-                    kept.value
+                    fresh.value
                 }
-                _ => {
+                None => {
                     let (key, at) = (owned(key), values.len());
                     match inner.ticket(&key) {
                         Ok(ticket) => {

@@ -15,13 +15,11 @@ use crate::error::Error;
 use crate::events::{self, Channel};
 use crate::fence::{Fence, Ticket};
 use crate::flight::Flights;
-use crate::hold::{Hold, Moment};
+use crate::hold::Hold;
 use crate::hot::Hot;
-use crate::key::{Key, owned};
 use crate::life::jittered;
 use crate::load::Loader;
-use crate::memory::{Bound, Kept, Memory, Slot};
-use crate::name::Query;
+use crate::memory::{Bound, Memory, Slot};
 use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::redis::{Away, Ear, Message, Redis, RedisParams};
@@ -65,7 +63,7 @@ pub(crate) struct Inner<V> {
     pub(crate) memory: Option<Memory<V>>,
     redis: OnceLock<Redis>,
     pub(crate) behind: OnceLock<Behind>,
-    hot: Option<Hot>,
+    pub(crate) hot: Option<Hot>,
     tasks: OnceLock<Tasks>,
     pub(crate) fence: Fence,
     /// The lease on memory, where it is held by one.
@@ -89,13 +87,6 @@ pub(crate) struct Prepared<V> {
     pub(crate) life: Duration,
     took: Duration,
     value_bytes: u64,
-}
-
-/// What a caller has found in memory.
-pub(crate) struct Look<V> {
-    pub(crate) kept: Kept<V>,
-    /// For how long it is fresh: nothing if it is no more.
-    pub(crate) left: Option<Duration>,
 }
 
 impl<V: Value> Inner<V> {
@@ -179,37 +170,6 @@ impl<V: Value> Inner<V> {
 
     pub(crate) fn note_away(&self, _away: Away) {
         self.tally.note(Count::RedisFailure);
-    }
-
-    /// Finds what may be served, fresh or stale.
-    #[inline]
-    fn kept(&self, key: Query<'_>) -> Option<Kept<V>> {
-        // In this order: the lease's end, the value, and at the end of all the clock.
-        let end = self.hold.as_ref().map(|hold| hold.end());
-        let kept = self.memory.as_ref()?.find(key)?;
-        let is_good = kept.era == self.fence.era() as u32 && self.tags.admit(kept.version, &kept.tags);
-        (is_good && end.is_none_or(Moment::is_ahead)).then_some(kept)
-    }
-
-    /// The same, as it was kept.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Slot<V>> {
-        let kept = self.kept(Query::from(key))?;
-        Some(self.memory.as_ref()?.slot(kept))
-    }
-
-    /// The same for a caller, who shows by it what is asked for often.
-    #[inline]
-    pub(crate) fn look<K: Key + ?Sized>(&self, key: &K) -> Option<Look<V>> {
-        let kept = match key.number().and_then(Query::of_number) {
-            Some(number) => self.kept(number),
-            None => key.with_bytes(|key| self.kept(Query::from(key))),
-        };
-        if let Some(hot) = &self.hot {
-            hot.note(fastrand::u32(..), || owned(key));
-        }
-        let (kept, memory) = (kept?, self.memory.as_ref()?);
-        let left = memory.times().left(kept.fresh_until);
-        Some(Look { kept, left })
     }
 
     /// Makes a value ready for the tiers.

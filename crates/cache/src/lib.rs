@@ -41,6 +41,7 @@ mod error;
 mod events;
 mod fence;
 mod flight;
+mod hit;
 mod hold;
 mod hot;
 mod inner;

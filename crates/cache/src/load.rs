@@ -20,12 +20,12 @@ use crate::cache::{Cache, Value};
 use crate::error::Error;
 use crate::fence::Ticket;
 use crate::flight::Turn;
+use crate::hit::Fresh;
 use crate::hold::Moment;
-use crate::inner::{Answer, Inner, Landing, Look, Prepared};
+use crate::inner::{Answer, Inner, Landing, Prepared};
 use crate::key::{Key, owned};
 use crate::leave::{Leave, Wanted};
-use crate::life::refreshes;
-use crate::memory::{Kept, Slot};
+use crate::memory::Slot;
 use crate::planted::{Bug, is_planted};
 use crate::redis::{Entry, Lease};
 use crate::stats::Count;
@@ -147,15 +147,14 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     #[inline]
     fn look(&self, key: &K, value: bool) -> Found<V> {
         let inner = &*self.inner;
-        let Some(Look { kept, left }) = inner.look(key) else { return Found::Miss(None) };
-        let is_early = |left| inner.params.refresh_ahead && refreshes(left, kept.took(), || fastrand::u64(..));
-        match left {
-            _ if value && kept.value.is_none() => Found::Miss(None),
-            Some(left) if !is_early(left) => {
+        let is_early = |fresh: &Fresh<V>| inner.params.refresh_ahead && fresh.is_early();
+        match inner.fresh(key) {
+            Some(fresh) if value && fresh.value.is_none() => Found::Miss(None),
+            Some(fresh) if !is_early(&fresh) => {
                 inner.tally.note(Count::MemoryHit);
-                Found::Fresh(kept.value)
+                Found::Fresh(fresh.value)
             }
-            _ => inner.late(kept, left),
+            fresh => inner.late(&owned(key), value, fresh.is_some()),
         }
     }
 
@@ -196,14 +195,14 @@ where
 }
 
 impl<V: Value> Inner<V> {
-    /// What to do with what is fresh no longer, or not for long.
+    /// What to do with what is not there, or fresh no longer, or not for long. It is looked for again: by then it may be another one.
     #[cold]
-    fn late(&self, kept: Kept<V>, left: Option<Duration>) -> Found<V> {
-        let Some(memory) = &self.memory else { return Found::Miss(None) };
-        let slot = memory.slot(kept);
-        if left.is_some() {
+    fn late(&self, key: &[u8], value: bool, is_early: bool) -> Found<V> {
+        let Some(slot) = self.find(key).filter(|slot| slot.value.is_some() || !value) else { return Found::Miss(None) };
+        let now = Instant::now();
+        if now < slot.fresh_until {
             self.tally.note(Count::MemoryHit);
-            return Found::Early(slot);
+            return if is_early { Found::Early(slot) } else { Found::Fresh(slot.value) };
         }
         Found::Miss(Stale::of(slot))
     }
@@ -435,5 +434,23 @@ impl<V: Value> Inner<V> {
             self.keep(key, ticket, Slot { is_unordered, ..slot });
         }
         is_known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_between_two_looks_is_a_hit() {
+        let ttl = Duration::from_secs(60);
+        let cache = Cache::<str, String>::builder("late").memory(1 << 20).ttl(ttl).build().await.unwrap();
+        assert!(matches!(cache.inner.late(b"a", true, false), Found::Miss(None)));
+        cache.put("a", "1".to_owned()).await.unwrap();
+        assert!(matches!(cache.inner.late(b"a", true, false), Found::Fresh(Some(value)) if *value == "1"));
+        assert!(matches!(cache.inner.late(b"a", true, true), Found::Early(_)));
+        assert_eq!(cache.stats().memory_hits, 2);
+        tokio::time::advance(ttl).await;
+        assert!(matches!(cache.inner.late(b"a", true, true), Found::Miss(_)));
     }
 }

@@ -3,12 +3,13 @@
 //! The crate `store` keeps bytes, and its policy is not public, so what stays is decided by `quick_cache` (S3-FIFO with shards under short
 //! locks). Only this module knows it.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use tokio::time::Instant;
 
 use crate::name::{Name, Query};
@@ -71,8 +72,26 @@ pub(crate) struct Kept<V> {
     value_bytes: u64,
     /// The lower half. Nobody connects so often that it comes again.
     pub(crate) era: u32,
-    /// Microseconds, doubled, and whether the entry is unordered.
-    took: u32,
+    pub(crate) took: Took,
+}
+
+/// How long a load took, in microseconds, doubled, and whether the entry is unordered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took(u32);
+
+impl Took {
+    fn new(time: Duration, is_unordered: bool) -> Self {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX).min(u32::MAX / 2);
+        Self(micros << 1 | u32::from(is_unordered))
+    }
+
+    pub(crate) fn time(self) -> Duration {
+        Duration::from_micros(u64::from(self.0 >> 1))
+    }
+
+    fn is_unordered(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 impl<V> Clone for Kept<V> {
@@ -84,7 +103,6 @@ impl<V> Clone for Kept<V> {
 
 impl<V> Kept<V> {
     fn new(slot: Slot<V>, times: &Times) -> Self {
-        let took = u32::try_from(slot.took.as_micros()).unwrap_or(u32::MAX).min(u32::MAX / 2);
         Self {
             value: slot.value,
             version: slot.version,
@@ -92,16 +110,8 @@ impl<V> Kept<V> {
             tags: slot.tags,
             value_bytes: slot.value_bytes,
             era: slot.era as u32,
-            took: took << 1 | u32::from(slot.is_unordered),
+            took: Took::new(slot.took, slot.is_unordered),
         }
-    }
-
-    pub(crate) fn took(&self) -> Duration {
-        Duration::from_micros(u64::from(self.took >> 1))
-    }
-
-    fn is_unordered(&self) -> bool {
-        self.took & 1 == 1
     }
 }
 
@@ -168,8 +178,8 @@ impl<V> Memory<V> {
     }
 
     #[inline]
-    pub(crate) fn find(&self, key: Query<'_>) -> Option<Kept<V>> {
-        self.entries.get(&key)
+    pub(crate) fn find<Q: Hash + Equivalent<Name>>(&self, key: &Q) -> Option<Kept<V>> {
+        self.entries.get(key)
     }
 
     /// What was found, for whoever needs all of it.
@@ -178,11 +188,11 @@ impl<V> Memory<V> {
         let stale = if kept.value.is_some() { self.stale } else { Duration::ZERO };
         Slot {
             version: kept.version,
-            is_unordered: kept.is_unordered(),
+            is_unordered: kept.took.is_unordered(),
             era: kept.era.into(),
             fresh_until,
             stale_until: fresh_until + stale,
-            took: kept.took(),
+            took: kept.took.time(),
             value_bytes: kept.value_bytes,
             value: kept.value,
             tags: kept.tags,
@@ -203,7 +213,7 @@ impl<V> Memory<V> {
 
     /// Removes what is older than a version, or may be.
     pub(crate) fn remove_older(&self, key: &[u8], version: u64) {
-        self.entries.remove_if(&Query::from(key), |kept| kept.version < version || kept.is_unordered());
+        self.entries.remove_if(&Query::from(key), |kept| kept.version < version || kept.took.is_unordered());
     }
 
     pub(crate) fn clear(&self) {
@@ -273,12 +283,12 @@ mod tests {
             assert_eq!(memory.count(), bound);
             memory.insert(b"another", slot(7, 1));
             assert_eq!(memory.count(), bound);
-            assert!(memory.find(Query::from(&b"another"[..])).is_some(), "{bound}");
+            assert!(memory.find(&Query::from(&b"another"[..])).is_some(), "{bound}");
         }
         for bytes in [64 << 10, 1 << 20, 64 << 20] {
             let memory = Memory::new(Bound::Bytes(bytes), 48 << 10, Duration::ZERO);
             memory.insert(b"large", slot(7, 48 << 10));
-            assert!(memory.find(Query::from(&b"large"[..])).is_some(), "{bytes}");
+            assert!(memory.find(&Query::from(&b"large"[..])).is_some(), "{bytes}");
         }
     }
 
@@ -288,7 +298,7 @@ mod tests {
         for number in 0..3_u64 {
             memory.insert(&number.to_le_bytes(), slot(number, 1 << 20));
         }
-        assert!((0..3_u64).all(|number| memory.find(Query::from(&number.to_le_bytes()[..])).is_some()));
+        assert!((0..3_u64).all(|number| memory.find(&Query::from(&number.to_le_bytes()[..])).is_some()));
     }
 
     #[test]
@@ -301,13 +311,13 @@ mod tests {
             let took = Duration::from_micros(1_234_567);
             let stale_until = fresh_until + Duration::from_secs(5);
             memory.insert(&key, Slot { fresh_until, stale_until, took, is_unordered, era: 7, ..slot(9, 1) });
-            let found = memory.slot(memory.find(Query::from(&key[..])).unwrap());
+            let found = memory.slot(memory.find(&Query::from(&key[..])).unwrap());
             assert_eq!((found.version, found.is_unordered, found.era, found.took), (9, is_unordered, 7, took));
             assert_eq!((found.fresh_until, found.stale_until), (fresh_until, stale_until));
-            assert!(memory.find(Query::from(&[&key[..], b"0"].concat()[..])).is_none());
+            assert!(memory.find(&Query::from(&[&key[..], b"0"].concat()[..])).is_none());
         }
         memory.insert(b"long", Slot { took: Duration::from_secs(1 << 20), ..slot(1, 1) });
-        assert!(memory.find(Query::from(&b"long"[..])).unwrap().took() > Duration::from_secs(2_000));
+        assert!(memory.find(&Query::from(&b"long"[..])).unwrap().took.time() > Duration::from_secs(2_000));
     }
 
     #[test]
@@ -315,8 +325,8 @@ mod tests {
         let memory = Memory::new(Bound::Entries(100), 4096, Duration::ZERO);
         memory.insert(b"a", slot(5, 0));
         memory.remove_older(b"a", 5);
-        assert!(memory.find(Query::from(&b"a"[..])).is_some());
+        assert!(memory.find(&Query::from(&b"a"[..])).is_some());
         memory.remove_older(b"a", 6);
-        assert!(memory.find(Query::from(&b"a"[..])).is_none());
+        assert!(memory.find(&Query::from(&b"a"[..])).is_none());
     }
 }

@@ -87,13 +87,35 @@ impl Name {
     }
 }
 
+/// A number that is looked for by a hit: its kind is not asked for again at each step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digits(pub(crate) u64);
+
+/// Bytes that are looked for by a hit, and are no number's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written<'k>(pub(crate) &'k [u8]);
+
 // No kind and no length: two keys that differ in those alone may meet, and are told apart then.
+impl Hash for Digits {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.0);
+    }
+}
+
+impl Hash for Written<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write(self.0);
+    }
+}
+
 impl Hash for Query<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         match self {
-            Self::Number(number) => hasher.write_u64(*number),
-            Self::Bytes(bytes) => hasher.write(bytes),
+            Self::Number(number) => Digits(*number).hash(hasher),
+            Self::Bytes(bytes) => Written(bytes).hash(hasher),
         }
     }
 }
@@ -109,6 +131,38 @@ impl Equivalent<Name> for Query<'_> {
     #[inline]
     fn equivalent(&self, name: &Name) -> bool {
         *self == name.query()
+    }
+}
+
+impl Equivalent<Name> for Digits {
+    #[inline]
+    fn equivalent(&self, name: &Name) -> bool {
+        matches!(name, Name::Number(number) if *number == self.0)
+    }
+}
+
+impl Equivalent<Name> for Written<'_> {
+    #[inline]
+    fn equivalent(&self, name: &Name) -> bool {
+        match name {
+            Name::Number(_) => false,
+            Name::Short(len, bytes) => usize::from(*len) == self.0.len() && begins_with(bytes, self.0),
+            Name::Long(bytes) => **bytes == *self.0,
+        }
+    }
+}
+
+/// Whether a short key begins with these bytes, by words that may overlap: to call a function that compares takes longer than to compare.
+#[inline]
+fn begins_with(short: &[u8; SHORT_BYTES], bytes: &[u8]) -> bool {
+    let word = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes)
+    };
+    let is_same = |at: usize| word(short, at) == word(bytes, at);
+    match bytes.len() {
+        len @ 8..=16 => is_same(0) && is_same(len - 8),
+        len @ 17..=SHORT_BYTES => is_same(0) && is_same(8) && is_same(len - 8),
+        len => short.get(..len).is_some_and(|short| short == bytes),
     }
 }
 
@@ -132,8 +186,27 @@ mod tests {
             assert_eq!(name.bytes_len(), one.len() as u64, "{one}");
             for other in &all {
                 let query = Query::from(other.as_bytes());
-                assert_eq!(query.equivalent(&name), one == other, "{one} {other}");
-                assert!(one != other || hasher.hash_one(query) == hasher.hash_one(&name));
+                let (is_same, hash) = match query {
+                    Query::Number(number) => (Digits(number).equivalent(&name), hasher.hash_one(Digits(number))),
+                    Query::Bytes(bytes) => (Written(bytes).equivalent(&name), hasher.hash_one(Written(bytes))),
+                };
+                assert_eq!((is_same, query.equivalent(&name)), (one == other, is_same), "{one} {other}");
+                assert!(one != other || [hash, hasher.hash_one(query)] == [hasher.hash_one(&name); 2]);
+            }
+        }
+    }
+
+    #[test]
+    fn short_keys_differ_wherever_a_byte_does() {
+        for len in 0..=SHORT_BYTES {
+            let key = vec![b'k'; len];
+            let name = Name::from(&key[..]);
+            assert!(Written(&key).equivalent(&name), "{len}");
+            for at in 0..len {
+                let mut other = key.clone();
+                other[at] = b'l';
+                assert!(!Written(&other).equivalent(&name), "{len} {at}");
+                assert!(!Written(&key[..at]).equivalent(&name), "{len} {at}");
             }
         }
     }
