@@ -110,6 +110,11 @@ impl Database {
         });
     }
 
+    /// Whether anybody is logged in.
+    pub(crate) fn has_clients(&self) -> bool {
+        self.clients.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it is not served any more.
     pub(crate) fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@
 mod answer;
 mod effect;
 mod end;
+mod global;
 mod heal;
 mod peek;
 mod peer;
@@ -37,7 +38,7 @@ use crate::database::Seat;
 use crate::failure::Failure;
 use crate::login::Login;
 use crate::params::{DatabaseParams, Mode, RoutePolicy};
-use crate::pool::{Lent, Local};
+use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
 use effect::Effect;
@@ -73,6 +74,8 @@ pub(crate) struct Session {
     is_client_gone: bool,
 
     backend: Option<Lent>,
+    /// The one that it gets whenever that is free.
+    own: Option<Own>,
     /// What goes to the server before what comes from the client.
     to_server: Out,
     server_input: Option<Buffer>,
@@ -98,6 +101,12 @@ pub(crate) struct Session {
     is_reset: bool,
     /// It has changed the schema, which counts again when the transaction ends.
     has_defined: bool,
+    /// It has changed it at any time. No reset undoes what that leaves behind in a server's process, so nobody else gets its backend.
+    has_redefined: bool,
+    /// It has changed a database or a role, which counts when the transaction ends.
+    has_changed_beginnings: bool,
+    /// Ends the search for idle connections that are in the way of its statement.
+    alone: Option<Rc<Cell<bool>>>,
     names: Names,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
@@ -188,7 +197,7 @@ enum Turn {
 impl Session {
     /// Of a client that has just been greeted. What it has said meanwhile is in `input`.
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
-        let Login { seat, user, local, settings, mode, route, standard_strings, is_readable } = login;
+        let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
         let number = held.core.process.next_session();
         let plans = held.core.plans(&seat.database);
@@ -218,6 +227,7 @@ impl Session {
             to_client: Out::default(),
             is_client_gone: false,
             backend: None,
+            own,
             to_server: Out::default(),
             server_input: None,
             server_pass: 0,
@@ -233,6 +243,9 @@ impl Session {
             is_opaque: false,
             is_reset: false,
             has_defined: false,
+            has_redefined: false,
+            has_changed_beginnings: false,
+            alone: None,
             names,
             floor: Changes(0),
             unnamed: Vec::new(),

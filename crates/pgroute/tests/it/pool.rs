@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use pgroute::pool::{Action, BackendId, Core, Counts, Pool, PoolParams, Ticket};
+use pgroute::pool::{Action, BackendId, Core, Counts, Pool, PoolParams, Ticket, Wish};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HERE: Core = Core(0);
@@ -23,7 +23,11 @@ impl Table {
     }
 
     fn acquire(&mut self, ticket: u64) -> Vec<Action> {
-        self.pool.acquire(self.now, Ticket(ticket), HERE, &mut self.out);
+        self.ask(ticket, Wish::Any)
+    }
+
+    fn ask(&mut self, ticket: u64, wish: Wish) -> Vec<Action> {
+        self.pool.acquire(self.now, Ticket(ticket), HERE, wish, &mut self.out);
         std::mem::take(&mut self.out)
     }
 
@@ -64,7 +68,7 @@ fn again(slot: u64) -> BackendId {
 }
 
 fn give(ticket: u64, backend: u64) -> Action {
-    Action::Give { ticket: Ticket(ticket), backend: BackendId(backend), ping: false }
+    Action::Give { ticket: Ticket(ticket), backend: BackendId(backend), ping: false, is_owned: false }
 }
 
 #[test]
@@ -99,6 +103,70 @@ fn the_one_given_back_last_is_lent_first_and_those_of_the_own_core_before_others
     table.pool.release(table.now, BackendId(1), Core(1), &mut table.out);
     assert_eq!(table.acquire(6), [give(6, 0)]);
     assert_eq!(table.acquire(7), [give(7, 1)], "one of another core is better than none");
+}
+
+#[test]
+fn who_owns_one_gets_it_whenever_it_is_idle() {
+    let mut table = Table::new(PoolParams { size: 3, ..params() });
+    let own = |ticket, backend| Action::Give {
+        ticket: Ticket(ticket),
+        backend: BackendId(backend),
+        ping: false,
+        is_owned: true,
+    };
+    for number in 0..2 {
+        assert_eq!(table.ask(number, Wish::ToOwn), [Action::Open(BackendId(number))]);
+        assert_eq!(table.opened(number), [own(number, number)]);
+        table.release(number);
+    }
+    assert_eq!(table.ask(5, Wish::Own(BackendId(0))), [give(5, 0)]);
+    // Its own is lent: it takes another one's rather than wait.
+    assert_eq!(table.ask(6, Wish::Own(BackendId(0))), [give(6, 1)]);
+    // Who wants one to own waits for one that is opened, whatever comes back.
+    assert_eq!(table.ask(7, Wish::ToOwn), [Action::Open(BackendId(2))]);
+    assert_eq!((table.release(0), table.pool.pressing(), table.pool.waiting()), (vec![], 0, 1));
+    assert_eq!(table.opened(2), [own(7, 2)]);
+    // All are somebody's.
+    assert!(!table.pool.has_room(table.now));
+    assert_eq!(table.ask(8, Wish::ToOwn), [give(8, 0)]);
+    assert_eq!((table.release(0), table.release(1), table.release(2)), (vec![], vec![], vec![]));
+    // What is nobody's goes first, and whoever comes next may have it.
+    table.pool.disown(table.now, BackendId(1), true, &mut table.out);
+    assert_eq!(table.ask(9, Wish::Any), [give(9, 1)]);
+    table.release(1);
+    assert!(table.pool.has_room(table.now));
+    assert_eq!(table.ask(10, Wish::ToOwn), [own(10, 1)]);
+}
+
+#[test]
+fn who_waits_for_one_to_own_takes_any_when_none_can_be_opened() {
+    let mut table = Table::new(PoolParams { size: 2, ..params() });
+    table.ask(0, Wish::ToOwn);
+    table.opened(0);
+    table.release(0);
+    assert_eq!(table.ask(1, Wish::ToOwn), [Action::Open(BackendId(1))]);
+    let retry_at = table.now + SECOND;
+    table.pool.open_failed(table.now, BackendId(1), retry_at, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [give(1, 0)]);
+    assert!(!table.pool.has_room(table.now) && table.pool.has_room(retry_at));
+}
+
+#[test]
+fn when_what_sessions_begin_with_changes_those_under_way_keep_theirs() {
+    let mut table = Table::new(PoolParams { size: 3, ..params() });
+    for number in 0..3 {
+        table.ask(number, if number == 0 { Wish::ToOwn } else { Wish::Any });
+        table.opened(number);
+    }
+    table.release(0);
+    table.release(1);
+    table.pool.renew(table.now, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(1))], "one is owned and one lent");
+    assert_eq!(table.release(2), [Action::Close(BackendId(2))]);
+    assert_eq!(table.ask(5, Wish::Own(BackendId(0))), [give(5, 0)]);
+    assert_eq!(table.release(0), []);
+    table.pool.disown(table.now, BackendId(0), true, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0))]);
 }
 
 #[test]
@@ -159,7 +227,10 @@ fn what_was_idle_for_long_is_asked_first() {
     let mut table = Table::lent(PoolParams { ping_after: Some(5 * SECOND), ..params() });
     table.release(0);
     table.now += 5 * SECOND;
-    assert_eq!(table.acquire(5), [Action::Give { ticket: Ticket(5), backend: BackendId(0), ping: true }]);
+    assert_eq!(
+        table.acquire(5),
+        [Action::Give { ticket: Ticket(5), backend: BackendId(0), ping: true, is_owned: false }]
+    );
 }
 
 #[test]
@@ -216,6 +287,10 @@ struct World {
     opening: BTreeMap<BackendId, Instant>,
     lent: BTreeMap<BackendId, Instant>,
     idle: BTreeSet<BackendId>,
+    /// Those that are somebody's own.
+    owned: BTreeSet<BackendId>,
+    /// Tickets of those who want one to own.
+    to_own: BTreeSet<Ticket>,
     waiting: VecDeque<(Ticket, Instant)>,
     retry_at: Option<Instant>,
     served: usize,
@@ -245,6 +320,8 @@ impl World {
             opening: BTreeMap::new(),
             lent: BTreeMap::new(),
             idle: BTreeSet::new(),
+            owned: BTreeSet::new(),
+            to_own: BTreeSet::new(),
             waiting: VecDeque::new(),
             retry_at: None,
             served: 0,
@@ -269,16 +346,26 @@ impl World {
                 Action::Close(backend) => {
                     let was_there = self.idle.remove(&backend) || self.lent.remove(&backend).is_some();
                     assert!(was_there, "{backend:?} is not there to be closed");
+                    self.owned.remove(&backend);
                 }
                 Action::TimeOut(ticket) => {
                     let (first, since) = self.waiting.pop_front().expect("nobody waits");
                     assert_eq!(first, ticket, "somebody else has waited for longer");
+                    self.to_own.remove(&ticket);
                     assert!(self.now - since >= self.params.acquire_timeout, "too early");
                     self.timed_out += 1;
                 }
-                Action::Give { ticket, backend, .. } => {
-                    let (first, since) = self.waiting.pop_front().expect("nobody waits");
+                Action::Give { ticket, backend, is_owned, .. } => {
+                    let is_nobodys = !self.owned.contains(&backend);
+                    let takes =
+                        |ticket: &Ticket| is_nobodys || self.opening.is_empty() || !self.to_own.contains(ticket);
+                    let first = self.waiting.iter().position(|(ticket, _)| takes(ticket)).expect("nobody waits");
+                    let (first, since) = self.waiting.remove(first).unwrap();
                     assert_eq!(first, ticket, "somebody else has waited for longer");
+                    assert_eq!(is_owned, self.to_own.remove(&ticket) && is_nobodys, "it is somebody else's");
+                    if is_owned {
+                        self.owned.insert(backend);
+                    }
                     assert!(self.now - since <= self.params.acquire_timeout, "too late");
                     assert!(self.idle.remove(&backend), "{backend:?} is not free");
                     let until = self.soon(200);
@@ -295,7 +382,11 @@ impl World {
         assert_eq!(counts, expected);
         assert_eq!(self.pool.waiting(), self.waiting.len());
         assert!(counts.total() <= self.params.size + self.params.overflow + self.params.reserve, "too many");
-        assert!(self.waiting.is_empty() || self.idle.is_empty(), "somebody waits while a backend is idle");
+        let waits = |(ticket, _): &(Ticket, Instant)| self.opening.is_empty() || !self.to_own.contains(ticket);
+        let is_nobody_waiting =
+            self.waiting.is_empty() || self.idle.is_subset(&self.owned) && !self.waiting.iter().any(waits);
+        assert!(is_nobody_waiting || self.idle.is_empty(), "somebody waits while a backend is idle");
+        assert_eq!(self.pool.pressing(), self.waiting.iter().filter(|waiter| waits(waiter)).count());
         let may_open = counts.total() < self.params.size + self.params.overflow;
         let waits = self.waiting.len() > self.opening.len() && self.retry_at.is_none_or(|at| at <= self.now);
         assert!(!(may_open && waits), "somebody waits and nothing is opened");
@@ -317,6 +408,7 @@ impl World {
         if let Some(backend) = done(&self.lent, self.now) {
             if self.random.u8(0..10) == 0 {
                 self.lent.remove(&backend);
+                self.owned.remove(&backend);
                 self.pool.lost(self.now, backend, &mut out);
             } else {
                 self.lent.remove(&backend);
@@ -340,9 +432,40 @@ impl World {
                 self.waiting.retain(|(ticket, _)| *ticket != Ticket(number - 1));
             }
             self.waiting.push_back((Ticket(number), self.now));
-            self.pool.acquire(self.now, Ticket(number), HERE, &mut out);
+            let wish = match (self.random.u8(0..3), self.owned.iter().next()) {
+                (0, _) => Wish::ToOwn,
+                (1, Some(backend)) => Wish::Own(*backend),
+                _ => Wish::Any,
+            };
+            let has_room = self.pool.has_room(self.now);
+            if wish == Wish::ToOwn {
+                self.to_own.insert(Ticket(number));
+            }
+            self.pool.acquire(self.now, Ticket(number), HERE, wish, &mut out);
+            let is_served = |action: &Action| matches!(action, Action::Give { .. });
+            let gets_own = out.iter().any(|action| matches!(action, Action::Give { is_owned: true, .. }));
+            if let Wish::Own(own) = wish
+                && self.idle.contains(&own)
+                && !out.contains(&Action::Close(own))
+            {
+                let gets = |action: &Action| matches!(action, Action::Give { backend, .. } if *backend == own);
+                assert!(out.iter().any(gets), "it is idle, and its owner gets another one");
+            }
+            assert!(
+                wish != Wish::ToOwn || !has_room || gets_own || !out.iter().any(is_served),
+                "it could have had one"
+            );
         }
         self.act(&mut out);
+        if self.random.u8(0..8) == 0
+            && let Some(backend) = self.owned.pop_first()
+        {
+            self.pool.disown(self.now, backend, self.random.bool(), &mut out);
+            if self.random.u8(0..4) == 0 {
+                self.pool.renew(self.now, &mut out);
+            }
+            self.act(&mut out);
+        }
         self.pool.sweep(self.now, &mut out);
         self.act(&mut out);
         self.check();
