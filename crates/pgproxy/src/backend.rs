@@ -138,6 +138,8 @@ impl Backend {
         let mut message = Vec::new();
         write::query(&mut message, text);
         self.ledger.ask(Question::Query, Owner::Ours, 0);
+        // As any simple query, it has the server forget the statement without a name.
+        self.unnamed = None;
         match tokio::time::timeout(timeout, self.exchange(&message)).await {
             Ok(answered) => answered,
             Err(_) => {

@@ -408,6 +408,12 @@ impl Pool {
         self.fence.store(self.generation.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    /// Whether it has any that are open.
+    pub(crate) fn has_backends(&self) -> bool {
+        let counts = self.state().decider.counts();
+        counts.idle + counts.lent > 0
+    }
+
     /// How many backends it has, those that cores keep among the idle ones.
     pub(crate) fn backends(&self) -> Backends {
         let state = self.state();

@@ -287,6 +287,9 @@ impl Session {
         self.is_reset = false;
         if let Some(text) = self.settings.restore() {
             self.put(Question::Query, None, |out| write::query(out, &text));
+            if let Some(backend) = &mut self.backend {
+                backend.unnamed = None;
+            }
             let passing = std::mem::take(&mut self.client.pass);
             if let Some(input) = &mut self.client.input {
                 self.to_server.extend(&input.filled()[..passing]);
