@@ -14,6 +14,7 @@ use pgroute::wire::{Piece, Splitter, WireError, write};
 use crate::connect::Connected;
 use crate::failure::Failure;
 use crate::params::ServerAddress;
+use crate::pool::Whereabouts;
 use crate::socket::Socket;
 
 /// Most bytes of an answer to a question of ours.
@@ -46,6 +47,8 @@ pub(crate) struct Backend {
     pub(crate) held: Held,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
+    /// Where it is, for whoever owns it.
+    pub(crate) whereabouts: Whereabouts,
     /// How often its pool had been told to connect anew when it was made.
     pub(crate) generation: u64,
 }
@@ -102,6 +105,7 @@ impl Backend {
             held: Held::new(statements_max),
             key: connected.key,
             dies_at: None,
+            whereabouts: Whereabouts::default(),
             generation,
         }
     }
@@ -134,6 +138,8 @@ impl Backend {
         let mut message = Vec::new();
         write::query(&mut message, text);
         self.ledger.ask(Question::Query, Owner::Ours, 0);
+        // As any simple query, it has the server forget the statement without a name.
+        self.unnamed = None;
         match tokio::time::timeout(timeout, self.exchange(&message)).await {
             Ok(answered) => answered,
             Err(_) => {

@@ -7,6 +7,7 @@
 mod answer;
 mod effect;
 mod end;
+mod global;
 mod heal;
 mod peek;
 mod peer;
@@ -37,10 +38,11 @@ use crate::database::Seat;
 use crate::failure::Failure;
 use crate::login::Login;
 use crate::params::{DatabaseParams, Mode, RoutePolicy};
-use crate::pool::{Lent, Local};
+use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
 use effect::Effect;
+use global::Changed;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
@@ -73,6 +75,8 @@ pub(crate) struct Session {
     is_client_gone: bool,
 
     backend: Option<Lent>,
+    /// The one that it gets whenever that is free.
+    own: Option<Own>,
     /// What goes to the server before what comes from the client.
     to_server: Out,
     server_input: Option<Buffer>,
@@ -96,8 +100,8 @@ pub(crate) struct Session {
     is_opaque: bool,
     /// Something was reset to what the backend began with, and not the session.
     is_reset: bool,
-    /// It has changed the schema, which counts again when the transaction ends.
-    has_defined: bool,
+    /// What it has changed that others have to do with.
+    changed: Changed,
     names: Names,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
@@ -188,7 +192,7 @@ enum Turn {
 impl Session {
     /// Of a client that has just been greeted. What it has said meanwhile is in `input`.
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
-        let Login { seat, user, local, settings, mode, route, standard_strings, is_readable } = login;
+        let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
         let number = held.core.process.next_session();
         let plans = held.core.plans(&seat.database);
@@ -199,14 +203,13 @@ impl Session {
             buffer.extend(input);
             client.input = Some(buffer);
         }
-        let names = Names::new(params.prepared.names_max);
-        let stall_timeout = held.place.listener.params().stall_timeout;
         Self {
+            stall_timeout: held.place.listener.params().stall_timeout,
+            names: Names::new(params.prepared.names_max),
             held,
             tether,
             params,
             seat,
-            stall_timeout,
             number,
             user,
             mode,
@@ -218,6 +221,7 @@ impl Session {
             to_client: Out::default(),
             is_client_gone: false,
             backend: None,
+            own,
             to_server: Out::default(),
             server_input: None,
             server_pass: 0,
@@ -232,8 +236,7 @@ impl Session {
             was_pinned: false,
             is_opaque: false,
             is_reset: false,
-            has_defined: false,
-            names,
+            changed: Changed::default(),
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,

@@ -8,7 +8,7 @@ use pgroute::pool::PoolParams;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
-use crate::raw::{KindWord, PidWord, RawConfig, RawDatabase, StatementRouteWord};
+use crate::raw::{KindWord, RawConfig, RawDatabase, StatementRouteWord};
 use crate::source::Place;
 
 use super::auth::{is_open, serving};
@@ -106,9 +106,6 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     }
     if raw.replication.value.0 {
         told("replication", raw.replication.place, "connections for replication are not passed through yet");
-    }
-    if raw.pid.value == PidWord::Server {
-        told("pid", raw.pid.place, "clients are told Tenfold's own process numbers still");
     }
     if raw.notifications.set {
         told(

@@ -134,10 +134,9 @@ impl Session {
             }
             tag::ERROR => return Ok(self.error(message, front)),
             tag::PARAMETER_STATUS => {
-                if !is_ours {
-                    self.reported(message)?;
-                }
-                return Ok(if is_ours { Deliver::Drop } else { Deliver::Pass });
+                // What is set again for the client's sake is reported to it as well.
+                self.reported(message)?;
+                return Ok(Deliver::Pass);
             }
             tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
             tag::DATA_ROW | tag::COPY_OUT | tag::PORTAL_SUSPENDED => self.place.again.forget(),
@@ -158,6 +157,7 @@ impl Session {
     fn ready(&mut self, message: &[u8]) -> Result<(), Cut> {
         let status = backend::ready(message).map_err(|error| self.of_server(error))?;
         self.settings.ready(status);
+        self.has_made_way();
         self.is_copying = false;
         if self.armed == Armed::Statement {
             // The next statement has a time of its own.
@@ -170,7 +170,8 @@ impl Session {
             self.cells().transactions.increment();
             self.portals.clear();
             self.has_ended();
-            if std::mem::take(&mut self.has_defined) {
+            self.begins_anew();
+            if std::mem::take(&mut self.changed.schema) {
                 // What was parsed within the transaction, elsewhere, was parsed before the change.
                 self.seat.database.changed();
             }

@@ -96,9 +96,12 @@ impl Session {
                     backend.held.dropped(named.statement.number);
                 }
             }
-            Kind::Definition => {
-                self.has_defined = true;
+            Kind::Definition | Kind::Global(_) => {
+                self.changed.schema = true;
+                // A temporary table is dropped by a reset.
+                self.changed.ever |= !statement.effects.temporary;
                 self.seat.database.changed();
+                self.changed.beginnings |= matches!(kind, Kind::Global(_));
             }
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::PrepareTransaction => {
                 self.settings_number += 1;

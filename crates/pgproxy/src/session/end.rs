@@ -32,6 +32,9 @@ impl Session {
         }
         self.say_at_once();
         self.leave(&cut).await;
+        if let Some(own) = self.own.take() {
+            own.give_up(&self.held.core, !self.changed.ever);
+        }
         self.unpin();
         if matches!(cut, Cut::Told(_) | Cut::Lost(_) | Cut::Ended) {
             self.tether.deadline.set(after(LAST_WORDS));
@@ -82,13 +85,21 @@ impl Session {
             self.finish(cut).await;
         }
         self.await_cancels().await;
+        if self.changed.ever && may_serve {
+            // It ends as it would without a proxy, and leaves nothing to anybody.
+            self.backend = None;
+            return;
+        }
         if !may_serve || !self.clean().await {
             if self.backend.take().is_some() {
                 self.cells().unclean.increment();
             }
             return;
         }
-        self.give_back();
+        // Whoever comes next is to find it, on whatever core that is.
+        if let Some(lent) = self.part() {
+            lent.release();
+        }
     }
 
     /// Hears all answers that are due, for nobody.
@@ -148,6 +159,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.has_made_way();
         self.cells().clients.add(-1);
     }
 }

@@ -35,6 +35,7 @@ impl Session {
                 self.client.wants = 0;
                 return Ok(None);
             }
+            self.restores_within();
             if self.stalls() {
                 self.client.wants = 0;
                 return Ok(None);
@@ -316,6 +317,7 @@ impl Session {
     pub(super) fn begins(&mut self, plan: &Plan) {
         if plan.effects.opaque {
             self.taint();
+            self.makes_way(plan);
         }
         if self.mode != Mode::Session
             && self.pin.is_none()

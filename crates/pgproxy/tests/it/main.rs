@@ -4,6 +4,7 @@ mod failover;
 mod history;
 mod isolation;
 mod login;
+mod own;
 mod pool;
 mod proxy;
 mod replicas;
