@@ -23,7 +23,7 @@ use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
-use crate::{catalogue, client, watch};
+use crate::{catalogue, client, notify, watch};
 
 /// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
@@ -52,6 +52,8 @@ pub(crate) enum Message {
     Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
     /// Make the connections of a pool.
     Home(Weak<Pool>),
+    /// Listen for the clients of a database.
+    Notify(Weak<Database>),
     /// Servers must not be used any more: clients look whether they have backends of these.
     Fenced,
     /// Give back what is kept of a pool: somebody waits.
@@ -165,6 +167,9 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
             Message::Home(pool) => {
                 tokio::task::spawn_local(pool::run_home(pool, core.id));
+            }
+            Message::Notify(database) => {
+                tokio::task::spawn_local(notify::run(Rc::clone(&core), database));
             }
             Message::Recall(pool) => {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);

@@ -3,10 +3,13 @@
 mod failover;
 mod history;
 mod isolation;
+mod listen;
 mod login;
 mod pool;
 mod proxy;
 mod replicas;
+mod replication;
+mod texts;
 mod tools;
 mod transaction;
 mod wire;
