@@ -220,6 +220,8 @@ pub struct Names {
     unnamed: Option<Named>,
     names_max: usize,
     bytes: usize,
+    /// How many were prepared by a text.
+    texts: usize,
 }
 
 /// Most bytes of a client's names and their texts. Texts that clients share are counted for each, since any of them may be the last that has it.
@@ -244,6 +246,11 @@ impl Names {
     /// What a name stands for.
     pub fn find(&self, name: &[u8]) -> Option<&Named> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// Whether any was prepared by a text.
+    pub fn has_texts(&self) -> bool {
+        self.texts > 0
     }
 
     /// Those that were prepared by a text.
@@ -271,6 +278,7 @@ impl Names {
             return Err(NameError::TooLarge(NAMES_BYTES_MAX));
         }
         self.bytes += bytes;
+        self.texts += usize::from(named.by_text);
         self.named.insert(name.into(), named);
         Ok(())
     }
@@ -290,13 +298,14 @@ impl Names {
         }
         let named = self.named.remove(name)?;
         self.bytes -= name.len() + named.statement.key.bytes();
+        self.texts -= usize::from(named.by_text);
         Some(named)
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.named.clear();
-        self.bytes = 0;
+        (self.bytes, self.texts) = (0, 0);
         self.unnamed = None;
     }
 }

@@ -61,8 +61,7 @@ impl Session {
     /// Sees to it that the backend has what a text names; whether anything was put before it for that.
     pub(super) fn ensure_texts(&mut self, plan: &Plan, text: &[u8]) -> bool {
         let Some(backend) = self.backend.as_ref().filter(|_| self.mode != Mode::Session) else { return false };
-        let (due, has_texts) =
-            (backend.ledger.len(), !backend.texts.is_empty() || self.names.by_text().next().is_some());
+        let (due, has_texts) = (backend.ledger.len(), !backend.texts.is_empty() || self.names.has_texts());
         let is_forgotten = matches!(plan.single().map(|one| &one.kind), Some(Kind::Deallocate(_)));
         for name in &plan.executes {
             self.ensure_text(name.as_bytes(), is_forgotten);

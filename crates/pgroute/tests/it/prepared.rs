@@ -96,6 +96,14 @@ fn names_are_a_clients_own() {
     names.take(b"", named("SELECT 2")).unwrap();
     names.take(b"", named("SELECT 3")).unwrap();
     assert_eq!(&*names.find(b"").unwrap().statement.key.text, b"SELECT 3");
+    let text = Named { by_text: true, ..named("SELECT 1") };
+    assert!(!names.has_texts());
+    names.take(b"b", text).unwrap();
+    assert!(names.has_texts() && names.by_text().eq([&b"b"[..]]));
+    // Another reading may be longer.
+    let longer = Shared::new(1 << 20).statement(key("SELECT 1", &"x".repeat(100)));
+    names.read_as(b"b", longer);
+    assert!(names.close(b"b").is_some() && !names.has_texts());
     names.take(b"b", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"c", named("SELECT 1")), Err(NameError::TooMany(2)));
     let (a, b) = (names.find(b"a").unwrap(), names.find(b"b").unwrap());

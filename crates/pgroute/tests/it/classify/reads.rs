@@ -272,11 +272,13 @@ fn ordinary_statements_leave_their_session_alone() {
         RESET ALL
         DISCARD ALL
         LOCK TABLE t IN EXCLUSIVE MODE
-        NOTIFY c, 'x'
         VACUUM t
     ";
     for text in texts.lines().map(str::trim).filter(|text| !text.is_empty()) {
         assert_eq!(classify(text).effects, Effects::default(), "{text}");
+    }
+    for text in ["NOTIFY c, 'x'", "SELECT pg_notify($1, $2)"] {
+        assert_eq!(classify(text).effects, Effects { notifies: true, ..Effects::default() }, "{text}");
     }
 }
 
