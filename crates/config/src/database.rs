@@ -128,7 +128,10 @@ fn database(
             PinWord::Allow => PinPolicy::Pin,
             PinWord::Error => PinPolicy::Error,
         },
-        pid: pid(&key, raw, sink),
+        pid: match raw.pid.value {
+            PidWord::Server => Pid::Server,
+            PidWord::Tenfold => Pid::Tenfold,
+        },
         catalogue: match &raw.catalogue.value {
             Or::Word(_) => CatalogueParams { read: false, ..CatalogueParams::default() },
             Or::Value(table) => CatalogueParams { read: true, interval: table.interval.value.0 },
@@ -219,21 +222,5 @@ fn timeouts(raw: &RawDatabase) -> TimeoutParams {
         idle_in_transaction: raw.idle_in_transaction.as_ref().map(|field| field.value.0),
         client_idle: raw.client_idle.as_ref().map(|field| field.value.0),
         clean: raw.clean.value.0,
-    }
-}
-
-/// Whose process numbers clients are told. Clients that share connections have no number of the server's.
-fn pid(key: &str, raw: &RawDatabase, sink: &mut Sink) -> Pid {
-    match raw.pid.value {
-        PidWord::Own => Pid::Own,
-        PidWord::Server => {
-            if raw.mode.value != PoolModeWord::Session && !raw.failed.contains(&"mode") {
-                let message = "clients that share connections have no process of the server's";
-                let diagnostic = Diagnostic::error(raw.pid.place, format!("{key}.pid"), message)
-                    .related(raw.mode.set.then_some(raw.mode.place), "the mode");
-                sink.push(diagnostic.fix("add mode = \"session\", or remove pid".to_owned()));
-            }
-            Pid::Server
-        }
     }
 }

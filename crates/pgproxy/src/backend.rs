@@ -14,6 +14,7 @@ use pgroute::wire::{Piece, Splitter, WireError, write};
 use crate::connect::Connected;
 use crate::failure::Failure;
 use crate::params::ServerAddress;
+use crate::pool::Whereabouts;
 use crate::socket::Socket;
 
 /// Most bytes of an answer to a question of ours.
@@ -50,6 +51,8 @@ pub(crate) struct Backend {
     pub(crate) sequences: Sequences,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
+    /// Where it is, for whoever owns it.
+    pub(crate) whereabouts: Whereabouts,
     /// How often its pool had been told to connect anew when it was made.
     pub(crate) generation: u64,
 }
@@ -108,6 +111,7 @@ impl Backend {
             sequences: Sequences::default(),
             key: connected.key,
             dies_at: None,
+            whereabouts: Whereabouts::default(),
             generation,
         }
     }

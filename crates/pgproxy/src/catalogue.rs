@@ -15,6 +15,7 @@ use crate::pool::Pool;
 pub(crate) fn look(core: &Rc<Core>) {
     for database in core.process.databases() {
         if let Some(pool) = database.any_pool()
+            && database.has_clients()
             && database.is_catalogue_due(Instant::now())
         {
             tokio::task::spawn_local(refresh(Rc::clone(core), database, pool));
@@ -26,10 +27,12 @@ async fn refresh(core: Rc<Core>, database: Arc<Database>, pool: Arc<Pool>) {
     let local = core.local(&pool);
     let timeout = database.settings().timeouts.connect;
     let read = async {
-        let mut lent = engage::acquire(&core, &database, &local).await.map_err(|failure| failure.message)?;
+        let mut lent = engage::acquire(&core, &database, &local, true).await.map_err(|failure| failure.message)?;
         let asked = lent.ask(Catalogue::QUERY, timeout).await;
         if lent.is_clean() {
-            local.give(Instant::now(), lent);
+            // It may be somebody's own, on whatever core.
+            lent.own = None;
+            lent.release();
         }
         match asked {
             Ok(asked) => Ok(of_rows(&asked.rows)),

@@ -225,6 +225,13 @@ impl Core {
         }
     }
 
+    /// Has all cores give back what they keep of a pool.
+    pub(crate) fn recall_all(&self, pool: &Pool) {
+        let local = self.locals.borrow().get(&pool.number).map(Rc::clone);
+        local.into_iter().for_each(|local| local.give_up());
+        self.recall(pool);
+    }
+
     async fn give_spare(self: Rc<Self>) {
         loop {
             tokio::time::sleep(SPARE_INTERVAL).await;
@@ -280,7 +287,8 @@ impl Core {
             abort: RefCell::default(),
         });
         let slot = self.clients.borrow_mut().insert(Rc::clone(&tether));
-        let held = Held { core: Rc::clone(self), place, slot, _load: load };
+        let held =
+            Held { core: Rc::clone(self), place, slot, told: Cell::new(None), number: Cell::new(0), _load: load };
         let task = tokio::task::spawn_local(client::serve(held, Rc::clone(&tether), socket));
         *tether.abort.borrow_mut() = Some(task.abort_handle());
     }
@@ -344,34 +352,59 @@ pub(crate) struct Held {
     pub(crate) core: Rc<Core>,
     pub(crate) place: Place,
     slot: usize,
+    /// The number of a server's process that the client was told.
+    told: Cell<Option<i32>>,
+    /// The number that the client was told, whosever it is.
+    number: Cell<i32>,
     _load: Load<Message>,
 }
 
-/// Bits of a process number that are the client's slot on its core; those above are the core.
+/// Bits of an invented process number that are the client's slot on its core. Those above are the core, counted from one: with that, such a
+/// number is larger than any process of Linux has, whose numbers have 22 bits. So it is no stranger's, whatever is done with it.
 const SLOT_BITS: u32 = 22;
 
 impl Held {
-    /// The number by which the client is found: what it takes for its server's process.
-    pub(crate) fn pid(&self) -> i32 {
-        // Zero is nobody's.
-        ((self.core.id as i32) << SLOT_BITS) | (self.slot as i32 + 1)
+    /// The number that the client is told for that of its server's process: that of its own backend, or one by which it is found itself.
+    pub(crate) fn tell(&self, pid: Option<i32>) -> i32 {
+        if let Some(pid) = pid.filter(|pid| (1..1 << SLOT_BITS).contains(pid)) {
+            self.core.process.tell(pid, (self.core.id, self.slot));
+            self.told.set(Some(pid));
+            self.number.set(pid);
+            return pid;
+        }
+        // Neither is zero, which is nobody's.
+        self.number.set(((self.core.id as i32 + 1) << SLOT_BITS) | (self.slot as i32 + 1));
+        self.number.get()
+    }
+
+    /// The number that the client was told.
+    pub(crate) fn number(&self) -> i32 {
+        self.number.get()
     }
 }
 
-/// Has the client of a process number told that what it does is to be cancelled.
-pub(crate) fn send_cancel(process: &Process, pid: i32, secret: Vec<u8>) {
-    let (core, slot) = ((pid >> SLOT_BITS) as usize, pid & ((1 << SLOT_BITS) - 1));
-    if pid <= 0 || slot == 0 || core >= process.cores.len() {
-        return;
-    }
-    let message = Message::Cancel { slot: slot as usize - 1, secret };
-    if process.cores.try_send(core, message).is_err() {
-        tracing::warn!("a cancel was dropped: its core is too far behind");
+/// Has the clients of a process number told that what they do is to be cancelled, if they know the secret.
+pub(crate) fn send_cancel(process: &Process, pid: i32, secret: &[u8]) {
+    let found = match (pid >> SLOT_BITS, pid & ((1 << SLOT_BITS) - 1)) {
+        (0, _) => process.told(pid),
+        (core @ 1.., slot @ 1..) if core as usize <= process.cores.len() => {
+            vec![(core as usize - 1, slot as usize - 1)]
+        }
+        _ => Vec::new(),
+    };
+    for (core, slot) in found {
+        let message = Message::Cancel { slot, secret: secret.to_vec() };
+        if process.cores.try_send(core, message).is_err() {
+            tracing::warn!("a cancel was dropped: its core is too far behind");
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some(pid) = self.told.get() {
+            self.core.process.untell(pid, (self.core.id, self.slot));
+        }
         self.core.clients.borrow_mut().remove(self.slot);
     }
 }

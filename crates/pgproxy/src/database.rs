@@ -119,6 +119,11 @@ impl Database {
         });
     }
 
+    /// Whether anybody is logged in.
+    pub(crate) fn has_clients(&self) -> bool {
+        self.clients.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it is not served any more.
     pub(crate) fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Relaxed)
@@ -268,7 +273,9 @@ impl Database {
         let cluster = self.cluster();
         let primary = cluster.view().primary.map(|at| &cluster.members[at].params.address);
         let pools = lock(&self.pools);
-        let found = pools.iter().find(|(key, _)| Some(&key.address) == primary).or_else(|| pools.iter().next());
+        // One that has connections is of a user that is there still.
+        let rank = |key: &PoolKey, pool: &Pool| (Some(&key.address) == primary, pool.has_backends());
+        let found = pools.iter().max_by_key(|(key, pool)| rank(key, pool));
         found.map(|(_, pool)| Arc::clone(pool))
     }
 

@@ -9,7 +9,8 @@ use crate::backend::{AskError, Asked};
 use crate::core::{Core, Held};
 use crate::database::Database;
 use crate::failure::Failure;
-use crate::pool::{Lent, Local, NotLent, Reports, Taken};
+use crate::params::Pid;
+use crate::pool::{Lent, Local, NotLent, Own, Reports, Taken};
 
 /// Makes a backend as it began, its prepared statements included: a function may have put another one in the place of one of ours.
 const DISCARD: &str = "DISCARD ALL";
@@ -17,10 +18,12 @@ const DISCARD: &str = "DISCARD ALL";
 /// The setting that every driver sends, and that no server refuses or changes.
 const APPLICATION_NAME: &str = "application_name";
 
-/// Takes a backend if one is there.
-pub(crate) fn take(core: &Core, local: &Local, now: Instant) -> Taken {
-    let taken = local.take(now);
-    if matches!(taken, Taken::Wait(_)) {
+/// Takes a backend if one is there: the asker's own one before others, or one to own.
+pub(crate) fn take(core: &Core, local: &Local, now: Instant, own: Option<&Own>, wants_own: bool) -> Taken {
+    let taken = local.take(now, own, wants_own);
+    // Who waits for one that is being opened takes nothing from anybody.
+    if matches!(taken, Taken::Wait(_)) && !local.pool.is_calm() {
+        local.give_up();
         core.recall(&local.pool);
     }
     taken
@@ -98,14 +101,37 @@ pub(crate) async fn discard(core: &Core, database: &Database, lent: &mut Lent) -
     Ok(())
 }
 
-/// What a client is told of settings at its beginning. Mostly that is known; otherwise a backend is asked, as the client would have it.
+/// A backend that is the client's own from its login on, where clients are told of those, and one is left that is nobody's.
+///
+/// # Errors
+/// Why none could be opened, if the server does not want this client.
+pub(crate) async fn own(held: &Held, database: &Arc<Database>, local: &Local) -> Result<Option<Lent>, Failure> {
+    if database.settings().pid != Pid::Server {
+        return Ok(None);
+    }
+    let taken = if local.pool.has_room() { Some(acquire(&held.core, database, local, true).await) } else { None };
+    match (taken, local.pool.refused()) {
+        (Some(Ok(lent)), _) if lent.own.is_some() => Ok(Some(lent)),
+        // Without a proxy, it would not be let in either.
+        (taken, Some(refused)) => {
+            taken.into_iter().flatten().for_each(Lent::release);
+            Err(refused)
+        }
+        (Some(Err(failure)), None) if local.pool.template().is_none() => Err(failure),
+        // Whatever it is may be over when the client asks for something.
+        (taken, None) => Ok(taken.and_then(Result::ok)),
+    }
+}
+
+/// What a client is told of settings at its beginning. Mostly that is known; otherwise a backend is asked, as the client would have it: the
+/// one that it has, or any.
 ///
 /// # Errors
 /// When the server refuses a setting, or there is no backend.
 pub(crate) async fn reports(
     held: &Held,
-    database: &Arc<Database>,
-    local: &Local,
+    (database, local): (&Arc<Database>, &Local),
+    lent: Option<Lent>,
     settings: &Settings,
     named: &[(String, String)],
 ) -> Result<Reports, Failure> {
@@ -113,9 +139,16 @@ pub(crate) async fn reports(
     let mut others: Vec<_> = named.iter().filter(|(name, _)| !is_name(name)).cloned().collect();
     others.sort();
     let mut reports = match local.pool.greeting(&others) {
-        Some(reports) => reports,
+        Some(reports) => {
+            lent.into_iter().for_each(|lent| local.give(Instant::now(), lent));
+            reports
+        }
         None => {
-            let reports = ask_reports(&held.core, database, local, settings, !others.is_empty()).await?;
+            let lent = match lent {
+                Some(lent) => lent,
+                None => acquire(&held.core, database, local, false).await?,
+            };
+            let reports = ask_reports(&held.core, (database, local), lent, settings, !others.is_empty()).await?;
             local.pool.set_greeting(others, reports.clone());
             reports
         }
@@ -128,12 +161,11 @@ pub(crate) async fn reports(
 
 async fn ask_reports(
     core: &Core,
-    database: &Arc<Database>,
-    local: &Local,
+    (database, local): (&Arc<Database>, &Local),
+    mut lent: Lent,
     settings: &Settings,
     has_others: bool,
 ) -> Result<Reports, Failure> {
-    let mut lent = acquire(core, database, local).await?;
     let mut reports = local.pool.template().as_ref().clone().unwrap_or_default();
     if has_others {
         // A tainted one is reset by this, which reports as well.
@@ -156,14 +188,19 @@ async fn ask_reports(
     Ok(reports)
 }
 
-/// A backend, however long that takes within the pool's time.
+/// A backend, however long that takes within the pool's time. Where it is `to_own`, it is nobody else's, as long as there is such a one.
 ///
 /// # Errors
 /// When none is free in time, or none can be opened.
-pub(crate) async fn acquire(core: &Core, database: &Arc<Database>, local: &Local) -> Result<Lent, Failure> {
+pub(crate) async fn acquire(
+    core: &Core,
+    database: &Arc<Database>,
+    local: &Local,
+    to_own: bool,
+) -> Result<Lent, Failure> {
     let deadline = Instant::now() + local.pool.acquire_timeout();
     loop {
-        let (lent, ping) = match take(core, local, Instant::now()) {
+        let (lent, ping) = match take(core, local, Instant::now(), None, to_own) {
             Taken::Now(lent, ping) => (lent, ping),
             Taken::Wait(mut waiting) => {
                 let handed = std::future::poll_fn(|cx| waiting.poll(cx));

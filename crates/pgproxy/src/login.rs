@@ -19,7 +19,7 @@ use crate::core::{Held, Tether};
 use crate::database::{Database, Seat, find_user, proof_of};
 use crate::failure::Failure;
 use crate::params::{AuthMethod, DatabaseParams, Mode, RoutePolicy, RuleParams};
-use crate::pool::Local;
+use crate::pool::{Local, Own};
 use crate::process::Process;
 use crate::replicate::Link;
 use crate::{engage, random, replicate};
@@ -29,6 +29,8 @@ pub(crate) struct Login {
     pub(crate) seat: Seat,
     pub(crate) user: String,
     pub(crate) local: Rc<Local>,
+    /// The backend that is its own.
+    pub(crate) own: Option<Own>,
     pub(crate) settings: Settings,
     pub(crate) mode: Mode,
     pub(crate) route: RoutePolicy,
@@ -114,7 +116,10 @@ async fn enter(
     let is_ignored = |name: &str| params.ignored_settings.iter().any(|ignored| ignored.eq_ignore_ascii_case(name));
     let named: Vec<_> = startup.settings.iter().filter(|(name, _)| !is_ignored(name)).cloned().collect();
     let settings = Settings::new(&named);
-    let reports = engage::reports(held, database, &local, &settings, &named).await?;
+    let mut lent = engage::own(held, database, &local).await?;
+    let own = lent.as_mut().and_then(|lent| lent.own.take());
+    let pid = lent.as_ref().filter(|_| own.is_some()).map(|lent| lent.key.pid);
+    let reports = engage::reports(held, (database, &local), lent, &settings, &named).await?;
     let found = find_user(&params, user);
     let value = |name: &[u8]| reports.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
     let encoding = value(b"client_encoding").and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
@@ -127,8 +132,10 @@ async fn enter(
         is_readable: pgroute::scan::is_safe_encoding(encoding),
         seat,
         local,
+        own,
     };
-    greet(held, tether, startup, talk, &reports).await?;
+    let pid = held.tell(pid);
+    greet(pid, tether, startup, talk, &reports).await?;
     Ok(Entered::Session(Box::new(login)))
 }
 
@@ -161,7 +168,7 @@ async fn place(held: &Held, database: &Arc<Database>, user: &str, proof: Proof) 
 
 /// Tells a client what it has to know, and that it may ask.
 async fn greet(
-    held: &Held,
+    pid: i32,
     tether: &Tether,
     startup: &Startup,
     talk: &mut Talk,
@@ -175,7 +182,7 @@ async fn greet(
         for (name, value) in reports {
             write::parameter_status(out, name, value);
         }
-        write::backend_key(out, held.pid(), &secret);
+        write::backend_key(out, pid, &secret);
         write::ready(out, TransactionStatus::Idle);
     })
     .await

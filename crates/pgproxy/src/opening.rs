@@ -63,7 +63,7 @@ pub(crate) async fn open(held: &Held, fresh: Fresh) -> Result<Option<(Startup, T
                 }
             }
             Opening::Cancel { pid, secret } => {
-                send_cancel(&held.core.process, pid, secret);
+                send_cancel(&held.core.process, pid, &secret);
                 return Ok(None);
             }
             Opening::Startup(_) if is_required && !socket.is_tls() => {

@@ -9,6 +9,7 @@
 mod home;
 mod lent;
 mod local;
+mod own;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pgroute::SqlState;
-use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket};
+use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket, Wish};
 use tokio::sync::{Notify, oneshot};
 
 use crate::backend::Backend;
@@ -28,6 +29,8 @@ use crate::params::ServerParams;
 pub(crate) use home::run as run_home;
 pub(crate) use lent::{Lent, Waiting};
 pub(crate) use local::Local;
+use own::At;
+pub(crate) use own::{Own, Whereabouts};
 
 /// Sets of settings whose reports are remembered. Drivers send the same few.
 const GREETINGS_MAX: usize = 256;
@@ -69,6 +72,8 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// How many wait, for whoever gives back.
     waiting: AtomicUsize,
+    /// Whether somebody could have a backend to own, for those who have none.
+    has_room: AtomicBool,
     is_paused: AtomicBool,
     /// How often it was told to connect anew.
     generation: AtomicU64,
@@ -82,6 +87,8 @@ pub(crate) struct Pool {
     template: ArcSwap<Option<Reports>>,
     /// What they report to whoever connects with such settings.
     greetings: Mutex<HashMap<Vec<(String, String)>, Reports>>,
+    /// Why the server did not let anybody in, and until when that is believed.
+    refusal: Mutex<Option<(Instant, Failure)>>,
     /// The `search_path` that sessions begin with.
     search_path: Mutex<Option<Arc<str>>>,
 }
@@ -142,6 +149,7 @@ impl Pool {
             params: ArcSwap::from_pointee(params),
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
+            has_room: AtomicBool::new(true),
             is_paused: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             fence: AtomicU64::new(0),
@@ -149,6 +157,7 @@ impl Pool {
             nudge: Notify::new(),
             template: ArcSwap::default(),
             greetings: Mutex::default(),
+            refusal: Mutex::default(),
             search_path: Mutex::default(),
         };
         Arc::new(pool)
@@ -162,9 +171,7 @@ impl Pool {
         let now = Instant::now();
         self.act(|decider, out| decider.change(now, params, out));
         if is_other {
-            self.template.store(Arc::default());
-            self.greetings().clear();
-            *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.forget_greetings();
             self.reconnect();
         }
     }
@@ -210,23 +217,30 @@ impl Pool {
         *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }
 
+    fn forget_greetings(&self) {
+        *self.refusal() = None;
+        self.template.store(Arc::default());
+        self.greetings().clear();
+        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn greetings(&self) -> MutexGuard<'_, HashMap<Vec<(String, String)>, Reports>> {
         self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a backend on a core, with the lock. What the core keeps has been looked at.
-    pub(crate) fn acquire(self: &Arc<Self>, now: Instant, core: usize) -> Taken {
+    pub(crate) fn acquire(self: &Arc<Self>, now: Instant, core: usize, wish: Wish) -> Taken {
         let (mut later, mut given) = (Later::default(), None);
         let (ticket, receiver) = {
             let mut state = self.state();
             state.last_ticket += 1;
             let ticket = Ticket(state.last_ticket);
             let mut actions = std::mem::take(&mut state.actions);
-            state.decider.acquire(now, ticket, Core(core as u16), &mut actions);
+            state.decider.acquire(now, ticket, Core(core as u16), wish, &mut actions);
             for action in actions.drain(..) {
                 match action {
-                    Action::Give { ticket: to, backend, ping } if to == ticket => {
-                        given = state.parked.remove(&backend).map(|backend| (backend, ping));
+                    Action::Give { ticket: to, backend, ping, is_owned } if to == ticket => {
+                        given = state.parked.remove(&backend).map(|backend| (backend, ping, is_owned));
                     }
                     other => self.carry_out(&mut state, other, &mut later),
                 }
@@ -237,12 +251,12 @@ impl Pool {
                 state.waiters.insert(ticket, sender);
                 receiver
             });
-            self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+            self.noted(&state, now);
             (ticket, receiver)
         };
         later.run(self);
         match (given, receiver) {
-            (Some((backend, ping)), _) => Taken::Now(Lent::new(Arc::clone(self), backend), ping),
+            (Some((backend, ping, is_owned)), _) => Taken::Now(Lent::new(Arc::clone(self), backend, is_owned), ping),
             (None, Some(receiver)) => {
                 self.nudge.notify_one();
                 Taken::Wait(Waiting::new(Arc::clone(self), ticket, receiver))
@@ -256,6 +270,11 @@ impl Pool {
         self.waiting.load(Ordering::SeqCst) == 0 && !self.is_paused.load(Ordering::SeqCst)
     }
 
+    /// Whether somebody who has no backend of its own could have one, as far as is known.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
+    }
+
     /// Whether cores keep something that somebody waits for.
     pub(crate) fn is_kept_from_others(&self) -> bool {
         self.kept.load(Ordering::SeqCst) > 0
@@ -265,9 +284,31 @@ impl Pool {
     fn release(self: &Arc<Self>, backend: Box<Backend>) {
         let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
         self.act_with(|state, out| {
+            backend.whereabouts.set(At::Pool);
             state.parked.insert(id, backend);
             state.decider.release(now, id, core, out);
         });
+    }
+
+    /// Whoever owned a backend does not want it any more.
+    fn disown(self: &Arc<Self>, id: BackendId, stays: bool) {
+        let now = Instant::now();
+        self.act(|decider, out| decider.disown(now, id, stays, out));
+    }
+
+    /// What sessions begin with has changed: whoever comes from now on gets a connection that was made since.
+    pub(crate) fn renew(self: &Arc<Self>) {
+        let now = Instant::now();
+        // The next one that is opened reports anew.
+        self.greetings().clear();
+        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.refusal() = None;
+        self.act(|decider, out| decider.renew(now, out));
+    }
+
+    /// Closes connections that are idle and nobody's.
+    pub(crate) fn let_go(self: &Arc<Self>) {
+        self.act(|decider, out| decider.let_go(out));
     }
 
     /// A backend has gone.
@@ -281,16 +322,18 @@ impl Pool {
         let mut state = self.state();
         state.decider.cancel(ticket);
         let _nobody = state.waiters.remove(&ticket);
-        self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+        self.noted(&state, Instant::now());
     }
 
     /// A connection was made.
     fn opened(self: &Arc<Self>, mut backend: Box<Backend>, jitter: f64) {
         let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
+        *self.refusal() = None;
         // As the pool reckons it.
         let lifetime = self.params.load().lifetime;
         backend.dies_at = lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - jitter / 10.0));
         self.act_with(|state, out| {
+            backend.whereabouts.set(At::Pool);
             state.parked.insert(id, backend);
             state.decider.opened(now, id, core, jitter, out);
         });
@@ -300,6 +343,10 @@ impl Pool {
     fn open_failed(self: &Arc<Self>, id: BackendId, failure: Failure) {
         let now = Instant::now();
         let retry_at = now + self.target.load().reconnect_pause;
+        // There is no such database, or the user may not enter it.
+        if matches!(failure.code.class(), "28" | "3D") {
+            *self.refusal() = Some((retry_at, failure.clone()));
+        }
         let mut later = Later::default();
         self.act_with(|state, out| {
             state.decider.open_failed(now, id, retry_at, out);
@@ -312,6 +359,16 @@ impl Pool {
             }
         });
         later.run(self);
+    }
+
+    /// Why the server lets nobody in, if it did not a moment ago.
+    pub(crate) fn refused(&self) -> Option<Failure> {
+        let known = self.refusal();
+        known.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, failure)| failure.clone())
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<(Instant, Failure)>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections that are to be made, which whoever takes them does.
@@ -351,6 +408,12 @@ impl Pool {
         self.fence.store(self.generation.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    /// Whether it has any that are open.
+    pub(crate) fn has_backends(&self) -> bool {
+        let counts = self.state().decider.counts();
+        counts.idle + counts.lent > 0
+    }
+
     /// How many backends it has, those that cores keep among the idle ones.
     pub(crate) fn backends(&self) -> Backends {
         let state = self.state();
@@ -388,17 +451,23 @@ impl Pool {
                 self.carry_out(&mut state, action, &mut later);
             }
             state.actions = actions;
-            self.waiting.store(state.decider.waiting(), Ordering::SeqCst);
+            self.noted(&state, Instant::now());
         }
         later.run(self);
     }
 
+    /// What those may know who have no lock.
+    fn noted(&self, state: &State, now: Instant) {
+        self.waiting.store(state.decider.pressing(), Ordering::SeqCst);
+        self.has_room.store(state.decider.has_room(now), Ordering::Relaxed);
+    }
+
     fn carry_out(self: &Arc<Self>, state: &mut State, action: Action, later: &mut Later) {
         match action {
-            Action::Give { ticket, backend, ping } => {
+            Action::Give { ticket, backend, ping, is_owned } => {
                 let (sender, backend) = (state.waiters.remove(&ticket), state.parked.remove(&backend));
                 if let (Some(sender), Some(backend)) = (sender, backend) {
-                    later.handed.push((sender, Ok((Lent::new(Arc::clone(self), backend), ping))));
+                    later.handed.push((sender, Ok((Lent::new(Arc::clone(self), backend, is_owned), ping))));
                 }
             }
             Action::Open(backend) => {

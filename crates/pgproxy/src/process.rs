@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::core::Message;
 use crate::database::Database;
 use crate::params::{DatabaseName, DatabaseParams};
+use crate::pool::Pool;
 use crate::random;
 
 /// Databases that a wildcard stands for at once. Names come from clients, so there must be an end to them.
@@ -32,6 +33,8 @@ pub(crate) struct Process {
     /// Databases that it stands for.
     wild: Mutex<HashMap<String, Arc<Database>>>,
     last_session: AtomicU64,
+    /// Who was told the number of a server's process: cores, and slots there. Servers on several machines may have the same.
+    told: Mutex<HashMap<i32, Vec<(usize, usize)>>>,
 }
 
 impl Process {
@@ -44,6 +47,7 @@ impl Process {
             any: ArcSwap::default(),
             wild: Mutex::default(),
             last_session: AtomicU64::new(0),
+            told: Mutex::default(),
         }
     }
 
@@ -111,9 +115,39 @@ impl Process {
         named.values().chain(wild.values()).map(Arc::clone).collect()
     }
 
+    /// All pools that there are.
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
+        self.databases().iter().flat_map(|database| database.pools()).collect()
+    }
+
     /// A number for a client, which no other one of this process ever has.
     pub(crate) fn next_session(&self) -> u64 {
         self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A client is told the number of a server's process.
+    pub(crate) fn tell(&self, pid: i32, client: (usize, usize)) {
+        self.told_numbers().entry(pid).or_default().push(client);
+    }
+
+    /// It has gone.
+    pub(crate) fn untell(&self, pid: i32, client: (usize, usize)) {
+        let mut told = self.told_numbers();
+        if let Some(clients) = told.get_mut(&pid) {
+            clients.retain(|other| *other != client);
+            if clients.is_empty() {
+                told.remove(&pid);
+            }
+        }
+    }
+
+    /// Who was told it.
+    pub(crate) fn told(&self, pid: i32) -> Vec<(usize, usize)> {
+        self.told_numbers().get(&pid).cloned().unwrap_or_default()
+    }
+
+    fn told_numbers(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Vec<(usize, usize)>>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wild(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Database>>> {

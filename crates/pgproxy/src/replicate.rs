@@ -76,12 +76,13 @@ pub(crate) async fn enter(
     let connected = connect::connect(&server, &login, params.timeouts.connect).await?;
     let secret = if startup.minor >= 2 { random::bytes::<32>().to_vec() } else { random::bytes::<4>().to_vec() };
     tether.set_secret(secret.clone());
+    let pid = held.tell(Some(connected.key.pid));
     talk.say(|out| {
         write::authentication_ok(out);
         for (name, value) in &connected.reports {
             write::parameter_status(out, name, value);
         }
-        write::backend_key(out, held.pid(), &secret);
+        write::backend_key(out, pid, &secret);
         write::ready(out, TransactionStatus::Idle);
     })
     .await?;

@@ -8,6 +8,7 @@ mod answer;
 mod ear;
 mod effect;
 mod end;
+mod global;
 mod heal;
 mod peek;
 mod peer;
@@ -39,7 +40,7 @@ use crate::database::Seat;
 use crate::failure::Failure;
 use crate::login::Login;
 use crate::params::{DatabaseParams, Mode, RoutePolicy};
-use crate::pool::{Lent, Local};
+use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
 use ear::Ear;
@@ -76,6 +77,8 @@ pub(crate) struct Session {
     is_client_gone: bool,
 
     backend: Option<Lent>,
+    /// The one that it gets whenever that is free.
+    own: Option<Own>,
     /// What goes to the server before what comes from the client.
     to_server: Out,
     server_input: Option<Buffer>,
@@ -101,6 +104,12 @@ pub(crate) struct Session {
     is_reset: bool,
     /// It has changed the schema, which counts again when the transaction ends.
     has_defined: bool,
+    /// It has changed it at any time. No reset undoes what that leaves behind in a server's process, so nobody else gets its backend.
+    has_redefined: bool,
+    /// It has changed a database or a role, which counts when the transaction ends.
+    has_changed_beginnings: bool,
+    /// Ends the search for idle connections that are in the way of its statement.
+    alone: Option<Rc<Cell<bool>>>,
     names: Names,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
@@ -195,17 +204,12 @@ enum Turn {
 impl Session {
     /// Of a client that has just been greeted. What it has said meanwhile is in `input`.
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
-        let Login { seat, user, local, settings, mode, route, standard_strings, is_readable } = login;
+        let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
         let number = held.core.process.next_session();
         let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
-        let mut client = Peer::new(socket);
-        if !input.is_empty() {
-            let mut buffer = held.core.client_buffers.take();
-            buffer.extend(input);
-            client.input = Some(buffer);
-        }
+        let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
             names: Names::new(params.prepared.names_max),
             stall_timeout: held.place.listener.params().stall_timeout,
@@ -224,6 +228,7 @@ impl Session {
             to_client: Out::default(),
             is_client_gone: false,
             backend: None,
+            own,
             to_server: Out::default(),
             server_input: None,
             server_pass: 0,
@@ -239,6 +244,9 @@ impl Session {
             is_opaque: false,
             is_reset: false,
             has_defined: false,
+            has_redefined: false,
+            has_changed_beginnings: false,
+            alone: None,
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,

@@ -31,7 +31,7 @@ pub use cache::Cache;
 pub use catalogue::{Catalogue, Function};
 pub(crate) use setting::literal;
 pub use setting::{Scope, Setting};
-pub use statement::{Access, Kind, Statement};
+pub use statement::{Access, Global, Kind, Statement};
 
 /// Where a text may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -10,14 +10,18 @@
 //!   waited for `reserve_after`.
 //! - The backend that was given back last is lent first, one of the asker's own core before others: so the rest grow idle and can go,
 //!   and sockets stay where they are.
+//! - A backend may be [somebody's own](Wish): whoever it is gets it whenever it is idle, and others get it only when none is left that is
+//!   nobody's. Who waits for one to own does not take another one's as long as any is being opened.
 //! - Lifetimes and idle times vary by a tenth, or a pool that was filled in one second would be emptied in one.
 
+mod own;
 mod params;
 mod sweep;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+pub use own::Wish;
 pub use params::PoolParams;
 
 /// Whoever wants a backend.
@@ -66,6 +70,8 @@ pub enum Action {
         backend: BackendId,
         /// Whether it may have gone meanwhile.
         ping: bool,
+        /// Whether it is the asker's own from now on, until [`Pool::disown`].
+        is_owned: bool,
     },
     /// Open a connection, and say what became of it by [`Pool::opened`] or [`Pool::open_failed`].
     Open(BackendId),
@@ -89,6 +95,10 @@ struct Backend {
     dies_at: Option<Instant>,
     /// How many times the pool had been told to connect anew when it was opened.
     generation: u64,
+    /// How many times what sessions begin with had changed when it was opened.
+    epoch: u64,
+    /// Whether it is somebody's own.
+    is_owned: bool,
     /// Between 0 and 1, its own.
     jitter: f64,
 }
@@ -97,6 +107,8 @@ struct Backend {
 struct Waiter {
     ticket: Ticket,
     since: Instant,
+    /// Whether it wants one to own.
+    is_to_own: bool,
 }
 
 /// How many backends there are, by what they do.
@@ -127,6 +139,7 @@ pub struct Pool {
     waiting: VecDeque<Waiter>,
     counts: Counts,
     generation: u64,
+    epoch: u64,
     is_paused: bool,
     /// Nothing is opened before: the last try failed.
     opens_at: Option<Instant>,
@@ -142,6 +155,7 @@ impl Pool {
             waiting: VecDeque::new(),
             counts: Counts::default(),
             generation: 0,
+            epoch: 0,
             is_paused: false,
             opens_at: None,
         }
@@ -163,20 +177,20 @@ impl Pool {
     }
 
     /// Somebody on `core` wants a backend.
-    pub fn acquire(&mut self, now: Instant, ticket: Ticket, core: Core, out: &mut Vec<Action>) {
+    pub fn acquire(&mut self, now: Instant, ticket: Ticket, core: Core, wish: Wish, out: &mut Vec<Action>) {
+        let waiter = Waiter { ticket, since: now, is_to_own: wish == Wish::ToOwn };
         if !self.is_paused {
-            while let Some(backend) = self.take_idle(core) {
+            while let Some(backend) = self.take_idle(now, core, wish) {
                 if self.is_spent(now, backend) {
                     self.remove(backend);
                     out.push(Action::Close(backend));
                     continue;
                 }
-                let ping = self.lend(now, backend);
-                out.push(Action::Give { ticket, backend, ping });
+                self.give(now, waiter, backend, out);
                 return;
             }
         }
-        self.waiting.push_back(Waiter { ticket, since: now });
+        self.waiting.push_back(waiter);
         self.open_more(now, out);
     }
 
@@ -198,6 +212,8 @@ impl Pool {
             self.counts.lent += 1;
             self.opens_at = None;
             self.give_back(now, backend, core, out);
+            // Whoever else waited for it to own takes any now.
+            self.serve(now, out);
         } else if self.backend(backend).is_none() {
             out.push(Action::Close(backend));
         }
@@ -207,6 +223,8 @@ impl Pool {
     pub fn open_failed(&mut self, now: Instant, backend: BackendId, retry_at: Instant, out: &mut Vec<Action>) {
         self.remove(backend);
         self.opens_at = Some(retry_at);
+        // Who waited for it to own takes any now.
+        self.serve(now, out);
         self.open_more(now, out);
     }
 
@@ -234,16 +252,7 @@ impl Pool {
     /// It goes on.
     pub fn resume(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.is_paused = false;
-        while !self.waiting.is_empty()
-            && let Some(backend) = self.idle.pop()
-        {
-            if self.is_spent(now, backend) {
-                self.remove(backend);
-                out.push(Action::Close(backend));
-            } else {
-                self.give_first(now, backend, out);
-            }
-        }
+        self.serve(now, out);
         self.open_more(now, out);
     }
 
@@ -270,14 +279,15 @@ impl Pool {
         // Beyond all bounds it goes whoever waits: the pool was made smaller. What is in reserve serves as long as somebody waits.
         let (total, bound) = (self.counts.total(), self.params.size + self.params.overflow);
         let is_too_many = total > bound && self.waiting.is_empty() || total > bound + self.params.reserve;
-        if self.is_spent(now, backend) || is_too_many {
+        let is_old = self.backend(backend).is_some_and(|found| !found.is_owned && found.epoch != self.epoch);
+        if self.is_spent(now, backend) || is_too_many || is_old {
             self.remove(backend);
             out.push(Action::Close(backend));
             self.open_more(now, out);
             return;
         }
-        if !self.waiting.is_empty() && !self.is_paused {
-            self.give_first(now, backend, out);
+        if let Some(at) = self.first_for(backend).filter(|_| !self.is_paused) {
+            self.give_waiting(now, at, backend, out);
             return;
         }
         let is_overflow = self.counts.total() > self.params.size;
@@ -291,10 +301,40 @@ impl Pool {
         }
     }
 
-    fn give_first(&mut self, now: Instant, backend: BackendId, out: &mut Vec<Action>) {
-        let Some(waiter) = self.waiting.pop_front() else { return };
+    /// Lends what is idle to those who wait and take it.
+    fn serve(&mut self, now: Instant, out: &mut Vec<Action>) {
+        while let Some(&backend) = self.idle.last()
+            && let Some(at) = self.first_for(backend)
+        {
+            self.idle.pop();
+            if self.is_spent(now, backend) {
+                self.remove(backend);
+                out.push(Action::Close(backend));
+            } else {
+                self.give_waiting(now, at, backend, out);
+            }
+        }
+    }
+
+    /// The place of the one who has waited longest of those who take this backend.
+    fn first_for(&self, backend: BackendId) -> Option<usize> {
+        let is_nobodys = self.is_nobodys(backend);
+        self.waiting.iter().position(|waiter| is_nobodys || !self.is_patient(waiter))
+    }
+
+    fn give_waiting(&mut self, now: Instant, at: usize, backend: BackendId, out: &mut Vec<Action>) {
+        if let Some(waiter) = self.waiting.remove(at) {
+            self.give(now, waiter, backend, out);
+        }
+    }
+
+    fn give(&mut self, now: Instant, waiter: Waiter, backend: BackendId, out: &mut Vec<Action>) {
         let ping = self.lend(now, backend);
-        out.push(Action::Give { ticket: waiter.ticket, backend, ping });
+        let is_owned = waiter.is_to_own && self.is_nobodys(backend);
+        if let Some(found) = self.backend_mut(backend).filter(|_| is_owned) {
+            found.is_owned = true;
+        }
+        out.push(Action::Give { ticket: waiter.ticket, backend, ping, is_owned });
     }
 
     /// Notes that it is lent; says whether it was idle for so long that it may have gone.
@@ -311,16 +351,24 @@ impl Pool {
         }
     }
 
-    /// The idle one that was given back last, on this core if there is one.
-    fn take_idle(&mut self, core: Core) -> Option<BackendId> {
-        let is_near = |id: &BackendId| {
-            let found = self.backend(*id);
-            found.is_some_and(|found| matches!(found.state, State::Idle { core: at, .. } if at == core))
+    /// The asker's own if it is idle, or else one that is nobody's, of this core before others, and that was given back last.
+    fn take_idle(&mut self, now: Instant, core: Core, wish: Wish) -> Option<BackendId> {
+        let is_near = |found: &Backend| matches!(found.state, State::Idle { core: at, .. } if at == core);
+        let rank = |id: BackendId| {
+            self.backend(id)
+                .map_or((false, false, false), |found| (wish == Wish::Own(id), !found.is_owned, is_near(&found)))
         };
-        match self.idle.iter().rposition(is_near) {
-            Some(at) => Some(self.idle.remove(at)),
-            None => self.idle.pop(),
+        let (at, id) = self.idle.iter().copied().enumerate().max_by_key(|(_, id)| rank(*id))?;
+        if wish == Wish::ToOwn && !self.is_nobodys(id) && self.may_open(now) {
+            return None;
         }
+        self.idle.remove(at);
+        Some(id)
+    }
+
+    /// Whether one more can be opened within the ordinary bounds.
+    fn may_open(&self, now: Instant) -> bool {
+        self.counts.total() < self.params.size && self.opens_at.is_none_or(|at| at <= now)
     }
 
     /// Whether it has lived long enough, or belongs to connections that were to be made anew.
@@ -352,7 +400,14 @@ impl Pool {
     }
 
     fn insert(&mut self) -> BackendId {
-        let backend = Backend { state: State::Opening, dies_at: None, generation: self.generation, jitter: 0.0 };
+        let backend = Backend {
+            state: State::Opening,
+            dies_at: None,
+            generation: self.generation,
+            epoch: self.epoch,
+            is_owned: false,
+            jitter: 0.0,
+        };
         self.counts.opening += 1;
         let free = self.backends.iter().position(|slot| slot.backend.is_none());
         let at = free.unwrap_or_else(|| {

@@ -8,7 +8,7 @@ use pgroute::pool::PoolParams;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
-use crate::raw::{KindWord, PidWord, RawConfig, RawDatabase, StatementRouteWord};
+use crate::raw::{KindWord, RawConfig, RawDatabase, StatementRouteWord};
 use crate::source::Place;
 
 use super::auth::{is_open, serving};
@@ -96,9 +96,6 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     };
     if let Some(lease) = &raw.failover.value.lease {
         told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
-    }
-    if raw.pid.value == PidWord::Server {
-        told("pid", raw.pid.place, "clients are told Tenfold's own process numbers still");
     }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);

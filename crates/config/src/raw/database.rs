@@ -72,9 +72,9 @@ table! {
         /// What happens when a session would have to keep its connection to the server: it does, which is counted and logged, or
         /// the statement is refused, for those who want to find them.
         pin: PinWord = "allow";
-        /// Whose process numbers clients are told: Tenfold's `own`, or those of the `server`, which needs
-        /// `mode = "session"` and has no effect yet.
-        pid: PidWord = "own";
+        /// Whose process numbers clients are told: those of the `server`, as long as a connection is left for each client to have as its
+        /// own, or such that `tenfold` invents.
+        pid: PidWord = "server";
         /// What is read of the database's catalogue, to tell functions apart that write. `"off"` reads nothing.
         catalogue: Or<Off, RawCatalogue> = {};
         /// Settings that every connection to a server begins with, such as `{ work_mem = "64MB" }`.

@@ -82,7 +82,7 @@ fn the_full_file_arrives_in_the_parameters() {
     let timeouts = &shop.timeouts;
     assert_eq!((timeouts.connect, timeouts.statement), (Duration::from_secs(2), Some(Duration::from_secs(30))));
     assert_eq!((shop.listen.shared, shop.listen.notifications_max), (false, 10));
-    assert_eq!((shop.pin, shop.pid), (PinPolicy::Error, Pid::Server));
+    assert_eq!((shop.pin, shop.pid), (PinPolicy::Error, Pid::Tenfold));
     assert_eq!((shop.catalogue.read, any.catalogue.read), (true, false));
     assert_eq!((shop.ignored_settings.as_slice(), shop.replication), (&["extra_float_digits".to_owned()][..], true));
 }

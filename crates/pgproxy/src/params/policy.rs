@@ -158,11 +158,11 @@ pub enum PinPolicy {
 /// Whose process numbers clients are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pid {
-    /// Tenfold's own.
+    /// That of the server's process behind the connection that is the client's own, as long as there is one for each.
     #[default]
-    Own,
-    /// That of the primary's backend, in session mode, where a client has one from its login on.
     Server,
+    /// One that Tenfold invents, and that no process has.
+    Tenfold,
 }
 
 /// What is read of the database's catalogue.

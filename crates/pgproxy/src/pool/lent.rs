@@ -10,7 +10,8 @@ use pgroute::SqlState;
 use pgroute::pool::Ticket;
 use tokio::sync::oneshot;
 
-use super::{Handed, NotLent, Pool};
+use super::own::At;
+use super::{Handed, NotLent, Own, Pool};
 use crate::backend::Backend;
 use crate::cluster::Flight;
 use crate::failure::Failure;
@@ -23,11 +24,15 @@ pub(crate) struct Lent {
     backend: Option<Box<Backend>>,
     /// Counts it among those that sessions use.
     pub(crate) flight: Option<Flight>,
+    /// It is from now on the own one of whoever asked for it.
+    pub(crate) own: Option<Own>,
 }
 
 impl Lent {
-    pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>) -> Self {
-        Self { pool, backend: Some(backend), flight: None }
+    pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>, is_owned: bool) -> Self {
+        backend.whereabouts.set(At::Lent);
+        let own = is_owned.then(|| Own::new(Arc::clone(&pool), backend.id, &backend.whereabouts));
+        Self { pool, backend: Some(backend), flight: None, own }
     }
 
     /// Whether its server must not be used any more.
@@ -36,7 +41,7 @@ impl Lent {
     }
 
     /// Gives it back to the pool, clean.
-    pub(super) fn release(mut self) {
+    pub(crate) fn release(mut self) {
         if let Some(backend) = self.backend.take() {
             self.pool.release(backend);
         }

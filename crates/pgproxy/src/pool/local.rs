@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use pgroute::pool::Wish;
+
+use super::own::{At, Own};
 use super::{Lent, Pool, Taken};
 
 /// A core's part of a pool.
@@ -23,26 +26,45 @@ impl Local {
         Self { pool, core, kept: RefCell::default(), spare: Cell::new(0) }
     }
 
-    /// Asks for a backend: one that the core keeps, or one of the pool's.
-    pub(crate) fn take(&self, now: Instant) -> Taken {
-        if self.pool.is_calm() {
-            while let Some(lent) = self.pop() {
-                // One that ought to be closed goes with this.
-                if self.is_fit(now, &lent) {
-                    return Taken::Now(lent, false);
-                }
-            }
-        } else {
+    /// Asks for a backend: the asker's own one, one that the core keeps, or one of the pool's. Who `wants_own` and has none is given one to own, if
+    /// there is one.
+    pub(crate) fn take(&self, now: Instant, own: Option<&Own>, wants_own: bool) -> Taken {
+        let own = own.filter(|own| own.is_of(&self.pool));
+        let wish = match own {
+            Some(own) => own.wish(),
+            None if wants_own => Wish::ToOwn,
+            None => Wish::Any,
+        };
+        if !self.pool.is_calm() {
             // Who waits elsewhere comes first.
             self.give_up();
+            return self.pool.acquire(now, self.core, wish);
         }
-        self.pool.acquire(now, self.core)
+        let is_better_there = match own.map(Own::at) {
+            Some(At::Core(core)) if core == self.core => {
+                let kept = own.and_then(|own| self.take_out(own)).filter(|lent| self.is_fit(now, lent));
+                if let Some(lent) = kept {
+                    return Taken::Now(lent, false);
+                }
+                false
+            }
+            Some(at) => at == At::Pool,
+            None => wants_own && self.pool.has_room(),
+        };
+        while !is_better_there && let Some(lent) = self.pop() {
+            // One that ought to be closed goes with this.
+            if self.is_fit(now, &lent) {
+                return Taken::Now(lent, false);
+            }
+        }
+        self.pool.acquire(now, self.core, wish)
     }
 
     /// Takes back a backend that is clean.
     pub(crate) fn give(&self, now: Instant, lent: Lent) {
         if self.pool.is_calm() && self.is_fit(now, &lent) {
             self.pool.kept.fetch_add(1, Ordering::SeqCst);
+            lent.whereabouts.set(At::Core(self.core));
             self.kept.borrow_mut().push(lent);
             // Somebody may have begun to wait between the two, and not have seen it.
             if !self.pool.is_calm() {
@@ -58,6 +80,12 @@ impl Local {
         while let Some(lent) = self.pop() {
             lent.release();
         }
+    }
+
+    /// Gives what somebody owns back to the pool, if it is kept.
+    pub(super) fn give_up_one(&self, own: &Own) {
+        let kept = self.take_out(own);
+        kept.into_iter().for_each(Lent::release);
     }
 
     /// Gives back what was not needed since the last look.
@@ -76,10 +104,23 @@ impl Local {
 
     fn pop(&self) -> Option<Lent> {
         let mut kept = self.kept.borrow_mut();
-        let lent = kept.pop()?;
+        let last = kept.len().checked_sub(1)?;
+        Some(self.out_of(&mut kept, last))
+    }
+
+    /// What somebody owns, out of what is kept.
+    fn take_out(&self, own: &Own) -> Option<Lent> {
+        let mut kept = self.kept.borrow_mut();
+        let at = kept.iter().rposition(|lent| lent.id == own.id())?;
+        Some(self.out_of(&mut kept, at))
+    }
+
+    fn out_of(&self, kept: &mut Vec<Lent>, at: usize) -> Lent {
+        let lent = kept.remove(at);
+        lent.whereabouts.set(At::Lent);
         self.spare.set(self.spare.get().min(kept.len()));
         self.pool.kept.fetch_sub(1, Ordering::SeqCst);
-        Some(lent)
+        lent
     }
 
     fn is_fit(&self, now: Instant, lent: &Lent) -> bool {

@@ -138,10 +138,9 @@ impl Session {
             }
             tag::ERROR => return Ok(self.error(message, front)),
             tag::PARAMETER_STATUS => {
-                if !is_ours {
-                    self.reported(message)?;
-                }
-                return Ok(if is_ours { Deliver::Drop } else { Deliver::Pass });
+                // What is set again for the client's sake is reported to it as well.
+                self.reported(message)?;
+                return Ok(Deliver::Pass);
             }
             tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
             tag::DATA_ROW | tag::COPY_OUT | tag::PORTAL_SUSPENDED => self.place.again.forget(),
@@ -169,6 +168,7 @@ impl Session {
         if status == TransactionStatus::Idle && !is_ours {
             self.tell_heard_before();
         }
+        self.has_made_way();
         self.is_copying = false;
         if self.armed == Armed::Statement {
             // The next statement has a time of its own.
@@ -181,6 +181,7 @@ impl Session {
             self.cells().transactions.increment();
             self.portals.clear();
             self.has_ended();
+            self.begins_anew();
             if std::mem::take(&mut self.has_defined) {
                 // What was parsed within the transaction, elsewhere, was parsed before the change.
                 self.seat.database.changed();

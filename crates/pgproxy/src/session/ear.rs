@@ -177,7 +177,7 @@ impl Session {
     pub(super) fn notes_sender(&self, is_certain: bool) {
         let senders = &self.seat.database.hub.senders;
         if let Some(backend) = self.backend.as_ref().filter(|_| senders.is_active()) {
-            senders.note(backend.key.pid, self.held.pid(), is_certain);
+            senders.note(backend.key.pid, self.held.number(), is_certain);
         }
     }
 

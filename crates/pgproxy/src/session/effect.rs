@@ -111,9 +111,12 @@ impl Session {
                     backend.texts.forget(name.as_bytes());
                 }
             }
-            Kind::Definition => {
+            Kind::Definition | Kind::Global(_) => {
                 self.has_defined = true;
+                // A temporary table is dropped by a reset.
+                self.has_redefined |= !statement.effects.temporary;
                 self.seat.database.changed();
+                self.has_changed_beginnings |= matches!(kind, Kind::Global(_));
             }
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::PrepareTransaction => {
                 self.settings_number += 1;

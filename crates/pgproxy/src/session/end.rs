@@ -33,6 +33,9 @@ impl Session {
         self.stop_listening();
         self.say_at_once();
         self.leave(&cut).await;
+        if let Some(own) = self.own.take() {
+            own.give_up(&self.held.core, !self.has_redefined);
+        }
         self.unpin();
         if matches!(cut, Cut::Told(_) | Cut::Lost(_) | Cut::Ended) {
             self.tether.deadline.set(after(LAST_WORDS));
@@ -83,13 +86,21 @@ impl Session {
             self.finish(cut).await;
         }
         self.await_cancels().await;
+        if self.has_redefined && may_serve {
+            // It ends as it would without a proxy, and leaves nothing to anybody.
+            self.backend = None;
+            return;
+        }
         if !may_serve || !self.clean().await {
             if self.backend.take().is_some() {
                 self.cells().unclean.increment();
             }
             return;
         }
-        self.give_back();
+        // Whoever comes next is to find it, on whatever core that is.
+        if let Some(lent) = self.part() {
+            lent.release();
+        }
     }
 
     /// Hears all answers that are due, for nobody.
@@ -150,6 +161,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.stop_listening();
+        self.has_made_way();
         self.cells().clients.add(-1);
     }
 }

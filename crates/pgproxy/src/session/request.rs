@@ -35,6 +35,7 @@ impl Session {
                 self.client.wants = 0;
                 return Ok(None);
             }
+            self.restores_within();
             if self.stalls() {
                 self.client.wants = 0;
                 return Ok(None);
@@ -335,6 +336,7 @@ impl Session {
     pub(super) fn begins(&mut self, plan: &Plan) {
         if plan.effects.opaque || self.executes_opaque(plan) {
             self.taint();
+            self.makes_way(plan);
         }
         self.begins_with_sequences(plan);
         if self.mode != Mode::Session

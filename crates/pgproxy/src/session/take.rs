@@ -7,7 +7,9 @@ use std::task::Poll;
 use std::time::Instant;
 
 use pgroute::SqlState;
-use pgroute::session::Pin;
+use pgroute::session::{Pin, Question};
+use pgroute::wire::backend::TransactionStatus;
+use pgroute::wire::write;
 
 use super::{Armed, Cut, Session};
 use crate::backend::AskError;
@@ -15,7 +17,7 @@ use crate::connect;
 use crate::core::after;
 use crate::engage;
 use crate::failure::Failure;
-use crate::params::Mode;
+use crate::params::{Mode, Pid};
 use crate::pool::{Lent, NotLent, Taken, Waiting};
 
 /// Backends that are tried when one after the other turns out to be broken.
@@ -106,7 +108,10 @@ impl Session {
         let mut deadline = None;
         loop {
             let now = Instant::now();
-            let (lent, ping) = match engage::take(&self.held.core, &self.local, now) {
+            let wants_own = self.params.pid == Pid::Server
+                && !self.place.is_replica
+                && self.own.as_ref().is_none_or(|own| !own.is_of(&self.local.pool));
+            let (lent, ping) = match engage::take(&self.held.core, &self.local, now, self.own.as_ref(), wants_own) {
                 Taken::Now(lent, ping) => (lent, ping),
                 Taken::Wait(waiting) => {
                     self.cells().waits.increment();
@@ -117,7 +122,10 @@ impl Session {
                 }
             };
             let database = Arc::clone(&self.seat.database);
-            if let Some(lent) = engage::bring(&self.held.core, &database, lent, ping).await {
+            if let Some(mut lent) = engage::bring(&self.held.core, &database, lent, ping).await {
+                if let Some(own) = lent.own.take() {
+                    self.own = Some(own);
+                }
                 return Ok(lent);
             }
         }
@@ -201,7 +209,14 @@ impl Session {
 
     /// Gives a clean backend back.
     pub(super) fn give_back(&mut self) {
-        let Some(mut lent) = self.backend.take() else { return };
+        if let Some(lent) = self.part() {
+            self.local.give(Instant::now(), lent);
+        }
+    }
+
+    /// Parts from a clean backend, which is as this session left it.
+    pub(super) fn part(&mut self) -> Option<Lent> {
+        let mut lent = self.backend.take()?;
         if self.applied_number != self.settings_number {
             lent.applied = self.settings.applied();
         }
@@ -211,7 +226,7 @@ impl Session {
         if let (Some(flight), Some(cluster)) = (lent.flight.take(), &self.place.cluster) {
             self.held.core.with_picker(cluster.number, |picker| flight.land(picker));
         }
-        self.local.give(Instant::now(), lent);
+        Some(lent)
     }
 
     /// Asks for what functions may have set that no server reports.
@@ -245,11 +260,43 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(()) };
         let Some(text) = self.settings.restore() else { return Ok(()) };
         match backend.ask(&text, timeout).await {
-            Ok(_) => Ok(()),
+            Ok(asked) => {
+                // It was told what the reset gave.
+                for (name, value) in &asked.reports {
+                    write::parameter_status(self.to_client.bytes(), name, value);
+                }
+                Ok(())
+            }
             Err(AskError::Refused(failure) | AskError::Broken(failure)) => {
                 self.is_doubtful = true;
                 Err(Cut::Told(failure))
             }
+        }
+    }
+
+    /// The same within a transaction, before its next statement.
+    pub(super) fn restores_within(&mut self) {
+        let is_due = self.is_reset
+            && self.client.splitter.is_between_messages()
+            && self
+                .backend
+                .as_ref()
+                .is_some_and(|backend| backend.ledger.is_empty() && backend.status == TransactionStatus::Open);
+        if !is_due {
+            return;
+        }
+        self.is_reset = false;
+        if let Some(text) = self.settings.restore() {
+            self.put(Question::Query, None, |out| write::query(out, &text));
+            if let Some(backend) = &mut self.backend {
+                backend.unnamed = None;
+            }
+            let passing = std::mem::take(&mut self.client.pass);
+            if let Some(input) = &mut self.client.input {
+                self.to_server.extend(&input.filled()[..passing]);
+                input.consume(passing);
+            }
+            self.to_server.bytes().append(&mut self.scratch);
         }
     }
 

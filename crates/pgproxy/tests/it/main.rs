@@ -5,6 +5,7 @@ mod history;
 mod isolation;
 mod listen;
 mod login;
+mod own;
 mod pool;
 mod proxy;
 mod replicas;

@@ -95,7 +95,11 @@ fn backends_that_were_ended_are_made_anew() {
 
 #[test]
 fn pause_holds_statements_and_resume_lets_them_go() {
-    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 2;
+        // Nobody else waits.
+        params.catalogue.read = false;
+    });
     let (mut one, mut two) = (proxy.client(), proxy.client());
     assert_eq!(one.query("BEGIN").unwrap().status, 'T');
     proxy.databases().pause(Some("shop"));
@@ -137,7 +141,11 @@ fn lifetimes_end_between_statements() {
 
 #[test]
 fn a_client_that_leaves_the_queue_is_not_waited_for() {
-    let proxy = Proxy::start(|params| params.pool.size = 1);
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        // Nobody else waits.
+        params.catalogue.read = false;
+    });
     let mut one = proxy.client();
     one.query("BEGIN").unwrap();
     let mut gone: Vec<_> = (0..5).map(|_| proxy.client()).collect();
@@ -159,6 +167,8 @@ fn a_server_that_hangs_times_out_whoever_waits() {
         params.pool.acquire_timeout = Duration::from_millis(500);
         params.timeouts.connect = Duration::from_millis(200);
         params.timeouts.clean = Duration::from_millis(300);
+        // Who reads it would be cut by the same, and another connection tried.
+        params.catalogue.read = false;
     });
     let (mut one, mut two) = (proxy.client(), proxy.client());
     proxy.postgres.hang(0).unwrap();

@@ -31,8 +31,10 @@ pub enum Kind {
     Query,
     /// It changes rows.
     Change,
-    /// It changes what there is: tables, functions, roles. Plans that were made before may be stale afterwards.
+    /// It changes what there is: tables, functions, schemas. Plans that were made before may be stale afterwards.
     Definition,
+    /// The same, for all databases of the server.
+    Global(Global),
     /// A transaction begins.
     Begin(Access),
     /// Modes of the transaction that is under way.
@@ -92,6 +94,15 @@ pub enum Kind {
     Copy,
     /// Anything else. It goes to the primary, and may do anything.
     Other,
+}
+
+/// What a change of databases and roles asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Global {
+    /// Nobody else may be connected to this database meanwhile: it is dropped, renamed, moved or copied.
+    Alone(String),
+    /// Sessions begin with something else from then on, or may not begin: a database or a role was changed.
+    Beginning,
 }
 
 /// Reads one statement to its end, where a semicolon or nothing stands.
@@ -157,7 +168,7 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
         }
         "explain" => return explain(words, catalogue, effects),
         "create" | "alter" | "drop" | "grant" | "revoke" | "comment" | "security" | "reindex" | "cluster"
-        | "import" | "reassign" => definition(words, effects),
+        | "import" | "reassign" => definition(words, keyword.as_str(), effects),
         "vacuum" | "analyze" | "analyse" | "checkpoint" => Kind::Change,
         "load" => {
             effects.irreversible = true;
@@ -318,15 +329,16 @@ fn explain(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) 
     while ["analyze", "analyse", "verbose"].iter().any(|word| words.take(word)) {}
     match kind(words, catalogue, effects) {
         (Kind::Query, is_read) => (Kind::Query, is_read),
-        (kind @ (Kind::Definition | Kind::Execute(_)), _) => (kind, false),
+        (kind @ (Kind::Definition | Kind::Global(_) | Kind::Execute(_)), _) => (kind, false),
         _ => (Kind::Change, false),
     }
 }
 
-fn definition(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
+fn definition(words: &mut Words<'_>, keyword: &str, effects: &mut Effects) -> Kind {
     // Defaults, checks, queries, scripts of extensions and triggers of events run functions, and what stands before a parenthesis here is mostly
     // something else. Definitions are rare: all of them may do anything.
     effects.opaque = true;
+    let global = global(words, keyword);
     // The body of a function in SQL is a statement within this one, with semicolons of its own. Whatever follows cannot be told from
     // it, so all of it counts as this statement.
     let mut is_body = false;
@@ -347,5 +359,51 @@ fn definition(words: &mut Words<'_>, effects: &mut Effects) -> Kind {
         }
         words.advance();
     }
-    Kind::Definition
+    global.map_or(Kind::Definition, Kind::Global)
 }
+
+/// What a definition asks for that is of a database or a role, from behind its keyword.
+fn global(words: &mut Words<'_>, keyword: &str) -> Option<Global> {
+    match words.keyword().as_str() {
+        "database" => {
+            words.advance();
+            if words.take("if") {
+                words.take("exists");
+            }
+            let name = words.take_name()?;
+            match keyword {
+                "drop" => Some(Global::Alone(name)),
+                "create" => Some(Global::Alone(template(words))),
+                "alter" if ["rename", "set"].iter().any(|word| words.take(word)) => {
+                    let is_moved = words.take("to") || words.take("tablespace");
+                    Some(if is_moved { Global::Alone(name) } else { Global::Beginning })
+                }
+                "alter" => Some(Global::Beginning),
+                _ => None,
+            }
+        }
+        "role" | "user" | "group" if matches!(keyword, "alter" | "drop") => {
+            words.advance();
+            (!words.take("mapping")).then_some(Global::Beginning)
+        }
+        _ => None,
+    }
+}
+
+/// The database that a new one is a copy of.
+fn template(words: &mut Words<'_>) -> String {
+    while !words.is_end() {
+        if words.take("template") {
+            if words.token.is_some_and(|token| token.text == b"=") {
+                words.advance();
+            }
+            let is_default = words.token.is_some_and(|token| token.is_word("default"));
+            return words.take_name().filter(|_| !is_default).unwrap_or_else(|| TEMPLATE.to_owned());
+        }
+        words.advance();
+    }
+    TEMPLATE.to_owned()
+}
+
+/// What new databases are a copy of where nothing else is said.
+const TEMPLATE: &str = "template1";

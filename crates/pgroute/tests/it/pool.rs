@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod model;
+
 use std::time::{Duration, Instant};
 
-use pgroute::pool::{Action, BackendId, Core, Counts, Pool, PoolParams, Ticket};
+use pgroute::pool::{Action, BackendId, Core, Counts, Pool, PoolParams, Ticket, Wish};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HERE: Core = Core(0);
@@ -23,7 +24,11 @@ impl Table {
     }
 
     fn acquire(&mut self, ticket: u64) -> Vec<Action> {
-        self.pool.acquire(self.now, Ticket(ticket), HERE, &mut self.out);
+        self.ask(ticket, Wish::Any)
+    }
+
+    fn ask(&mut self, ticket: u64, wish: Wish) -> Vec<Action> {
+        self.pool.acquire(self.now, Ticket(ticket), HERE, wish, &mut self.out);
         std::mem::take(&mut self.out)
     }
 
@@ -64,7 +69,7 @@ fn again(slot: u64) -> BackendId {
 }
 
 fn give(ticket: u64, backend: u64) -> Action {
-    Action::Give { ticket: Ticket(ticket), backend: BackendId(backend), ping: false }
+    Action::Give { ticket: Ticket(ticket), backend: BackendId(backend), ping: false, is_owned: false }
 }
 
 #[test]
@@ -99,6 +104,70 @@ fn the_one_given_back_last_is_lent_first_and_those_of_the_own_core_before_others
     table.pool.release(table.now, BackendId(1), Core(1), &mut table.out);
     assert_eq!(table.acquire(6), [give(6, 0)]);
     assert_eq!(table.acquire(7), [give(7, 1)], "one of another core is better than none");
+}
+
+#[test]
+fn who_owns_one_gets_it_whenever_it_is_idle() {
+    let mut table = Table::new(PoolParams { size: 3, ..params() });
+    let own = |ticket, backend| Action::Give {
+        ticket: Ticket(ticket),
+        backend: BackendId(backend),
+        ping: false,
+        is_owned: true,
+    };
+    for number in 0..2 {
+        assert_eq!(table.ask(number, Wish::ToOwn), [Action::Open(BackendId(number))]);
+        assert_eq!(table.opened(number), [own(number, number)]);
+        table.release(number);
+    }
+    assert_eq!(table.ask(5, Wish::Own(BackendId(0))), [give(5, 0)]);
+    // Its own is lent: it takes another one's rather than wait.
+    assert_eq!(table.ask(6, Wish::Own(BackendId(0))), [give(6, 1)]);
+    // Who wants one to own waits for one that is opened, whatever comes back.
+    assert_eq!(table.ask(7, Wish::ToOwn), [Action::Open(BackendId(2))]);
+    assert_eq!((table.release(0), table.pool.pressing(), table.pool.waiting()), (vec![], 0, 1));
+    assert_eq!(table.opened(2), [own(7, 2)]);
+    // All are somebody's.
+    assert!(!table.pool.has_room(table.now));
+    assert_eq!(table.ask(8, Wish::ToOwn), [give(8, 0)]);
+    assert_eq!((table.release(0), table.release(1), table.release(2)), (vec![], vec![], vec![]));
+    // What is nobody's goes first, and whoever comes next may have it.
+    table.pool.disown(table.now, BackendId(1), true, &mut table.out);
+    assert_eq!(table.ask(9, Wish::Any), [give(9, 1)]);
+    table.release(1);
+    assert!(table.pool.has_room(table.now));
+    assert_eq!(table.ask(10, Wish::ToOwn), [own(10, 1)]);
+}
+
+#[test]
+fn who_waits_for_one_to_own_takes_any_when_none_can_be_opened() {
+    let mut table = Table::new(PoolParams { size: 2, ..params() });
+    table.ask(0, Wish::ToOwn);
+    table.opened(0);
+    table.release(0);
+    assert_eq!(table.ask(1, Wish::ToOwn), [Action::Open(BackendId(1))]);
+    let retry_at = table.now + SECOND;
+    table.pool.open_failed(table.now, BackendId(1), retry_at, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [give(1, 0)]);
+    assert!(!table.pool.has_room(table.now) && table.pool.has_room(retry_at));
+}
+
+#[test]
+fn when_what_sessions_begin_with_changes_those_under_way_keep_theirs() {
+    let mut table = Table::new(PoolParams { size: 3, ..params() });
+    for number in 0..3 {
+        table.ask(number, if number == 0 { Wish::ToOwn } else { Wish::Any });
+        table.opened(number);
+    }
+    table.release(0);
+    table.release(1);
+    table.pool.renew(table.now, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(1))], "one is owned and one lent");
+    assert_eq!(table.release(2), [Action::Close(BackendId(2))]);
+    assert_eq!(table.ask(5, Wish::Own(BackendId(0))), [give(5, 0)]);
+    assert_eq!(table.release(0), []);
+    table.pool.disown(table.now, BackendId(0), true, &mut table.out);
+    assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0))]);
 }
 
 #[test]
@@ -159,7 +228,10 @@ fn what_was_idle_for_long_is_asked_first() {
     let mut table = Table::lent(PoolParams { ping_after: Some(5 * SECOND), ..params() });
     table.release(0);
     table.now += 5 * SECOND;
-    assert_eq!(table.acquire(5), [Action::Give { ticket: Ticket(5), backend: BackendId(0), ping: true }]);
+    assert_eq!(
+        table.acquire(5),
+        [Action::Give { ticket: Ticket(5), backend: BackendId(0), ping: true, is_owned: false }]
+    );
 }
 
 #[test]
@@ -205,176 +277,4 @@ fn what_grew_old_in_a_pause_is_not_lent() {
     table.now += 20 * SECOND;
     table.pool.resume(table.now, &mut table.out);
     assert_eq!(std::mem::take(&mut table.out), [Action::Close(BackendId(0)), Action::Open(again(0))]);
-}
-
-/// What a simulation knows of the truth.
-struct World {
-    pool: Pool,
-    params: PoolParams,
-    now: Instant,
-    random: fastrand::Rng,
-    opening: BTreeMap<BackendId, Instant>,
-    lent: BTreeMap<BackendId, Instant>,
-    idle: BTreeSet<BackendId>,
-    waiting: VecDeque<(Ticket, Instant)>,
-    retry_at: Option<Instant>,
-    served: usize,
-    timed_out: usize,
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let params = PoolParams {
-            size: random.usize(1..6),
-            min: random.usize(0..3),
-            overflow: random.usize(0..3),
-            overflow_idle: Duration::from_millis(random.u64(0..2000)),
-            reserve: random.usize(0..2),
-            reserve_after: Duration::from_millis(random.u64(0..500)),
-            acquire_timeout: Duration::from_millis(random.u64(200..1500)),
-            idle_timeout: random.bool().then(|| Duration::from_millis(random.u64(100..5000))),
-            lifetime: random.bool().then(|| Duration::from_millis(random.u64(100..5000))),
-            ping_after: None,
-        };
-        Self {
-            pool: Pool::new(params.clone()),
-            params,
-            now: Instant::now(),
-            random,
-            opening: BTreeMap::new(),
-            lent: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            waiting: VecDeque::new(),
-            retry_at: None,
-            served: 0,
-            timed_out: 0,
-        }
-    }
-
-    fn soon(&mut self, millis: u64) -> Instant {
-        self.now + Duration::from_millis(self.random.u64(0..millis))
-    }
-
-    /// Does what the pool said, and holds it against the rules.
-    fn act(&mut self, out: &mut Vec<Action>) {
-        for action in out.drain(..) {
-            match action {
-                Action::Open(backend) => {
-                    assert!(self.retry_at.is_none_or(|at| at <= self.now), "opened too soon after a failure");
-                    let known = [self.lent.contains_key(&backend), self.idle.contains(&backend)];
-                    let at = self.now + Duration::from_millis(self.random.u64(0..100));
-                    assert!(self.opening.insert(backend, at).is_none() && known == [false; 2], "{backend:?} is in use");
-                }
-                Action::Close(backend) => {
-                    let was_there = self.idle.remove(&backend) || self.lent.remove(&backend).is_some();
-                    assert!(was_there, "{backend:?} is not there to be closed");
-                }
-                Action::TimeOut(ticket) => {
-                    let (first, since) = self.waiting.pop_front().expect("nobody waits");
-                    assert_eq!(first, ticket, "somebody else has waited for longer");
-                    assert!(self.now - since >= self.params.acquire_timeout, "too early");
-                    self.timed_out += 1;
-                }
-                Action::Give { ticket, backend, .. } => {
-                    let (first, since) = self.waiting.pop_front().expect("nobody waits");
-                    assert_eq!(first, ticket, "somebody else has waited for longer");
-                    assert!(self.now - since <= self.params.acquire_timeout, "too late");
-                    assert!(self.idle.remove(&backend), "{backend:?} is not free");
-                    let until = self.soon(200);
-                    self.lent.insert(backend, until);
-                    self.served += 1;
-                }
-            }
-        }
-    }
-
-    fn check(&self) {
-        let counts = self.pool.counts();
-        let expected = Counts { opening: self.opening.len(), idle: self.idle.len(), lent: self.lent.len() };
-        assert_eq!(counts, expected);
-        assert_eq!(self.pool.waiting(), self.waiting.len());
-        assert!(counts.total() <= self.params.size + self.params.overflow + self.params.reserve, "too many");
-        assert!(self.waiting.is_empty() || self.idle.is_empty(), "somebody waits while a backend is idle");
-        let may_open = counts.total() < self.params.size + self.params.overflow;
-        let waits = self.waiting.len() > self.opening.len() && self.retry_at.is_none_or(|at| at <= self.now);
-        assert!(!(may_open && waits), "somebody waits and nothing is opened");
-        if let Some(deadline) = self.pool.next_deadline() {
-            assert!(deadline > self.now, "a deadline is over and nothing was done");
-        }
-    }
-
-    /// The next thing that happens by itself, at its time.
-    fn step(&mut self, asks: bool, number: u64) {
-        let mut out = Vec::new();
-        let ends = self.lent.values().chain(self.opening.values()).copied();
-        let next_end = ends.min();
-        let next = next_end.into_iter().chain(self.pool.next_deadline()).min();
-        let ask_at = asks.then(|| self.soon(30));
-        let next = next.into_iter().chain(ask_at).min();
-        self.now = next.unwrap_or(self.now + SECOND).max(self.now);
-        let done = |map: &BTreeMap<BackendId, Instant>, now| map.iter().find(|(_, at)| **at <= now).map(|(id, _)| *id);
-        if let Some(backend) = done(&self.lent, self.now) {
-            if self.random.u8(0..10) == 0 {
-                self.lent.remove(&backend);
-                self.pool.lost(self.now, backend, &mut out);
-            } else {
-                self.lent.remove(&backend);
-                self.idle.insert(backend);
-                self.pool.release(self.now, backend, HERE, &mut out);
-            }
-        } else if let Some(backend) = done(&self.opening, self.now) {
-            self.opening.remove(&backend);
-            if self.random.u8(0..10) == 0 {
-                let retry_at = self.soon(300);
-                self.retry_at = Some(retry_at);
-                self.pool.open_failed(self.now, backend, retry_at, &mut out);
-            } else {
-                self.retry_at = None;
-                self.idle.insert(backend);
-                let jitter = self.random.f64();
-                self.pool.opened(self.now, backend, HERE, jitter, &mut out);
-            }
-        } else if ask_at == Some(self.now) {
-            if self.random.u8(0..15) == 0 && self.pool.cancel(Ticket(number.saturating_sub(1))) {
-                self.waiting.retain(|(ticket, _)| *ticket != Ticket(number - 1));
-            }
-            self.waiting.push_back((Ticket(number), self.now));
-            self.pool.acquire(self.now, Ticket(number), HERE, &mut out);
-        }
-        self.act(&mut out);
-        self.pool.sweep(self.now, &mut out);
-        self.act(&mut out);
-        self.check();
-    }
-}
-
-#[test]
-fn a_simulated_pool_keeps_its_rules() {
-    let (mut served, mut timed_out) = (0, 0);
-    for seed in 0..300 {
-        let caught = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            for number in 0..600 {
-                // Bursts, and times of rest.
-                world.step((number / 100) % 2 == 0, number);
-            }
-            for number in 600..2000 {
-                world.step(false, number);
-            }
-            assert!(world.waiting.is_empty() && world.lent.is_empty(), "it has come to rest");
-            let counts = world.pool.counts();
-            let floor = world.params.min.min(world.params.size);
-            let bound = if world.params.idle_timeout.is_some() { floor } else { world.params.size };
-            assert!(counts.total() <= bound.max(floor), "{counts:?} are left, at most {bound}");
-            (world.served, world.timed_out)
-        });
-        let (some, more) = caught.unwrap_or_else(|panic| {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic)
-        });
-        served += some;
-        timed_out += more;
-    }
-    assert!(served > 30_000 && timed_out > 100, "{served} were served, {timed_out} were not in time");
 }

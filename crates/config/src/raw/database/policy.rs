@@ -173,8 +173,8 @@ choice! {
 choice! {
     /// Whose process numbers clients are told.
     enum PidWord {
-        Own = "own" also "tenfold", "proxy";
         Server = "server" also "backend", "real";
+        Tenfold = "tenfold" also "own", "proxy";
     }
 }
 
