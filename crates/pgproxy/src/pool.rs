@@ -6,6 +6,7 @@
 //!
 //! Every backend is counted at any time: while it is lent, [`Lent`] answers for it, and tells the pool when it is dropped.
 
+mod greeting;
 mod home;
 mod lent;
 mod local;
@@ -186,48 +187,6 @@ impl Pool {
         self.params.load().acquire_timeout
     }
 
-    /// What servers report to whoever connects, if one has been connected to.
-    pub(crate) fn template(&self) -> arc_swap::Guard<Arc<Option<Reports>>> {
-        self.template.load()
-    }
-
-    /// What a client with such settings is told, in their order, if that is known.
-    pub(crate) fn greeting(&self, settings: &[(String, String)]) -> Option<Reports> {
-        if settings.is_empty() { self.template().as_ref().clone() } else { self.greetings().get(settings).cloned() }
-    }
-
-    /// Remembers it.
-    pub(crate) fn set_greeting(&self, settings: Vec<(String, String)>, reports: Reports) {
-        let mut greetings = self.greetings();
-        if !settings.is_empty() {
-            if greetings.len() >= GREETINGS_MAX {
-                greetings.clear();
-            }
-            greetings.insert(settings, reports);
-        }
-    }
-
-    /// The `search_path` that sessions begin with, if it has been asked for.
-    pub(crate) fn search_path(&self) -> Option<Arc<str>> {
-        self.search_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Remembers it.
-    pub(crate) fn set_search_path(&self, found: Arc<str>) {
-        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-    }
-
-    fn forget_greetings(&self) {
-        *self.refusal() = None;
-        self.template.store(Arc::default());
-        self.greetings().clear();
-        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn greetings(&self) -> MutexGuard<'_, HashMap<Vec<(String, String)>, Reports>> {
-        self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks for a backend on a core, with the lock. What the core keeps has been looked at.
     pub(crate) fn acquire(self: &Arc<Self>, now: Instant, core: usize, wish: Wish) -> Taken {
         let (mut later, mut given) = (Later::default(), None);
@@ -296,16 +255,6 @@ impl Pool {
         self.act(|decider, out| decider.disown(now, id, stays, out));
     }
 
-    /// What sessions begin with has changed: whoever comes from now on gets a connection that was made since.
-    pub(crate) fn renew(self: &Arc<Self>) {
-        let now = Instant::now();
-        // The next one that is opened reports anew.
-        self.greetings().clear();
-        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.refusal() = None;
-        self.act(|decider, out| decider.renew(now, out));
-    }
-
     /// Closes connections that are idle and nobody's.
     pub(crate) fn let_go(self: &Arc<Self>) {
         self.act(|decider, out| decider.let_go(out));
@@ -359,16 +308,6 @@ impl Pool {
             }
         });
         later.run(self);
-    }
-
-    /// Why the server lets nobody in, if it did not a moment ago.
-    pub(crate) fn refused(&self) -> Option<Failure> {
-        let known = self.refusal();
-        known.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, failure)| failure.clone())
-    }
-
-    fn refusal(&self) -> MutexGuard<'_, Option<(Instant, Failure)>> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections that are to be made, which whoever takes them does.

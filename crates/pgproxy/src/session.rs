@@ -45,6 +45,7 @@ use crate::socket::Socket;
 
 use ear::Ear;
 use effect::Effect;
+use global::Changed;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
@@ -102,14 +103,8 @@ pub(crate) struct Session {
     is_opaque: bool,
     /// Something was reset to what the backend began with, and not the session.
     is_reset: bool,
-    /// It has changed the schema, which counts again when the transaction ends.
-    has_defined: bool,
-    /// It has changed it at any time. No reset undoes what that leaves behind in a server's process, so nobody else gets its backend.
-    has_redefined: bool,
-    /// It has changed a database or a role, which counts when the transaction ends.
-    has_changed_beginnings: bool,
-    /// Ends the search for idle connections that are in the way of its statement.
-    alone: Option<Rc<Cell<bool>>>,
+    /// What it has changed that others have to do with.
+    changed: Changed,
     names: Names,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
@@ -243,10 +238,7 @@ impl Session {
             was_pinned: false,
             is_opaque: false,
             is_reset: false,
-            has_defined: false,
-            has_redefined: false,
-            has_changed_beginnings: false,
-            alone: None,
+            changed: Changed::default(),
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,

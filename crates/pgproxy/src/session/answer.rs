@@ -182,7 +182,7 @@ impl Session {
             self.portals.clear();
             self.has_ended();
             self.begins_anew();
-            if std::mem::take(&mut self.has_defined) {
+            if std::mem::take(&mut self.changed.schema) {
                 // What was parsed within the transaction, elsewhere, was parsed before the change.
                 self.seat.database.changed();
             }

@@ -112,11 +112,11 @@ impl Session {
                 }
             }
             Kind::Definition | Kind::Global(_) => {
-                self.has_defined = true;
+                self.changed.schema = true;
                 // A temporary table is dropped by a reset.
-                self.has_redefined |= !statement.effects.temporary;
+                self.changed.ever |= !statement.effects.temporary;
                 self.seat.database.changed();
-                self.has_changed_beginnings |= matches!(kind, Kind::Global(_));
+                self.changed.beginnings |= matches!(kind, Kind::Global(_));
             }
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::PrepareTransaction => {
                 self.settings_number += 1;

@@ -34,7 +34,7 @@ impl Session {
         self.say_at_once();
         self.leave(&cut).await;
         if let Some(own) = self.own.take() {
-            own.give_up(&self.held.core, !self.has_redefined);
+            own.give_up(&self.held.core, !self.changed.ever);
         }
         self.unpin();
         if matches!(cut, Cut::Told(_) | Cut::Lost(_) | Cut::Ended) {
@@ -86,7 +86,7 @@ impl Session {
             self.finish(cut).await;
         }
         self.await_cancels().await;
-        if self.has_redefined && may_serve {
+        if self.changed.ever && may_serve {
             // It ends as it would without a proxy, and leaves nothing to anybody.
             self.backend = None;
             return;

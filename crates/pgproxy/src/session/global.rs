@@ -21,6 +21,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Looks at most: a bit longer than the five seconds that the server waits.
 const LOOKS_MAX: u32 = 120;
 
+/// What a session has changed that others have to do with.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// The schema, in the transaction that is under way: that counts again when it ends.
+    pub(super) schema: bool,
+    /// The schema, at any time. No reset undoes what that leaves behind in a server's process, so nobody else gets its backend.
+    pub(super) ever: bool,
+    /// A database or a role, in the transaction that is under way.
+    pub(super) beginnings: bool,
+    /// Ends the search for connections that are in the way of its statement.
+    alone: Option<Rc<Cell<bool>>>,
+}
+
 impl Session {
     /// A text is about to run: connections that are in its way are let go.
     pub(super) fn makes_way(&mut self, plan: &Plan) {
@@ -30,7 +43,7 @@ impl Session {
         });
         let Some((name, address)) = alone.zip(self.address()) else { return };
         let is_over = Rc::new(Cell::new(false));
-        self.alone = Some(Rc::clone(&is_over));
+        self.changed.alone = Some(Rc::clone(&is_over));
         let core = Rc::clone(&self.held.core);
         let_go(&core, &name, &address);
         tokio::task::spawn_local(async move {
@@ -46,14 +59,14 @@ impl Session {
 
     /// What was in the way is not any more, or never was.
     pub(super) fn has_made_way(&mut self) {
-        if let Some(is_over) = self.alone.take() {
+        if let Some(is_over) = self.changed.alone.take() {
             is_over.set(true);
         }
     }
 
     /// The server is ready, outside of a transaction. Where databases or roles have changed, whoever comes from now on gets a new connection.
     pub(super) fn begins_anew(&mut self) {
-        if !std::mem::take(&mut self.has_changed_beginnings) {
+        if !std::mem::take(&mut self.changed.beginnings) {
             return;
         }
         let Some(address) = self.address() else { return };
