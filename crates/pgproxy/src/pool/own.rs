@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pgroute::pool::{BackendId, Wish};
 
 use super::Pool;
+use crate::backend::Backend;
 use crate::core::Core;
 
 /// A session's own backend, until this is dropped.
@@ -88,6 +89,11 @@ impl Own {
     /// Whether it is there, and of this pool.
     pub(crate) fn is_of(&self, pool: &Pool) -> bool {
         self.pool.number == pool.number && self.at() != At::Gone
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn is(&self, backend: &Backend) -> bool {
+        self.id == backend.id
     }
 
     /// Where it was a moment ago.

@@ -209,8 +209,11 @@ impl Session {
 
     /// Gives a clean backend back.
     pub(super) fn give_back(&mut self) {
-        if let Some(lent) = self.part() {
-            self.local.give(Instant::now(), lent);
+        let Some(lent) = self.part() else { return };
+        match &self.own {
+            // Another one's goes to where its owner finds it, from whatever core; or two that had each other's would never have their own again.
+            Some(own) if own.is_of(&self.local.pool) && !own.is(&lent) => lent.release(),
+            _ => self.local.give(Instant::now(), lent),
         }
     }
 
