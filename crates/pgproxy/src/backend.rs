@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pgroute::pool::BackendId;
-use pgroute::prepared::Held;
-use pgroute::session::{Applied, Ledger, Owner, Question};
+use pgroute::prepared::{Held, Texts};
+use pgroute::session::{Applied, Ledger, Owner, Question, Sequences};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, Splitter, WireError, write};
 
@@ -45,6 +45,10 @@ pub(crate) struct Backend {
     pub(crate) settings_number: u64,
     /// Prepared statements that it has.
     pub(crate) held: Held,
+    /// Those that were prepared by texts.
+    pub(crate) texts: Texts,
+    /// Whose numbers its sequences remember.
+    pub(crate) sequences: Sequences,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
     /// Where it is, for whoever owns it.
@@ -103,6 +107,8 @@ impl Backend {
             last_session: 0,
             settings_number: 0,
             held: Held::new(statements_max),
+            texts: Texts::new(statements_max),
+            sequences: Sequences::default(),
             key: connected.key,
             dies_at: None,
             whereabouts: Whereabouts::default(),
@@ -138,7 +144,7 @@ impl Backend {
         let mut message = Vec::new();
         write::query(&mut message, text);
         self.ledger.ask(Question::Query, Owner::Ours, 0);
-        // As any simple query, it has the server forget the statement without a name.
+        // A simple query forgets the statement without a name, whosever it was.
         self.unnamed = None;
         match tokio::time::timeout(timeout, self.exchange(&message)).await {
             Ok(answered) => answered,

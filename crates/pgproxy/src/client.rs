@@ -10,6 +10,7 @@ use pgroute::{SqlState, wire};
 use crate::backend::{receive, send};
 use crate::core::{Fresh, Held, Tether, after};
 use crate::failure::Failure;
+use crate::login::Entered;
 use crate::session::Session;
 use crate::socket::Socket;
 use crate::{login, opening};
@@ -105,11 +106,15 @@ async fn begin(held: Held, tether: &Rc<Tether>, fresh: Fresh) -> Option<Session>
             return None;
         }
     };
-    let proved = tether.deadline.guard(login::login(&held, tether, &startup, &mut talk)).await;
-    match proved {
-        Ok(Ok(login)) => {
+    let entered = tether.deadline.guard(login::login(&held, tether, &startup, &mut talk)).await;
+    match entered {
+        Ok(Ok(Entered::Link(link))) => {
+            link.run(held, Rc::clone(tether), talk).await;
+            None
+        }
+        Ok(Ok(Entered::Session(login))) => {
             let (socket, input) = (talk.socket, talk.input);
-            Some(Session::new(held, Rc::clone(tether), login, socket, &input))
+            Some(Session::new(held, Rc::clone(tether), *login, socket, &input))
         }
         Ok(Err(refused)) => {
             refuse(&mut talk, tether, refused).await;

@@ -25,6 +25,8 @@ pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) proof: Proof,
+    /// Whether it is for replication, and how.
+    pub(crate) replication: Replication,
 }
 
 /// By what.
@@ -97,7 +99,7 @@ async fn begin(server: &ServerParams, login: &Login) -> Result<Connected, Connec
         minor: 0,
         user: login.user.clone(),
         database: login.database.clone(),
-        replication: Replication::No,
+        replication: login.replication,
         settings: server.settings.clone(),
         unknown: Vec::new(),
     };

@@ -23,7 +23,7 @@ use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
-use crate::{catalogue, client, watch};
+use crate::{catalogue, client, notify, watch};
 
 /// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
@@ -52,6 +52,8 @@ pub(crate) enum Message {
     Retire(Option<Arc<Listener>>, mpsc::Sender<()>),
     /// Make the connections of a pool.
     Home(Weak<Pool>),
+    /// Listen for the clients of a database.
+    Notify(Weak<Database>),
     /// Servers must not be used any more: clients look whether they have backends of these.
     Fenced,
     /// Give back what is kept of a pool: somebody waits.
@@ -165,6 +167,9 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
             Message::Home(pool) => {
                 tokio::task::spawn_local(pool::run_home(pool, core.id));
+            }
+            Message::Notify(database) => {
+                tokio::task::spawn_local(notify::run(Rc::clone(&core), database));
             }
             Message::Recall(pool) => {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);
@@ -282,7 +287,8 @@ impl Core {
             abort: RefCell::default(),
         });
         let slot = self.clients.borrow_mut().insert(Rc::clone(&tether));
-        let held = Held { core: Rc::clone(self), place, slot, told: Cell::new(None), _load: load };
+        let held =
+            Held { core: Rc::clone(self), place, slot, told: Cell::new(None), number: Cell::new(0), _load: load };
         let task = tokio::task::spawn_local(client::serve(held, Rc::clone(&tether), socket));
         *tether.abort.borrow_mut() = Some(task.abort_handle());
     }
@@ -348,6 +354,8 @@ pub(crate) struct Held {
     slot: usize,
     /// The number of a server's process that the client was told.
     told: Cell<Option<i32>>,
+    /// The number that the client was told, whosever it is.
+    number: Cell<i32>,
     _load: Load<Message>,
 }
 
@@ -361,10 +369,17 @@ impl Held {
         if let Some(pid) = pid.filter(|pid| (1..1 << SLOT_BITS).contains(pid)) {
             self.core.process.tell(pid, (self.core.id, self.slot));
             self.told.set(Some(pid));
+            self.number.set(pid);
             return pid;
         }
         // Neither is zero, which is nobody's.
-        ((self.core.id as i32 + 1) << SLOT_BITS) | (self.slot as i32 + 1)
+        self.number.set(((self.core.id as i32 + 1) << SLOT_BITS) | (self.slot as i32 + 1));
+        self.number.get()
+    }
+
+    /// The number that the client was told.
+    pub(crate) fn number(&self) -> i32 {
+        self.number.get()
     }
 }
 

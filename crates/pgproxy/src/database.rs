@@ -10,11 +10,14 @@ use pgroute::auth::{Stored, scram};
 use pgroute::classify::Catalogue;
 use pgroute::pool::PoolParams;
 use pgroute::prepared::{Changes, Key, Shared, Statement};
+use pgroute::wire::startup::Replication;
 use vocab::Secret;
 
+use crate::asked::Users;
 use crate::cluster::Cluster;
 use crate::connect::{Login, Proof};
 use crate::metrics::Metrics;
+use crate::notify::Hub;
 use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
 use crate::pool::{Pool, Target};
 use crate::process::Process;
@@ -37,6 +40,10 @@ pub(crate) struct Database {
     catalogue_read: Mutex<Option<Instant>>,
     cluster: ArcSwap<Cluster>,
     is_retired: AtomicBool,
+    /// Who listens to its channels.
+    pub(crate) hub: Hub,
+    /// Users whom the server was asked about.
+    pub(crate) asked: Users,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// By user: the proof that a client has left last.
     proofs: Mutex<HashMap<String, Proof>>,
@@ -76,6 +83,8 @@ impl Database {
             statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
             cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
             is_retired: AtomicBool::new(false),
+            hub: Hub::default(),
+            asked: Users::default(),
             proofs: Mutex::default(),
             settings: ArcSwap::from_pointee(params),
             changes: AtomicU64::new(0),
@@ -275,6 +284,12 @@ impl Database {
         lock(&self.pools).values().map(Arc::clone).collect()
     }
 
+    /// How a server is logged in to for a user, with the proof that a client has left.
+    pub(crate) fn login_of(&self, user: &str, proof: Proof, server: &ServerParams) -> Login {
+        let settings = self.settings();
+        self.target(&settings, server, user, find_user(&settings, user), proof).login
+    }
+
     fn target(
         &self,
         params: &DatabaseParams,
@@ -292,7 +307,7 @@ impl Database {
         };
         let database = server.dbname.clone().unwrap_or_else(|| self.name.clone());
         Target {
-            login: Login { user: login_user, database, proof },
+            login: Login { user: login_user, database, proof, replication: Replication::No },
             server,
             connect_timeout: params.timeouts.connect,
             reconnect_pause: params.timeouts.reconnect_pause,
@@ -339,6 +354,13 @@ fn pool_params(params: &DatabaseParams, user: Option<&UserParams>) -> PoolParams
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Seat {
+    /// Whose it is.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
 }
 
 impl Drop for Seat {

@@ -93,6 +93,8 @@ pub(crate) async fn discard(core: &Core, database: &Database, lent: &mut Lent) -
     lent.ask(DISCARD, timeout).await?;
     lent.applied.clear();
     lent.held.clear();
+    lent.texts.clear();
+    lent.sequences.clear();
     lent.unnamed = None;
     lent.is_tainted = false;
     lent.last_session = 0;

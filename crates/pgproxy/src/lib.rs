@@ -20,6 +20,7 @@
 //! ```
 
 mod accept;
+mod asked;
 mod backend;
 mod catalogue;
 mod client;
@@ -32,11 +33,13 @@ mod failure;
 mod listener;
 mod login;
 mod metrics;
+mod notify;
 mod opening;
 mod params;
 mod pool;
 mod process;
 mod random;
+mod replicate;
 mod server;
 mod session;
 mod socket;

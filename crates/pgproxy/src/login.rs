@@ -21,7 +21,8 @@ use crate::failure::Failure;
 use crate::params::{AuthMethod, DatabaseParams, Mode, RoutePolicy, RuleParams};
 use crate::pool::{Local, Own};
 use crate::process::Process;
-use crate::{engage, random};
+use crate::replicate::Link;
+use crate::{engage, random, replicate};
 
 /// A client that has proved who it is.
 pub(crate) struct Login {
@@ -39,17 +40,29 @@ pub(crate) struct Login {
     pub(crate) is_readable: bool,
 }
 
+/// What a client has, once it is logged in.
+pub(crate) enum Entered {
+    Session(Box<Login>),
+    Link(Link),
+}
+
 /// Has a client prove who it is, and tells it what it has to know.
 ///
 /// # Errors
 /// When it may not, cannot, or there is no database to greet it with.
-pub(crate) async fn login(held: &Held, tether: &Tether, startup: &Startup, talk: &mut Talk) -> Result<Login, Refused> {
+pub(crate) async fn login(
+    held: &Held,
+    tether: &Tether,
+    startup: &Startup,
+    talk: &mut Talk,
+) -> Result<Entered, Refused> {
     let process = &held.core.process;
     let served = &held.place.listener.params().databases;
     let database = process.database(&startup.database).filter(|database| {
         let name = &database.settings().name;
         served.is_empty() || served.iter().any(|served| *served == name.to_string())
     });
+    let database = database.or_else(|| replicate::meant(process, &held.place.listener, startup));
     if startup.must_negotiate() {
         talk.say(|out| write::negotiate_version(out, startup.minor.min(MINOR_MAX), &startup.unknown)).await?;
     }
@@ -76,7 +89,7 @@ async fn enter(
     startup: &Startup,
     talk: &mut Talk,
     database: &Arc<Database>,
-) -> Result<Login, Refused> {
+) -> Result<Entered, Refused> {
     let params = Arc::clone(&database.settings());
     let user = startup.user.as_str();
     let rule = params.rules.iter().find(|rule| fits(rule, startup, talk));
@@ -84,16 +97,21 @@ async fn enter(
         let message = format!("no rule lets user \"{user}\" connect to database \"{}\" from here", startup.database);
         return Err(Failure::new(SqlState::NOT_AUTHORIZED, message).into());
     }
-    if startup.replication != Replication::No {
+    let is_replication = startup.replication != Replication::No;
+    if is_replication && !params.replication {
         let message = "connections for replication are not passed through";
-        return Err(Failure::new(SqlState::NOT_SUPPORTED, message).into());
+        let hint = "The database is served without replication = true.";
+        return Err(Failure::new(SqlState::NOT_SUPPORTED, message).with_hint(hint).into());
     }
-    let proof = prove(&held.core.process, database, &params, rule, user, talk).await?;
+    let proof = prove(held, database, &params, rule, user, talk).await?;
     let too_many = || {
         let message = format!("too many clients of database \"{}\" or user \"{user}\"", startup.database);
         Failure::new(SqlState::TOO_MANY_CONNECTIONS, message)
     };
     let seat = database.admit(user).ok_or_else(too_many)?;
+    if is_replication {
+        return Ok(Entered::Link(replicate::enter(held, tether, startup, talk, seat, proof).await?));
+    }
     let local = place(held, database, user, proof).await?;
     let is_ignored = |name: &str| params.ignored_settings.iter().any(|ignored| ignored.eq_ignore_ascii_case(name));
     let named: Vec<_> = startup.settings.iter().filter(|(name, _)| !is_ignored(name)).cloned().collect();
@@ -118,7 +136,7 @@ async fn enter(
     };
     let pid = held.tell(pid);
     greet(pid, tether, startup, talk, &reports).await?;
-    Ok(login)
+    Ok(Entered::Session(Box::new(login)))
 }
 
 /// The pool by which a client is greeted: the primary's, or that of any server that can be asked.
@@ -179,9 +197,9 @@ fn fits(rule: &RuleParams, startup: &Startup, talk: &Talk) -> bool {
         && (rule.clients.is_empty() || peer().is_some_and(|peer| rule.clients.iter().any(|net| net.contains(&peer))))
 }
 
-/// Has a client prove that it is the user; by what backends for it can log in.
+/// Has a client prove that it is the user; by what backends for it can log in. The server is asked about users of whom nothing else is known.
 async fn prove(
-    process: &Arc<Process>,
+    held: &Held,
     database: &Arc<Database>,
     params: &DatabaseParams,
     rule: Option<&RuleParams>,
@@ -189,17 +207,31 @@ async fn prove(
     talk: &mut Talk,
 ) -> Result<Proof, Refused> {
     let found = find_user(params, user);
-    let stored = found.and_then(|user| user.stored.as_ref());
+    let known = found.and_then(|user| user.stored.as_ref());
+    let query = params.auth.query.as_ref().filter(|_| known.is_none());
+    let asked = match query {
+        Some(query) => database.asked.ask(database, held.core.id, query, user).await?,
+        None => None,
+    };
+    let stored = known.or(asked.as_ref());
     let has_login = params.primary.user.is_some() || found.is_some_and(|user| user.server_login.is_some());
-    match rule.and_then(|rule| rule.method).unwrap_or(params.auth.method) {
-        AuthMethod::Trust if found.is_some() || has_login || params.users.is_empty() => Ok(proof_of(stored)),
+    let process = &held.core.process;
+    let proved = match rule.and_then(|rule| rule.method).unwrap_or(params.auth.method) {
+        AuthMethod::Trust if query.is_some() && found.is_none() && asked.is_none() => Err(wrong(user)),
+        AuthMethod::Trust if stored.is_some() || found.is_some() || has_login || params.users.is_empty() => {
+            Ok(proof_of(stored))
+        }
         AuthMethod::Trust => Err(wrong(user)),
         AuthMethod::Password(method) => match stored.map_or(method, |stored| stored.method(method)) {
             Method::Scram => by_scram(process, database, stored, user, talk).await,
             Method::Md5 => by_md5(stored, user, talk).await,
             Method::Cleartext => by_password(process, stored, user, talk).await,
         },
+    };
+    if proved.is_err() && query.is_some() {
+        database.asked.doubt(user);
     }
+    proved
 }
 
 /// The same words for whatever is wrong, so that nobody learns which users there are.

@@ -54,6 +54,8 @@ pub(crate) struct Cells {
     pub(crate) refusals: Counter,
     /// Reads that were run again because their connection broke.
     pub(crate) reruns: Counter,
+    /// Notifications that were heard for clients, once for each of them.
+    pub(crate) notifications: Counter,
     /// Transactions that were cut because their connection broke.
     pub(crate) cut_transactions: Counter,
 }

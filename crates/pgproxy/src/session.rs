@@ -5,6 +5,7 @@
 //! [`request`] and [`answer`]; [`statement`] has the names of prepared statements, and [`effect`] what a question does when it is answered.
 
 mod answer;
+mod ear;
 mod effect;
 mod end;
 mod global;
@@ -17,6 +18,7 @@ mod request;
 mod rescue;
 mod statement;
 mod take;
+mod texts;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -41,6 +43,7 @@ use crate::params::{DatabaseParams, Mode, RoutePolicy};
 use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
+use ear::Ear;
 use effect::Effect;
 use global::Changed;
 use heal::Group;
@@ -131,6 +134,10 @@ pub(crate) struct Session {
     is_used: bool,
     /// Others wait for the backend, and the client's next message waits for them.
     gives_way: bool,
+    /// What it listens by, once it has.
+    ear: Option<Box<Ear>>,
+    /// What the server said to something of ours that the client's query needs: the client hears this, and not what came of it.
+    instead: Option<Box<[u8]>>,
     /// Why the next message fails: there is no backend for it.
     fails: Option<Box<Failure>>,
     /// The number of the settings that the backend was told.
@@ -197,15 +204,10 @@ impl Session {
         let number = held.core.process.next_session();
         let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
-        let mut client = Peer::new(socket);
-        if !input.is_empty() {
-            let mut buffer = held.core.client_buffers.take();
-            buffer.extend(input);
-            client.input = Some(buffer);
-        }
+        let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
-            stall_timeout: held.place.listener.params().stall_timeout,
             names: Names::new(params.prepared.names_max),
+            stall_timeout: held.place.listener.params().stall_timeout,
             held,
             tether,
             params,
@@ -253,6 +255,8 @@ impl Session {
             is_group_open: false,
             is_used: false,
             gives_way: false,
+            ear: None,
+            instead: None,
             fails: None,
             applied_number: 0,
             is_doubtful: false,
@@ -296,20 +300,26 @@ impl Session {
             Some(idle) => self.tether.deadline.set(after(idle)),
             None => self.tether.deadline.clear(),
         }
-        let (tether, client, database) = (&self.tether, &mut self.client, &self.seat.database);
         poll_fn(|cx| {
+            let is_heard = self.poll_heard(cx);
+            let (tether, client, database) = (&self.tether, &mut self.client, &self.seat.database);
             tether.register(cx);
             if tether.is_ending.get() || database.is_retired() {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
             // Nothing runs that could be cancelled.
             tether.is_cancelled.set(false);
+            if is_heard {
+                return Poll::Ready(Ok(()));
+            }
             if let Poll::Ready(ready) = client.socket.poll_readable(cx) {
                 return Poll::Ready(ready.map_err(|_| Cut::Gone));
             }
             tether.deadline.poll_expired(cx).map(|_| Err(Cut::Told(idle_for_too_long())))
         })
-        .await
+        .await?;
+        self.tell_heard()?;
+        Ok(())
     }
 
     /// Goes by the configuration as it is now.
@@ -335,6 +345,18 @@ impl Session {
         }
         if let Poll::Ready(turn) = self.poll_relay(cx) {
             return Poll::Ready(turn);
+        }
+        if self.poll_heard(cx) {
+            if let Some(failure) = self.cannot_listen() {
+                return Poll::Ready(Err(Cut::Told(failure)));
+            }
+            // A session that keeps its backend is told while nothing is under way there.
+            if self.is_between_transactions()
+                && self.tell_heard()?
+                && let Poll::Ready(turn) = self.poll_relay(cx)
+            {
+                return Poll::Ready(turn);
+            }
         }
         let is_ending = self.tether.is_ending.get() || self.seat.database.is_retired();
         if is_ending && self.is_between_transactions() {

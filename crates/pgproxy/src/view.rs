@@ -80,6 +80,8 @@ pub struct DatabaseView {
     pub refusals: u64,
     /// Reads that were run again because their connection broke.
     pub reruns: u64,
+    /// Notifications that were heard for clients by a shared connection, once for each of them.
+    pub notifications: u64,
     /// Transactions that were cut because their connection broke.
     pub cut_transactions: u64,
 }
@@ -155,6 +157,7 @@ impl DatabasesView {
                 causal_waits: [metrics.sum(|cells| &cells.causal_waits), metrics.sum(|cells| &cells.causal_misses)],
                 refusals: metrics.sum(|cells| &cells.refusals),
                 reruns: metrics.sum(|cells| &cells.reruns),
+                notifications: metrics.sum(|cells| &cells.notifications),
                 cut_transactions: metrics.sum(|cells| &cells.cut_transactions),
             }
         };

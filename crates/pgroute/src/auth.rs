@@ -14,6 +14,7 @@
 //!
 //! Deriving a key from a password takes thousands of hashes, about a millisecond: a shell does it beside its runtime.
 
+mod lookup;
 pub mod md5;
 pub mod scram;
 mod stored;
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 use crate::SqlState;
 
+pub use lookup::lookup;
 pub use stored::{Method, Stored};
 
 /// Why somebody is not who they say, or cannot be asked.

@@ -63,6 +63,10 @@ pub struct Effects {
     pub unknown: bool,
     /// It changes a setting for its session by a function, and nobody tells to what.
     pub hides_setting: bool,
+    /// It runs statements that were prepared before, and does what those do.
+    pub executes: bool,
+    /// It notifies a channel for certain, if it does what it says.
+    pub notifies: bool,
 }
 
 impl Effects {
@@ -75,6 +79,8 @@ impl Effects {
         self.opaque |= other.opaque;
         self.unknown |= other.unknown;
         self.hides_setting |= other.hides_setting;
+        self.executes |= other.executes;
+        self.notifies |= other.notifies;
     }
 }
 
@@ -98,12 +104,24 @@ pub struct Plan {
     pub statements: Vec<Statement>,
     /// What its comment asks for.
     pub hint: Option<Hint>,
+    /// Names of prepared statements that it runs, describes or forgets.
+    pub executes: Vec<String>,
+    /// The text itself, where it prepares one statement and does nothing else: to be said again elsewhere.
+    pub prepares: Option<Box<[u8]>>,
 }
 
 impl Plan {
     /// What is assumed of a text that cannot be looked into: anything. Its session keeps its backend.
     pub fn unknown() -> Self {
         Self::with(Effects { opaque: true, unknown: true, ..Effects::default() })
+    }
+
+    /// What runs a prepared statement.
+    pub fn execute(name: &str) -> Self {
+        let plan = Self::with(Effects { executes: true, ..Effects::default() });
+        let kind = Kind::Execute(name.to_owned());
+        let statements = plan.statements.into_iter().map(|one| Statement { kind: kind.clone(), ..one }).collect();
+        Self { statements, executes: vec![name.to_owned()], ..plan }
     }
 
     /// What is assumed of a text that no server takes as a whole, as far as can be seen.
@@ -161,6 +179,10 @@ pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> P
         plan.statements.push(statement);
     }
     plan.hint = hint(&words);
+    plan.executes = std::mem::take(&mut words.executes);
+    if matches!(plan.single().map(|one| &one.kind), Some(Kind::Prepare { .. })) {
+        plan.prepares = Some(text.into());
+    }
     match plan.hint {
         Some(Hint::Primary) => plan.route = Route::Primary,
         Some(Hint::Replica) => plan.route = Route::Replica,
@@ -186,6 +208,8 @@ struct Words<'t> {
     depth: usize,
     standard_strings: bool,
     is_broken: bool,
+    /// Prepared statements that were named so far.
+    executes: Vec<String>,
 }
 
 impl<'t> Words<'t> {
@@ -197,6 +221,7 @@ impl<'t> Words<'t> {
             depth: 0,
             standard_strings,
             is_broken: false,
+            executes: Vec::new(),
         };
         words.advance();
         words

@@ -2,13 +2,15 @@
 //!
 //! A client prepares a statement on one backend and uses it on another. So its names are its own ([`Names`]), and each stands for a
 //! [`Statement`]: a text, types, and what the text's names mean to its client. All clients share those ([`Shared`]), and each has
-//! a number, by which backends know it as `tf_NUMBER`. What a backend has, and what has to go for what comes, is in [`Held`].
+//! a number, by which backends know it as `tf_NUMBER`. What a backend has, and what has to go for what comes, is in [`Held`]. One that was prepared by
+//! a text, `PREPARE`, keeps its client's name on backends: [`Texts`].
 //!
 //! After a change of the schema a statement's answer may have other columns, and PostgreSQL refuses a plan that was made before:
 //! "cached plan must not change result type". A client that had prepared it before the change would hear that without a proxy, too. One that
 //! has prepared it since would not, and must not: [`Changes`] tells them apart.
 
 mod held;
+mod texts;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use thiserror::Error;
 use crate::classify::Plan;
 
 pub use held::{Held, Need};
+pub use texts::Texts;
 
 /// What a statement is the same by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +195,8 @@ pub struct Named {
     pub prepared_at: Changes,
     /// What its text is.
     pub plan: Arc<Plan>,
+    /// Whether it was prepared by a text, which is the statement's then. Backends know it by its client's name.
+    pub by_text: bool,
 }
 
 /// Why a client's name cannot be taken.
@@ -215,6 +220,8 @@ pub struct Names {
     unnamed: Option<Named>,
     names_max: usize,
     bytes: usize,
+    /// How many were prepared by a text.
+    texts: usize,
 }
 
 /// Most bytes of a client's names and their texts. Texts that clients share are counted for each, since any of them may be the last that has it.
@@ -241,6 +248,16 @@ impl Names {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
+    /// Whether any was prepared by a text.
+    pub fn has_texts(&self) -> bool {
+        self.texts > 0
+    }
+
+    /// Those that were prepared by a text.
+    pub fn by_text(&self) -> impl Iterator<Item = &[u8]> {
+        self.named.iter().filter(|(_, named)| named.by_text).map(|(name, _)| &**name)
+    }
+
     /// Takes a name.
     ///
     /// # Errors
@@ -261,8 +278,17 @@ impl Names {
             return Err(NameError::TooLarge(NAMES_BYTES_MAX));
         }
         self.bytes += bytes;
+        self.texts += usize::from(named.by_text);
         self.named.insert(name.into(), named);
         Ok(())
+    }
+
+    /// A name stands for the same text with another reading from now on.
+    pub fn read_as(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if let Some(named) = self.named.get_mut(name) {
+            let before = std::mem::replace(&mut named.statement, statement);
+            self.bytes = self.bytes + named.statement.key.bytes() - before.key.bytes();
+        }
     }
 
     /// Forgets a name. It is no error if it stands for nothing.
@@ -272,13 +298,14 @@ impl Names {
         }
         let named = self.named.remove(name)?;
         self.bytes -= name.len() + named.statement.key.bytes();
+        self.texts -= usize::from(named.by_text);
         Some(named)
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.named.clear();
-        self.bytes = 0;
+        (self.bytes, self.texts) = (0, 0);
         self.unnamed = None;
     }
 }

@@ -4,15 +4,18 @@
 //!   like it.
 //! - [`Pin`] says why a session has to keep its backend.
 //! - [`Sequences`] says whose numbers a backend would tell when somebody asks for the last one.
+//! - [`Listens`] are the channels that it listens to, where another connection listens for it.
 //! - [`Ledger`] knows which answers are still due, and to whom they belong.
 
 mod ledger;
+mod listens;
 mod sequences;
 mod settings;
 
 use crate::classify::{Effects, Kind};
 
 pub use ledger::{Answer, Due, Ledger, OutOfStep, Owner, Question};
+pub use listens::{Heard, Listens};
 pub use sequences::Sequences;
 pub use settings::{Applied, Settings, Value, written_text};
 

@@ -44,6 +44,8 @@ impl SqlState {
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     /// A name that stands for a prepared statement already.
     pub const DUPLICATE_STATEMENT: Self = Self(*b"42P05");
+    /// A name that only Tenfold gives.
+    pub const RESERVED_NAME: Self = Self(*b"42939");
     /// Memory or a bound of the proxy's.
     pub const LIMIT_EXCEEDED: Self = Self(*b"54000");
     /// No connection was free in time.

@@ -97,23 +97,6 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     if let Some(lease) = &raw.failover.value.lease {
         told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
     }
-    if let Some(query) = &raw.auth.value.query {
-        told(
-            "auth.query",
-            query.place,
-            "the server is not asked about users yet: only those that the file names can log in",
-        );
-    }
-    if raw.replication.value.0 {
-        told("replication", raw.replication.place, "connections for replication are not passed through yet");
-    }
-    if raw.notifications.set {
-        told(
-            "notifications",
-            raw.notifications.place,
-            "connections are not shared by those who listen yet: LISTEN keeps one for each",
-        );
-    }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);
     for field in routes.filter(|field| field.value == StatementRouteWord::Replica && raw.replicas.value.0.is_empty()) {

@@ -67,7 +67,7 @@ table! {
         limits: RawDatabaseLimits = {};
         /// Times of clients and of connections to servers.
         timeouts: RawDatabaseTimeouts = {};
-        /// `LISTEN` in transaction mode. It has no effect yet: who listens keeps a connection.
+        /// `LISTEN` in transaction mode.
         notifications: RawNotifications = {};
         /// What happens when a session would have to keep its connection to the server: it does, which is counted and logged, or
         /// the statement is refused, for those who want to find them.
@@ -81,7 +81,7 @@ table! {
         settings: Map<SettingName, AnyText> = {};
         /// Settings that clients send when they connect and that are dropped, such as `extra_float_digits`.
         ignored_settings: List<PgName> = [];
-        /// Whether connections for replication are passed through. They are refused yet.
+        /// Whether connections for replication are passed through to the primary.
         replication: Switch = false;
     }
 }

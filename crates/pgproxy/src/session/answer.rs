@@ -110,6 +110,7 @@ impl Session {
             self.unanswered -= self.unanswered / due.max(1);
         }
         let is_ours = front.is_some_and(|due| due.owner == Owner::Ours);
+        let mut is_replaced = false;
         match kind {
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY => {
                 if !is_ours {
@@ -119,12 +120,15 @@ impl Session {
                     && let Some(due) = front.filter(|due| due.label != 0)
                 {
                     let said = backend::command_complete(message).map_err(|error| self.of_server(error))?;
-                    self.succeeded(due.label, said);
+                    if let Some(instead) = self.succeeded(due.label, said) {
+                        write::command_complete(&mut self.scratch, instead);
+                        is_replaced = true;
+                    }
                 }
                 self.is_copying = false;
             }
             tag::READY => {
-                self.ready(message)?;
+                self.ready(message, is_ours)?;
                 if !self.place.again.is_refused {
                     self.place.again.forget();
                 }
@@ -146,17 +150,24 @@ impl Session {
         if !is_ours && self.group.answers(kind) {
             return Ok(Deliver::Drop);
         }
+        if answer.closes.is_some_and(|due| due.question == Question::Query && due.owner == Owner::Client) {
+            self.instead = None;
+        }
         let instead = answer.closes.and_then(|due| self.closed(due.label));
         if let Some(tag) = instead {
             write::bare(&mut self.scratch, tag);
         }
-        Ok(if is_ours { Deliver::Drop } else { Deliver::Pass })
+        Ok(if is_ours || is_replaced { Deliver::Drop } else { Deliver::Pass })
     }
 
     /// The server waits for the next question.
-    fn ready(&mut self, message: &[u8]) -> Result<(), Cut> {
+    fn ready(&mut self, message: &[u8], is_ours: bool) -> Result<(), Cut> {
         let status = backend::ready(message).map_err(|error| self.of_server(error))?;
         self.settings.ready(status);
+        self.listen_now(status);
+        if status == TransactionStatus::Idle && !is_ours {
+            self.tell_heard_before();
+        }
         self.has_made_way();
         self.is_copying = false;
         if self.armed == Armed::Statement {
@@ -209,6 +220,7 @@ impl Session {
     fn error(&mut self, message: &[u8], front: Option<Due>) -> Deliver {
         let fields = Fields::of(message);
         self.settings.failed();
+        self.has_not_listened();
         self.cells().errors.increment();
         self.is_copying = false;
         let is_fatal = fields.is_fatal();
@@ -224,7 +236,12 @@ impl Session {
         }
         let is_stale = fields.sqlstate() == Some(SqlState::NOT_SUPPORTED) && fields.find(b'R') == Some(STALE_ROUTINE);
         let mut out = std::mem::take(&mut self.scratch);
-        let is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
+        let mut is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
+        let is_query = front.is_some_and(|due| due.question == Question::Query && due.owner == Owner::Client);
+        if let Some(said) = self.instead.take_if(|_| is_query && !is_replaced) {
+            out.extend_from_slice(&said);
+            is_replaced = true;
+        }
         self.scratch = out;
         let Some(backend) = &mut self.backend else { return Deliver::Pass };
         let dropped: Vec<_> = backend.ledger.dropped().collect();
@@ -242,7 +259,11 @@ impl Session {
         }
         let is_our_group = next.is_some_and(|due| due.question == Question::Sync && due.owner == Owner::Ours);
         let is_ours_alone = !dropped.is_empty() && dropped.iter().all(|due| due.owner == Owner::Ours);
-        if is_replaced || is_our_group && is_ours_alone { Deliver::Drop } else { Deliver::Pass }
+        let is_for_nobody = is_our_group && is_ours_alone;
+        if is_for_nobody && is_whole(message) {
+            self.instead = Some(message.into());
+        }
+        if is_replaced || is_for_nobody { Deliver::Drop } else { Deliver::Pass }
     }
 
     /// An error that answers nothing: the server stops, or ends this connection.
@@ -291,6 +312,12 @@ impl Session {
     fn of_server(&mut self, error: pgroute::wire::WireError) -> Cut {
         self.broken(Failure::of_wire(error))
     }
+}
+
+/// Whether all of a message is there.
+fn is_whole(message: &[u8]) -> bool {
+    let len = message.get(1..5).and_then(|len| len.try_into().ok()).map(u32::from_be_bytes);
+    len.is_some_and(|len| len as usize + 1 == message.len())
 }
 
 /// Whether a server ends the connection for reasons of its own: it stops, it crashed, or it has to replay what the statement is in the way of.

@@ -24,6 +24,12 @@ pub(super) enum Effect {
     Parsed(Number),
     /// We have the backend forget one.
     Closed(Number),
+    /// The client prepares a statement by a text, under a name that it has from the moment of asking; whether it has been told so.
+    Prepared { name: Box<[u8]>, is_done: bool },
+    /// We prepare a statement by a client's text.
+    TextPrepared(Box<[u8]>),
+    /// We have the backend forget what its sequences gave.
+    SequencesForgotten,
     /// Something of ours is answered; the client is told this instead, and the name goes if it is not.
     Marker { tag: u8, name: Box<[u8]> },
     /// An error of ours, in place of the server's.
@@ -58,14 +64,22 @@ impl Session {
         }
     }
 
-    /// A statement of a text has succeeded.
-    pub(super) fn succeeded(&mut self, label: u64, said: &[u8]) {
-        let Some(Effect::Text { plan, at }) = self.effect(label) else { return };
+    /// A statement of a text has succeeded. What the client hears of it, where that is something else.
+    pub(super) fn succeeded(&mut self, label: u64, said: &[u8]) -> Option<&'static str> {
+        let (plan, at) = match self.effect(label) {
+            Some(Effect::Text { plan, at }) => (plan, at),
+            Some(Effect::Prepared { is_done, .. }) => {
+                *is_done = true;
+                return None;
+            }
+            _ => return None,
+        };
         let (plan, number) = (Arc::clone(plan), *at);
         *at += 1;
-        let Some(statement) = plan.statements.get(number) else { return };
+        let statement = plan.statements.get(number)?;
         let kind = &statement.kind;
         self.settings.succeeded(kind, said);
+        let instead = self.has_listened(kind, said);
         match kind {
             Kind::Set(settings) => {
                 self.settings_number += 1;
@@ -83,6 +97,7 @@ impl Session {
                 if let Some(backend) = &mut self.backend {
                     backend.is_tainted = false;
                     backend.unnamed = None;
+                    backend.sequences.clear();
                 }
                 (self.unnamed_plan, self.is_opaque) = (None, false);
                 if self.pin.is_some_and(|pin| pin.ends_with(kind)) {
@@ -91,9 +106,9 @@ impl Session {
             }
             Kind::Deallocate(None) => self.forget_all(),
             Kind::Deallocate(Some(name)) => {
-                let forgotten = self.names.close(name.as_bytes());
-                if let (Some(named), Some(backend)) = (forgotten, &mut self.backend) {
-                    backend.held.dropped(named.statement.number);
+                self.names.close(name.as_bytes());
+                if let Some(backend) = &mut self.backend {
+                    backend.texts.forget(name.as_bytes());
                 }
             }
             Kind::Definition | Kind::Global(_) => {
@@ -108,6 +123,7 @@ impl Session {
             }
             _ => {}
         }
+        instead
     }
 
     /// No statement has a name any more, neither the client's nor the backend's.
@@ -117,6 +133,7 @@ impl Session {
         }
         if let Some(backend) = &mut self.backend {
             backend.held.clear();
+            backend.texts.clear();
         }
     }
 
@@ -133,7 +150,19 @@ impl Session {
         }
         match self.take_effect(label)? {
             Effect::Marker { tag, .. } => Some(tag),
+            Effect::Prepared { name, is_done: false } => {
+                self.unprepared(&name);
+                None
+            }
             _ => None,
+        }
+    }
+
+    /// A text has prepared nothing.
+    fn unprepared(&mut self, name: &[u8]) {
+        self.names.close(name);
+        if let Some(backend) = &mut self.backend {
+            backend.texts.forget(name);
         }
     }
 
@@ -167,6 +196,9 @@ impl Session {
             }
             Effect::Parsed(number) => backend.held.dropped(number),
             Effect::Closed(number) => backend.held.kept(number),
+            Effect::Prepared { name, .. } => self.unprepared(&name),
+            Effect::TextPrepared(name) => _ = backend.texts.forget(&name),
+            Effect::SequencesForgotten => backend.sequences.used(0),
             Effect::Text { .. } | Effect::Refusal(_) => {}
         }
     }

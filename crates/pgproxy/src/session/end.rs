@@ -30,6 +30,7 @@ impl Session {
             let (level, code) = (&failure.message, failure.code);
             tracing::debug!(database = %self.seat.database.name, user = %self.user, %code, error = %level, "a client was cut off");
         }
+        self.stop_listening();
         self.say_at_once();
         self.leave(&cut).await;
         if let Some(own) = self.own.take() {
@@ -159,6 +160,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.stop_listening();
         self.has_made_way();
         self.cells().clients.add(-1);
     }

@@ -1,6 +1,6 @@
 //! The client's side of a session, and bytes that wait to be written.
 
-use net::Buffer;
+use net::{Buffer, Buffers};
 use pgroute::wire::Splitter;
 
 use crate::socket::Socket;
@@ -22,8 +22,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, splitter: Splitter::default(), input: None, pass: 0, wants: 0, drops: false }
+    /// Of a client that has said this already.
+    pub(super) fn new(socket: Socket, buffers: &Buffers, said: &[u8]) -> Self {
+        let mut input = None;
+        if !said.is_empty() {
+            let buffer: &mut Buffer = input.insert(buffers.take());
+            buffer.extend(said);
+        }
+        Self { socket, splitter: Splitter::default(), input, pass: 0, wants: 0, drops: false }
     }
 
     /// Whether nothing of a message has come that is not there whole.

@@ -144,6 +144,9 @@ impl Session {
         if self.holds() && !self.is_client_gone {
             return Ok(false);
         }
+        if !self.is_client_gone && self.poll_listening(cx)?.is_pending() {
+            return Ok(false);
+        }
         loop {
             let passing = self.server_input.as_ref().map_or(&[][..], |input| &input.filled()[..self.server_pass]);
             let put = self.to_client.len();

@@ -242,8 +242,21 @@ impl Session {
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse_query(failure));
         }
-        let label = if is_plain(&plan) { 0 } else { self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }) };
+        // Before it could pin the session.
+        let listen = self.instead_of_listen(&plan);
+        let due = self.backend.as_ref().map_or(0, |backend| backend.ledger.len());
+        let label = match self.prepare_by_text(&plan) {
+            Some(Ok(label)) => label,
+            Some(Err(failure)) => return Ok(self.refuse_query(failure)),
+            None if is_plain(&plan) => 0,
+            None => self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }),
+        };
         self.begins(&plan);
+        self.ensure_texts(&plan, text);
+        if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
+            // A failure of ours must not have the server pass over what follows.
+            self.put(Question::Sync, None, write::sync);
+        }
         if let Some(backend) = &mut self.backend {
             backend.unnamed = None;
         }
@@ -252,8 +265,10 @@ impl Session {
             self.ask(Question::Query, label);
             return Ok(Forward::Drop);
         }
-        if let Some(forward) = self.query_names(&plan, text, label) {
-            return Ok(forward);
+        if let Some(text) = &listen {
+            write::query(&mut self.scratch, text);
+            self.ask(Question::Query, label);
+            return Ok(Forward::Drop);
         }
         Ok(self.ask(Question::Query, label))
     }
@@ -265,7 +280,11 @@ impl Session {
             None => 0,
             Some(plan) => {
                 self.begins(&plan);
-                self.label(Effect::Text { plan, at: 0 })
+                match self.prepare_by_text(&plan) {
+                    Some(Ok(label)) => label,
+                    Some(Err(failure)) => return Ok(self.refuse(failure)),
+                    None => self.label(Effect::Text { plan, at: 0 }),
+                }
             }
         };
         Ok(self.ask(Question::Execute, label))
@@ -292,7 +311,7 @@ impl Session {
     /// Why a text may not run here, if there is a reason.
     pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
         let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
-        if let Some(failure) = self.refused_position(plan) {
+        if let Some(failure) = self.refused_position(plan).or_else(|| self.refused_listen(plan)) {
             return Some(failure);
         }
         match self.mode {
@@ -302,7 +321,7 @@ impl Session {
             }
             Mode::Session => None,
             _ if self.pin.is_none() && self.params.pin == PinPolicy::Error => {
-                let pin = pin_of(plan)?;
+                let pin = self.pin_for(plan)?;
                 let message = format!("the session would have to keep its connection ({})", pin.as_str());
                 Some(
                     Failure::new(SqlState::NOT_SUPPORTED, message)
@@ -315,15 +334,38 @@ impl Session {
 
     /// A text is about to run: what it may do to the session that no answer shows.
     pub(super) fn begins(&mut self, plan: &Plan) {
-        if plan.effects.opaque {
+        if plan.effects.opaque || self.executes_opaque(plan) {
             self.taint();
             self.makes_way(plan);
         }
+        self.begins_with_sequences(plan);
         if self.mode != Mode::Session
             && self.pin.is_none()
-            && let Some(pin) = pin_of(plan)
+            && let Some(pin) = self.pin_for(plan).or_else(|| self.pin_of_executed(plan))
         {
             self.pin(pin);
+        }
+    }
+
+    /// A text is about to run that may have sequences give numbers, or asks for those that they gave. Nobody hears another one's.
+    pub(super) fn begins_with_sequences(&mut self, plan: &Plan) {
+        let (number, is_session) = (self.number, self.mode == Mode::Session);
+        let Some(backend) = self.backend.as_mut().filter(|_| !is_session) else { return };
+        if plan.effects.recalls && backend.sequences.is_foreign(number) {
+            backend.sequences.clear();
+            self.run_ours(b"DISCARD SEQUENCES", Effect::SequencesForgotten);
+        }
+        if may_use_sequences(plan) || plan.effects.notifies {
+            self.uses_sequences();
+            self.notes_sender(plan.effects.notifies);
+        }
+    }
+
+    /// Sequences of the backend may remember this session's numbers from now on.
+    pub(super) fn uses_sequences(&mut self) {
+        let number = self.number;
+        if let Some(backend) = &mut self.backend {
+            backend.sequences.used(number);
         }
     }
 
@@ -387,11 +429,24 @@ pub(super) fn told(error: pgroute::wire::WireError) -> Cut {
     Cut::Told(Failure::of_wire(error))
 }
 
+/// Whether a text may have sequences give numbers: what reads rows by more than reading, or changes them, may.
+pub(super) fn may_use_sequences(plan: &Plan) -> bool {
+    let runs = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::Query | Kind::Change | Kind::Definition | Kind::Execute(_) | Kind::Cursor | Kind::Copy | Kind::Other
+        )
+    };
+    plan.statements.iter().any(|statement| !statement.is_read && runs(&statement.kind))
+}
+
 /// Why a text pins its session.
 pub(super) fn pin_of(plan: &Plan) -> Option<Pin> {
     let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
     Pin::of(plan.effects)
-        .or_else(|| has(|kind| matches!(kind, Kind::Prepare { .. })).then_some(Pin::Prepare))
+        .or_else(|| {
+            (plan.prepares.is_none() && has(|kind| matches!(kind, Kind::Prepare { .. }))).then_some(Pin::Prepare)
+        })
         .or_else(|| has(|kind| matches!(kind, Kind::Listen(_))).then_some(Pin::Listen))
 }
 
@@ -411,8 +466,6 @@ pub(super) fn is_plain(plan: &Plan) -> bool {
                 | Kind::SetConstraints
                 | Kind::Execute(_)
                 | Kind::Prepare { .. }
-                | Kind::Listen(_)
-                | Kind::Unlisten(_)
                 | Kind::FinishPrepared
                 | Kind::Other
         )

@@ -38,6 +38,8 @@ impl Session {
         }
         self.settings.failed();
         self.settings.ready(TransactionStatus::Idle);
+        self.has_not_listened();
+        self.listen_now(TransactionStatus::Idle);
         self.settings_number += 1;
         self.portals.clear();
         (self.is_copying, self.is_doubtful) = (false, false);

@@ -7,17 +7,18 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use pgroute::SqlState;
-use pgroute::classify::{Kind, Plan};
+use pgroute::classify::Plan;
 use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Statement};
-use pgroute::scan::Scanner;
 use pgroute::session::{Pin, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
 use pgroute::wire::write;
 
 use super::effect::{Effect, PARSED, UNNAMED};
-use super::request::{Forward, is_plain, told};
+use super::request::{Forward, is_plain, may_use_sequences, told};
+use super::texts::already_exists;
 use super::{Cut, Session};
+use crate::backend::Backend;
 use crate::failure::Failure;
 use crate::params::Mode;
 
@@ -64,6 +65,17 @@ impl Session {
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse(failure));
         }
+        self.ensure_texts(&plan, parse.text);
+        // What listens is said to the backend in other words.
+        let (listen, mut rewritten) = (self.instead_of_listen(&plan), Vec::new());
+        let (parse, message) = match &listen {
+            None => (parse, message),
+            Some(text) => {
+                let parse = Parse { name: parse.name, text: text.as_bytes(), types: &[] };
+                write::parse(&mut rewritten, parse.name, &parse);
+                (parse, &rewritten[..])
+            }
+        };
         let position = self.told_position(&plan);
         if let Some(text) = &position {
             // It is answered by a statement that the server knows.
@@ -88,7 +100,12 @@ impl Session {
             if let Some(backend) = &mut self.backend {
                 backend.unnamed = Some((self.number, self.unnamed_number));
             }
-            return Ok(self.ask(Question::Parse, UNNAMED));
+            self.ask(Question::Parse, UNNAMED);
+            if listen.is_none() {
+                return Ok(Forward::Pass);
+            }
+            self.scratch.extend_from_slice(message);
+            return Ok(Forward::Drop);
         }
         if self.mode == Mode::Session {
             // The name is taken whatever the server says: it says whether it was free.
@@ -101,11 +118,7 @@ impl Session {
         let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
         match self.names.take(parse.name, named) {
             Ok(()) => Ok(self.parse_named(&parse, &statement, since)),
-            Err(NameError::Taken) => {
-                let name = String::from_utf8_lossy(parse.name);
-                let message = format!("prepared statement \"{name}\" already exists");
-                Ok(self.refuse(Failure::new(SqlState::DUPLICATE_STATEMENT, message)))
-            }
+            Err(NameError::Taken) => Ok(self.refuse(already_exists(parse.name))),
             Err(error @ (NameError::TooMany(_) | NameError::TooLarge(_))) => {
                 Ok(self.refuse(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string())))
             }
@@ -115,13 +128,18 @@ impl Session {
     fn named(&mut self, parse: &Parse<'_>, plan: Arc<Plan>) -> Named {
         let database = Arc::clone(&self.seat.database);
         let prepared_at = database.changes();
-        let key = Key { text: parse.text.into(), types: parse.types.into(), reading: self.reading() };
+        // What names another statement means what this session means by that.
+        let reading = match plan.executes.is_empty() {
+            true => self.reading(),
+            false => self.settings.reading(Some(self.number)).into(),
+        };
+        let key = Key { text: parse.text.into(), types: parse.types.into(), reading };
         let statement = if self.mode == Mode::Session {
             Arc::new(Statement { number: Number(0), key })
         } else {
             database.statement(key)
         };
-        Named { statement, prepared_at, plan }
+        Named { statement, prepared_at, plan, by_text: false }
     }
 
     fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes) -> Forward {
@@ -206,12 +224,25 @@ impl Session {
             return Resolved::Itself;
         }
         if name.is_empty() {
+            if let Some(plan) = self.unnamed_plan.clone().filter(|plan| !plan.executes.is_empty()) {
+                self.ensure_texts(&plan, b"");
+            }
             self.ensure_unnamed();
             return Resolved::Itself;
         }
         match self.names.find(name) {
+            Some(named) if named.by_text => {
+                self.ensure_text(name, false);
+                Resolved::Itself
+            }
             Some(named) => {
-                let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+                let since = named.prepared_at;
+                let plan = Arc::clone(&named.plan);
+                if !plan.executes.is_empty() {
+                    self.ensure_texts(&plan, b"");
+                }
+                let has = |backend: &Backend, number| backend.held.has(number, since);
+                let Some(statement) = self.as_read_now(name, has) else { return Resolved::Itself };
                 self.group.uses(since);
                 self.ensure(&statement, since);
                 Resolved::Ours(OurName::new(statement.number))
@@ -263,19 +294,27 @@ impl Session {
     /// Notes what a portal runs, where that does more than read or write rows.
     fn note_portal(&mut self, bind: &Bind<'_>) {
         let plan = if bind.statement.is_empty() {
-            self.unnamed_plan.as_ref()
+            self.unnamed_plan.clone()
         } else {
-            self.names.find(bind.statement).map(|named| &named.plan)
+            self.names.find(bind.statement).map(|named| match named.by_text {
+                true => Arc::new(Plan::execute(&String::from_utf8_lossy(bind.statement))),
+                false => Arc::clone(&named.plan),
+            })
         };
+        let uses_sequences = plan.as_ref().is_some_and(|plan| may_use_sequences(plan) && !plan.effects.recalls);
         let noted = plan.filter(|plan| !is_plain(plan) || plan.effects != Default::default() || is_preparing(plan));
         match noted {
             Some(plan) if self.portals.len() < PORTALS_MAX => {
-                self.portals.insert(bind.portal.into(), Arc::clone(plan));
+                self.portals.insert(bind.portal.into(), plan);
             }
             _ if self.portals.is_empty() => {}
             _ => {
                 self.portals.remove(bind.portal);
             }
+        }
+        if uses_sequences {
+            self.uses_sequences();
+            self.notes_sender(false);
         }
     }
 
@@ -295,6 +334,13 @@ impl Session {
             return Ok(self.ask(Question::Close, 0));
         }
         match self.names.close(name) {
+            Some(named) if named.by_text => {
+                if let Some(backend) = &mut self.backend {
+                    backend.texts.forget(name);
+                }
+                let label = self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) });
+                Ok(self.ask(Question::Close, label))
+            }
             None if self.pin == Some(Pin::Prepare) => Ok(self.ask(Question::Close, 0)),
             // The backend keeps it, for others: it is asked to forget nothing.
             forgotten => {
@@ -307,41 +353,29 @@ impl Session {
         }
     }
 
-    /// A simple query that names a statement which was prepared by a message: `EXECUTE`, `DEALLOCATE`. It goes with our name in it.
-    pub(super) fn query_names(&mut self, plan: &Plan, text: &[u8], label: u64) -> Option<Forward> {
-        if self.mode == Mode::Session {
-            return None;
-        }
-        let name = match &plan.single()?.kind {
-            Kind::Execute(name) | Kind::Deallocate(Some(name)) => name.as_bytes(),
-            _ => return None,
-        };
+    /// What a name stands for. Where the backend has not got it, it is parsed under the settings of now, which may not be those that it was
+    /// prepared under: then it is another statement, or others would get what their settings do not say.
+    pub(super) fn as_read_now(
+        &mut self,
+        name: &[u8],
+        has: impl FnOnce(&Backend, Number) -> bool,
+    ) -> Option<Arc<Statement>> {
         let named = self.names.find(name)?;
-        let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
-        let is_name = |token: &pgroute::scan::Token<'_>| {
-            token.name().is_some_and(|found| found.as_bytes() == name)
-                && !token.is_word("execute")
-                && !token.is_word("deallocate")
-                && !token.is_word("prepare")
-        };
-        let token = Scanner::new(text, self.standard_strings).find(is_name)?;
-        let (before, after) = (&text[..token.at], &text[token.at + token.text.len()..]);
-        let due = self.backend.as_ref().map_or(0, |backend| backend.ledger.len());
-        self.ensure(&statement, since);
-        if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
-            // A failure of ours must not have the server pass over what follows.
-            self.put(Question::Sync, None, write::sync);
+        let (statement, is_apart) = (Arc::clone(&named.statement), !named.plan.executes.is_empty());
+        if self.backend.as_ref().is_none_or(|backend| has(backend, statement.number)) {
+            return Some(statement);
         }
-        let ours = OurName::new(statement.number);
-        write::message(&mut self.scratch, tag::QUERY, |out| {
-            [before, ours.as_bytes(), after, &[0]].into_iter().for_each(|part| out.extend_from_slice(part));
-        });
-        self.ask(Question::Query, label);
-        Some(Forward::Drop)
+        let reading = if is_apart { self.settings.reading(Some(self.number)).into() } else { self.reading() };
+        if *reading == *statement.key.reading {
+            return Some(statement);
+        }
+        let statement = self.seat.database.statement(Key { reading, ..statement.key.clone() });
+        self.names.read_as(name, Arc::clone(&statement));
+        Some(statement)
     }
 
     /// What the texts of this session mean, as far as settings say so.
-    fn reading(&mut self) -> Arc<str> {
+    pub(super) fn reading(&mut self) -> Arc<str> {
         if self.is_opaque || self.pin == Some(Pin::TemporaryTable) || self.settings.is_changing() {
             let apart = self.is_opaque || self.pin == Some(Pin::TemporaryTable);
             return self.settings.reading(apart.then_some(self.number)).into();
@@ -358,5 +392,5 @@ impl Session {
 }
 
 fn is_preparing(plan: &Plan) -> bool {
-    super::request::pin_of(plan).is_some()
+    plan.prepares.is_some() || super::request::pin_of(plan).is_some()
 }

@@ -97,6 +97,7 @@ impl Session {
         }
         // What is said on it from now on is this session's.
         lent.last_session = 0;
+        lent.sequences.lent();
         self.applied_number = self.settings_number;
         (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
         self.backend = Some(lent);

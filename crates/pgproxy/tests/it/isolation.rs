@@ -19,6 +19,8 @@ struct Own {
     search_path: String,
     /// What its statement adds.
     added: Option<u64>,
+    /// What the one adds that it has prepared by a text.
+    added_by_text: Option<u64>,
 }
 
 impl Own {
@@ -40,7 +42,7 @@ impl Own {
 
     fn step(&mut self) {
         let number = self.number;
-        match self.next(11) {
+        match self.next(13) {
             0 => {
                 self.work_mem = format!("{}kB", 100 + self.next(900));
                 let value = self.work_mem.clone();
@@ -95,6 +97,19 @@ impl Own {
                 assert_eq!(self.client.answer().unwrap().value(), one);
                 assert_eq!(self.client.answer().unwrap().value(), two);
             }
+            10 => {
+                let added = self.next(1_000_000);
+                if self.added_by_text.replace(added).is_some() {
+                    self.run("DEALLOCATE t");
+                }
+                self.run(&format!("PREPARE t (bigint) AS SELECT $1 + {added}"));
+            }
+            11 => match self.added_by_text {
+                Some(added) => {
+                    assert_eq!(self.value("EXECUTE t(17)"), (added + 17).to_string(), "client {number}");
+                }
+                None => assert_eq!(self.client.query("EXECUTE t(17)").unwrap().code(), "26000"),
+            },
             _ => {
                 assert_eq!(self.value("SHOW work_mem"), self.work_mem, "client {number}");
                 assert_eq!(self.value("SHOW search_path"), self.search_path, "client {number}");
@@ -129,6 +144,7 @@ fn nobody_sees_what_is_somebody_elses() {
                     work_mem: "4MB".into(),
                     search_path: "\"$user\", public".into(),
                     added: None,
+                    added_by_text: None,
                 };
                 let begun = Instant::now();
                 while begun.elapsed() < TIME {

@@ -128,10 +128,10 @@ impl Proxy {
             let (lent, waiting): (usize, usize) =
                 pools.iter().fold((0, 0), |(lent, waiting), pool| (lent + pool.lent, waiting + pool.waiting));
             let counted: usize = pools.iter().map(|pool| pool.idle + pool.lent + pool.opening).sum();
-            let text = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+            let text = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'tenfold %'";
             let there: usize = self.postgres.sql(0, text).unwrap()[0].parse().unwrap();
             let busy = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
-                        AND pid <> pg_backend_pid() AND state <> 'idle'";
+                        AND pid <> pg_backend_pid() AND state <> 'idle' AND application_name NOT LIKE 'tenfold %'";
             let busy: usize = self.postgres.sql(0, busy).unwrap()[0].parse().unwrap();
             if (lent, waiting, busy) == (0, 0, 0) && counted == there {
                 return;

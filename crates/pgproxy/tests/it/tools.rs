@@ -44,6 +44,8 @@ fn pgbench_runs_in_every_mode_and_protocol() {
         );
         proxy.check_accounts();
         assert!(proxy.backends() <= 4, "{:?}", proxy.view());
+        let pins = proxy.database().pins;
+        assert!(pins.iter().all(|(_, sessions)| *sessions == 0), "{pins:?}");
     }
 }
 

@@ -177,7 +177,15 @@ fn pins_can_be_refused() {
     let refused = client.query("CREATE TEMP TABLE mine (a int)").unwrap();
     assert_eq!((refused.code(), refused.kinds.as_str(), refused.status), ("0A000", "EZ", 'I'));
     client.query("BEGIN").unwrap();
-    let refused = client.ask(&PgMessages::default().parse("s", "LISTEN news").bind("s", &[]).execute().sync()).unwrap();
+    let refused = client
+        .ask(
+            &PgMessages::default()
+                .parse("s", "DECLARE c CURSOR WITH HOLD FOR SELECT 1")
+                .bind("s", &[])
+                .execute()
+                .sync(),
+        )
+        .unwrap();
     assert_eq!((refused.code(), refused.kinds.as_str(), refused.status), ("0A000", "EZ", 'E'));
     assert_eq!(client.query("COMMIT").unwrap().tags, ["ROLLBACK"]);
     proxy.check_accounts();

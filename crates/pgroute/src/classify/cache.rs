@@ -26,7 +26,8 @@ const ENTRY_BYTES: usize = 160;
 
 /// What an entry costs, about. Names and values in a plan are parts of its text.
 fn cost(text: &[u8], plan: &Plan) -> usize {
-    ENTRY_BYTES + 2 * text.len() + plan.statements.capacity() * std::mem::size_of::<Statement>()
+    let again = plan.prepares.as_ref().map_or(0, |text| text.len());
+    ENTRY_BYTES + 2 * text.len() + again + plan.statements.capacity() * std::mem::size_of::<Statement>()
 }
 
 #[derive(Debug)]

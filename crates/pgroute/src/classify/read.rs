@@ -429,6 +429,7 @@ pub(super) fn effects_of(function: &str) -> Effects {
         | "pg_backup_start"
         | "pg_start_backup" => effects.irreversible = true,
         "currval" | "lastval" => effects.recalls = true,
+        "pg_notify" => effects.notifies = true,
         _ => {}
     }
     effects

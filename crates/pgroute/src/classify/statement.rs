@@ -157,7 +157,10 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
             Some(token) if token.text == b"*" => Kind::Unlisten(None),
             _ => words.take_name().map_or_else(|| other(effects), |name| Kind::Unlisten(Some(name))),
         },
-        "notify" => Kind::Notify,
+        "notify" => {
+            effects.notifies = true;
+            Kind::Notify
+        }
         "copy" => {
             calls(words, catalogue, effects);
             effects.opaque |= !catalogue.is_known();
@@ -195,11 +198,12 @@ fn calls(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) {
     effects.join(read::read_change(words, catalogue).effects);
 }
 
-/// What is run is not said here, so it may be anything.
+/// What is run is not said here: whoever knows the name knows what it does.
 fn execute(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> Kind {
     let Some(name) = words.take_name() else { return other(effects) };
     calls(words, catalogue, effects);
-    effects.opaque = true;
+    effects.executes = true;
+    words.executes.push(name.clone());
     Kind::Execute(name)
 }
 
@@ -295,6 +299,9 @@ fn deallocate(words: &mut Words<'_>) -> Option<Kind> {
     words.take("prepare");
     let is_all = words.token.is_some_and(|token| token.is_word("all"));
     let name = words.take_name()?;
+    if !is_all {
+        words.executes.push(name.clone());
+    }
     Some(Kind::Deallocate((!is_all).then_some(name)))
 }
 
@@ -343,6 +350,10 @@ fn definition(words: &mut Words<'_>, keyword: &str, effects: &mut Effects) -> Ki
         is_body |= token.is_word("atomic") && is_after("begin");
         effects.temporary |= token.is_word("temp") || token.is_word("temporary");
         if let Some(name) = token.name() {
+            // `CREATE TABLE ... AS EXECUTE name`. That something else may stand here, such as `FUNCTION`, does no harm.
+            if is_after("execute") {
+                words.executes.push(name.clone().into_owned());
+            }
             effects.temporary |= read::is_temporary_schema(&name);
             effects.join(effects_of(&name));
         }

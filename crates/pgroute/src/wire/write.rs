@@ -306,6 +306,24 @@ pub fn target(out: &mut Vec<u8>, tag: u8, target: frontend::Target<'_>) {
     });
 }
 
+/// Makes a portal of a statement that takes no values.
+pub fn bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8]) {
+    message(out, frontend::tag::BIND, |out| {
+        string(out, portal);
+        string(out, statement);
+        // Formats of values, values, formats of columns: none of each.
+        out.extend([0; 6]);
+    });
+}
+
+/// Runs a portal to its end.
+pub fn execute(out: &mut Vec<u8>, portal: &[u8]) {
+    message(out, frontend::tag::EXECUTE, |out| {
+        string(out, portal);
+        out.extend([0; 4]);
+    });
+}
+
 /// The end of a group of messages.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, frontend::tag::SYNC, |_| ());

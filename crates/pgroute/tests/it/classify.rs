@@ -13,7 +13,16 @@ fn catalogue() -> Catalogue {
     {
         catalogue.add_function(name, true, b'i');
     }
-    for name in ["nextval", "setval", "currval", "set_config", "pg_advisory_lock", "pg_advisory_xact_lock", "setseed"] {
+    for name in [
+        "nextval",
+        "setval",
+        "currval",
+        "set_config",
+        "pg_advisory_lock",
+        "pg_advisory_xact_lock",
+        "setseed",
+        "pg_notify",
+    ] {
         catalogue.add_function(name, true, b'v');
     }
     for name in ["random", "clock_timestamp"] {

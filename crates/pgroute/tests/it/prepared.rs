@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pgroute::prepared::{Changes, Held, Key, NameError, Named, Names, Need, Number, Shared};
+use pgroute::prepared::{Changes, Held, Key, NameError, Named, Names, Need, Number, Shared, Texts};
 use proptest::prelude::*;
 
 fn key(text: &str, reading: &str) -> Key {
@@ -46,7 +46,10 @@ fn what_a_client_keeps_is_bounded() {
     let mut names = Names::new(1000);
     let mut take = |names: &mut Names, number: usize| {
         let statement = shared.statement(key(&format!("{number}{}", " ".repeat(16 << 20)), ""));
-        names.take(number.to_string().as_bytes(), Named { statement, prepared_at: Changes(0), plan: Arc::default() })
+        names.take(
+            number.to_string().as_bytes(),
+            Named { statement, prepared_at: Changes(0), plan: Arc::default(), by_text: false },
+        )
     };
     for number in 0..3 {
         take(&mut names, number).unwrap();
@@ -59,6 +62,26 @@ fn what_a_client_keeps_is_bounded() {
 }
 
 #[test]
+fn a_backend_knows_statements_of_texts_by_clients_names() {
+    let (one, two) = (Number(1), Number(2));
+    let mut texts = Texts::new(2);
+    assert!(!texts.has(b"q", one, Changes(0)));
+    assert_eq!(texts.prepare(b"q", one, Changes(3)), None);
+    assert!(texts.has(b"q", one, Changes(3)) && !texts.has(b"q", two, Changes(0)));
+    assert!(!texts.has(b"q", one, Changes(4)), "the schema has changed since");
+    // Another client means something else by it.
+    assert_eq!(texts.prepare(b"q", two, Changes(4)), None);
+    assert!(texts.has(b"q", two, Changes(4)) && !texts.has(b"q", one, Changes(0)));
+    assert_eq!(texts.prepare(b"r", one, Changes(4)), None);
+    assert!(texts.has(b"q", two, Changes(0)));
+    assert_eq!(texts.prepare(b"s", one, Changes(4)).as_deref(), Some(&b"r"[..]), "the one that was not used goes");
+    assert_eq!(texts.len(), 2);
+    assert_eq!(texts.keep_only(|name| name == b"s"), [Box::from(&b"q"[..])]);
+    texts.forget(b"s");
+    assert!(texts.is_empty());
+}
+
+#[test]
 fn names_are_a_clients_own() {
     let mut shared = Shared::new(1 << 20);
     let mut names = Names::new(2);
@@ -66,12 +89,21 @@ fn names_are_a_clients_own() {
         statement: shared.statement(key(text, "")),
         prepared_at: Changes(0),
         plan: Arc::default(),
+        by_text: false,
     };
     names.take(b"a", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"a", named("SELECT 1")), Err(NameError::Taken));
     names.take(b"", named("SELECT 2")).unwrap();
     names.take(b"", named("SELECT 3")).unwrap();
     assert_eq!(&*names.find(b"").unwrap().statement.key.text, b"SELECT 3");
+    let text = Named { by_text: true, ..named("SELECT 1") };
+    assert!(!names.has_texts());
+    names.take(b"b", text).unwrap();
+    assert!(names.has_texts() && names.by_text().eq([&b"b"[..]]));
+    // Another reading may be longer.
+    let longer = Shared::new(1 << 20).statement(key("SELECT 1", &"x".repeat(100)));
+    names.read_as(b"b", longer);
+    assert!(names.close(b"b").is_some() && !names.has_texts());
     names.take(b"b", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"c", named("SELECT 1")), Err(NameError::TooMany(2)));
     let (a, b) = (names.find(b"a").unwrap(), names.find(b"b").unwrap());

@@ -1,2 +1,3 @@
 mod ledger;
+mod listens;
 mod settings;

@@ -37,8 +37,7 @@ table! {
         /// A file of users, as PgBouncer's `auth_file`: lines of `"name" "secret"`, relative to the file that names it. A change
         /// of it is noticed.
         file: Text = optional;
-        /// The server is asked about users who are not known otherwise: the text, or a table that says who asks. It is not asked
-        /// yet.
+        /// The server is asked about users who are not known otherwise: the text, or a table that says who asks.
         query: Query = optional;
     }
 }

@@ -136,3 +136,24 @@ fn encodings_that_hide_quotes_are_known() {
         assert!(!is_safe_encoding(name), "{name}");
     }
 }
+
+#[test]
+fn prepared_statements_are_known_by_their_names() {
+    let check = |text: &str, names: &[&str], prepares: bool| {
+        let plan = classify(text);
+        assert_eq!(plan.executes, names, "{text}");
+        assert_eq!(plan.prepares.as_deref(), prepares.then_some(text.as_bytes()), "{text}");
+    };
+    check("SELECT 1", &[], false);
+    check("PREPARE q (int) AS SELECT $1", &[], true);
+    // Elsewhere it would be said again as a whole.
+    check("PREPARE q AS SELECT 1; SELECT 2", &[], false);
+    check("EXECUTE q(1, 'x')", &["q"], false);
+    check("EXECUTE \"Q\"; EXECUTE r", &["Q", "r"], false);
+    check("EXPLAIN (ANALYZE) EXECUTE q", &["q"], false);
+    check("CREATE TABLE t AS EXECUTE q(1)", &["q"], false);
+    check("DEALLOCATE PREPARE q", &["q"], false);
+    check("DEALLOCATE ALL", &[], false);
+    let effects = classify("EXECUTE q").effects;
+    assert!(effects.executes && !effects.opaque, "whoever knows the name knows what it does");
+}
