@@ -300,7 +300,7 @@ impl Session {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
             // Nothing runs that could be cancelled.
-            tether.is_cancelled.set(false);
+            drop(tether.take_cancels());
             if let Poll::Ready(ready) = client.socket.poll_readable(cx) {
                 return Poll::Ready(ready.map_err(|_| Cut::Gone));
             }
@@ -324,8 +324,9 @@ impl Session {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Cut>> {
         self.tether.register(cx);
-        if self.tether.is_cancelled.take() {
-            self.cancel();
+        let cancels = self.tether.take_cancels();
+        if !cancels.is_empty() {
+            self.cancel_for(cancels);
         }
         if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
             return Poll::Ready(Err(self.lost(fenced())));
@@ -349,6 +350,7 @@ impl Session {
         self.to_client.is_empty()
             && self.server_pass == 0
             && self.client.is_between()
+            && !self.is_group_open
             && self.backend.as_ref().is_none_or(|backend| backend.is_clean())
     }
 
@@ -359,7 +361,7 @@ impl Session {
         let (armed, time) = match &self.backend {
             _ if !self.to_client.is_empty() || self.server_pass > 0 => (Armed::Stall, Some(stall)),
             Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),
-            Some(backend) if backend.is_clean() => (Armed::Client, times.client_idle),
+            Some(backend) if backend.is_clean() && !self.is_group_open => (Armed::Client, times.client_idle),
             Some(backend) if backend.ledger.is_empty() => (Armed::Transaction, times.idle_in_transaction),
             Some(_) => (Armed::Statement, times.statement),
             None if !self.client.is_between() => (Armed::Stall, Some(stall)),

@@ -43,6 +43,7 @@ impl Session {
             if self.unanswered == 0
                 && self.yields()
                 && self.is_used
+                && !self.is_group_open
                 && self.backend.as_ref().is_some_and(|backend| backend.is_clean())
                 && self.keeps().is_none()
                 && self.client.splitter.is_between_messages()
@@ -134,7 +135,8 @@ impl Session {
             self.unanswered = 0;
             return false;
         };
-        if backend.ledger.is_empty() {
+        // After an error the server passes over everything up to a `Sync`, without a word that could be waited for.
+        if backend.ledger.next().is_none() {
             self.unanswered = 0;
         }
         let is_full = self.unanswered > max && self.client.splitter.is_between_messages() && !self.is_copying;
