@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pgroute::pool::BackendId;
-use pgroute::prepared::Held;
+use pgroute::prepared::{Held, Shape};
 use pgroute::session::{Applied, Ledger, Owner, Question};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, Splitter, WireError, write};
@@ -76,6 +76,8 @@ pub(crate) struct Asked {
     pub(crate) rows: Vec<Vec<Option<String>>>,
     /// Settings that it reported.
     pub(crate) reports: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What a statement takes and gives, if that was asked.
+    pub(crate) shape: Shape,
 }
 
 impl Backend {
@@ -134,7 +136,15 @@ impl Backend {
         let mut message = Vec::new();
         write::query(&mut message, text);
         self.ledger.ask(Question::Query, Owner::Ours, 0);
-        match tokio::time::timeout(timeout, self.exchange(&message)).await {
+        self.exchange_within(&message, timeout).await
+    }
+
+    /// Sends messages of ours that the ledger knows of, the last of which the server says to be ready after, and waits for the answers.
+    ///
+    /// # Errors
+    /// When the server refuses one, or the connection breaks.
+    pub(crate) async fn exchange_within(&mut self, messages: &[u8], timeout: Duration) -> Result<Asked, AskError> {
+        match tokio::time::timeout(timeout, self.exchange(messages)).await {
             Ok(answered) => answered,
             Err(_) => {
                 let message = format!("the server did not answer within {timeout:?}");
@@ -164,6 +174,9 @@ impl Backend {
             self.ledger.answer(tag).map_err(|error| AskError::Broken(out_of_step(&error)))?;
             match tag {
                 tag::ERROR => refused = Some(Failure::of_server(&Fields::of(message))),
+                tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                    asked.shape.told(message).map_err(broken)?;
+                }
                 tag::DATA_ROW => asked.rows.push(row(message).map_err(broken)?),
                 tag::PARAMETER_STATUS => {
                     let (name, value) = backend::parameter_status(message).map_err(broken)?;

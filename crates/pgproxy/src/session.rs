@@ -14,6 +14,7 @@ mod place;
 mod relay;
 mod request;
 mod rescue;
+mod shape;
 mod statement;
 mod take;
 
@@ -44,6 +45,7 @@ use effect::Effect;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
+use shape::Told;
 
 /// The setting that says what the session must see.
 const POSITION: &str = "tenfold.position";
@@ -99,6 +101,10 @@ pub(crate) struct Session {
     /// It has changed the schema, which counts again when the transaction ends.
     has_defined: bool,
     names: Names,
+    /// What it was told of statements, by its names.
+    told: HashMap<Box<[u8]>, Told>,
+    /// The name of a statement that has to be looked at before it is used, and why it cannot be.
+    doubted: Option<(Box<[u8]>, Option<Failure>)>,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
     /// The `Parse` of the statement without a name.
@@ -234,6 +240,8 @@ impl Session {
             is_reset: false,
             has_defined: false,
             names,
+            told: HashMap::new(),
+            doubted: None,
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,
@@ -279,6 +287,8 @@ impl Session {
             };
             match turn {
                 Turn::Idle => self.release().await?,
+                // It has one, which is to be asked something first.
+                Turn::Need if self.backend.is_some() => self.verify().await?,
                 Turn::Need => self.engage().await?,
                 Turn::Expired => self.expired().await?,
             }

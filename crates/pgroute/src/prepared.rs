@@ -9,6 +9,7 @@
 //! has prepared it since would not, and must not: [`Changes`] tells them apart.
 
 mod held;
+mod shape;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::classify::Plan;
 
 pub use held::{Held, Need};
+pub use shape::Shape;
 
 /// What a statement is the same by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -263,6 +265,14 @@ impl Names {
         self.bytes += bytes;
         self.named.insert(name.into(), named);
         Ok(())
+    }
+
+    /// A name stands for a statement as if its client had prepared it when there had been so many changes.
+    pub fn renew(&mut self, name: &[u8], statement: Arc<Statement>, at: Changes) {
+        if let Some(named) = self.named.get_mut(name) {
+            self.bytes = self.bytes - named.statement.key.bytes() + statement.key.bytes();
+            (named.statement, named.prepared_at) = (statement, at);
+        }
     }
 
     /// Forgets a name. It is no error if it stands for nothing.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pgroute::SqlState;
 use pgroute::classify::{Kind, Plan};
-use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Statement};
+use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Shape, Statement};
 use pgroute::scan::Scanner;
 use pgroute::session::{Pin, Question};
 use pgroute::wire::backend::TransactionStatus;
@@ -55,6 +55,8 @@ enum Resolved {
     Ours(OurName),
     /// Nothing.
     Nothing(Failure),
+    /// What it stands for has to be looked at first.
+    Doubted,
 }
 
 impl Session {
@@ -209,6 +211,11 @@ impl Session {
             self.ensure_unnamed();
             return Resolved::Itself;
         }
+        match self.doubt(name) {
+            None => {}
+            Some(None) => return Resolved::Doubted,
+            Some(Some(failure)) => return Resolved::Nothing(failure),
+        }
         match self.names.find(name) {
             Some(named) => {
                 let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
@@ -235,9 +242,11 @@ impl Session {
         match self.resolve(name) {
             Resolved::Itself => self.ask(question, 0),
             Resolved::Nothing(failure) => self.refuse(failure),
+            Resolved::Doubted => Forward::Need,
             Resolved::Ours(ours) => {
                 write(&mut self.scratch, ours.as_bytes());
-                self.ask(question, 0);
+                let label = self.label(Effect::Described { name: name.into(), shape: Shape::default() });
+                self.ask(question, label);
                 Forward::Drop
             }
         }
@@ -252,6 +261,7 @@ impl Session {
                 // What is left of a long one goes nowhere.
                 Ok(self.refuse(failure))
             }
+            Resolved::Doubted => Ok(Forward::Need),
             Resolved::Ours(ours) => {
                 write::bind_names(&mut self.scratch, &bind, ours.as_bytes(), total);
                 self.ask(Question::Bind, 0);
@@ -294,6 +304,7 @@ impl Session {
             self.names.close(name);
             return Ok(self.ask(Question::Close, 0));
         }
+        self.told.remove(name);
         match self.names.close(name) {
             None if self.pin == Some(Pin::Prepare) => Ok(self.ask(Question::Close, 0)),
             // The backend keeps it, for others: it is asked to forget nothing.

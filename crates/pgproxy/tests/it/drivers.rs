@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::PgMessages;
+use testkit::{PgClient, PgMessages};
 
 use crate::proxy::Proxy;
 
@@ -20,7 +20,7 @@ fn unfinished(text: &str) -> PgMessages {
 }
 
 /// Hears answers up to the end of a statement.
-fn hear_end(client: &mut testkit::PgClient) {
+fn hear_end(client: &mut PgClient) {
     while client.message().unwrap().tag != b'C' {}
 }
 
@@ -97,8 +97,90 @@ fn a_cancel_has_come_when_its_connection_ends() {
     }
     one.query("COMMIT").unwrap();
     // One that means nobody ends as well.
-    let mut nobody = testkit::PgClient::begin(proxy.port).unwrap();
+    let mut nobody = PgClient::begin(proxy.port).unwrap();
     nobody.key = (1 << 21, vec![0; 4]);
     nobody.cancel().unwrap();
+    proxy.check_accounts();
+}
+
+/// A client in a transaction on the backend of this process number, which only it can have meanwhile; the other one of two is free.
+fn hold(proxy: &Proxy, pid: &str) -> PgClient {
+    let mut others = [proxy.client(), proxy.client()];
+    for client in &mut others {
+        client.query("BEGIN").unwrap();
+        if client.query("SELECT pg_backend_pid()").unwrap().value() == pid {
+            break;
+        }
+    }
+    let [mut one, mut two] = others;
+    if one.query("SELECT pg_backend_pid()").unwrap().value() == pid {
+        return one;
+    }
+    one.query("ROLLBACK").unwrap();
+    assert_eq!(two.query("SELECT pg_backend_pid()").unwrap().value(), pid);
+    two
+}
+
+#[test]
+fn who_knows_its_columns_from_before_a_change_hears_that_they_are_others() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    let prepare = PgMessages::default().parse("s", "SELECT * FROM t").describe("s").sync();
+    let run = PgMessages::default().bind("s", &[]).execute().sync();
+    one.query("BEGIN").unwrap();
+    one.ask(&prepare).unwrap();
+    let pid = one.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    one.query("COMMIT").unwrap();
+    let holder = hold(&proxy, &pid);
+    // A change that does not concern it is none.
+    two.query("CREATE TABLE other (a int)").unwrap();
+    assert_eq!(one.ask(&run).unwrap().value(), "1");
+    two.query("ALTER TABLE t ALTER a TYPE text").unwrap();
+    drop(holder);
+    // On both it has to hear of it, also from one that has never had the statement, or has a newer one.
+    for _ in 0..3 {
+        let holder = hold(&proxy, &pid);
+        let mut fresh = proxy.client();
+        assert_eq!(fresh.ask(&prepare).unwrap().kinds, "1tTZ");
+        let answer = one.ask(&run).unwrap();
+        let wanted = ("0A000".to_owned(), "cached plan must not change result type".to_owned());
+        assert_eq!((answer.errors, answer.status), (vec![wanted], 'I'));
+        // So must one within a transaction, which fails.
+        one.query("BEGIN").unwrap();
+        assert_eq!(one.ask(&run).unwrap().code(), "0A000");
+        assert_eq!(one.query("SELECT 1").unwrap().code(), "25P02");
+        one.query("ROLLBACK").unwrap();
+        drop(holder);
+    }
+    // It prepares it again, and knows.
+    one.ask(&PgMessages::default().close("s").sync()).unwrap();
+    assert_eq!(one.ask(&prepare).unwrap().code(), "");
+    assert_eq!(one.ask(&run).unwrap().value(), "1");
+    // What cannot be prepared any more is the server's own error.
+    two.query("DROP TABLE t").unwrap();
+    assert_eq!(one.ask(&run).unwrap().code(), "42P01");
+    assert_eq!(one.query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn parameters_keep_the_types_that_their_client_was_told() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    one.query("BEGIN").unwrap();
+    one.ask(&PgMessages::default().parse("s", "INSERT INTO t VALUES ($1)").describe("s").sync()).unwrap();
+    let pid = one.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    one.query("COMMIT").unwrap();
+    let holder = hold(&proxy, &pid);
+    two.query("ALTER TABLE t ALTER a TYPE text").unwrap();
+    // Seven, as the bytes of an integer.
+    let seven = PgMessages::default().raw(b'B', b"\0s\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x07\0\0").execute().sync();
+    for _ in 0..2 {
+        assert_eq!(one.ask(&seven).unwrap().code(), "");
+    }
+    assert_eq!(two.query("SELECT string_agg(a, ',') FROM t").unwrap().value(), "7,7");
+    drop(holder);
     proxy.check_accounts();
 }
