@@ -44,6 +44,8 @@ pub(crate) struct Backend {
     pub(crate) settings_number: u64,
     /// Prepared statements that it has.
     pub(crate) held: Held,
+    /// Names of clients under which it has statements, for the client that looks at them.
+    pub(crate) shown: Vec<Box<[u8]>>,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
     /// How often its pool had been told to connect anew when it was made.
@@ -102,6 +104,7 @@ impl Backend {
             last_session: 0,
             settings_number: 0,
             held: Held::new(statements_max),
+            shown: Vec::new(),
             key: connected.key,
             dies_at: None,
             generation,

@@ -90,6 +90,7 @@ pub(crate) async fn discard(core: &Core, database: &Database, lent: &mut Lent) -
     lent.ask(DISCARD, timeout).await?;
     lent.applied.clear();
     lent.held.clear();
+    lent.shown.clear();
     lent.unnamed = None;
     lent.is_tainted = false;
     lent.last_session = 0;

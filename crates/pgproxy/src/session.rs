@@ -15,6 +15,7 @@ mod relay;
 mod request;
 mod rescue;
 mod shape;
+mod sight;
 mod statement;
 mod take;
 

@@ -238,6 +238,11 @@ impl Names {
         self.named.is_empty()
     }
 
+    /// All of them, in no order, that without a name left aside.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Named)> {
+        self.named.iter().map(|(name, named)| (&**name, named))
+    }
+
     /// What a name stands for.
     pub fn find(&self, name: &[u8]) -> Option<&Named> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }

@@ -118,6 +118,7 @@ impl Session {
         }
         if let Some(backend) = &mut self.backend {
             backend.held.clear();
+            backend.shown.clear();
         }
     }
 

@@ -253,6 +253,9 @@ impl Session {
             self.ask(Question::Query, label);
             return Ok(Forward::Drop);
         }
+        if plan.shows_prepared {
+            self.show_prepared();
+        }
         if let Some(forward) = self.query_names(&plan, text, label) {
             return Ok(forward);
         }

@@ -83,6 +83,9 @@ impl Session {
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
+            if plan.shows_prepared {
+                self.show_prepared();
+            }
             self.unnamed.clear();
             self.unnamed.extend_from_slice(message);
             self.unnamed_number += 1;
@@ -210,6 +213,12 @@ impl Session {
         if name.is_empty() {
             self.ensure_unnamed();
             return Resolved::Itself;
+        }
+        if self.names.find(name).is_some_and(|named| named.plan.shows_prepared) {
+            self.show_prepared();
+            if self.backend.as_ref().is_some_and(|backend| backend.shown.iter().any(|shown| **shown == *name)) {
+                return Resolved::Itself;
+            }
         }
         match self.doubt(name) {
             None => {}

@@ -184,3 +184,35 @@ fn parameters_keep_the_types_that_their_client_was_told() {
     drop(holder);
     proxy.check_accounts();
 }
+
+#[test]
+fn a_client_that_looks_sees_its_own_statements_and_no_others() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let look = "SELECT string_agg(name || ': ' || statement, ', ' ORDER BY prepare_time) FROM pg_prepared_statements";
+    let prepare = |name: &str, text: &str| PgMessages::default().parse(name, text).sync();
+    one.ask(&prepare("first", "SELECT 1")).unwrap();
+    one.ask(&prepare("second", "SELECT 2")).unwrap();
+    two.ask(&prepare("first", "SELECT 3")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(one.query(look).unwrap().value(), "first: SELECT 1, second: SELECT 2");
+        assert_eq!(two.query(look).unwrap().value(), "first: SELECT 3");
+    }
+    // What looks may itself be prepared, and the statements can still be used.
+    one.ask(&prepare("third", "SELECT count(*) FROM pg_prepared_statements")).unwrap();
+    let count = PgMessages::default().bind("third", &[]).execute().sync();
+    assert_eq!(one.ask(&count).unwrap().value(), "3");
+    let unnamed = prepare("", "SELECT count(*) FROM pg_prepared_statements");
+    let run = |name: &str| PgMessages::default().bind(name, &[]).execute().sync();
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.ask(&unnamed).unwrap().code(), "");
+    assert_eq!(one.ask(&run("")).unwrap().value(), "3");
+    assert_eq!(one.ask(&run("second")).unwrap().value(), "2");
+    one.ask(&PgMessages::default().close("second").sync()).unwrap();
+    assert_eq!(one.ask(&count).unwrap().value(), "2");
+    one.query("COMMIT").unwrap();
+    one.query("DEALLOCATE ALL").unwrap();
+    assert_eq!(one.query("SELECT count(*) FROM pg_prepared_statements").unwrap().value(), "0");
+    assert_eq!(two.ask(&run("first")).unwrap().value(), "3");
+    proxy.check_accounts();
+}
