@@ -103,7 +103,8 @@ impl Session {
         let (number, now) = (statement.number, database.changes());
         let mut messages = Vec::new();
         let ours = number.to_string();
-        if let Need::Parse { close } = backend.held.use_of(number, named.prepared_at.max(self.floor), now) {
+        // The server refuses to describe one that a later change has made stale: only a new one says what it gives now.
+        if let Need::Parse { close } = backend.held.use_of(number, now, now) {
             if let Some(close) = close {
                 backend.ledger.ask(Question::Close, Owner::Ours, 0);
                 write::target(&mut messages, tag::CLOSE, Target::Statement(close.to_string().as_bytes()));

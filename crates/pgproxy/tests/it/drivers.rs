@@ -153,6 +153,13 @@ fn who_knows_its_columns_from_before_a_change_hears_that_they_are_others() {
         one.query("ROLLBACK").unwrap();
         drop(holder);
     }
+    // Another change makes stale what others have prepared on that backend since the first.
+    let holder = hold(&proxy, &pid);
+    two.query("ALTER TABLE t ALTER a TYPE int USING a::int").unwrap();
+    assert_eq!(one.ask(&run).unwrap().value(), "1", "it gives again what it gave at first");
+    two.query("ALTER TABLE t ALTER a TYPE text").unwrap();
+    assert_eq!(one.ask(&run).unwrap().code(), "0A000");
+    drop(holder);
     // It prepares it again, and knows.
     one.ask(&PgMessages::default().close("s").sync()).unwrap();
     assert_eq!(one.ask(&prepare).unwrap().code(), "");
