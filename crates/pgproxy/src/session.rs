@@ -200,12 +200,7 @@ impl Session {
         let number = held.core.process.next_session();
         let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
-        let mut client = Peer::new(socket);
-        if !input.is_empty() {
-            let mut buffer = held.core.client_buffers.take();
-            buffer.extend(input);
-            client.input = Some(buffer);
-        }
+        let client = peer(&held, socket, input);
         let names = Names::new(params.prepared.names_max);
         let stall_timeout = held.place.listener.params().stall_timeout;
         Self {
@@ -395,6 +390,17 @@ impl Session {
     fn cells(&self) -> &crate::metrics::Cells {
         self.seat.database.metrics.core(self.held.core.id)
     }
+}
+
+/// A client that has said something already.
+fn peer(held: &Held, socket: Socket, input: &[u8]) -> Peer {
+    let mut client = Peer::new(socket);
+    if !input.is_empty() {
+        let mut buffer = held.core.client_buffers.take();
+        buffer.extend(input);
+        client.input = Some(buffer);
+    }
+    client
 }
 
 fn stopping() -> Failure {

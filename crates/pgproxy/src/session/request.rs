@@ -227,7 +227,15 @@ impl Session {
             self.place.again.forget();
         }
         self.is_used = true;
-        self.is_group_open = !matches!(question, Question::Query | Question::Sync | Question::FunctionCall);
+        self.is_group_open = match question {
+            Question::Query | Question::Sync | Question::FunctionCall => false,
+            // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
+            Question::CopyEnd => {
+                let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
+                self.is_group_open || next.is_some_and(|due| due.question == Question::Execute)
+            }
+            _ => true,
+        };
         if let Some(backend) = &mut self.backend {
             backend.ledger.ask(question, Owner::Client, label);
         }

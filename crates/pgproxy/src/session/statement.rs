@@ -206,7 +206,8 @@ impl Session {
         }
     }
 
-    fn resolve(&mut self, name: &[u8]) -> Resolved {
+    /// Who asks what a statement is (`is_asked`) is told; who knows that from before must not get something else.
+    fn resolve(&mut self, name: &[u8], is_asked: bool) -> Resolved {
         if self.mode == Mode::Session {
             return Resolved::Itself;
         }
@@ -220,7 +221,7 @@ impl Session {
                 return Resolved::Itself;
             }
         }
-        match self.doubt(name) {
+        match if is_asked { None } else { self.doubt(name) } {
             None => {}
             Some(None) => return Resolved::Doubted,
             Some(Some(failure)) => return Resolved::Nothing(failure),
@@ -248,7 +249,7 @@ impl Session {
         question: Question,
         write: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Forward {
-        match self.resolve(name) {
+        match self.resolve(name, true) {
             Resolved::Itself => self.ask(question, 0),
             Resolved::Nothing(failure) => self.refuse(failure),
             Resolved::Doubted => Forward::Need,
@@ -264,7 +265,7 @@ impl Session {
     pub(super) fn bind(&mut self, message: &[u8], total: usize) -> Result<Forward, Cut> {
         let bind = Bind::read(message).map_err(told)?;
         self.note_portal(&bind);
-        match self.resolve(bind.statement) {
+        match self.resolve(bind.statement, false) {
             Resolved::Itself => Ok(self.ask(Question::Bind, 0)),
             Resolved::Nothing(failure) => {
                 // What is left of a long one goes nowhere.
