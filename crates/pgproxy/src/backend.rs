@@ -138,6 +138,8 @@ impl Backend {
     pub(crate) async fn ask(&mut self, text: &str, timeout: Duration) -> Result<Asked, AskError> {
         let mut message = Vec::new();
         write::query(&mut message, text);
+        // A simple query forgets the statement without a name, whoever's it was.
+        self.unnamed = None;
         self.ledger.ask(Question::Query, Owner::Ours, 0);
         self.exchange_within(&message, timeout).await
     }

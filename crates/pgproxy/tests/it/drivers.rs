@@ -223,3 +223,19 @@ fn a_client_that_looks_sees_its_own_statements_and_no_others() {
     assert_eq!(two.ask(&run("first")).unwrap().value(), "3");
     proxy.check_accounts();
 }
+
+#[test]
+fn a_statement_without_a_name_outlives_what_is_set_for_others() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("SET work_mem = '7MB'").unwrap();
+    two.ask(&PgMessages::default().parse("s", "SELECT 'two'").sync()).unwrap();
+    one.ask(&PgMessages::default().parse("", "SELECT 'one'").sync()).unwrap();
+    // Neither of them says anything that forgets it; what sets and resets in between does.
+    let run = |name: &str| PgMessages::default().bind(name, &[]).execute().sync();
+    for _ in 0..3 {
+        assert_eq!(two.ask(&run("s")).unwrap().value(), "two");
+        assert_eq!(one.ask(&run("")).unwrap().value(), "one");
+    }
+    proxy.check_accounts();
+}
