@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pgroute::pool::BackendId;
-use pgroute::prepared::{Held, Texts};
+use pgroute::prepared::{Held, Shape, Texts};
 use pgroute::session::{Applied, Ledger, Owner, Question, Sequences};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, Splitter, WireError, write};
@@ -49,6 +49,8 @@ pub(crate) struct Backend {
     pub(crate) texts: Texts,
     /// Whose numbers its sequences remember.
     pub(crate) sequences: Sequences,
+    /// Names of clients under which it has statements, for the client that looks at them.
+    pub(crate) shown: Vec<Box<[u8]>>,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
     /// Where it is, for whoever owns it.
@@ -83,6 +85,8 @@ pub(crate) struct Asked {
     pub(crate) rows: Vec<Vec<Option<String>>>,
     /// Settings that it reported.
     pub(crate) reports: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What a statement takes and gives, if that was asked.
+    pub(crate) shape: Shape,
 }
 
 impl Backend {
@@ -109,6 +113,7 @@ impl Backend {
             held: Held::new(statements_max),
             texts: Texts::new(statements_max),
             sequences: Sequences::default(),
+            shown: Vec::new(),
             key: connected.key,
             dies_at: None,
             whereabouts: Whereabouts::default(),
@@ -143,10 +148,18 @@ impl Backend {
     pub(crate) async fn ask(&mut self, text: &str, timeout: Duration) -> Result<Asked, AskError> {
         let mut message = Vec::new();
         write::query(&mut message, text);
-        self.ledger.ask(Question::Query, Owner::Ours, 0);
-        // A simple query forgets the statement without a name, whosever it was.
+        // A simple query forgets the statement without a name, whoever's it was.
         self.unnamed = None;
-        match tokio::time::timeout(timeout, self.exchange(&message)).await {
+        self.ledger.ask(Question::Query, Owner::Ours, 0);
+        self.exchange_within(&message, timeout).await
+    }
+
+    /// Sends messages of ours that the ledger knows of, the last of which the server says to be ready after, and waits for the answers.
+    ///
+    /// # Errors
+    /// When the server refuses one, or the connection breaks.
+    pub(crate) async fn exchange_within(&mut self, messages: &[u8], timeout: Duration) -> Result<Asked, AskError> {
+        match tokio::time::timeout(timeout, self.exchange(messages)).await {
             Ok(answered) => answered,
             Err(_) => {
                 let message = format!("the server did not answer within {timeout:?}");
@@ -176,6 +189,9 @@ impl Backend {
             self.ledger.answer(tag).map_err(|error| AskError::Broken(out_of_step(&error)))?;
             match tag {
                 tag::ERROR => refused = Some(Failure::of_server(&Fields::of(message))),
+                tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                    asked.shape.told(message).map_err(broken)?;
+                }
                 tag::DATA_ROW => asked.rows.push(row(message).map_err(broken)?),
                 tag::PARAMETER_STATUS => {
                     let (name, value) = backend::parameter_status(message).map_err(broken)?;

@@ -59,7 +59,8 @@ pub(crate) enum Message {
     /// Give back what is kept of a pool: somebody waits.
     Recall(u64),
     /// Cancel what the client in this slot does, if it has this secret.
-    Cancel { slot: usize, secret: Vec<u8> },
+    /// The sender is dropped when the server has heard of it, or nothing runs.
+    Cancel { slot: usize, secret: Vec<u8>, heard: mpsc::Sender<()> },
     /// The configuration has changed.
     Configured,
     /// Cut what is still open, and end.
@@ -115,8 +116,8 @@ pub(crate) struct Tether {
     pub(crate) deadline: Deadline,
     /// Whether it ends when it has no transaction open.
     pub(crate) is_ending: Cell<bool>,
-    /// Whether what it does is to be cancelled.
-    pub(crate) is_cancelled: Cell<bool>,
+    /// Who wants what it does to be cancelled, and waits until the server has heard of it.
+    cancels: RefCell<Vec<mpsc::Sender<()>>>,
     secret: RefCell<Vec<u8>>,
     waker: RefCell<Option<Waker>>,
     abort: RefCell<Option<AbortHandle>>,
@@ -129,6 +130,11 @@ impl Tether {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
+    }
+
+    /// Who wants what it does to be cancelled.
+    pub(crate) fn take_cancels(&self) -> Vec<mpsc::Sender<()>> {
+        self.cancels.take()
     }
 
     fn wake(&self) {
@@ -176,7 +182,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
                 local.into_iter().for_each(|local| local.give_up());
             }
             Message::Fenced => core.clients.borrow().iter().for_each(|(_, tether)| tether.wake()),
-            Message::Cancel { slot, secret } => core.cancel(slot, &secret),
+            Message::Cancel { slot, secret, heard } => core.cancel(slot, &secret, heard),
             Message::Configured => core.look_again(),
             Message::End => break,
         }
@@ -281,7 +287,7 @@ impl Core {
             listener: Arc::clone(&place.listener),
             deadline: self.deadlines.register(),
             is_ending: Cell::new(self.is_ending.get()),
-            is_cancelled: Cell::new(false),
+            cancels: RefCell::default(),
             secret: RefCell::default(),
             waker: RefCell::default(),
             abort: RefCell::default(),
@@ -293,7 +299,7 @@ impl Core {
         *tether.abort.borrow_mut() = Some(task.abort_handle());
     }
 
-    fn cancel(&self, slot: usize, secret: &[u8]) {
+    fn cancel(&self, slot: usize, secret: &[u8], heard: mpsc::Sender<()>) {
         let tether = self.clients.borrow().get(slot).map(Rc::clone);
         let Some(tether) = tether else { return };
         let is_right = {
@@ -301,7 +307,7 @@ impl Core {
             !known.is_empty() && is_same(&known, secret)
         };
         if is_right {
-            tether.is_cancelled.set(true);
+            tether.cancels.borrow_mut().push(heard);
             tether.wake();
         }
     }
@@ -383,8 +389,9 @@ impl Held {
     }
 }
 
-/// Has the clients of a process number told that what they do is to be cancelled, if they know the secret.
-pub(crate) fn send_cancel(process: &Process, pid: i32, secret: &[u8]) {
+/// Has the clients of a process number told that what they do is to be cancelled, if they know the secret. `heard` is dropped when the servers have
+/// heard of it.
+pub(crate) fn send_cancel(process: &Process, pid: i32, secret: &[u8], heard: &mpsc::Sender<()>) {
     let found = match (pid >> SLOT_BITS, pid & ((1 << SLOT_BITS) - 1)) {
         (0, _) => process.told(pid),
         (core @ 1.., slot @ 1..) if core as usize <= process.cores.len() => {
@@ -393,7 +400,7 @@ pub(crate) fn send_cancel(process: &Process, pid: i32, secret: &[u8]) {
         _ => Vec::new(),
     };
     for (core, slot) in found {
-        let message = Message::Cancel { slot, secret: secret.to_vec() };
+        let message = Message::Cancel { slot, secret: secret.to_vec(), heard: heard.clone() };
         if process.cores.try_send(core, message).is_err() {
             tracing::warn!("a cancel was dropped: its core is too far behind");
         }

@@ -95,6 +95,7 @@ pub(crate) async fn discard(core: &Core, database: &Database, lent: &mut Lent) -
     lent.held.clear();
     lent.texts.clear();
     lent.sequences.clear();
+    lent.shown.clear();
     lent.unnamed = None;
     lent.is_tainted = false;
     lent.last_session = 0;

@@ -11,11 +11,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) detail: String,
     pub(crate) hint: String,
+    /// The server's routine by which drivers know it, or nothing.
+    pub(crate) routine: &'static str,
 }
 
 impl Failure {
     pub(crate) fn new(code: SqlState, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: String::new(), hint: String::new() }
+        Self { code, message: message.into(), detail: String::new(), hint: String::new(), routine: "" }
     }
 
     pub(crate) fn with_detail(self, detail: impl Into<String>) -> Self {
@@ -30,7 +32,7 @@ impl Failure {
     pub(crate) fn of_server(fields: &Fields<'_>) -> Self {
         let text = |kind| fields.find(kind).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         let code = fields.sqlstate().unwrap_or(SqlState::INTERNAL);
-        Self { code, message: text(b'M'), detail: text(b'D'), hint: text(b'H') }
+        Self { code, message: text(b'M'), detail: text(b'D'), hint: text(b'H'), routine: "" }
     }
 
     /// Bytes that the other side should not have sent.
@@ -40,8 +42,7 @@ impl Failure {
 
     /// Appends it.
     pub(crate) fn write(&self, severity: Severity, out: &mut Vec<u8>) {
-        let report =
-            Report { severity, code: self.code, message: &self.message, detail: &self.detail, hint: &self.hint };
-        write::report(out, &report);
+        let (message, detail, hint, routine) = (&self.message, &self.detail, &self.hint, self.routine);
+        write::report(out, &Report { severity, code: self.code, message, detail, hint, routine });
     }
 }

@@ -6,6 +6,7 @@ use net::tls::ServerTls;
 use pgroute::SqlState;
 use pgroute::wire::startup::{self, Opening, Startup};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use crate::backend::{receive, send};
 use crate::client::{Refused, Talk};
@@ -63,7 +64,12 @@ pub(crate) async fn open(held: &Held, fresh: Fresh) -> Result<Option<(Startup, T
                 }
             }
             Opening::Cancel { pid, secret } => {
-                send_cancel(&held.core.process, pid, &secret);
+                let (heard, mut is_heard) = mpsc::channel(1);
+                send_cancel(&held.core.process, pid, &secret, &heard);
+                drop(heard);
+                // With a server, the end of this connection says that the cancel has come: what is asked afterwards is not meant.
+                let _nothing_is_sent = is_heard.recv().await;
+                socket.shut_down();
                 return Ok(None);
             }
             Opening::Startup(_) if is_required && !socket.is_tls() => {

@@ -102,9 +102,13 @@ impl Link {
         let (mut up, mut down) = (Pipe::new(input), Pipe::new(Vec::new()));
         let why = poll_fn(|cx| {
             tether.register(cx);
-            if tether.is_cancelled.take() {
+            let heard = tether.take_cancels();
+            if !heard.is_empty() {
                 let key = self.key.clone();
-                tokio::task::spawn_local(async move { connect::cancel(&key, timeout).await });
+                tokio::task::spawn_local(async move {
+                    connect::cancel(&key, timeout).await;
+                    drop(heard);
+                });
             }
             if tether.is_ending.get() || self.seat.database.is_retired() {
                 return Poll::Ready(Ok(()));

@@ -16,6 +16,8 @@ mod place;
 mod relay;
 mod request;
 mod rescue;
+mod shape;
+mod sight;
 mod statement;
 mod take;
 mod texts;
@@ -49,6 +51,7 @@ use global::Changed;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
+use shape::Told;
 
 /// The setting that says what the session must see.
 const POSITION: &str = "tenfold.position";
@@ -106,6 +109,10 @@ pub(crate) struct Session {
     /// What it has changed that others have to do with.
     changed: Changed,
     names: Names,
+    /// What it was told of statements, by its names.
+    told: HashMap<Box<[u8]>, Told>,
+    /// The name of a statement that has to be looked at before it is used, and why it cannot be.
+    doubted: Option<(Box<[u8]>, Option<Failure>)>,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
     /// The `Parse` of the statement without a name.
@@ -239,6 +246,8 @@ impl Session {
             is_opaque: false,
             is_reset: false,
             changed: Changed::default(),
+            told: HashMap::new(),
+            doubted: None,
             floor: Changes(0),
             unnamed: Vec::new(),
             unnamed_plan: None,
@@ -286,6 +295,8 @@ impl Session {
             };
             match turn {
                 Turn::Idle => self.release().await?,
+                // It has one, which is to be asked something first.
+                Turn::Need if self.backend.is_some() => self.verify().await?,
                 Turn::Need => self.engage().await?,
                 Turn::Expired => self.expired().await?,
             }
@@ -308,7 +319,7 @@ impl Session {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
             // Nothing runs that could be cancelled.
-            tether.is_cancelled.set(false);
+            drop(tether.take_cancels());
             if is_heard {
                 return Poll::Ready(Ok(()));
             }
@@ -337,8 +348,9 @@ impl Session {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Cut>> {
         self.tether.register(cx);
-        if self.tether.is_cancelled.take() {
-            self.cancel();
+        let cancels = self.tether.take_cancels();
+        if !cancels.is_empty() {
+            self.cancel_for(cancels);
         }
         if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
             return Poll::Ready(Err(self.lost(fenced())));
@@ -374,6 +386,7 @@ impl Session {
         self.to_client.is_empty()
             && self.server_pass == 0
             && self.client.is_between()
+            && !self.is_group_open
             && self.backend.as_ref().is_none_or(|backend| backend.is_clean())
     }
 
@@ -384,7 +397,7 @@ impl Session {
         let (armed, time) = match &self.backend {
             _ if !self.to_client.is_empty() || self.server_pass > 0 => (Armed::Stall, Some(stall)),
             Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),
-            Some(backend) if backend.is_clean() => (Armed::Client, times.client_idle),
+            Some(backend) if backend.is_clean() && !self.is_group_open => (Armed::Client, times.client_idle),
             Some(backend) if backend.ledger.is_empty() => (Armed::Transaction, times.idle_in_transaction),
             Some(_) => (Armed::Statement, times.statement),
             None if !self.client.is_between() => (Armed::Stall, Some(stall)),

@@ -108,6 +108,8 @@ pub struct Plan {
     pub executes: Vec<String>,
     /// The text itself, where it prepares one statement and does nothing else: to be said again elsewhere.
     pub prepares: Option<Box<[u8]>>,
+    /// Whether it may look at what its session has prepared: it names `pg_prepared_statements`, or the function behind it.
+    pub shows_prepared: bool,
 }
 
 impl Plan {
@@ -157,7 +159,8 @@ pub const STATEMENTS_MAX: usize = 1000;
 /// ```
 pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> Plan {
     let mut words = Words::new(text, standard_strings);
-    let mut plan = Plan { route: Route::Replica, ..Plan::default() };
+    let shows_prepared = memchr::memmem::find(text, b"pg_prepared_statement").is_some();
+    let mut plan = Plan { route: Route::Replica, shows_prepared, ..Plan::default() };
     loop {
         while words.token.is_some_and(|token| token.is_mark(b';')) {
             words.advance();

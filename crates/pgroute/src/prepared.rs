@@ -10,6 +10,7 @@
 //! has prepared it since would not, and must not: [`Changes`] tells them apart.
 
 mod held;
+mod shape;
 mod texts;
 
 use std::borrow::Borrow;
@@ -23,6 +24,7 @@ use thiserror::Error;
 use crate::classify::Plan;
 
 pub use held::{Held, Need};
+pub use shape::Shape;
 pub use texts::Texts;
 
 /// What a statement is the same by.
@@ -220,8 +222,6 @@ pub struct Names {
     unnamed: Option<Named>,
     names_max: usize,
     bytes: usize,
-    /// How many were prepared by a text.
-    texts: usize,
 }
 
 /// Most bytes of a client's names and their texts. Texts that clients share are counted for each, since any of them may be the last that has it.
@@ -243,14 +243,14 @@ impl Names {
         self.named.is_empty()
     }
 
+    /// All of them, in no order, that without a name left aside.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Named)> {
+        self.named.iter().map(|(name, named)| (&**name, named))
+    }
+
     /// What a name stands for.
     pub fn find(&self, name: &[u8]) -> Option<&Named> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
-    }
-
-    /// Whether any was prepared by a text.
-    pub fn has_texts(&self) -> bool {
-        self.texts > 0
     }
 
     /// Those that were prepared by a text.
@@ -278,7 +278,6 @@ impl Names {
             return Err(NameError::TooLarge(NAMES_BYTES_MAX));
         }
         self.bytes += bytes;
-        self.texts += usize::from(named.by_text);
         self.named.insert(name.into(), named);
         Ok(())
     }
@@ -291,6 +290,14 @@ impl Names {
         }
     }
 
+    /// A name stands for a statement as if its client had prepared it when there had been so many changes.
+    pub fn renew(&mut self, name: &[u8], statement: Arc<Statement>, at: Changes) {
+        if let Some(named) = self.named.get_mut(name) {
+            self.bytes = self.bytes - named.statement.key.bytes() + statement.key.bytes();
+            (named.statement, named.prepared_at) = (statement, at);
+        }
+    }
+
     /// Forgets a name. It is no error if it stands for nothing.
     pub fn close(&mut self, name: &[u8]) -> Option<Named> {
         if name.is_empty() {
@@ -298,14 +305,13 @@ impl Names {
         }
         let named = self.named.remove(name)?;
         self.bytes -= name.len() + named.statement.key.bytes();
-        self.texts -= usize::from(named.by_text);
         Some(named)
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.named.clear();
-        (self.bytes, self.texts) = (0, 0);
+        self.bytes = 0;
         self.unnamed = None;
     }
 }

@@ -38,6 +38,7 @@ const STEPS: &[(&str, Action)] = &[
     ("conformance of HTTP/2", Action::Proof(&["conformance", "http2", "--quick"])),
     ("conformance of WebSocket", Action::Proof(&["conformance", "websocket", "--quick"])),
     ("conformance of the cache", Action::Proof(&["conformance", "cache", "--quick"])),
+    ("conformance of the database proxy", Action::Proof(&["conformance", "db", "--quick"])),
     ("faults", Action::Proof(&["fault", "gateway", "--quick"])),
     ("faults of the cache", Action::Proof(&["fault", "cache", "--quick"])),
     ("faults of coherence", Action::Proof(&["fault", "coherence", "--quick"])),

@@ -28,6 +28,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("/usr/bin/python3", "python3"),
+    ("/usr/lib/python3.11/ensurepip", "python3.11-venv"),
     ("pgbouncer", "pgbouncer"),
     ("taskset", "util-linux"),
     ("setpriv", "util-linux"),

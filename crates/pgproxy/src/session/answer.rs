@@ -145,6 +145,11 @@ impl Session {
             tag::NOTIFICATION if self.pin.is_none() && self.mode != Mode::Session => return Ok(Deliver::Drop),
             tag::DATA_ROW | tag::COPY_OUT | tag::PORTAL_SUSPENDED => self.place.again.forget(),
             tag::COPY_IN => self.is_copying = true,
+            tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                if let Some(due) = front.filter(|due| due.label != 0) {
+                    self.was_told(due.label, message).map_err(|error| self.of_server(error))?;
+                }
+            }
             _ => {}
         }
         if !is_ours && self.group.answers(kind) {

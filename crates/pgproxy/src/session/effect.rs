@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgroute::classify::{Kind, Plan};
-use pgroute::prepared::{Named, Number};
+use pgroute::prepared::{Named, Number, Shape};
 use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::tag;
 use pgroute::wire::write;
@@ -18,6 +18,8 @@ pub(super) enum Effect {
     Text { plan: Arc<Plan>, at: usize },
     /// The client prepares a statement under a name, which it has from the moment of asking. The backend has it, too, unless it had it already.
     Named { name: Box<[u8]>, number: Option<Number> },
+    /// The client asks what a statement takes and gives; what it was told of that so far.
+    Described { name: Box<[u8]>, shape: Shape },
     /// The client forgets a name.
     Forgotten { name: Box<[u8]>, named: Box<Named> },
     /// We prepare a statement.
@@ -106,6 +108,7 @@ impl Session {
             }
             Kind::Deallocate(None) => self.forget_all(),
             Kind::Deallocate(Some(name)) => {
+                self.told.remove(name.as_bytes());
                 self.names.close(name.as_bytes());
                 if let Some(backend) = &mut self.backend {
                     backend.texts.forget(name.as_bytes());
@@ -130,10 +133,12 @@ impl Session {
     fn forget_all(&mut self) {
         if self.mode != Mode::Session {
             self.names.clear();
+            self.told.clear();
         }
         if let Some(backend) = &mut self.backend {
             backend.held.clear();
             backend.texts.clear();
+            backend.shown.clear();
         }
     }
 
@@ -199,7 +204,7 @@ impl Session {
             Effect::Prepared { name, .. } => self.unprepared(&name),
             Effect::TextPrepared(name) => _ = backend.texts.forget(&name),
             Effect::SequencesForgotten => backend.sequences.used(0),
-            Effect::Text { .. } | Effect::Refusal(_) => {}
+            Effect::Text { .. } | Effect::Refusal(_) | Effect::Described { .. } => {}
         }
     }
 

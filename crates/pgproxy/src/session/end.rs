@@ -135,7 +135,8 @@ impl Session {
         if self.is_doubtful || is_past_resetting || backend.ledger.is_uncertain() {
             return false;
         }
-        if backend.status != TransactionStatus::Idle {
+        // So does a group of messages without its end, whose transaction the server does not speak of.
+        if backend.status != TransactionStatus::Idle || std::mem::take(&mut self.is_group_open) {
             if backend.ask("ROLLBACK", timeout).await.is_err() {
                 return false;
             }

@@ -77,7 +77,7 @@ impl Session {
         if group.state == State::Again {
             return;
         }
-        if self.backend.as_ref().is_none_or(|backend| backend.is_clean()) {
+        if !self.is_group_open && self.backend.as_ref().is_none_or(|backend| backend.is_clean()) {
             group.bytes.clear();
             *group = Group { bytes: std::mem::take(&mut group.bytes), since: Changes(u64::MAX), ..Group::default() };
             group.state = State::Kept;

@@ -54,7 +54,9 @@ impl Session {
                 && self.client.pass == 0;
         }
         // What the client has sent whole was looked at before: the rest waits for more of it.
+        // Without its `Sync` a group is a transaction of its own, whatever has been answered of it.
         backend.is_clean()
+            && !self.is_group_open
             && self.to_server.is_empty()
             && self.client.pass == 0
             && self.client.splitter.is_between_messages()

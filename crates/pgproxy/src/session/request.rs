@@ -44,6 +44,7 @@ impl Session {
             if self.unanswered == 0
                 && self.yields()
                 && self.is_used
+                && !self.is_group_open
                 && self.backend.as_ref().is_some_and(|backend| backend.is_clean())
                 && self.keeps().is_none()
                 && self.client.splitter.is_between_messages()
@@ -135,7 +136,8 @@ impl Session {
             self.unanswered = 0;
             return false;
         };
-        if backend.ledger.is_empty() {
+        // After an error the server passes over everything up to a `Sync`, without a word that could be waited for.
+        if backend.ledger.next().is_none() {
             self.unanswered = 0;
         }
         let is_full = self.unanswered > max && self.client.splitter.is_between_messages() && !self.is_copying;
@@ -226,7 +228,15 @@ impl Session {
             self.place.again.forget();
         }
         self.is_used = true;
-        self.is_group_open = !matches!(question, Question::Query | Question::Sync | Question::FunctionCall);
+        self.is_group_open = match question {
+            Question::Query | Question::Sync | Question::FunctionCall => false,
+            // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
+            Question::CopyEnd => {
+                let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
+                self.is_group_open || next.is_some_and(|due| due.question == Question::Execute)
+            }
+            _ => true,
+        };
         if let Some(backend) = &mut self.backend {
             backend.ledger.ask(question, Owner::Client, label);
         }
@@ -252,7 +262,10 @@ impl Session {
             None => self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }),
         };
         self.begins(&plan);
-        self.ensure_texts(&plan, text);
+        if plan.shows_prepared {
+            self.show_prepared();
+        }
+        self.ensure_texts(&plan);
         if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
             // A failure of ours must not have the server pass over what follows.
             self.put(Question::Sync, None, write::sync);

@@ -50,10 +50,10 @@ impl Session {
             self.rewind();
             return Ok(());
         }
-        if due.is_empty() && status == TransactionStatus::Idle {
+        if due.is_empty() && status == TransactionStatus::Idle && !self.is_group_open {
             return Ok(());
         }
-        if status == TransactionStatus::Idle || !is_between {
+        if status == TransactionStatus::Idle && !(due.is_empty() && self.is_group_open) || !is_between {
             return Err(Cut::Told(failure));
         }
         self.cells().cut_transactions.increment();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pgroute::SqlState;
 use pgroute::classify::Plan;
-use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Statement};
+use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Shape, Statement};
 use pgroute::session::{Pin, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
@@ -56,6 +56,8 @@ enum Resolved {
     Ours(OurName),
     /// Nothing.
     Nothing(Failure),
+    /// What it stands for has to be looked at first.
+    Doubted,
 }
 
 impl Session {
@@ -65,7 +67,7 @@ impl Session {
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse(failure));
         }
-        self.ensure_texts(&plan, parse.text);
+        self.ensure_texts(&plan);
         // What listens is said to the backend in other words.
         let (listen, mut rewritten) = (self.instead_of_listen(&plan), Vec::new());
         let (parse, message) = match &listen {
@@ -93,6 +95,9 @@ impl Session {
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
+            if plan.shows_prepared {
+                self.show_prepared();
+            }
             self.unnamed.clear();
             self.unnamed.extend_from_slice(message);
             self.unnamed_number += 1;
@@ -219,16 +224,28 @@ impl Session {
         }
     }
 
-    fn resolve(&mut self, name: &[u8]) -> Resolved {
+    /// Who asks what a statement is (`is_asked`) is told; who knows that from before must not get something else.
+    fn resolve(&mut self, name: &[u8], is_asked: bool) -> Resolved {
         if self.mode == Mode::Session {
             return Resolved::Itself;
         }
         if name.is_empty() {
             if let Some(plan) = self.unnamed_plan.clone().filter(|plan| !plan.executes.is_empty()) {
-                self.ensure_texts(&plan, b"");
+                self.ensure_texts(&plan);
             }
             self.ensure_unnamed();
             return Resolved::Itself;
+        }
+        if self.names.find(name).is_some_and(|named| named.plan.shows_prepared) {
+            self.show_prepared();
+            if self.backend.as_ref().is_some_and(|backend| backend.shown.iter().any(|shown| **shown == *name)) {
+                return Resolved::Itself;
+            }
+        }
+        match if is_asked { None } else { self.doubt(name) } {
+            None => {}
+            Some(None) => return Resolved::Doubted,
+            Some(Some(failure)) => return Resolved::Nothing(failure),
         }
         match self.names.find(name) {
             Some(named) if named.by_text => {
@@ -239,7 +256,7 @@ impl Session {
                 let since = named.prepared_at;
                 let plan = Arc::clone(&named.plan);
                 if !plan.executes.is_empty() {
-                    self.ensure_texts(&plan, b"");
+                    self.ensure_texts(&plan);
                 }
                 let has = |backend: &Backend, number| backend.held.has(number, since);
                 let Some(statement) = self.as_read_now(name, has) else { return Resolved::Itself };
@@ -263,12 +280,14 @@ impl Session {
         question: Question,
         write: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Forward {
-        match self.resolve(name) {
+        match self.resolve(name, true) {
             Resolved::Itself => self.ask(question, 0),
             Resolved::Nothing(failure) => self.refuse(failure),
+            Resolved::Doubted => Forward::Need,
             Resolved::Ours(ours) => {
                 write(&mut self.scratch, ours.as_bytes());
-                self.ask(question, 0);
+                let label = self.label(Effect::Described { name: name.into(), shape: Shape::default() });
+                self.ask(question, label);
                 Forward::Drop
             }
         }
@@ -277,12 +296,13 @@ impl Session {
     pub(super) fn bind(&mut self, message: &[u8], total: usize) -> Result<Forward, Cut> {
         let bind = Bind::read(message).map_err(told)?;
         self.note_portal(&bind);
-        match self.resolve(bind.statement) {
+        match self.resolve(bind.statement, false) {
             Resolved::Itself => Ok(self.ask(Question::Bind, 0)),
             Resolved::Nothing(failure) => {
                 // What is left of a long one goes nowhere.
                 Ok(self.refuse(failure))
             }
+            Resolved::Doubted => Ok(Forward::Need),
             Resolved::Ours(ours) => {
                 write::bind_names(&mut self.scratch, &bind, ours.as_bytes(), total);
                 self.ask(Question::Bind, 0);
@@ -333,6 +353,7 @@ impl Session {
             self.names.close(name);
             return Ok(self.ask(Question::Close, 0));
         }
+        self.told.remove(name);
         match self.names.close(name) {
             Some(named) if named.by_text => {
                 if let Some(backend) = &mut self.backend {

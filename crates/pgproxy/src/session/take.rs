@@ -10,6 +10,7 @@ use pgroute::SqlState;
 use pgroute::session::{Pin, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::write;
+use tokio::sync::mpsc;
 
 use super::{Armed, Cut, Session};
 use crate::backend::AskError;
@@ -158,7 +159,7 @@ impl Session {
                     Err(NotLent::TimedOut) => None,
                 });
             }
-            if tether.is_cancelled.take() {
+            if !tether.take_cancels().is_empty() {
                 let failure = Failure::new(SqlState::QUERY_CANCELED, "canceling statement due to user request");
                 return Poll::Ready(Some(Err(Without::Failed(failure))));
             }
@@ -305,6 +306,11 @@ impl Session {
 
     /// Has what runs cancelled.
     pub(super) fn cancel(&mut self) {
+        self.cancel_for(Vec::new());
+    }
+
+    /// The same, for those who wait until the server has heard of it.
+    pub(super) fn cancel_for(&mut self, waiting: Vec<mpsc::Sender<()>>) {
         let Some(backend) = self.backend.as_ref().filter(|backend| !backend.ledger.is_empty()) else { return };
         self.cells().cancels.increment();
         let timeout = self.params.timeouts.connect;
@@ -312,6 +318,7 @@ impl Session {
         cancels.count.set(cancels.count.get() + 1);
         tokio::task::spawn_local(async move {
             connect::cancel(&key, timeout).await;
+            drop(waiting);
             cancels.count.set(cancels.count.get() - 1);
             cancels.done.notify_waiters();
         });

@@ -25,9 +25,6 @@ const RUN: &[u8] = b"tf_run";
 /// Names that backends know statements of messages by begin with this.
 const OURS: &str = "tf_";
 
-/// The view and the function by which somebody asks which statements there are.
-const LIST: &[u8] = b"pg_prepared_statement";
-
 impl Session {
     /// The client prepares a statement by a text: it takes the name, which the backend has forgotten whatever it stood for. What the question is
     /// to be known by, or why the name cannot be taken; nothing if the text is something else, or the session keeps its backend for such.
@@ -59,9 +56,9 @@ impl Session {
     }
 
     /// Sees to it that the backend has what a text names; whether anything was put before it for that.
-    pub(super) fn ensure_texts(&mut self, plan: &Plan, text: &[u8]) -> bool {
+    pub(super) fn ensure_texts(&mut self, plan: &Plan) -> bool {
         let Some(backend) = self.backend.as_ref().filter(|_| self.mode != Mode::Session) else { return false };
-        let (due, has_texts) = (backend.ledger.len(), !backend.texts.is_empty() || self.names.has_texts());
+        let due = backend.ledger.len();
         let is_forgotten = matches!(plan.single().map(|one| &one.kind), Some(Kind::Deallocate(_)));
         for name in &plan.executes {
             self.ensure_text(name.as_bytes(), is_forgotten);
@@ -73,9 +70,6 @@ impl Session {
                     self.ensure_text(name.as_bytes(), false);
                 }
             }
-        }
-        if has_texts && text.windows(LIST.len()).any(|part| part.eq_ignore_ascii_case(LIST)) {
-            self.ensure_own_texts();
         }
         self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due)
     }
@@ -118,7 +112,7 @@ impl Session {
     }
 
     /// Has the backend have the session's own statements, and nobody else's.
-    fn ensure_own_texts(&mut self) {
+    pub(super) fn ensure_own_texts(&mut self) {
         let own: Vec<Box<[u8]>> = self.names.by_text().map(Into::into).collect();
         let Some(backend) = &mut self.backend else { return };
         for name in backend.texts.keep_only(|name| own.iter().any(|known| **known == *name)) {

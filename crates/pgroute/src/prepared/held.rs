@@ -76,6 +76,16 @@ impl Held {
         self.numbers.get(&number).is_some_and(|used| used.parsed_at >= since)
     }
 
+    /// What is there.
+    pub fn numbers(&self) -> Vec<Number> {
+        self.numbers.keys().copied().collect()
+    }
+
+    /// How many changes there had been when it was parsed, if it is there.
+    pub fn parsed_at(&self, number: Number) -> Option<Changes> {
+        self.numbers.get(&number).map(|used| used.parsed_at)
+    }
+
     /// A `Parse` of it failed, or an error dropped it, or it is closed.
     pub fn dropped(&mut self, number: Number) {
         self.numbers.remove(&number);

@@ -63,12 +63,12 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an error that are looked into. Its code stands among the first fields; texts may be as long as they like.
 pub const ERROR_PREFIX_BYTES: usize = 4096;
 
-/// How much of each message of a server that serves queries has to be there. Rows and descriptions pass through.
+/// How much of each message of a server that serves queries has to be there. Rows pass through.
 pub fn look(tag: u8) -> Look {
     match tag {
-        tag::DATA_ROW | tag::COPY_DATA | tag::ROW_DESCRIPTION | tag::PARAMETER_DESCRIPTION | tag::FUNCTION_RESULT => {
-            Look::Pass
-        }
+        tag::DATA_ROW | tag::COPY_DATA | tag::FUNCTION_RESULT => Look::Pass,
+        // Of as many parameters and columns as there can be.
+        tag::ROW_DESCRIPTION | tag::PARAMETER_DESCRIPTION => Look::Whole(TEXT_BYTES_MAX),
         tag::ERROR | tag::NOTICE => Look::Prefix(ERROR_PREFIX_BYTES),
         tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS | tag::NOTIFICATION => Look::Whole(TEXT_BYTES_MAX),
         tag::READY => Look::Whole(HEAD_BYTES + 1),
@@ -340,4 +340,33 @@ impl Negotiated {
         body.end()?;
         Ok(Self { minor: version as u16, unknown })
     }
+}
+
+/// The numbers of the types that a statement takes, as they came: four bytes each.
+///
+/// # Errors
+/// When the message is malformed.
+pub fn parameter_types(message: &[u8]) -> Result<&[u8], WireError> {
+    let mut body = Body::of(message);
+    // The count may go up to 65,535, and came as a signed number.
+    let count = body.i16()? as u16;
+    let types = body.bytes(usize::from(count) * 4)?;
+    body.end()?;
+    Ok(types)
+}
+
+/// The columns of what a statement gives: the name of each, and the number, length and modifier of its type, as they came.
+///
+/// # Errors
+/// When the message is malformed.
+pub fn columns<'m>(message: &'m [u8], mut each: impl FnMut(&'m [u8], &'m [u8])) -> Result<(), WireError> {
+    let mut body = Body::of(message);
+    for _ in 0..body.i16()? {
+        let name = body.string()?;
+        // Where it comes from does not matter, nor in which format it is sent.
+        body.bytes(6)?;
+        each(name, body.bytes(10)?);
+        body.bytes(2)?;
+    }
+    body.end()
 }

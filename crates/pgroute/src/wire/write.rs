@@ -55,12 +55,14 @@ pub struct Report<'r> {
     pub detail: &'r str,
     /// What to do about it, or nothing.
     pub hint: &'r str,
+    /// The routine of a server that would have said it, by which drivers tell some errors from others, or nothing.
+    pub routine: &'r str,
 }
 
 impl<'r> Report<'r> {
     /// With a message alone.
     pub fn new(severity: Severity, code: SqlState, message: &'r str) -> Self {
-        Self { severity, code, message, detail: "", hint: "" }
+        Self { severity, code, message, detail: "", hint: "", routine: "" }
     }
 }
 
@@ -81,6 +83,7 @@ pub fn report(out: &mut Vec<u8>, report: &Report<'_>) {
             (b'M', report.message),
             (b'D', report.detail),
             (b'H', report.hint),
+            (b'R', report.routine),
         ];
         for (kind, text) in fields.into_iter().filter(|(_, text)| !text.is_empty()) {
             out.push(kind);

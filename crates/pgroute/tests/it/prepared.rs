@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pgroute::prepared::{Changes, Held, Key, NameError, Named, Names, Need, Number, Shared, Texts};
+use pgroute::prepared::{Changes, Held, Key, NameError, Named, Names, Need, Number, Shape, Shared, Texts};
 use proptest::prelude::*;
 
 fn key(text: &str, reading: &str) -> Key {
@@ -38,6 +38,62 @@ fn what_clients_have_stays_and_the_rest_is_bounded() {
     assert_eq!(numbers.len(), 500);
     let huge = shared.statement(key(&"x".repeat(30_000), ""));
     assert!(shared.bytes() <= 20_000 && huge.key.text.len() == 30_000);
+}
+
+/// A message of a server.
+fn told(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+}
+
+/// A column of a `RowDescription`: its name, where it comes from, and the number of its type.
+fn column(name: &str, table: u32, kind: u32) -> Vec<u8> {
+    let origin = [&table.to_be_bytes()[..], &[0, 1]].concat();
+    [name.as_bytes(), &[0], &origin, &kind.to_be_bytes(), &[0, 4, 255, 255, 255, 255, 0, 0]].concat()
+}
+
+#[test]
+fn a_shape_is_what_a_statement_takes_and_gives() {
+    let columns = |columns: &[Vec<u8>]| {
+        let mut shape = Shape::default();
+        let body = [&(columns.len() as u16).to_be_bytes()[..], &columns.concat()].concat();
+        assert!(shape.told(&told(b'T', &body)).unwrap());
+        shape
+    };
+    let plain = columns(&[column("a", 7, 23), column("b", 7, 25)]);
+    assert_eq!(columns(&[column("a", 8, 23), column("b", 8, 25)]), plain, "where they come from does not matter");
+    for other in [
+        vec![column("a", 7, 23)],
+        vec![column("b", 7, 25), column("a", 7, 23)],
+        vec![column("a", 7, 25), column("b", 7, 25)],
+        vec![column("c", 7, 23), column("b", 7, 25)],
+        vec![],
+    ] {
+        assert_ne!(columns(&other), plain);
+    }
+    let mut none = Shape::default();
+    assert!(none.told(&told(b'n', &[])).unwrap());
+    assert_ne!(none, columns(&[]), "no rows are something else than rows without columns");
+    let mut shape = Shape::default();
+    assert!(!shape.told(&told(b't', &[0, 2, 0, 0, 0, 23, 0, 0, 0, 25])).unwrap());
+    assert_eq!(*shape.types, [0, 0, 0, 23, 0, 0, 0, 25]);
+    assert!(!shape.told(&told(b'C', b"SELECT 1\0")).unwrap());
+    for broken in [told(b't', &[0, 2, 0, 0, 0, 23]), told(b'T', &[0, 1, b'a', 0]), told(b'T', &[0, 0, 1])] {
+        assert!(shape.told(&broken).is_err(), "{broken:?}");
+    }
+}
+
+#[test]
+fn a_name_can_stand_for_what_it_would_if_it_had_been_prepared_later() {
+    let (mut shared, mut names) = (Shared::new(1 << 20), Names::new(10));
+    let statement = shared.statement(key("SELECT $1", ""));
+    names.take(b"s", Named { statement, prepared_at: Changes(1), plan: Arc::default(), by_text: false }).unwrap();
+    let typed = shared.statement(Key { types: [0, 0, 0, 23].into(), ..key("SELECT $1", "") });
+    names.renew(b"s", Arc::clone(&typed), Changes(5));
+    names.renew(b"none", Arc::clone(&typed), Changes(5));
+    let named = names.find(b"s").unwrap();
+    assert_eq!((named.statement.number, named.prepared_at), (typed.number, Changes(5)));
+    // Its bytes are counted as what they are.
+    assert!(names.close(b"s").is_some() && names.is_empty());
 }
 
 #[test]
@@ -97,13 +153,13 @@ fn names_are_a_clients_own() {
     names.take(b"", named("SELECT 3")).unwrap();
     assert_eq!(&*names.find(b"").unwrap().statement.key.text, b"SELECT 3");
     let text = Named { by_text: true, ..named("SELECT 1") };
-    assert!(!names.has_texts());
+    assert_eq!(names.by_text().count(), 0);
     names.take(b"b", text).unwrap();
-    assert!(names.has_texts() && names.by_text().eq([&b"b"[..]]));
+    assert!(names.by_text().eq([&b"b"[..]]));
     // Another reading may be longer.
     let longer = Shared::new(1 << 20).statement(key("SELECT 1", &"x".repeat(100)));
     names.read_as(b"b", longer);
-    assert!(names.close(b"b").is_some() && !names.has_texts());
+    assert!(names.close(b"b").is_some() && names.by_text().next().is_none());
     names.take(b"b", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"c", named("SELECT 1")), Err(NameError::TooMany(2)));
     let (a, b) = (names.find(b"a").unwrap(), names.find(b"b").unwrap());

@@ -2,6 +2,7 @@
 //! a reader that shares no code with the gateway judges what came. The same rows can be sent through nginx and HAProxy.
 
 mod cache;
+mod db;
 mod http1;
 mod http2;
 mod subject;
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand};
 use testkit::{RawUpstream, free_port};
 
 pub use cache::CacheArgs;
+pub use db::DbArgs;
 
 use crate::proof::{self, ProofArgs, Verdict};
 use subject::Pair;
@@ -29,6 +31,8 @@ pub enum ConformanceCommand {
     Websocket(ConformanceArgs),
     /// HTTP caching, by the public suite, counted as it counts
     Cache(CacheArgs),
+    /// Drivers of PostgreSQL through the database proxy: what programs do with them, and 64 clients on four connections
+    Db(DbArgs),
 }
 
 /// Arguments of a conformance proof.
@@ -59,6 +63,7 @@ pub fn run(command: ConformanceCommand) -> Result<()> {
         ConformanceCommand::Http2(args) => ("http2", http2::run, args),
         ConformanceCommand::Websocket(args) => ("websocket", websocket::run, args),
         ConformanceCommand::Cache(args) => return cache::run(&args),
+        ConformanceCommand::Db(args) => return db::run(&args),
     };
     let binary = (args.subject == "tenfold").then(proof::release_binary).transpose()?;
     let verdict = proof(&args.subject, binary.as_deref(), args.class.as_deref(), args.proof.quick)?;
