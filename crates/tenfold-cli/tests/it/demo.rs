@@ -19,6 +19,10 @@ fn the_demo_shows_what_it_says_and_nothing_fails() {
         "  cache     2000 requests for 20 pages: their service got 2000 without the cache, ",
         "  outage    api-3 was killed; 200 of 200 requests answered with what it had said before\n",
         "canary",
+        "by the primary; 0 did not see their own write, 0 failed\n",
+        "  lag       replica-1 stood still: ",
+        "  failover  the primary was killed and replica-2 promoted: writes went on after ",
+        "; 0 acknowledged writes are lost\n",
     ] {
         assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
     }

@@ -108,6 +108,10 @@ impl Servers {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data(at)).args(["-p", &self.addresses[at].port().to_string()]);
         command.args(["-c", &format!("cluster_name={}", NAMES[at])]);
+        if at > 0 {
+            // Promoted, it has no replica that it could wait for.
+            command.args(["-c", "synchronous_standby_names="]);
+        }
         command.stdout(Stdio::null()).stderr(File::create(&log)?).process_group(0);
         self.running[at] = Some(command.spawn().with_context(|| format!("demo: {}", NAMES[at]))?);
         let deadline = Instant::now() + READY_TIMEOUT;
