@@ -15,6 +15,9 @@ use crate::pool::{Lent, Local, NotLent, Own, Reports, Taken};
 /// Makes a backend as it began, its prepared statements included: a function may have put another one in the place of one of ours.
 const DISCARD: &str = "DISCARD ALL";
 
+/// The number of no session: who logs in has none yet.
+const NOBODY: u64 = u64::MAX;
+
 /// The setting that every driver sends, and that no server refuses or changes.
 const APPLICATION_NAME: &str = "application_name";
 
@@ -169,8 +172,9 @@ async fn ask_reports(
 ) -> Result<Reports, Failure> {
     let mut reports = local.pool.template().as_ref().clone().unwrap_or_default();
     if has_others {
-        // A tainted one is reset by this, which reports as well.
-        let asked = prepare(core, database, &mut lent, 0, settings).await;
+        // A tainted one is reset by this, which reports as well. Whoever had it last does not find it as it was left.
+        let asked = prepare(core, database, &mut lent, NOBODY, settings).await;
+        lent.last_session = 0;
         match asked {
             Ok(asked) => asked.reports.iter().for_each(|(name, value)| set(&mut reports, name, value)),
             Err(AskError::Refused(failure) | AskError::Broken(failure)) => {

@@ -106,6 +106,8 @@ pub(crate) struct Session {
     is_opaque: bool,
     /// Something was reset to what the backend began with, and not the session.
     is_reset: bool,
+    /// It asked for what makes it as it began, and has no answer yet.
+    is_discarding: bool,
     /// What it has changed that others have to do with.
     changed: Changed,
     names: Names,
@@ -245,6 +247,7 @@ impl Session {
             was_pinned: false,
             is_opaque: false,
             is_reset: false,
+            is_discarding: false,
             changed: Changed::default(),
             told: HashMap::new(),
             doubted: None,

@@ -184,7 +184,10 @@ impl Session {
         }
         if status == TransactionStatus::Idle {
             self.cells().transactions.increment();
-            self.portals.clear();
+            // Those of a group that was sent meanwhile are still to come.
+            if self.backend.as_ref().is_none_or(|backend| backend.ledger.is_empty()) {
+                self.portals.clear();
+            }
             self.has_ended();
             self.begins_anew();
             if std::mem::take(&mut self.changed.schema) {

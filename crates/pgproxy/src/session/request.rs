@@ -36,7 +36,7 @@ impl Session {
                 return Ok(None);
             }
             self.restores_within();
-            if self.stalls() {
+            if self.stalls() || self.awaits_discard() {
                 self.client.wants = 0;
                 return Ok(None);
             }
@@ -127,6 +127,13 @@ impl Session {
             }
             Err(cut) => Err(Blocked::Cut(cut)),
         }
+    }
+
+    /// Whether what comes next waits until the session is as it began: by the answer everything is forgotten, and what is noted of later messages
+    /// must not be among it. Within a group the server may answer nothing before its end.
+    fn awaits_discard(&mut self) -> bool {
+        self.is_discarding &= self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty());
+        self.is_discarding && !self.is_group_open && self.client.splitter.is_between_messages()
     }
 
     /// Whether more has been asked than may be before it is answered.
@@ -347,6 +354,10 @@ impl Session {
 
     /// A text is about to run: what it may do to the session that no answer shows.
     pub(super) fn begins(&mut self, plan: &Plan) {
+        self.is_discarding |= plan
+            .statements
+            .iter()
+            .any(|one| matches!(one.kind, Kind::DiscardAll | Kind::Discard | Kind::ResetAll | Kind::Deallocate(None)));
         if plan.effects.opaque || self.executes_opaque(plan) {
             self.taint();
             self.makes_way(plan);
@@ -419,6 +430,7 @@ impl Session {
     /// A statement or portal is forgotten while there is no backend.
     fn close_here(&mut self, message: &[u8]) -> Result<(), Cut> {
         if let Target::Statement(name) = frontend::target(message).map_err(told)? {
+            self.told.remove(name);
             self.names.close(name);
             if name.is_empty() {
                 (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);

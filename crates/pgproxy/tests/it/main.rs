@@ -1,5 +1,6 @@
 //! The proxy in front of a real PostgreSQL.
 
+mod ahead;
 mod drivers;
 mod failover;
 mod history;
