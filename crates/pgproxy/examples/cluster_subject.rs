@@ -41,7 +41,8 @@ fn main() -> Result<()> {
     params.causality.scope = scope;
     params.pool.size = 8;
     let listener = PgListenerParams::new("db".parse()?, Listen::Tcp(([127, 0, 0, 1], port).into()));
-    let (mut databases, parts) = Databases::new(2);
+    // So that a few clients are on both.
+    let (mut databases, parts) = Databases::with_gathering(2, 1);
     for part in parts {
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());

@@ -36,6 +36,7 @@ mod metrics;
 mod notify;
 mod opening;
 mod params;
+mod placement;
 mod pool;
 mod process;
 mod random;

@@ -22,7 +22,7 @@ use pgroute::SqlState;
 use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket, Wish};
 use tokio::sync::{Notify, oneshot};
 
-use crate::backend::Backend;
+use crate::backend::{Age, Backend};
 use crate::connect::Login;
 use crate::failure::Failure;
 use crate::params::ServerParams;
@@ -78,6 +78,8 @@ pub(crate) struct Pool {
     is_paused: AtomicBool,
     /// How often it was told to connect anew.
     generation: AtomicU64,
+    /// How often what sessions begin with has changed.
+    epoch: AtomicU64,
     /// Backends of an earlier generation are cut, whoever has them.
     fence: AtomicU64,
     /// Backends that cores keep.
@@ -153,6 +155,7 @@ impl Pool {
             has_room: AtomicBool::new(true),
             is_paused: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             fence: AtomicU64::new(0),
             kept: AtomicUsize::new(0),
             nudge: Notify::new(),
@@ -342,6 +345,11 @@ impl Pool {
         let now = Instant::now();
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.act(|decider, out| decider.reconnect(now, out));
+    }
+
+    /// What a backend is that is made now.
+    fn age(&self) -> Age {
+        Age { generation: self.generation.load(Ordering::SeqCst), epoch: self.epoch.load(Ordering::SeqCst) }
     }
 
     /// The server must not be used any more: its connections are cut, those that are lent as soon as their clients look.

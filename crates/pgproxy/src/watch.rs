@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pgroute::position::{Lsn, Timeline};
 use pgroute::servers::Observation;
 
-use crate::backend::{AskError, Backend};
+use crate::backend::{Age, AskError, Backend};
 use crate::cluster::Cluster;
 use crate::connect::{self, Login};
 use crate::core::{Core, Message};
@@ -144,7 +144,7 @@ impl Watcher {
         let timeout = timeouts.connect.min(self.database.settings().failover.watch_timeout);
         let server = &self.cluster.members[self.server].params;
         let connected = connect::connect(server, login, timeout).await.map_err(|failure| failure.message)?;
-        Ok(Backend::new(pgroute::pool::BackendId(0), self.core.id, connected, 1, 0))
+        Ok(Backend::new(pgroute::pool::BackendId(0), self.core.id, connected, 1, Age::default()))
     }
 
     /// Asks what is due, and what somebody wants to know.

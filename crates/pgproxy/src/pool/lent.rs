@@ -37,7 +37,7 @@ impl Lent {
 
     /// Whether its server must not be used any more.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.generation < self.pool.fence.load(Ordering::Relaxed)
+        self.age.generation < self.pool.fence.load(Ordering::Relaxed)
     }
 
     /// Gives it back to the pool, clean.
