@@ -41,7 +41,8 @@ impl BackendId {
         Self(u64::from(uses) << 32 | slot as u64)
     }
 
-    fn slot(self) -> usize {
+    /// Its place, by which it can be looked up in a list: a small number, which is used again when it has gone.
+    pub fn slot(self) -> usize {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 

@@ -59,7 +59,7 @@ impl Pool {
         *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.refusal() = None;
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.act(|decider, out| decider.renew(now, out));
+        self.act(now, |decider, out| decider.renew(now, out));
     }
 
     /// Why the server lets nobody in, if it did not a moment ago.
