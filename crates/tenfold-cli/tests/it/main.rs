@@ -45,6 +45,7 @@ mod routing;
 mod sample;
 mod schema;
 mod secure_actions;
+mod service_cache;
 mod sharing;
 mod shedding;
 mod site;
