@@ -10,6 +10,7 @@ mod cache;
 mod caching;
 mod caching_beside;
 mod caching_disk;
+mod caching_slow_disk;
 mod command;
 mod compress;
 mod control;
