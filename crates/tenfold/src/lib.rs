@@ -34,7 +34,7 @@ pub use clock::{Clock, Sleep};
 mod page {}
 
 /// Those of the pages of caching strategies.
-#[cfg(all(doctest, feature = "cache"))]
+#[cfg(all(doctest, feature = "cache-admin"))]
 mod strategies {
     #[doc = include_str!("../../../docs/cache/cache-aside.md")]
     mod cache_aside {}
