@@ -1,21 +1,19 @@
 //! Requests that change something.
 //!
-//! A web page can make a browser send a request here, but not one of this type without asking first, and not without
-//! saying where it comes from. So every change says `Content-Type: application/json`, whether it has a body or not, and
-//! none has an `Origin`. That holds with a token too: it costs programs nothing.
+//! Every change says `Content-Type: application/json`, whether it has a body or not, and none has an `Origin`: [`http1::guard`] says why.
 
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::command::{BreakerEdit, Command, DatabaseChange, EndpointEdit, Reason, UpgradeOrder};
+use crate::guard::judge_change;
 use crate::pages::{Shared, answer, error};
 
 /// Bytes of a body. The largest that makes sense has a fraction of that.
@@ -182,12 +180,9 @@ impl FromRequest<Shared> for Body {
 
     async fn from_request(request: Request, _: &Shared) -> Result<Self, Wrong> {
         let wrong = |status, text: &str| Err(Wrong(status, text.to_owned()));
-        if request.headers().contains_key(ORIGIN) {
-            return wrong(StatusCode::FORBIDDEN, "changes are not taken from web pages");
-        }
-        if !is_json(request.headers()) {
-            let text = "changes are taken with Content-Type: application/json only";
-            return wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+        if let Err(refusal) = judge_change(request.headers()) {
+            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+            return wrong(status, refusal.text());
         }
         match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
@@ -196,10 +191,4 @@ impl FromRequest<Shared> for Body {
             Err(_) => wrong(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
         }
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let essence = value.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
 }

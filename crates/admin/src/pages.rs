@@ -10,13 +10,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use http1::guard::Refusal;
 use serde_json::{Value, json};
 use telemetry::Exposition;
 use tokio::sync::watch;
 use vocab::Secret;
 
 use crate::change;
-use crate::guard::{Refusal, judge};
+use crate::guard::judge;
 use crate::openapi::OPENAPI;
 use crate::state::AdminState;
 
@@ -132,16 +133,17 @@ fn judge_request(token: &Token, request: &Request) -> Result<(), Refusal> {
 async fn guard(State(token): State<Token>, request: Request, next: Next) -> Response {
     match judge_request(&token, &request) {
         Ok(()) => next.run(request).await,
-        Err(Refusal::Token) => {
-            let mut response = error(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            response
-        }
-        Err(Refusal::Host) => {
-            error(StatusCode::FORBIDDEN, "without a token only localhost and loopback addresses are answered as host")
-        }
-        Err(Refusal::Origin) => error(StatusCode::FORBIDDEN, "pages of other sites are not answered"),
+        Err(refusal) => refuse(refusal),
     }
+}
+
+pub(crate) fn refuse(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+    let mut response = error(status, refusal.text());
+    if refusal == Refusal::Token {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 /// Whether the process is ready; what is missing is only for those who may see everything.

@@ -353,6 +353,7 @@ impl<K: Key + ?Sized, V: Value> Builder<K, V> {
             bound: self.memory.map(|(_, bound)| bound),
             weigher: self.weigher,
             tagger: self.tagger,
+            coherence: self.coherence,
         }
     }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::builder::Builder;
+use crate::builder::{Builder, Coherence};
 use crate::error::Error;
 use crate::fence::Ticket;
 use crate::inner::Inner;
@@ -178,6 +178,11 @@ impl<K: Key + ?Sized, V: Value> Cache<K, V> {
     /// What the cache is and has done, for metrics.
     pub fn stats(&self) -> Stats {
         self.inner.stats()
+    }
+
+    /// How instances keep up with each other, as it was built.
+    pub fn coherence(&self) -> Option<Coherence> {
+        self.inner.params.coherence
     }
 
     /// Its name.

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::brought::Brought;
-use crate::builder::{Tagger, Weigher};
+use crate::builder::{Coherence, Tagger, Weigher};
 use crate::cache::Value;
 use crate::codec::{Codec, compressed};
 use crate::error::Error;
@@ -55,6 +55,7 @@ pub(crate) struct Params<V> {
     pub(crate) bound: Option<Bound>,
     pub(crate) weigher: Option<Weigher<V>>,
     pub(crate) tagger: Option<Tagger<V>>,
+    pub(crate) coherence: Option<Coherence>,
 }
 
 pub(crate) struct Inner<V> {

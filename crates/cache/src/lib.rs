@@ -32,6 +32,8 @@
 //! serve it (`hold`); tags as generations (`tags`); lives of entries (`life`); what Redis holds (`record`, `codec`). How they fit together, what is proved
 //! and what happens when something fails: `docs/architecture/cache.md`. Write-behind, with a journal of its own, is in [`behind`].
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod behind;
 mod brought;
 mod builder;

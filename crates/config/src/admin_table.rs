@@ -14,7 +14,7 @@ use crate::node::{Entry, Node, Value};
 use crate::raw::{RawAdmin, RawListener};
 use crate::source::Place;
 use crate::tls::Files;
-use crate::value::{Text, is_secret};
+use crate::value::Text;
 
 /// Largest file of a token. What is larger is another file.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
@@ -108,7 +108,7 @@ fn address_is_free(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Si
 fn token_of(path: &Path, field: &Field<Text>, sink: &mut Sink) -> Option<Secret> {
     // What the file holds is not said: it may be the token after all.
     let problem = match read(path) {
-        Ok(text) if is_secret(text.trim_ascii()) => return Some(Secret::new(text.trim_ascii())),
+        Ok(text) if Secret::may_be(text.trim_ascii()) => return Some(Secret::new(text.trim_ascii())),
         Ok(_) => "holds no token of at least 16 visible ASCII characters".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };

@@ -234,7 +234,7 @@ impl Value for Secret {
     fn read(node: &Node, key: &Key<'_>, sink: &mut Sink) -> Option<Self> {
         sink.hide(node.place);
         let text = text(node, key, &Self::expected(), None, sink)?;
-        if !is_secret(text) {
+        if !vocab::Secret::may_be(text) {
             // What it is instead is not said: the value must not be guessed from the message.
             let diagnostic = Diagnostic::error(node.place, key, "the secret is too short or cannot stand in a header");
             sink.push(diagnostic.allowed(Self::expected()).fix("make one with: openssl rand -hex 32".to_owned()));
@@ -250,11 +250,6 @@ impl Value for Secret {
     fn effective(&self) -> Json {
         "***".into()
     }
-}
-
-/// Whether a text is long enough not to be guessed, and can stand in a header.
-pub(crate) fn is_secret(text: &str) -> bool {
-    text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl std::fmt::Debug for Secret {

@@ -19,6 +19,7 @@ mod chunked;
 mod error;
 mod field;
 mod framing;
+pub mod guard;
 pub mod machine;
 mod request;
 mod response;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::base::Base;
-use crate::disk::{INLINE_BYTES_MAX, Job};
+use crate::disk::{Disk, INLINE_BYTES_MAX, Job};
 use crate::growing::Growing;
 use crate::key::Key;
 use crate::object::{CHUNK_BYTES, Head, Identity, Object};
 use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
-use crate::reader::{Fetch, Follower};
+use crate::reader::{Fetch, Follower, Kept};
 use crate::seats::Wait;
 use crate::store::Inner;
 
@@ -45,6 +45,31 @@ pub(crate) struct Shown {
     base: Arc<Base>,
     pending: Arc<Pending>,
     hashes: [u64; 2],
+}
+
+impl Shown {
+    /// Shows something that is known already, and not yet to be found where it will stand.
+    pub(crate) fn known(base: &Arc<Base>, source: Source) -> Self {
+        let (hash, pending) = (source.identity().hash, Arc::new(Pending::read()));
+        pending.set(Stage::Started(source));
+        base.memory.show(hash, &pending);
+        Self { base: Arc::clone(base), pending, hashes: [hash; 2] }
+    }
+
+    /// Shows what a fetch has found, also under the key that it is stored under.
+    pub(crate) fn found(mut self, source: Source) -> Self {
+        let hash = source.identity().hash;
+        self.show_as(hash);
+        self.pending.set(Stage::Started(source));
+        self
+    }
+
+    fn show_as(&mut self, hash: u64) {
+        if hash != self.hashes[0] {
+            self.hashes[1] = hash;
+            self.base.memory.show(hash, &self.pending);
+        }
+    }
 }
 
 impl Drop for Shown {
@@ -168,16 +193,20 @@ impl Lead {
         let meta = Bytes::copy_from_slice(&head.meta);
         let growing = shown.pending.growing();
         let flow = Arc::new(Flow { identity, meta, body_bytes: head.body_bytes, growing });
-        let [asked, _] = shown.hashes;
-        if stored.hash() != asked {
-            shown.hashes[1] = stored.hash();
-            inner.base.memory.show(stored.hash(), &shown.pending);
-        }
+        shown.show_as(stored.hash());
         shown.pending.set(Stage::Started(Source::Growing(Arc::clone(&flow))));
         let largest = inner.disk.as_ref().map_or(0, |_| inner.disk_object_bytes_max);
         let goes_to_disk = head.body_bytes.is_none_or(|bytes| bytes <= largest) && largest > 0;
         let disk = if goes_to_disk { OnDisk::NotYet } else { OnDisk::Never };
         Ok(Writer { shown: Some(shown), inner, flow, counted: fixed, chunks: 0, disk, is_kept: true })
+    }
+
+    /// Ends with what is stored already, of which the fetch has found that it is good: what comes with it is replaced, as by
+    /// [`crate::Store::refresh`]. Those who wait have it at once, and so has who comes before a disk has written it, however long that takes.
+    /// Says whether there is a new version.
+    pub fn refresh(self, kept: &Kept, head: Head) -> bool {
+        let Self { inner, since, shown, .. } = self;
+        inner.refresh(kept, since, head, Some(shown))
     }
 
     /// Says that what comes is not for others. They fetch for themselves, side by side, and are told a number whose meaning is the
@@ -349,7 +378,10 @@ impl Writer {
                 None => self.disk = OnDisk::Never,
             }
         }
-        if self.disk == OnDisk::Chunks && so_far > self.inner.disk_object_bytes_max {
+        // Nobody who is behind could read what is given up for a disk that hangs.
+        let is_beyond =
+            || so_far > self.inner.disk_object_bytes_max || self.inner.disk.as_ref().is_some_and(Disk::hangs);
+        if self.disk == OnDisk::Chunks && is_beyond() {
             self.leave_disk();
         }
     }

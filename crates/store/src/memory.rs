@@ -153,9 +153,16 @@ impl Memory {
         Joining::First(pending)
     }
 
-    /// Shows a fetch under another key too, unless somebody else is fetching that.
+    /// Shows a fetch under another key too, or something that is known, unless somebody else is fetching that. What was known before and a
+    /// disk has yet to write is older.
     pub(crate) fn show(&self, hash: u64, pending: &Arc<Pending>) {
-        self.shard(hash).lock().pending.entry(hash).or_insert_with(|| Arc::clone(pending));
+        let mut shard = self.shard(hash).lock();
+        let before = match shard.pending.get(&hash) {
+            Some(before) if !before.is_known() => return,
+            _ => shard.pending.insert(hash, Arc::clone(pending)),
+        };
+        drop(shard);
+        drop(before);
     }
 
     /// Hides a fetch that has ended.

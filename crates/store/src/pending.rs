@@ -1,6 +1,7 @@
 //! A fetch, or a read from disk, that is under way: whoever wants the same key waits for it, or reads along.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -12,6 +13,10 @@ use crate::noted::Noted;
 use crate::object::{Identity, Object};
 use crate::purges::{Judgement, Purges, Token};
 use crate::sync::Mutex;
+
+/// How long it is waited that a disk says what it has of a key. One that is busy takes tenths of a second, and one that is throttled may take seconds;
+/// after more than that an origin has answered, whatever it is.
+pub(crate) const READ_WAIT: Duration = Duration::from_secs(5);
 
 /// Where an object comes from.
 #[derive(Clone, Debug)]
@@ -57,6 +62,7 @@ pub(crate) enum Stage {
 pub(crate) struct Pending {
     /// Of a fetch. What is on disk is judged when it has been read.
     fetch: Option<Fetch>,
+    begun: Instant,
     stage: Mutex<Stage>,
     changed: Notify,
 }
@@ -89,7 +95,17 @@ impl Pending {
     }
 
     fn new(fetch: Option<Fetch>) -> Self {
-        Self { fetch, stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
+        Self { fetch, begun: Instant::now(), stage: Mutex::new(Stage::Waiting), changed: Notify::new() }
+    }
+
+    /// When a read from disk is given up; `None` of a fetch, whose end is its owner's to say.
+    pub(crate) fn given_up_at(&self) -> Option<Instant> {
+        self.fetch.is_none().then(|| self.begun + READ_WAIT)
+    }
+
+    /// Whether it is something that is whole, and shown until a disk has written it.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(*self.stage.lock(), Stage::Started(Source::Whole(_) | Source::OnDisk(_)))
     }
 
     /// Whether it is a fetch of which nothing has come yet.
@@ -106,18 +122,23 @@ impl Pending {
         self.fetch.as_ref().map_or_else(|| Arc::new(Growing::new()), |fetch| Arc::clone(&fetch.growing))
     }
 
-    /// Joins, if one who comes now may have what comes of it: nothing of it was purged, as far as is known, and its beginning can
-    /// be had.
+    /// Joins, if one who comes now may have what comes of it: nothing of it was purged, as far as is known, its beginning can
+    /// be had, and a disk that is to give it is not waited for in vain.
     pub(crate) fn join(self: &Arc<Self>, key: Key<'_>, purges: &Purges) -> Option<Joined> {
+        let mut grows = true;
         let is_good = match &*self.stage.lock() {
-            Stage::Waiting => {
-                let judge = |fetch: &Fetch| purges.judge(fetch.since.0, key.bytes(), &fetch.marks).0;
-                self.fetch.as_ref().is_none_or(|fetch| judge(fetch) == Judgement::Valid)
+            Stage::Waiting => match &self.fetch {
+                Some(fetch) => purges.judge(fetch.since.0, key.bytes(), &fetch.marks).0 == Judgement::Valid,
+                // Those who waited for it have gone on without.
+                None => self.begun.elapsed() < READ_WAIT,
+            },
+            Stage::Started(source) => {
+                grows = matches!(source, Source::Growing(_));
+                source.judge(purges) == Judgement::Valid
             }
-            Stage::Started(source) => source.judge(purges) == Judgement::Valid,
             Stage::Declined(_) | Stage::Nothing => false,
         };
-        let seat = match self.fetch.as_ref().filter(|_| is_good) {
+        let seat = match self.fetch.as_ref().filter(|_| is_good && grows) {
             Some(fetch) => Some(fetch.growing.enter()?),
             None => None,
         };

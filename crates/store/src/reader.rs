@@ -1,6 +1,7 @@
 //! Reading: what a lookup gives, and how what others fetch, or what is on disk, is read along.
 
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,6 +14,10 @@ use crate::object::{CHUNK_BYTES, Object};
 use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::Judgement;
 use crate::store::Inner;
+
+/// How long a piece of a body is waited for that a disk is to give. Its reader has the head already, and cannot have the rest from elsewhere, so that
+/// this is longer than the wait for a head; a disk that needs more than this for 64 KiB gives nobody a body.
+const PIECE_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known of a key at once.
 pub enum Lookup {
@@ -92,6 +97,11 @@ impl Follower {
         std::ptr::eq(fetch.0.as_ptr(), Arc::as_ptr(&self.pending))
     }
 
+    /// When a read from disk is given up: who waits longer does so in vain, and who comes later does not follow it. `None` where it is fetched.
+    pub fn given_up_at(&self) -> Option<Instant> {
+        self.pending.given_up_at()
+    }
+
     /// Waits until what comes with the body is here. It may be dropped at any time; how long to wait is the caller's to say.
     pub async fn head(self) -> Outcome {
         let source = match self.pending.outcome().await {
@@ -129,6 +139,9 @@ pub enum ReadError {
     /// Too much is being asked of the disk: what is there is good, and can be read later.
     #[error("too many reads wait for the disk tier")]
     Busy,
+    /// The disk has not answered in time: what is there may be good, and can be read when it does.
+    #[error("the disk tier has not given a piece of the body within {} s", PIECE_WAIT.as_secs())]
+    Slow,
 }
 
 /// Reads a body, from whatever it is in.
@@ -204,7 +217,7 @@ impl Reader {
         }
     }
 
-    /// The next bytes, at most one chunk; `None` at the end. It may be dropped and called again.
+    /// The next bytes, at most one chunk; `None` at the end. It may be dropped and called again. It needs a runtime with timers.
     ///
     /// # Errors
     /// When the rest cannot be had.
@@ -236,7 +249,7 @@ impl Reader {
             self.ahead = self.inner.disk.as_ref().and_then(|disk| disk.chunk(chunk)).map(|coming| (index, coming));
         }
         let Some((_, coming)) = &mut self.ahead else { return Err(ReadError::Busy) };
-        let outcome = coming.await;
+        let Ok(outcome) = tokio::time::timeout(PIECE_WAIT, coming).await else { return Err(ReadError::Slow) };
         self.ahead = None;
         match outcome {
             Ok(Ok(bytes)) => Ok(bytes),

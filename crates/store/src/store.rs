@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::arena::InFile;
 use crate::base::Base;
-use crate::disk::{Disk, DiskHead, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
-use crate::fill::Lead;
+use crate::disk::{Disk, DiskHead, DiskObject, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
+use crate::fill::{Lead, Shown};
 use crate::key::{Key, Mark};
 use crate::memory::{Found, Joining};
 use crate::object::{Head, Identity, Object};
@@ -168,48 +168,17 @@ impl Store {
     }
 
     /// Replaces what comes with a body, as a validation does. `token` is that of before the validation began. Says whether there is
-    /// a new version: there is none of what is still being fetched, or was purged meanwhile.
+    /// a new version: there is none of what is still being fetched, or was purged meanwhile. Until a disk has written it, it is found as
+    /// something that comes.
     pub fn refresh(&self, kept: &Kept, token: Token, head: Head) -> bool {
-        let base = &self.0.base;
-        let old = kept.0.identity();
-        let identity = Identity {
-            key: old.key.clone(),
-            hash: old.hash,
-            marks: base.filter.note(head.marks),
-            since: token,
-            version: base.next_version(),
-        };
-        let (judgement, checked) = base.purges.judge(token.0, &identity.key, &identity.marks);
-        if judgement == crate::purges::Judgement::Gone {
-            return false;
-        }
-        let meta = bytes::Bytes::copy_from_slice(&head.meta);
-        let before = old.version;
-        match &kept.0 {
-            Source::Growing(_) => false,
-            Source::OnDisk(object) => {
-                let body_bytes = object.body_bytes;
-                let head = DiskHead { identity, meta, body_bytes, before };
-                self.0.disk.as_ref().is_some_and(|disk| disk.refresh(head))
-            }
-            Source::Whole(object) => {
-                let body_bytes = object.body_bytes;
-                if base.memory.has_newer(&identity) {
-                    return false;
-                }
-                let (small, large) = match &self.0.disk {
-                    Some(disk) if body_bytes > INLINE_BYTES_MAX => (None, Some(disk)),
-                    disk => (disk.as_ref(), None),
-                };
-                if let Some(disk) = large {
-                    let same = identity.clone();
-                    disk.refresh(DiskHead { identity: same, meta: meta.clone(), body_bytes, before });
-                }
-                let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
-                self.0.keep(new, (Token(checked), judgement.stale_since()), small);
-                true
-            }
-        }
+        self.0.refresh(kept, token, head, None)
+    }
+
+    /// Whether the disk has a newer version than one that was read from there.
+    pub fn has_newer_on_disk(&self, kept: &Kept) -> bool {
+        let Source::OnDisk(object) = &kept.0 else { return false };
+        let Identity { hash, version, .. } = object.identity;
+        self.0.disk.as_ref().is_some_and(|disk| disk.has_newer(hash, version))
     }
 
     /// Purges. When this returns, no lookup finds what was purged, and nothing is stored of what was being fetched.
@@ -335,6 +304,60 @@ impl Store {
                 true
             }
             Err(_) => false,
+        }
+    }
+}
+
+impl Inner {
+    /// Replaces what comes with a body. A fetch that found it to be good is shown until a disk has written it.
+    pub(crate) fn refresh(&self, kept: &Kept, token: Token, head: Head, shown: Option<Shown>) -> bool {
+        let base = &self.base;
+        let old = kept.0.identity();
+        let identity = Identity {
+            key: old.key.clone(),
+            hash: old.hash,
+            marks: base.filter.note(head.marks),
+            since: token,
+            version: base.next_version(),
+        };
+        let (judgement, checked) = base.purges.judge(token.0, &identity.key, &identity.marks);
+        if judgement == crate::purges::Judgement::Gone {
+            return false;
+        }
+        let meta = bytes::Bytes::copy_from_slice(&head.meta);
+        let before = old.version;
+        match &kept.0 {
+            Source::Growing(_) => false,
+            Source::OnDisk(object) => {
+                let Some(disk) = &self.disk else { return false };
+                let (body_bytes, chunks) = (object.body_bytes, object.chunks.clone());
+                let head = DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, before };
+                let new = Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, chunks }));
+                // From the announcement on what was before is not to be found, and this is not there before it is written.
+                let shown = match shown {
+                    Some(shown) => shown.found(new),
+                    None => Shown::known(base, new),
+                };
+                disk.announce(&head.identity);
+                disk.refresh(head, Some(shown))
+            }
+            Source::Whole(object) => {
+                let body_bytes = object.body_bytes;
+                if base.memory.has_newer(&identity) {
+                    return false;
+                }
+                let (small, large) = match &self.disk {
+                    Some(disk) if body_bytes > INLINE_BYTES_MAX => (None, Some(disk)),
+                    disk => (disk.as_ref(), None),
+                };
+                if let Some(disk) = large {
+                    disk.announce(&identity);
+                    disk.refresh(DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, before }, None);
+                }
+                let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
+                self.keep(new, (Token(checked), judgement.stale_since()), small);
+                true
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use simulate::SimulateArgs;
 
 use crate::control::cache::{PurgeArgs, TopArgs};
 use crate::control::named_cache::{DelArgs, GetArgs, ListArgs};
+use crate::control::service_cache::InvalidateArgs;
 
 /// What the commands look like.
 pub(crate) const EXAMPLES: &str = "\
@@ -23,6 +24,10 @@ Examples:
   tenfold cache get sessions user:7                          The value of a key in one of them
   tenfold cache del sessions user:7                          Remove it
   tenfold cache del sessions --tag tenant-3                  Remove whatever carries a tag
+  tenfold cache list --at http://127.0.0.1:8080/caches       Caches that a service has by the library
+  tenfold cache invalidate product --key 7 --at http://127.0.0.1:8080/caches
+  tenfold cache invalidate product --tag category:7 --at http://127.0.0.1:8080/caches --token-file token
+  tenfold cache invalidate --every-cache --all --at http://127.0.0.1:8080/caches
 
 What is purged softly is served where its service fails, or while it is fetched again.";
 
@@ -34,12 +39,14 @@ pub(crate) enum CacheCommand {
     Purge(PurgeArgs),
     /// Show what the edge cache of a running process is asked for most
     Top(TopArgs),
-    /// Show the named caches of a running process, and what they hold
+    /// Show the named caches of a running process, or with --at those of a service, and what they hold
     List(ListArgs),
     /// Show the value of a key in a named cache of a running process
     Get(GetArgs),
     /// Remove from a named cache of a running process: a key, whatever carries a tag, or everything
     Del(DelArgs),
+    /// Invalidate in caches that a service has by the library, in all of its instances: a key, whatever carries a tag, or everything
+    Invalidate(InvalidateArgs),
 }
 
 /// Runs one of them.
@@ -54,5 +61,6 @@ pub(crate) fn run(command: &CacheCommand) -> anyhow::Result<ExitCode> {
         CacheCommand::List(args) => crate::control::named_cache::list(args),
         CacheCommand::Get(args) => crate::control::named_cache::get(args),
         CacheCommand::Del(args) => crate::control::named_cache::del(args),
+        CacheCommand::Invalidate(args) => crate::control::service_cache::invalidate(args),
     }
 }

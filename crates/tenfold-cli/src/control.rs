@@ -8,6 +8,7 @@ pub(crate) mod endpoint;
 pub(crate) mod named_cache;
 pub(crate) mod reload;
 pub(crate) mod routes;
+pub(crate) mod service_cache;
 pub(crate) mod status;
 mod table;
 mod target;

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path as Segment, State};
+use axum::extract::{ConnectInfo, Path as Segment, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use tenfold::cache::admin::{CacheAdmin, Peer};
 use tenfold::cache::behind::{BehindParams, Receipt, SinkError};
 use tenfold::cache::{Cache, Delivery, MIB, ValueSink};
 use tenfold::metrics::Metrics;
@@ -144,14 +146,24 @@ impl Shop {
         Ok(Self { database, products, stock, metrics })
     }
 
-    fn router(&self) -> Router {
-        Router::new()
+    fn router(&self) -> Result<Router> {
+        // Without a token it answers this machine alone, which `peer` tells it of.
+        let admin = CacheAdmin::builder().keyed(&self.products).keyed(&self.stock).build()?;
+        let admin = Router::new().fallback_service(admin).layer(middleware::from_fn(peer));
+        let router = Router::new()
+            .nest("/caches", admin)
             .route("/products/{id}", get(product).put(rename))
             .route("/categories/{id}/changed", get(changed))
             .route("/stock/{id}", get(pieces).put(count))
-            .route("/metrics", get(metrics))
-            .with_state(self.clone())
+            .route("/metrics", get(metrics));
+        Ok(router.with_state(self.clone()))
     }
+}
+
+/// Says who asks, as axum knows it.
+async fn peer(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Peer(peer.ip()));
+    next.run(request).await
 }
 
 /// Read-through: the cache loads by itself, and remembers that there is nothing.
@@ -205,8 +217,9 @@ async fn metrics(State(shop): State<Shop>, headers: HeaderMap) -> impl IntoRespo
 pub(crate) async fn run(folder: &Path, redis: Option<&str>) -> Result<Vec<String>> {
     let shop = Shop::open(folder, redis).await?;
     let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let (address, router) = (listener.local_addr()?, shop.router());
-    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let (address, router) = (listener.local_addr()?, shop.router()?);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = tokio::spawn(async move { axum::serve(listener, service).await });
     let lines = strategies(&shop, address).await?;
     // What is not in the database yet goes there before the end.
     let left = shop.stock.shutdown(Duration::from_secs(10)).await.keys_left;
@@ -254,6 +267,14 @@ async fn strategies(shop: &Shop, address: SocketAddr) -> Result<Vec<String>> {
     text("/categories/7/changed").await?;
     let elsewhere = text("/products/7").await?.contains("elsewhere");
     lines.push(format!("tags: one invalidation, the next read is of the database: {elsewhere}"));
+
+    database.save(&Product { id: 7, name: "mended by hand".into(), category: 7 }).await?;
+    // The same as `tenfold cache invalidate product --key 7 --at http://ADDRESS/caches`.
+    let order = r#"{"cache": "product", "key": "7"}"#;
+    let told = client.post(url("/caches")).header("Content-Type", "application/json").body(order).send().await?;
+    let reach = if told.text().await?.contains("everywhere") { "everywhere" } else { "here" };
+    let by_hand = text("/products/7").await?.contains("by hand");
+    lines.push(format!("by hand: invalidated {reach}, the next read is of the database: {by_hand}"));
 
     let before = database.writes.load(Ordering::Relaxed);
     for pieces in 0..100 {

@@ -3,6 +3,7 @@
 //! | feature | module | holds |
 //! |---|---|---|
 //! | `cache` | [`cache`] | caching strategies in memory and in Redis: single flight, leases, write-through, tags |
+//! | `cache-admin` | [`cache::admin`](::cache::admin) | the caches of a service, looked at and invalidated by HTTP |
 //! | `cache-tls` | | the same with `rediss://` |
 //! | `metrics` | [`metrics`] | what the others count, as pages for Prometheus |
 //! | `resilience` | [`resilience`] | circuit breaker, rate limits, retries, bulkhead, timeouts and shedding, as calls and as layers of tower |
@@ -33,7 +34,7 @@ pub use clock::{Clock, Sleep};
 mod page {}
 
 /// Those of the pages of caching strategies.
-#[cfg(all(doctest, feature = "cache"))]
+#[cfg(all(doctest, feature = "cache-admin"))]
 mod strategies {
     #[doc = include_str!("../../../docs/cache/cache-aside.md")]
     mod cache_aside {}

@@ -14,6 +14,7 @@
 //! - [`coherence`] has processes share a cache while everything breaks, and [`history`] checks what they read and wrote.
 //! - [`AcmeServer`] is an authority that issues certificates by ACME, and verifies all that it is sent.
 //! - [`DnsServer`] is a name server whose records, and whose temper, change while it runs.
+//! - [`HeldThreads`] stand still, as if a disk did not answer.
 //! - [`Process`], [`TempDir`], [`free_port`] and [`procfs`] are what these are built from.
 //!
 //! Every guard cleans up when dropped: processes are killed by pid and reaped, folders removed, threads told to stop.
@@ -47,6 +48,7 @@ pub mod coherence;
 mod collector;
 mod curl;
 mod dns;
+mod held;
 pub mod history;
 pub mod http2;
 mod isolation;
@@ -80,6 +82,7 @@ pub use certs::{Authority, Issued};
 pub use collector::{Collector, Span};
 pub use curl::{Curl, CurlAnswer};
 pub use dns::{DnsData, DnsMood, DnsQuestion, DnsServer};
+pub use held::HeldThreads;
 pub use isolation::Isolation;
 pub use load::{Counts, Histogram, Load, LoadParams, Report};
 pub use open_loop::{Offered, OpenLoop};

@@ -16,6 +16,11 @@ impl Secret {
         Self(text.into())
     }
 
+    /// Whether a text is long enough not to be guessed, and can stand in a field of HTTP: at least 16 visible ASCII characters.
+    pub fn may_be(text: &str) -> bool {
+        text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+
     /// The text itself, for whoever has to send it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -48,6 +53,13 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_short_or_cannot_stand_in_a_field_is_none() {
+        assert!(Secret::may_be("0123456789abcdef"));
+        assert!(!Secret::may_be("0123456789abcde"));
+        assert!(!Secret::may_be("0123456789 abcdef") && !Secret::may_be("0123456789abcd\u{e9}"));
+    }
 
     #[test]
     fn comparing_is_equality() {

@@ -1,5 +1,6 @@
 //! The cache as its users see it, in memory and with a real Redis.
 
+mod admin;
 mod away;
 mod behind;
 mod build;

@@ -229,7 +229,14 @@ impl Log {
                 self.flush();
                 drop(shown);
             }
-            Job::Refresh(head) => self.refresh(&head),
+            Job::Refresh(head, shown) => {
+                self.refresh(&head);
+                if shown.is_some() {
+                    // As with what is committed.
+                    self.flush();
+                }
+                drop(shown);
+            }
             Job::Wake => {}
             Job::Flush(done) => {
                 self.settle();

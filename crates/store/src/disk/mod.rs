@@ -5,7 +5,8 @@
 //! are compared whenever it is read; what does not match is a miss. `format` has the bytes, `recover` what a start does.
 //!
 //! **Nothing blocks a core.** Jobs go through bounded queues. A write that finds its queue full is dropped and counted, and the object
-//! stays in memory alone; a read that finds its queue full is a miss.
+//! stays in memory alone; a read that finds its queue full is a miss, and so is one whose thread has been at another for seconds: a disk that
+//! hangs is waited for by those who asked before, for a bounded time, and by nobody else.
 //!
 //! **A disk that fails is done without.** After a write that failed, what was in the buffer is dropped, the oldest segment makes room if
 //! there is none, and after a pause, which doubles up to a minute, a new segment is tried. Reading goes on meanwhile. A folder that
@@ -46,7 +47,7 @@ use format::ChunkPlace;
 pub(crate) use index::PLACE_BYTES;
 use index::{Index, Place};
 pub(crate) use journal::PREFIX_BYTES_MAX;
-pub(crate) use read::DiskObject;
+pub(crate) use read::{DiskObject, Reading};
 pub(crate) use segment::Chunk;
 use segment::Segment;
 
@@ -84,8 +85,8 @@ pub(crate) enum Job {
     Chunk { flow: Arc<Flow>, index: u32, data: Bytes },
     /// The body is whole: write what follows the last chunk, and the object itself.
     Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, shown: Shown },
-    /// Write an object anew that has the chunks of another version.
-    Refresh(DiskHead),
+    /// Write an object anew that has the chunks of another version, and is shown until then.
+    Refresh(DiskHead, Option<Shown>),
     /// Look at what waits elsewhere.
     Wake,
     /// Write what waits, and say so.
@@ -122,6 +123,8 @@ pub(crate) struct Shared {
     /// 1 once it is known what the folder held when this began.
     is_known: AtomicU64,
     purges: Mutex<Vec<Unwritten>>,
+    /// What each reader is at.
+    readings: [Reading; READERS],
 }
 
 /// A purge that is to be written down.
@@ -152,8 +155,8 @@ impl Disk {
         let mut readers = Vec::new();
         for _ in 0..READERS {
             let (sender, receiver): (_, Receiver<ReadJob>) = sync_channel(READS_MAX);
-            let shared = Arc::clone(&shared);
-            threads.push(named("store-read").spawn(move || read::run(&shared, &receiver))?);
+            let (shared, number) = (Arc::clone(&shared), readers.len());
+            threads.push(named("store-read").spawn(move || read::run(&shared, number, &receiver))?);
             readers.push(sender);
         }
         Ok(Self { shared, jobs, readers, threads: Mutex::new(threads) })
@@ -162,6 +165,16 @@ impl Disk {
     /// Whether a key is on disk, as far as is known.
     pub(crate) fn has(&self, hash: u64) -> bool {
         self.shared.index.find(hash).is_some()
+    }
+
+    /// Whether what is asked of it is not read: who needs it cannot have it from here for now.
+    pub(crate) fn hangs(&self) -> bool {
+        self.shared.readings.iter().any(Reading::hangs)
+    }
+
+    /// Whether a later version than this one is there.
+    pub(crate) fn has_newer(&self, hash: u64, version: u64) -> bool {
+        self.shared.index.find(hash).is_some_and(|place| place.version > version)
     }
 
     /// Whether anything on disk may carry a mark. As long as the folder has not been read, anything may be there.
@@ -183,7 +196,16 @@ impl Disk {
     }
 
     fn read(&self, which: u64, job: ReadJob) -> bool {
-        let sent = self.readers[which as usize % READERS].try_send(job).is_ok();
+        let reader = which as usize % READERS;
+        let reading = &self.shared.readings[reader];
+        let sent = !reading.hangs() && {
+            reading.add();
+            let sent = self.readers[reader].try_send(job).is_ok();
+            if !sent {
+                reading.withdraw();
+            }
+            sent
+        };
         if !sent {
             self.shared.counters.reads_dropped.add(1);
         }
@@ -209,11 +231,10 @@ impl Disk {
         self.send_last(hash, version, object.body_bytes, Job::Store(object))
     }
 
-    /// Writes an object anew that has the chunks of another version, or drops it.
-    pub(crate) fn refresh(&self, head: DiskHead) -> bool {
+    /// Writes an object anew that was announced and has the chunks of another version, or drops it.
+    pub(crate) fn refresh(&self, head: DiskHead, shown: Option<Shown>) -> bool {
         let Identity { hash, version, .. } = head.identity;
-        self.shared.index.announce(hash, version);
-        self.send_last(hash, version, 0, Job::Refresh(head))
+        self.send_last(hash, version, 0, Job::Refresh(head, shown))
     }
 
     /// Has a version written that was announced, by a job that makes it known, or forgets what is older.
@@ -299,6 +320,7 @@ impl Shared {
             forgets: Mutex::new(Vec::new()),
             is_known: AtomicU64::new(0),
             purges: Mutex::new(Vec::new()),
+            readings: std::array::from_fn(|_| Reading::default()),
         }
     }
 

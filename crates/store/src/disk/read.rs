@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -11,8 +12,9 @@ use super::segment::{Chunk, Segment};
 use super::{DiskError, ReadJob, Shared, recover};
 use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
-use crate::pending::Source;
+use crate::pending::{READ_WAIT, Source};
 use crate::purges::{Judgement, Token};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A large object: its head in memory, its body on disk.
 #[derive(Debug)]
@@ -21,6 +23,52 @@ pub(crate) struct DiskObject {
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: u64,
     pub(crate) chunks: Box<[Chunk]>,
+}
+
+/// What waits for a reader, and when it last came further: in milliseconds of a clock of its own.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    begun: Instant,
+    waiting: AtomicU64,
+    moved: AtomicU64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { begun: Instant::now(), waiting: AtomicU64::new(0), moved: AtomicU64::new(0) }
+    }
+}
+
+impl Reading {
+    /// Whether something waits for it, and it has not come further for longer than anybody waits.
+    pub(super) fn hangs(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+            && self.millis().saturating_sub(self.moved.load(Ordering::Acquire)) > READ_WAIT.as_millis() as u64
+    }
+
+    /// A job is about to be sent.
+    pub(super) fn add(&self) {
+        // Before it counts, or one who looks in between would take the pause before it for a wait.
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            self.moved.store(self.millis(), Ordering::Release);
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A job was not sent after all.
+    pub(super) fn withdraw(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A job is done.
+    fn end(&self) {
+        self.moved.store(self.millis(), Ordering::Release);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn millis(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
 }
 
 /// A record as it was read, whose checksums are right.
@@ -51,7 +99,7 @@ pub(super) fn record_at(segment: &Segment, place: &Place) -> Result<Owned, DiskE
 }
 
 /// Works until nobody can ask any more.
-pub(super) fn run(shared: &Shared, jobs: &Receiver<ReadJob>) {
+pub(super) fn run(shared: &Shared, number: usize, jobs: &Receiver<ReadJob>) {
     while let Ok(job) = jobs.recv() {
         match job {
             ReadJob::Load { key, hash, pending } => {
@@ -68,6 +116,7 @@ pub(super) fn run(shared: &Shared, jobs: &Receiver<ReadJob>) {
                 let _ = done.send(outcome);
             }
         }
+        shared.readings[number].end();
     }
 }
 

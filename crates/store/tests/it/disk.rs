@@ -253,7 +253,10 @@ fn a_newer_version_replaces_an_older_one_for_good() {
             let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("on disk") };
             let Outcome::Stream(reader) = follower.head().await else { panic!("large") };
             assert!(store.refresh(&reader.kept(), store.token(), head(&round.to_string(), &["x"])));
+            // It is found at once, and the one before is known to be that.
+            assert_eq!(read(&store, "k").await.expect("comes").0, round.to_string().into_bytes());
             store.flush().await;
+            assert!(store.has_newer_on_disk(&reader.kept()));
             drop(reader);
             store = again(store, folder.path());
             let found = read(&store, "k").await.expect("on disk");

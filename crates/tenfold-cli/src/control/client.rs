@@ -1,4 +1,4 @@
-//! As much of an HTTP/1.1 client as the admin listener needs: a request on a connection of its own, an answer with a
+//! As much of an HTTP/1.1 client as the admin listener needs, and a service that shows its caches: a request on a connection of its own, an answer with a
 //! length.
 
 use std::io::{ErrorKind, Read, Write};
@@ -35,8 +35,12 @@ struct Answer {
 impl Client {
     /// A client of the process that is meant.
     pub(super) fn new(args: &ConnectArgs) -> anyhow::Result<Self> {
-        let target = target::find(args, &|name| std::env::var(name).ok())?;
-        Ok(Self { target, answer_timeout: ANSWER_TIMEOUT })
+        Ok(Self::of(target::find(args, &|name| std::env::var(name).ok())?))
+    }
+
+    /// A client of something that was found.
+    pub(super) fn of(target: Target) -> Self {
+        Self { target, answer_timeout: ANSWER_TIMEOUT }
     }
 
     /// The same with another bound on the pauses of an answer.
@@ -73,7 +77,8 @@ impl Client {
     }
 
     fn stranger(&self) -> String {
-        format!("{} answers, but not as Tenfold's admin listener does ({})", self.url(), self.target.found)
+        let Target { found, kind, .. } = &self.target;
+        format!("{} answers, but not {} ({found})", self.url(), kind.manner())
     }
 
     fn is_well(&self, answer: &Answer) -> anyhow::Result<()> {
@@ -85,7 +90,7 @@ impl Client {
             bail!("{}: status {}", self.stranger(), answer.status);
         };
         if answer.status == 401 {
-            bail!("{}: {told}: set TENFOLD_ADMIN_TOKEN, or name the file that it runs by with --config", self.url());
+            bail!("{}: {told}: {}", self.url(), self.target.kind.if_unknown());
         }
         bail!("{told}")
     }
@@ -121,10 +126,7 @@ impl Client {
             Some(error) if error.kind() != ErrorKind::ConnectionRefused => {
                 Err(error).with_context(|| format!("{url} cannot be reached ({found})"))
             }
-            _ => bail!(
-                "nothing answers at {url} ({found}): is `tenfold run` running? \
-                 --admin URL or --config FILE names another one"
-            ),
+            _ => bail!("nothing answers at {url} ({found}): {}", self.target.kind.if_silent()),
         }
     }
 }
@@ -203,7 +205,8 @@ mod tests {
     #[test]
     fn a_request_says_what_it_is() {
         let token = Some(vocab::Secret::new("0123456789abcdef"));
-        let target = Target { authority: "localhost:1".to_owned(), token, found: String::new() };
+        let target =
+            Target { authority: "localhost:1".to_owned(), token, found: String::new(), kind: target::Kind::Process };
         let text = request(&target, "PATCH", "/x", Some("{}"));
         assert_eq!(
             text,

@@ -1,6 +1,7 @@
 //! `tenfold cache list`, `get` and `del`: named caches of a running process.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -14,6 +15,14 @@ use super::table::Table;
 /// What `tenfold cache list` may be told.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    /// Those of a service that shows its caches, in place of the named ones: where it does, as http://HOST:PORT/PATH
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "admin"])]
+    at: Option<String>,
+
+    /// A file with the token that the service asks for
+    #[arg(long, value_name = "FILE", requires = "at")]
+    token_file: Option<PathBuf>,
+
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -72,6 +81,9 @@ struct What {
 /// # Errors
 /// When nothing answers as the admin listener does.
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    if let Some(at) = &args.at {
+        return super::service_cache::list(at, args.token_file.as_ref(), args.json);
+    }
     let caches = Client::new(&args.connect)?.get("/api/caches")?;
     if args.json {
         super::print(&format!("{caches:#}\n"))?;

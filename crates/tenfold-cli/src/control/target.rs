@@ -1,5 +1,7 @@
-//! Where the admin listener of the process is, and with which token it is asked.
+//! Where the admin listener of the process is, or the service whose caches are meant, and with which token it is asked.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,45 @@ const TOKEN_VARIABLE: &str = "TENFOLD_ADMIN_TOKEN";
 /// Where it is when nothing says otherwise.
 const DEFAULT: &str = "127.0.0.1:9900";
 
-/// An admin listener.
+/// Most that is read of a file with a token.
+const TOKEN_FILE_BYTES_MAX: u64 = 4096;
+
+/// What answers there, for what is said when it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The admin listener of a process of Tenfold.
+    Process,
+    /// A service that shows its caches.
+    Service,
+}
+
+impl Kind {
+    /// How it answers.
+    pub(super) fn manner(self) -> &'static str {
+        match self {
+            Self::Process => "as Tenfold's admin listener does",
+            Self::Service => "as a service does that shows its caches",
+        }
+    }
+
+    /// What to do where nothing answers.
+    pub(super) fn if_silent(self) -> &'static str {
+        match self {
+            Self::Process => "is `tenfold run` running? --admin URL or --config FILE names another one",
+            Self::Service => "is the service running? --at names its listener, and the path of its caches",
+        }
+    }
+
+    /// What to do where a token is asked for.
+    pub(super) fn if_unknown(self) -> &'static str {
+        match self {
+            Self::Process => "set TENFOLD_ADMIN_TOKEN, or name the file that it runs by with --config",
+            Self::Service => "name a file with its token by --token-file",
+        }
+    }
+}
+
+/// An admin listener, or a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// Host and port, as they stand in a URL.
@@ -26,18 +66,50 @@ pub(super) struct Target {
     pub(super) token: Option<Secret>,
     /// How it was found, for whoever wonders.
     pub(super) found: String,
+    /// What it is.
+    pub(super) kind: Kind,
+}
+
+impl Target {
+    fn process(authority: String, token: Option<Secret>, found: String) -> Self {
+        Self { authority, token, found, kind: Kind::Process }
+    }
+}
+
+/// Finds a service by the URL of its caches, and the path there.
+pub(super) fn service(url: &str, token_file: Option<&Path>) -> anyhow::Result<(Target, String)> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (listener, path) = match rest.find('/') {
+        Some(at) => url.split_at(url.len() - rest.len() + at),
+        None => (url, "/"),
+    };
+    ensure!(path.bytes().all(|byte| byte.is_ascii_graphic()), "--at {url}: the path has characters that no URL has");
+    ensure!(!path.contains(['?', '#']), "--at {url}: write http://HOST:PORT/PATH, without a query");
+    let token = token_file.map(token_of).transpose()?;
+    let authority = authority("--at", listener)?;
+    Ok((Target { authority, token, found: "given by --at".to_owned(), kind: Kind::Service }, path.to_owned()))
+}
+
+fn token_of(file: &Path) -> anyhow::Result<Secret> {
+    let shown = file.display();
+    let mut text = String::new();
+    let opened = File::open(file).with_context(|| format!("{shown} cannot be opened"))?;
+    opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("{shown} cannot be read"))?;
+    let token = text.trim_ascii();
+    ensure!(Secret::may_be(token), "{shown} holds no token of at least 16 visible ASCII characters");
+    Ok(Secret::new(token))
 }
 
 /// Finds the admin listener. `env` gives the values of environment variables.
 pub(super) fn find(args: &ConnectArgs, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Target> {
     let token = || env(TOKEN_VARIABLE).filter(|text| !text.is_empty()).map(Secret::new);
     if let Some(url) = &args.admin {
-        return Ok(Target { authority: authority(url)?, token: token(), found: "given by --admin".to_owned() });
+        return Ok(Target::process(authority("--admin", url)?, token(), "given by --admin".to_owned()));
     }
     let file = args.config.clone().or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
     let Some(file) = file else {
         let found = format!("the default, as there is no {FILE}");
-        return Ok(Target { authority: DEFAULT.to_owned(), token: token(), found });
+        return Ok(Target::process(DEFAULT.to_owned(), token(), found));
     };
     let shown = file.display();
     let admin = config::load_admin(&file, env).map_err(|found| {
@@ -48,7 +120,7 @@ pub(super) fn find(args: &ConnectArgs, env: &dyn Fn(&str) -> Option<String>) -> 
     let listen = admin.listen;
     ensure!(listen.port() != 0, "{shown} leaves the admin listener's port to the system: give --admin URL");
     let token = admin.token.or_else(token);
-    Ok(Target { authority: reachable(listen).to_string(), token, found: format!("from {shown}") })
+    Ok(Target::process(reachable(listen).to_string(), token, format!("from {shown}")))
 }
 
 /// The address by which this machine reaches a listener.
@@ -61,22 +133,22 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Host and port of a URL.
-fn authority(url: &str) -> anyhow::Result<String> {
+/// Host and port of a URL, which an option gave.
+fn authority(option: &str, url: &str) -> anyhow::Result<String> {
     let rest = match url.split_once("://") {
         Some(("http", rest)) => rest,
-        Some(("https", _)) => bail!("--admin {url}: the admin listener speaks http, not https"),
-        Some(_) => bail!("--admin {url}: write http://HOST:PORT"),
+        Some(("https", _)) => bail!("{option} {url}: only http is spoken, not https"),
+        Some(_) => bail!("{option} {url}: write http://HOST:PORT"),
         None => url,
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    ensure!(!rest.contains(['/', '@', '?', '#']), "--admin {url}: write http://HOST:PORT, without a path");
+    ensure!(!rest.contains(['/', '@', '?', '#']), "{option} {url}: write http://HOST:PORT, without a path");
     let has_port = match rest.strip_prefix('[') {
         Some(v6) => v6.contains("]:"),
         None => rest.contains(':'),
     };
     let with_port = if has_port { rest.to_owned() } else { format!("{rest}:80") };
-    config::endpoint_address(&with_port).map_err(|error| anyhow::anyhow!("--admin {url}: {error}"))?;
+    config::endpoint_address(&with_port).map_err(|error| anyhow::anyhow!("{option} {url}: {error}"))?;
     Ok(with_port)
 }
 
@@ -86,7 +158,7 @@ mod tests {
 
     #[test]
     fn urls_are_read() {
-        let good = |url: &str, expected: &str| assert_eq!(authority(url).expect(url), expected);
+        let good = |url: &str, expected: &str| assert_eq!(authority("--admin", url).expect(url), expected);
         good("http://127.0.0.1:9900", "127.0.0.1:9900");
         good("http://127.0.0.1:9900/", "127.0.0.1:9900");
         good("admin.example.com:9900", "admin.example.com:9900");
@@ -94,7 +166,7 @@ mod tests {
         good("http://[::1]:9900", "[::1]:9900");
         good("http://[::1]", "[::1]:80");
         let bad = |url: &str, part: &str| {
-            let error = authority(url).expect_err(url).to_string();
+            let error = authority("--admin", url).expect_err(url).to_string();
             assert!(error.contains(part) && error.contains(url), "{error}");
         };
         bad("https://127.0.0.1:9900", "not https");
@@ -103,6 +175,27 @@ mod tests {
         bad("http://user@host:1", "without a path");
         bad("http://127.0.0.1:99000", "port above 65535");
         bad("", "no host");
+    }
+
+    #[test]
+    fn a_service_has_a_path() {
+        let good = |url: &str, expected: (&str, &str)| {
+            let (target, path) = service(url, None).expect(url);
+            assert_eq!((target.authority.as_str(), path.as_str()), expected, "{url}");
+        };
+        good("http://127.0.0.1:8080/caches", ("127.0.0.1:8080", "/caches"));
+        good("http://127.0.0.1:8080", ("127.0.0.1:8080", "/"));
+        good("http://127.0.0.1:8080/", ("127.0.0.1:8080", "/"));
+        good("[::1]:8080/a/b/", ("[::1]:8080", "/a/b/"));
+        good("shop.example.com/caches", ("shop.example.com:80", "/caches"));
+        for bad in
+            ["https://127.0.0.1/caches", "http://127.0.0.1:8080/a b", "http://127.0.0.1/a?b", "ftp://a/b", "/caches"]
+        {
+            let error = service(bad, None).expect_err(bad).to_string();
+            assert!(error.contains("--at"), "{error}");
+        }
+        let missing = service("http://127.0.0.1:8080", Some(Path::new("no/such/file"))).expect_err("no file");
+        assert!(missing.to_string().contains("no/such/file cannot be opened"), "{missing}");
     }
 
     #[test]

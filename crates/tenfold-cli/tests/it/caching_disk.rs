@@ -9,20 +9,20 @@ use testkit::{Curl, RawConn, RawUpstream, Script, Signal, Step, TempDir, Tenfold
 use crate::caching::{answer, asked, config, origin, purge, told};
 use crate::site::{apply, ask, command, get, page, start};
 
-const FRESH: &str = "Cache-Control: max-age=600\r\n";
+pub(crate) const FRESH: &str = "Cache-Control: max-age=600\r\n";
 
 /// A body that is different at each place.
-fn body(bytes: usize) -> Vec<u8> {
+pub(crate) fn body(bytes: usize) -> Vec<u8> {
     (0_u64..).flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).take(bytes).collect()
 }
 
-fn large(bytes: usize, fields: &str) -> Vec<u8> {
+pub(crate) fn large(bytes: usize, fields: &str) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nETag: \"v1\"\r\n{fields}\r\n");
     [head.into_bytes(), body(bytes)].concat()
 }
 
 /// A site with little memory and a folder.
-fn text(upstream: &RawUpstream, folder: &Path, size: &str, cache: &str) -> String {
+pub(crate) fn text(upstream: &RawUpstream, folder: &Path, size: &str, cache: &str) -> String {
     let disk = format!(
         "[cache]\nmemory = \"2MiB\"\ndisk = {{ path = \"{}\", size = \"{size}\" }}\n[[route]]",
         folder.display()
@@ -34,16 +34,16 @@ fn disk(site: &Tenfold, what: &str) -> u64 {
     page(site, "/api/cache")["disk"][what].as_u64().unwrap_or_default()
 }
 
-fn await_written(site: &Tenfold, entries: u64) {
+pub(crate) fn await_written(site: &Tenfold, entries: u64) {
     let written = |site: &Tenfold| Ok(site.metric("cache_disk_writes_total", &[])? >= entries as f64);
     site.wait_until("written", written).unwrap();
 }
 
-fn await_up(site: &Tenfold) {
+pub(crate) fn await_up(site: &Tenfold) {
     site.wait_until("the folder", |site| Ok(page(site, "/api/cache")["disk"]["up"] == true)).unwrap();
 }
 
-fn check_hit(response: &Response, body: &[u8]) {
+pub(crate) fn check_hit(response: &Response, body: &[u8]) {
     let told = told(response);
     assert!(told.starts_with("tenfold;hit;ttl=") && told.ends_with(";detail=disk"), "{told}");
     assert!(response.body == body, "{} bytes of {}", response.body.len(), body.len());

@@ -137,7 +137,13 @@ impl Heard {
     async fn apply_to(&self, mut coming: Follower, store: &Store, cache: &RouteCache) {
         // How responses vary, the variant, and one more where that has changed meanwhile.
         for _ in 0..3 {
-            let source = match coming.head().await {
+            let outcome = match coming.given_up_at() {
+                Some(until) => {
+                    tokio::time::timeout_at(until.into(), coming.head()).await.unwrap_or(store::Outcome::Nothing)
+                }
+                None => coming.head().await,
+            };
+            let source = match outcome {
                 store::Outcome::Hit(hit) => Source::Memory(hit),
                 store::Outcome::Stream(reader) => Source::Stream(Box::new(reader)),
                 store::Outcome::Declined(_) | store::Outcome::Nothing => return,

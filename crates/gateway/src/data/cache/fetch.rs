@@ -163,7 +163,7 @@ pub(super) fn refresh(
     let store = &tiers.store;
     let Begin::Lead(lead) = store.begin(store.key(key), &marks(parts, call, with)) else { return };
     let is_newer = |found: Source| found.fetched() > source.fetched();
-    if super::find(store, key).is_some_and(is_newer) {
+    if super::find(store, key).is_some_and(is_newer) || source.has_newer_on_disk(store) {
         // Another core has fetched it between the look and the wish.
         return;
     }

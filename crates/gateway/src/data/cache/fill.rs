@@ -241,18 +241,10 @@ impl Fill {
                 // A 304 need not repeat the tags.
                 let mut all = about.marks.to_vec();
                 all.extend(marks.iter().filter(|mark| !about.marks.contains(mark)));
-                let head = store::Head { meta, marks: all, body_bytes: None };
-                self.tiers.store.refresh(&about.kept, lead.token(), head);
+                // Those who wait have it now, and who comes before a disk has written it as well.
+                lead.refresh(&about.kept, store::Head { meta, marks: all, body_bytes: None });
             }
             Err(_) => self.tiers.store.remove(self.tiers.store.key(&about.key)),
-        }
-        if about.is_on_disk {
-            // Until the disk has written it, it is not to be found: those who wait are told then.
-            let tiers = Arc::clone(&self.tiers);
-            tokio::task::spawn_local(async move {
-                let _too_slow = tokio::time::timeout(SETTLE_MAX, tiers.store.flush()).await;
-                drop(lead);
-            });
         }
     }
 

@@ -316,7 +316,7 @@ enum Broken {
     Origin,
     /// By the disk that it is on, which has not got it.
     Disk,
-    /// By the disk, which has too much to do.
+    /// By the disk, which has too much to do, or does not answer.
     Busy,
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use httpcache::{Stored, UnixTime};
-use store::{Hit, Kept, Mark, Reader};
+use store::{Hit, Kept, Mark, Reader, Store};
 
 use crate::cache::Held;
 
@@ -75,6 +75,11 @@ impl Source {
         matches!(self, Self::Stream(reader) if !reader.is_growing())
     }
 
+    /// Whether a newer version is on the disk that this was read from.
+    pub(super) fn has_newer_on_disk(&self, store: &Store) -> bool {
+        matches!(self, Self::Stream(reader) if store.has_newer_on_disk(&reader.kept()))
+    }
+
     /// Its facts, if it is a response: stale since a purge, if one has made it so.
     pub(super) fn stored(&self) -> Option<Stored> {
         let Some(Held::Response(_, mut stored, _)) = Held::read(self.meta()) else { return None };
@@ -107,8 +112,7 @@ impl Source {
             Self::Memory(hit) => hit.kept(),
             Self::Stream(reader) => reader.kept(),
         };
-        let (marks, key, is_on_disk) = (self.marks().into(), self.key().into(), self.is_on_disk());
-        About { kept, meta: self.meta().clone(), marks, key, stored, is_on_disk }
+        About { kept, meta: self.meta().clone(), marks: self.marks().into(), key: self.key().into(), stored }
     }
 }
 
@@ -127,6 +131,4 @@ pub(super) struct About {
     pub(super) marks: Box<[Mark]>,
     pub(super) key: Box<[u8]>,
     pub(super) stored: Stored,
-    /// Whether its body is on disk alone.
-    pub(super) is_on_disk: bool,
 }

@@ -82,6 +82,8 @@ struct Waiting {
     own: Option<Own>,
     /// What the fetch that was begun for it last tells of itself.
     told: Option<Rc<Told>>,
+    /// Until when it waits for a disk to say what it has, once it does.
+    disk_until: Option<Instant>,
 }
 
 /// What comes next for a request that has waited.
@@ -103,7 +105,7 @@ pub(super) async fn run<'c>(
 ) -> Option<Outcome> {
     let (status, since, is_partial) = (CacheStatus::default(), super::now(), !wants_whole(parts, call));
     let wants_own = with_facts(parts, call, |facts| facts.wants_own(&with.cache.params.policy));
-    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None, told: None };
+    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None, told: None, disk_until: None };
     for _ in 0..ROUNDS_MAX {
         let Some(found) = waiting.join(parts, local, call, with, key).await else { break };
         match waiting.take(parts, local, call, with, (key, found)).await {
@@ -178,7 +180,12 @@ impl Waiting {
                         self.own = None;
                     }
                     self.status.collapsed = self.own.is_none();
-                    let found = follow(parts, with, follower).await;
+                    let is_read = follower.given_up_at().is_some();
+                    let found = self.follow(parts, with, follower).await;
+                    // It is gone without a disk that does not answer. Who comes first fetches for all.
+                    if is_read && matches!(found, Waited::TimedOut) {
+                        continue;
+                    }
                     // Others read from disk what does not do; who fetches it has yet to be decided.
                     if !self.ask.knows(&found) {
                         return Some(found);
@@ -188,6 +195,11 @@ impl Waiting {
                     if let Some(source) = newer(store, key, &self.ask) {
                         drop(lead);
                         return Some(Waited::Found(source));
+                    }
+                    if self.ask.known.as_ref().is_some_and(|(known, _)| known.has_newer_on_disk(store)) {
+                        // It was found good after this request had read it from there.
+                        drop(lead);
+                        return Some(Waited::Nothing);
                     }
                     // A fetch is one of the body, which such a client cannot take in place of others.
                     if self.ask.is_only_stored || is_alone || parts.scratch.request.method == Method::Head {
@@ -201,6 +213,19 @@ impl Waiting {
             }
         }
         None
+    }
+
+    /// Waits for another's fetch, for as long as the route allows, or for a disk, for as long as it is of use.
+    async fn follow(&mut self, parts: &mut Parts<'_, '_>, with: With<'_>, follower: Follower) -> Waited {
+        let until = match follower.given_up_at() {
+            Some(given_up_at) => {
+                let until = self.disk_until.map_or(given_up_at, |until| until.min(given_up_at));
+                *self.disk_until.insert(until)
+            }
+            None => Instant::now() + with.cache.params.collapse_wait,
+        };
+        parts.scratch.deadline.set(until);
+        head(parts, follower, true).await
     }
 
     /// Answers with what was found, if that does.
@@ -318,12 +343,6 @@ fn lead_on(
     (follower, Own { pieces, interim }, told)
 }
 
-/// Waits for another's fetch, for as long as the route allows.
-async fn follow(parts: &mut Parts<'_, '_>, with: With<'_>, follower: Follower) -> Waited {
-    parts.scratch.deadline.set(Instant::now() + with.cache.params.collapse_wait);
-    head(parts, follower, true).await
-}
-
 /// Waits for the fetch that was begun for this request, which has its own times.
 async fn await_own(parts: &mut Parts<'_, '_>, call: &Call<'_>, follower: Follower, own: &mut Own) -> Waited {
     let mut head = pin!(follower.head());
@@ -345,10 +364,11 @@ async fn await_own(parts: &mut Parts<'_, '_>, call: &Call<'_>, follower: Followe
             Err(waited) => break waited,
         }
     };
-    if !matches!(waited, Waited::Declined(_) | Waited::Nothing) {
+    let is_stored = matches!(&waited, Waited::Found(source) if !source.is_on_disk());
+    if is_stored || matches!(waited, Waited::TimedOut | Waited::Gone) {
         return waited;
     }
-    // What is for this request alone was sent before anybody was told.
+    // What is for this request alone was sent before anybody was told, and so was that what a disk has is good.
     match own.pieces.try_recv() {
         Ok(Handed::Head(head)) => Waited::Own(head),
         Ok(Handed::Good(meta)) => Waited::Good(meta),

@@ -72,7 +72,7 @@ impl Way<'_, '_> {
             tracing::debug!(%error, "a stored body cannot be read");
             match error {
                 ReadError::Disk(_) => Broken::Disk,
-                ReadError::Busy => Broken::Busy,
+                ReadError::Busy | ReadError::Slow => Broken::Busy,
                 ReadError::Broken | ReadError::Lagged => Broken::Origin,
             }
         })
