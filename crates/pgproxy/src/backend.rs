@@ -13,6 +13,7 @@ use pgroute::wire::{Piece, Splitter, WireError, write};
 
 use crate::connect::Connected;
 use crate::failure::Failure;
+use crate::notify::Noted;
 use crate::params::ServerAddress;
 use crate::pool::Whereabouts;
 use crate::socket::Socket;
@@ -57,6 +58,8 @@ pub(crate) struct Backend {
     pub(crate) whereabouts: Whereabouts,
     /// How often its pool had been told to connect anew when it was made.
     pub(crate) generation: u64,
+    /// Somebody is noted as who may have notified by it.
+    pub(crate) noted: Option<Noted>,
 }
 
 /// What cancels a backend's statements.
@@ -118,6 +121,7 @@ impl Backend {
             dies_at: None,
             whereabouts: Whereabouts::default(),
             generation,
+            noted: None,
         }
     }
 

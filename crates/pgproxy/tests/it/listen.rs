@@ -261,3 +261,165 @@ fn sharing_can_be_turned_off() {
     drop((one, other));
     proxy.check_accounts();
 }
+
+/// Whether a session is told within some time that it has missed something.
+fn is_told(client: &mut PgClient) -> Duration {
+    let begun = Instant::now();
+    let told = client.message().unwrap();
+    assert_eq!((told.tag, told.field(b'C').as_str()), (b'E', "57P01"), "{told:?}");
+    begun.elapsed()
+}
+
+#[test]
+fn a_server_that_is_silent_is_asked_whether_it_is_there() {
+    let mut proxy = Proxy::start(|params| params.timeouts.connect = Duration::from_secs(1));
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    // Nothing says that it is gone: no connection ends.
+    proxy.postgres.hang(0).unwrap();
+    let time = is_told(&mut one);
+    proxy.postgres.go_on(0).unwrap();
+    assert!(time < Duration::from_secs(12), "{time:?}");
+}
+
+#[test]
+fn whatever_else_happens_a_server_that_does_not_answer_is_noticed() {
+    let mut proxy = Proxy::start(|params| params.timeouts.connect = Duration::from_secs(1));
+    let mut others: Vec<_> = (0..60).map(|_| proxy.client()).collect();
+    for (number, other) in others.iter_mut().enumerate() {
+        run(other, &format!("LISTEN c{number}"));
+    }
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    proxy.postgres.hang(0).unwrap();
+    // The ends of sessions are things to do for whoever listens, more often than it looks at the time.
+    let ends = std::thread::spawn(move || {
+        for other in others {
+            std::thread::sleep(Duration::from_millis(150));
+            drop(other);
+        }
+    });
+    let time = is_told(&mut one);
+    proxy.postgres.go_on(0).unwrap();
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    ends.join().unwrap();
+}
+
+#[test]
+fn those_who_hear_an_old_primary_all_the_time_are_told_of_the_new_one() {
+    let options = testkit::PostgresOptions { replicas: 1, ..testkit::PostgresOptions::default() };
+    let proxy = crate::replicas::cluster(&options, |_| ());
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    let mut old = PgClient::connect(proxy.postgres.port(0), "postgres", "postgres", "").unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                run(&mut old, "NOTIFY a");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(heard(&mut one).1, "a");
+        proxy.postgres.promote(1).unwrap();
+        let begun = Instant::now();
+        let told = loop {
+            let message = one.message().unwrap();
+            if message.tag != b'A' || begun.elapsed() > Duration::from_secs(10) {
+                break message;
+            }
+        };
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((told.tag, told.field(b'C').as_str()), (b'E', "57P01"), "{told:?}");
+    });
+}
+
+#[test]
+fn nothing_that_was_sent_behind_runs_before_it_is_listened_to() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let mut one = proxy.client();
+    // The connection that listens has to be made first, which takes a while.
+    let ways = [
+        PgMessages::default()
+            .query("LISTEN a")
+            .query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"),
+        PgMessages::default().parse("", "LISTEN b").bind("", &[]).execute().sync().query("TABLE listening"),
+        PgMessages::default().query("BEGIN").query("LISTEN c").query("COMMIT").query("TABLE listening"),
+        PgMessages::default().bind("s", &[]).execute().sync().query("TABLE listening"),
+    ];
+    let view =
+        "CREATE VIEW listening AS SELECT query FROM pg_stat_activity WHERE application_name = 'tenfold listener'";
+    proxy.postgres.sql(0, view).unwrap();
+    run(&mut one, "SELECT 1");
+    one.ask(&PgMessages::default().parse("s", "LISTEN d").sync()).unwrap();
+    let [first, others @ ..] = ways;
+    one.send(&first.0).unwrap();
+    one.answer().unwrap();
+    assert_eq!(one.answer().unwrap().value(), "1");
+    for (number, (messages, channel)) in others.iter().zip(["b", "c", "d"]).enumerate() {
+        one.send(&messages.0).unwrap();
+        for _ in 0..[1, 3, 1][number] {
+            assert_eq!(one.answer().unwrap().code(), "");
+        }
+        assert_eq!(one.answer().unwrap().value(), format!("LISTEN \"{channel}\";"));
+    }
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_is_listened_to_again_is_never_missed() {
+    let proxy = Proxy::start(|params| params.pool.size = 3);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    run(&mut one, "LISTEN a");
+    run(&mut one, "LISTEN b");
+    for text in ["BEGIN", "UNLISTEN *", "LISTEN a"] {
+        run(&mut one, text);
+    }
+    run(&mut other, "NOTIFY a, 'before the commit'");
+    run(&mut other, "NOTIFY b, 'before the commit'");
+    std::thread::sleep(Duration::from_millis(200));
+    // Of what is not listened to any more, nothing is told.
+    assert_eq!(run(&mut one, "COMMIT").kinds, "CAZ");
+    run(&mut other, "NOTIFY b, 'not heard'");
+    run(&mut other, "NOTIFY a, 'after it'");
+    assert_eq!(heard(&mut one).2, "after it");
+    hears_nothing(&mut one);
+}
+
+#[test]
+fn channels_are_bounded_within_a_transaction_too() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    run(&mut other, "LISTEN steady");
+    run(&mut one, "BEGIN");
+    for _ in 0..3 {
+        run(&mut one, "LISTEN again");
+    }
+    let mut refused = 0;
+    for number in 0..101 {
+        let mut messages = PgMessages::default();
+        for at in 0..100 {
+            messages = messages.parse("", &format!("LISTEN c{number}_{at}")).bind("", &[]).execute();
+        }
+        let answer = one.ask(&messages.sync()).unwrap();
+        refused += usize::from(answer.code() == "54000");
+        if refused > 0 {
+            break;
+        }
+    }
+    assert_eq!(refused, 1);
+    run(&mut one, "ROLLBACK");
+    // As many as may be are listened to, and whoever came before hears on.
+    run(&mut one, "BEGIN");
+    for number in 0..99 {
+        let mut messages = PgMessages::default();
+        for at in 0..100 {
+            messages = messages.parse("", &format!("LISTEN c{number}_{at}")).bind("", &[]).execute();
+        }
+        assert_eq!(one.ask(&messages.sync()).unwrap().code(), "");
+    }
+    run(&mut one, "COMMIT");
+    proxy.postgres.sql(0, "NOTIFY c98_99, 'the last one'; NOTIFY steady, 'on'").unwrap();
+    assert_eq!((heard(&mut one).2, heard(&mut other).2), ("the last one".to_owned(), "on".to_owned()));
+}
