@@ -137,7 +137,7 @@ fn names_mean_what_they_mean_to_the_server() {
     let texts = [
         "CREATE SCHEMA evil",
         "CREATE TABLE evil.pg_authid AS SELECT 'bob'::name AS rolname, 'sesame'::text AS rolpassword",
-        "ALTER DATABASE postgres SET search_path = 'evil,pg_catalog'",
+        "ALTER DATABASE postgres SET search_path = evil, pg_catalog",
         "CREATE ROLE bob LOGIN PASSWORD 'secret'",
     ];
     for text in texts {
@@ -153,7 +153,9 @@ fn a_flood_keeps_nobody_out_who_is_known() {
         let query = params.auth.query.as_mut().unwrap();
         query.ttl = Duration::from_millis(200);
         // Far away.
-        query.text = "SELECT rolname, rolpassword FROM pg_authid, pg_sleep(0.1) WHERE rolname = $1".into();
+        query.text =
+            "SELECT rolname, rolpassword FROM (SELECT pg_sleep(0.1) OFFSET 0) s LEFT JOIN pg_authid ON rolname = $1"
+                .into();
     });
     assert_eq!(psql(&proxy, "ada", "sesame", "").unwrap(), "ada");
     std::thread::sleep(Duration::from_millis(300));

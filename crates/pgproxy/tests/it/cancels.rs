@@ -16,7 +16,8 @@ fn postmaster(proxy: &Proxy) -> i32 {
     parent.trim().parse().unwrap()
 }
 
-fn signal(pid: i32, signal: &str) {
+/// Signals a process of a server.
+pub(crate) fn signal(pid: i32, signal: &str) {
     assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
