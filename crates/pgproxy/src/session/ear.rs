@@ -121,7 +121,9 @@ impl Session {
             return true;
         }
         let is_said = self.listens_ahead.get() > 0 || ear.is_some_and(|ear| ear.listens.is_changing());
-        is_said && !self.is_group_open && self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty())
+        // Rows that the server waits for are no group of their own.
+        let is_between = !self.is_group_open && !self.is_copying;
+        is_said && is_between && self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty())
     }
 
     /// Whether what was said to be listened to is. The client hears nothing before that.

@@ -423,3 +423,18 @@ fn channels_are_bounded_within_a_transaction_too() {
     proxy.postgres.sql(0, "NOTIFY c98_99, 'the last one'; NOTIFY steady, 'on'").unwrap();
     assert_eq!((heard(&mut one).2, heard(&mut other).2), ("the last one".to_owned(), "on".to_owned()));
 }
+
+#[test]
+fn rows_are_copied_in_by_who_has_begun_to_listen() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    proxy.postgres.sql(0, "CREATE TABLE t (a int)").unwrap();
+    let mut one = proxy.client();
+    let messages = PgMessages::default().query("BEGIN").query("LISTEN a").query("COPY t FROM STDIN");
+    let messages = messages.raw(b'd', b"1\n2\n").raw(b'c', &[]).query("COMMIT").query("SELECT sum(a) FROM t");
+    one.send(&messages.0).unwrap();
+    let tags: Vec<_> = (0..4).flat_map(|_| one.answer().unwrap().tags).collect();
+    assert_eq!(tags, ["BEGIN", "LISTEN", "COPY 2", "COMMIT"]);
+    assert_eq!(one.answer().unwrap().value(), "3");
+    proxy.postgres.sql(0, "NOTIFY a, 'heard'").unwrap();
+    assert_eq!(heard(&mut one).2, "heard");
+}
