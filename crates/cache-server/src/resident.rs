@@ -6,7 +6,9 @@
 //! library give whole free pages back (`malloc_trim`). That holds each heap up for the time it takes, some milliseconds for each 10 MiB that are
 //! free, so it is done only when there is enough to be had.
 //!
-//! Pages on which something still stands cannot be given back. Where little could, it is tried again after ever longer pauses.
+//! Pages on which something still stands cannot be given back. Where little could, it is tried again after ever longer pauses. The heaps are those
+//! of the whole process, and other parts of it take and free memory beside caches: what they have to spare may be more than a small cache has, so
+//! there is a floor below which nothing is done, and some seconds pass in any case.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,10 +19,14 @@ use crate::named::NamedCache;
 
 /// How often it is looked. Memory grows by what is written in so much time before anything is done.
 const LOOK: Duration = Duration::from_millis(250);
-/// The share of the bound that may be resident beyond what is counted.
+/// The share of the bound that may be resident beyond what is counted, and so much in any case: a few thousand connections have as much.
 const BEYOND_SHARE: i64 = 16;
-/// The share of it that is worth the time.
+const BEYOND_MIN: i64 = 16 << 20;
+/// The share of it that is worth the time, and how much is in any case too little.
 const GAIN_SHARE: i64 = 64;
+const GAIN_MIN: i64 = 4 << 20;
+/// Looks that are left out in any case, so that all heaps are held up every three seconds at most.
+const PAUSE_MIN: u32 = 12;
 /// Most looks that are left out when there was little to be had.
 const PAUSE_MAX: u32 = 120;
 
@@ -41,12 +47,13 @@ impl Measure {
     fn is_much(&mut self, beyond: i64, bound: i64) -> bool {
         let empty = *self.empty.get_or_insert(beyond);
         self.pause = self.pause.saturating_sub(1);
-        self.pause == 0 && beyond > empty + bound / BEYOND_SHARE
+        self.pause == 0 && beyond > empty + (bound / BEYOND_SHARE).max(BEYOND_MIN)
     }
 
     /// So much of it went. What is little is not tried again soon.
     fn went(&mut self, bytes: i64, bound: i64) {
-        self.next_pause = if bytes < bound / GAIN_SHARE { (2 * self.next_pause).clamp(1, PAUSE_MAX) } else { 0 };
+        let is_little = bytes < (bound / GAIN_SHARE).max(GAIN_MIN);
+        self.next_pause = if is_little { (2 * self.next_pause).clamp(PAUSE_MIN, PAUSE_MAX) } else { PAUSE_MIN };
         self.pause = self.next_pause;
     }
 }
@@ -122,7 +129,8 @@ mod tests {
     use crate::engine::{Entry, NEVER};
     use crate::params::CacheParams;
 
-    const BOUND: usize = 64 << 20;
+    /// Large enough that the floor is an eighth of it.
+    const BOUND: usize = 128 << 20;
     /// Values grow, and shrink again; of each size are stored four times as many as fit.
     const SIZES: [usize; 3] = [100, 1000, 100];
     const RESIDENT_MAX: f64 = 1.25;
@@ -131,17 +139,36 @@ mod tests {
 
     #[test]
     fn what_cannot_be_given_back_is_not_tried_again_soon() {
+        const MIB: i64 = 1 << 20;
+        let bound = 1024 * MIB;
         let mut measure = Measure::default();
-        assert!(!measure.is_much(100, 1600) && !measure.is_much(200, 1600) && measure.is_much(201, 1600));
-        measure.went(26, 1600);
-        assert!(measure.is_much(201, 1600), "it was worth it");
-        for looks in [1, 2, 4] {
-            measure.went(1, 1600);
-            for _ in 1..looks {
-                assert!(!measure.is_much(300, 1600));
-            }
-            assert!(measure.is_much(300, 1600), "{looks}");
+        let mut is_much = |beyond: i64| measure.is_much(beyond * MIB, bound);
+        assert!(!is_much(100) && !is_much(164) && is_much(165));
+        let looks_until_it_is_tried =
+            |measure: &mut Measure| (1..).find(|_| measure.is_much(300 * MIB, bound)).unwrap();
+        // However much came back, others are not held up again at once.
+        measure.went(100 * MIB, bound);
+        assert_eq!(looks_until_it_is_tried(&mut measure), PAUSE_MIN);
+        for pause in [2, 4, 8, 10, 10].map(|times| times * PAUSE_MIN) {
+            measure.went(15 * MIB, bound);
+            assert_eq!(looks_until_it_is_tried(&mut measure), pause);
         }
+        measure.went(16 * MIB, bound);
+        assert_eq!(looks_until_it_is_tried(&mut measure), PAUSE_MIN);
+    }
+
+    #[test]
+    fn what_others_take_beside_a_small_cache_is_none_of_its_business() {
+        let mut measure = Measure::default();
+        let bound = 1 << 20;
+        assert!(
+            !measure.is_much(0, bound) && !measure.is_much(BEYOND_MIN, bound) && measure.is_much(BEYOND_MIN + 1, bound)
+        );
+        // Little came back.
+        measure.went(GAIN_MIN - 1, bound);
+        assert_eq!(measure.pause, PAUSE_MIN);
+        measure.went(GAIN_MIN - 1, bound);
+        assert_eq!(measure.pause, 2 * PAUSE_MIN);
     }
 
     /// A process that is measured, as what other tests take would count too. By itself it does nothing.

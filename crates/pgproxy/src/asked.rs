@@ -1,167 +1,172 @@
 //! Users whom the server itself is asked about: `auth.query`.
 //!
-//! One connection per database asks, one question at a time, so that a flood of names costs the server no more than that. An answer is good for
-//! its time, and for a second if there is no such user. Whoever proves a password wrongly has the answer forgotten: the password may be another
-//! one since.
+//! One connection asks, one question at a time, so that a flood of names costs the server no more than that; databases that would ask the same
+//! in the same place share it, and what it was told. Who is asked for first is the [desk's](desk) to say. The connection goes where the
+//! configuration says and never where a stranger says, ends when nothing was asked for a while, and when it is in somebody's way.
+
+mod asker;
+mod desk;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pgroute::SqlState;
-use pgroute::auth::{Stored, lookup, userlist};
-use pgroute::wire::startup::Replication;
-use vocab::Secret;
+use pgroute::auth::{Stored, userlist};
+use tokio::sync::Notify;
 
-use crate::backend::{Age, AskError, Asked, Backend};
-use crate::connect::{self, Login, Proof};
+use crate::client::{Refused, Talk};
+use crate::core::Message;
 use crate::database::Database;
 use crate::failure::Failure;
-use crate::params::{AuthQuery, ServerAddress};
+use crate::params::{AuthQuery, DatabaseName, DatabaseParams, ServerAddress};
+use crate::process::Process;
 
-/// What the connection calls itself.
-const NAME: &str = "tenfold users";
+pub(crate) use asker::run;
+use desk::{Desk, Reply};
 
-/// How long it is good that there is no such user, and how long an answer is good at least, whoever proves it wrong.
-const NOBODY: Duration = Duration::from_secs(1);
+/// The core that the connections are kept by.
+const CORE: usize = 0;
 
-/// Answers that are remembered at once.
-const ANSWERS_MAX: usize = 10_000;
+/// Bits of an IPv6 address that are a network's: whoever has one of its addresses has them all.
+const NETWORK_BITS: u32 = 64;
 
-/// What the server has said.
+/// Those who ask, by what they ask and where.
 #[derive(Debug, Default)]
-pub(crate) struct Users {
-    answers: Mutex<HashMap<String, Answer>>,
-    /// Who asks, one after the other.
-    asker: tokio::sync::Mutex<Option<Asker>>,
+pub(crate) struct Askers {
+    by_realm: Mutex<HashMap<Realm, Arc<Users>>>,
 }
 
-#[derive(Clone, Debug)]
-struct Answer {
-    at: Instant,
-    stored: Option<Stored>,
-}
-
-#[derive(Debug)]
-struct Asker {
-    /// What it was made by: with another configuration it is another one.
-    query: AuthQuery,
+/// What is asked, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Realm {
     address: ServerAddress,
-    backend: Box<Backend>,
+    database: String,
+    user: String,
+    text: String,
+}
+
+/// The users of a realm.
+#[derive(Debug)]
+pub(crate) struct Users {
+    realm: Realm,
+    state: Mutex<State>,
+    /// Wakes who asks.
+    nudge: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    desk: Desk<Arc<Database>>,
+    /// Whether somebody asks.
+    is_running: bool,
+    /// A database on a server that nobody may be connected to.
+    in_the_way: Option<(String, ServerAddress)>,
+}
+
+impl Realm {
+    /// Where users of a database are looked up. A wildcard has to say it: the name that a client asks for is a stranger's.
+    fn of(params: &DatabaseParams, name: &str, query: &AuthQuery) -> Option<Self> {
+        let named = query.dbname.clone().or_else(|| params.primary.dbname.clone());
+        let database = match params.name {
+            DatabaseName::Named(_) => named.unwrap_or_else(|| name.to_owned()),
+            DatabaseName::Any => named?,
+        };
+        let address = params.primary.address.clone();
+        Some(Self { address, database, user: query.user.clone(), text: query.text.clone() })
+    }
+}
+
+impl Askers {
+    /// Goes by another configuration: what nobody asks any more is forgotten.
+    pub(crate) fn configure(&self, all: &[DatabaseParams]) {
+        let realm = |params: &DatabaseParams| Realm::of(params, &params.name.to_string(), params.auth.query.as_ref()?);
+        let stays: Vec<_> = all.iter().filter_map(realm).collect();
+        lock(&self.by_realm).retain(|realm, _| stays.contains(realm));
+    }
+
+    /// The users among whom those of a database are looked up.
+    pub(crate) fn users(&self, database: &Database, query: &AuthQuery) -> Option<Arc<Users>> {
+        let realm = Realm::of(&database.settings(), &database.name, query)?;
+        let mut known = lock(&self.by_realm);
+        let users = known.entry(realm).or_insert_with_key(|realm| {
+            Arc::new(Users { realm: realm.clone(), state: Mutex::default(), nudge: Notify::new() })
+        });
+        Some(Arc::clone(users))
+    }
+
+    /// Nobody may be connected to a database on a server: whoever asks there, and is not asking, parts.
+    pub(crate) fn let_go(&self, database: &str, address: &ServerAddress) {
+        for users in lock(&self.by_realm).values().filter(|users| users.realm.database == database) {
+            users.state().in_the_way = Some((database.to_owned(), address.clone()));
+            users.nudge.notify_one();
+        }
+    }
 }
 
 impl Users {
-    /// What is known of a user, from the server if nobody has asked lately.
+    /// What is known of a user, from the server if nobody has asked lately. Whoever goes meanwhile leaves the queue.
     ///
     /// # Errors
-    /// When the server cannot be asked.
+    /// When the server cannot be asked, or the client has gone.
     pub(crate) async fn ask(
-        &self,
-        database: &Database,
-        core: usize,
+        self: &Arc<Self>,
+        process: &Process,
+        database: &Arc<Database>,
         query: &AuthQuery,
         user: &str,
-    ) -> Result<Option<Stored>, Failure> {
+        talk: &mut Talk,
+    ) -> Result<Option<Stored>, Refused> {
         if user.len() > userlist::NAME_BYTES_MAX {
             return Ok(None);
         }
-        if let Some(known) = self.known(user, query.ttl) {
-            return Ok(known);
-        }
-        let mut asker = self.asker.lock().await;
-        // Somebody before may have asked for the same.
-        if let Some(known) = self.known(user, query.ttl) {
-            return Ok(known);
-        }
-        let rows = ask(&mut asker, database, core, query, user).await.map_err(|failure| {
-            tracing::warn!(database = %database.name, code = %failure.code, error = %failure.message, "a user was not looked up");
-            Failure::new(SqlState::CANNOT_CONNECT_NOW, "users cannot be looked up now")
-        })?;
-        let stored = rows.rows.into_iter().find_map(|row| match &row[..] {
-            [Some(name), Some(secret), ..] if name == user => Some(Stored::parse(secret)),
-            _ => None,
-        });
-        let mut answers = self.answers();
-        if answers.len() >= ANSWERS_MAX {
-            answers.retain(|_, answer| answer.stored.is_some() && answer.at.elapsed() < query.ttl);
-        }
-        if answers.len() >= ANSWERS_MAX {
-            answers.clear();
-        }
-        answers.insert(user.to_owned(), Answer { at: Instant::now(), stored: stored.clone() });
-        Ok(stored)
+        let place = talk.socket.peer().map(|peer| place_of(peer.ip()));
+        let reply = {
+            let mut state = self.state();
+            let reply = state.desk.ask(Instant::now(), user, query.ttl, place, database);
+            if matches!(reply, Reply::Wait(_)) && !state.is_running {
+                let message = Message::Users(Arc::clone(self));
+                state.is_running = process.cores.try_send(CORE, message).is_ok();
+                if !state.is_running {
+                    // The core is too far behind; whoever waits hears that nobody asks.
+                    state.desk.give_up();
+                }
+            }
+            reply
+        };
+        let told = match reply {
+            Reply::Known(stored) => return Ok(stored),
+            Reply::Failed => Err(()),
+            Reply::Wait(told) => {
+                self.nudge.notify_one();
+                tokio::select! {
+                    told = told => told.unwrap_or(Err(())),
+                    () = talk.gone() => return Err(Refused::Gone),
+                }
+            }
+        };
+        told.map_err(|()| Failure::new(SqlState::CANNOT_CONNECT_NOW, "users cannot be looked up now").into())
     }
 
     /// Somebody has not proved to be this user: its password may be another one since.
     pub(crate) fn doubt(&self, user: &str) {
-        let mut answers = self.answers();
-        if answers.get(user).is_some_and(|answer| answer.at.elapsed() >= NOBODY) {
-            answers.remove(user);
-        }
+        self.state().desk.doubt(Instant::now(), user);
     }
 
-    fn known(&self, user: &str, ttl: Duration) -> Option<Option<Stored>> {
-        let answers = self.answers();
-        let answer = answers.get(user)?;
-        let ttl = if answer.stored.is_some() { ttl } else { NOBODY };
-        (answer.at.elapsed() < ttl).then(|| answer.stored.clone())
-    }
-
-    fn answers(&self) -> MutexGuard<'_, HashMap<String, Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }
 
-async fn ask(
-    asker: &mut Option<Asker>,
-    database: &Database,
-    core: usize,
-    query: &AuthQuery,
-    user: &str,
-) -> Result<Asked, Failure> {
-    let cluster = database.cluster();
-    let usable = (0..cluster.members.len()).find(|&at| cluster.view().is_usable(at));
-    let server = cluster.view().primary.or(usable);
-    let server = server.ok_or_else(|| Failure::new(SqlState::CANNOT_CONNECT_NOW, "no server can be asked now"))?;
-    let server = cluster.members[server].params.clone();
-    let (text, timeout) = (lookup(&query.text, user), database.settings().timeouts.connect);
-    let kept = asker.take().filter(|asker| asker.query == *query && asker.address == server.address);
-    if let Some(Asker { backend, .. }) = kept
-        && let Ok(mut backend) = backend.move_to(core)
-    {
-        match backend.ask(&text, timeout).await {
-            Ok(asked) => {
-                *asker = Some(Asker { query: query.clone(), address: server.address, backend });
-                return Ok(asked);
-            }
-            Err(AskError::Refused(failure)) => return Err(failure),
-            // It may have been idle for long: another one is made.
-            Err(AskError::Broken(_)) => {}
-        }
-    }
-    let address = server.address.clone();
-    let mut backend = Box::new(connected(database, core, query, server, timeout).await?);
-    match backend.ask(&text, timeout).await {
-        Ok(asked) => {
-            *asker = Some(Asker { query: query.clone(), address, backend });
-            Ok(asked)
-        }
-        Err(AskError::Refused(failure) | AskError::Broken(failure)) => Err(failure),
+/// Whom an address counts as.
+fn place_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),
+        address => address,
     }
 }
 
-async fn connected(
-    database: &Database,
-    core: usize,
-    query: &AuthQuery,
-    mut server: crate::params::ServerParams,
-    timeout: Duration,
-) -> Result<Backend, Failure> {
-    server.settings.retain(|(name, _)| name != "application_name");
-    server.settings.push(("application_name".to_owned(), NAME.to_owned()));
-    let dbname = query.dbname.clone().or_else(|| server.dbname.clone()).unwrap_or_else(|| database.name.clone());
-    let proof = query.password.clone().map_or(Proof::None, |password: Secret| Proof::Password(password));
-    let login = Login { user: query.user.clone(), database: dbname, proof, replication: Replication::No };
-    let connected = connect::connect(&server, &login, timeout).await?;
-    Ok(Backend::new(pgroute::pool::BackendId(0), core, connected, 1, Age::default()))
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,6 +13,7 @@ use pgroute::wire::{Piece, Splitter, WireError, write};
 
 use crate::connect::Connected;
 use crate::failure::Failure;
+use crate::notify::Noted;
 use crate::params::ServerAddress;
 use crate::pool::Whereabouts;
 use crate::socket::Socket;
@@ -56,6 +57,8 @@ pub(crate) struct Backend {
     /// Where it is, for whoever owns it.
     pub(crate) whereabouts: Whereabouts,
     pub(crate) age: Age,
+    /// Somebody is noted as who may have notified by it.
+    pub(crate) noted: Option<Noted>,
 }
 
 /// What had happened to a pool when a backend of it was made.
@@ -120,6 +123,7 @@ impl Backend {
             dies_at: None,
             whereabouts: Whereabouts::default(),
             age,
+            noted: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A client, from its first byte to its last.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Most bytes that are listened to.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes that a client may say before it is asked something.
+const EARLY_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a login ends without a session.
 #[derive(Debug)]
@@ -69,6 +73,18 @@ impl Talk {
         let mut out = Vec::new();
         write(&mut out);
         Ok(send(&mut self.socket, &out).await?)
+    }
+
+    /// Waits until the client goes. What it says meanwhile, without being asked, is heard later.
+    pub(crate) async fn gone(&mut self) {
+        let mut chunk = [0; 1024];
+        while self.input.len() < EARLY_BYTES_MAX {
+            match poll_fn(|cx| self.socket.poll_read(cx, &mut chunk)).await {
+                Ok(count @ 1..) => self.input.extend_from_slice(&chunk[..count]),
+                _ => return,
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// The answer to a question for a password or a step of SASL.

@@ -202,9 +202,8 @@ impl Cluster {
             let server = &self.members[at].params.address;
             tracing::info!(%server, was = old.as_str(), is = new.as_str(), timeline = roles.timeline.0, "a server has another role");
         }
-        let is_out = |state: State| matches!(state, State::Old | State::Foreign);
-        let was_out = |at: usize| is_out(before.servers[at].0);
-        let out = (0..servers.len()).filter(|&at| is_out(servers[at].0) && !was_out(at)).collect();
+        let was_out = |at: usize| is_put_out(before.servers[at].0);
+        let out = (0..servers.len()).filter(|&at| is_put_out(servers[at].0) && !was_out(at)).collect();
         let candidates = candidates(&self.members, &params.replica, &servers);
         let is_same = before.plan.candidates() == candidates && before.plan.algorithm() == params.replica.balance;
         let plan = if is_same { Arc::clone(&before.plan) } else { Arc::new(plan(&params.replica, candidates)) };
@@ -263,6 +262,11 @@ impl Cluster {
         Flight { cluster: Arc::clone(self), server }
     }
 
+    /// Whether the server at an address must not be used: it is an old primary or none of this system, or it is none of these servers.
+    pub(crate) fn is_out(&self, address: &ServerAddress) -> bool {
+        self.at(address).is_none_or(|server| is_put_out(self.view().servers[server].0))
+    }
+
     /// The server at an address.
     pub(crate) fn at(&self, address: &ServerAddress) -> Option<usize> {
         self.members.iter().position(|member| member.params.address == *address)
@@ -303,6 +307,11 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.cluster.members[self.server].in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether nothing may be connected to a server of this state.
+fn is_put_out(state: State) -> bool {
+    matches!(state, State::Old | State::Foreign)
 }
 
 fn candidates(members: &[Member], policy: &ReplicaPolicy, servers: &[(State, Option<Duration>)]) -> Vec<Candidate> {

@@ -10,6 +10,7 @@ use pgroute::auth::{AuthError, md5};
 use pgroute::wire::backend::{self, Authentication, BackendKey, Fields, tag};
 use pgroute::wire::startup::{Replication, Startup};
 use pgroute::wire::{Piece, Splitter, WireError, write};
+use socket2::TcpKeepalive;
 use tokio::net::{TcpStream, UnixStream};
 use vocab::Secret;
 
@@ -18,6 +19,15 @@ use crate::failure::Failure;
 use crate::params::{BackendTls, ServerAddress, ServerParams};
 use crate::random;
 use crate::socket::Socket;
+
+/// How long a connection is silent before the kernel asks whether the other side is there.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+
+/// How long after that it asks again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it asks before it gives the connection up.
+const KEEPALIVE_RETRIES: u32 = 6;
 
 /// How a server is logged in to.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +142,12 @@ async fn begin(server: &ServerParams, login: &Login) -> Result<Connected, Connec
     Ok(Connected { socket: talk.socket, key: key.unwrap_or_else(no_key), reports })
 }
 
+/// How the kernel finds out that a server has gone without a word while nothing is said. Until then whoever waits for it waits; a firewall that
+/// forgets connections which are silent mostly does so after some minutes.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES)
+}
+
 /// Opens a socket, without a word.
 async fn open(address: &ServerAddress) -> io::Result<Socket> {
     match address {
@@ -139,6 +155,7 @@ async fn open(address: &ServerAddress) -> io::Result<Socket> {
         ServerAddress::Tcp { host, port } => {
             let socket = TcpStream::connect((host.as_str(), *port)).await?;
             socket.set_nodelay(true)?;
+            socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
             Ok(Socket::Tcp(socket))
         }
     }
@@ -277,8 +294,10 @@ async fn scram(talk: &mut Talk, client: Client) -> Result<(), ConnectError> {
     Ok(client.finish(data)?)
 }
 
-/// Asks a server to cancel what a backend does. It is done when the server has closed the connection: the backend has the signal then.
-pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) {
+/// Asks a server to cancel what a backend does. It is done when the server has closed the connection: the backend has the signal then. Whether
+/// the cancel is over by then, done or never sent; if not, it may still come, at any time.
+pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) -> bool {
+    let mut is_sent = false;
     let attempt = async {
         let mut socket = match (&key.address, key.peer) {
             (ServerAddress::Tcp { .. }, Some(peer)) => Socket::Tcp(TcpStream::connect(peer).await?),
@@ -286,6 +305,7 @@ pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) {
         };
         let mut out = Vec::new();
         write::cancel(&mut out, key.pid, &key.secret);
+        is_sent = true;
         send(&mut socket, &out).await?;
         let mut input = Vec::new();
         while receive(&mut socket, &mut input).await? > 0 {
@@ -294,10 +314,11 @@ pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) {
         io::Result::Ok(())
     };
     match tokio::time::timeout(timeout, attempt).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return true,
         // Some systems reset the connection where the server closes it.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return true,
         Ok(Err(error)) => tracing::warn!(server = %key.address, %error, "a cancel was not delivered"),
         Err(_) => tracing::warn!(server = %key.address, "a cancel was not delivered in time"),
     }
+    !is_sent
 }

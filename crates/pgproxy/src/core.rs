@@ -20,12 +20,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::accept::Acceptor;
+use crate::asked::Users;
 use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::placement::Meter;
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
-use crate::{catalogue, client, notify, watch};
+use crate::{asked, catalogue, client, notify, watch};
 
 /// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
@@ -56,6 +57,8 @@ pub(crate) enum Message {
     Home(Weak<Pool>),
     /// Listen for the clients of a database.
     Notify(Weak<Database>),
+    /// Ask a server about users.
+    Users(Arc<Users>),
     /// Servers must not be used any more: clients look whether they have backends of these.
     Fenced,
     /// Give back what is kept of a pool: somebody waits.
@@ -178,6 +181,9 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             }
             Message::Notify(database) => {
                 tokio::task::spawn_local(notify::run(Rc::clone(&core), database));
+            }
+            Message::Users(users) => {
+                tokio::task::spawn_local(asked::run(Rc::clone(&core), users));
             }
             Message::Recall(pool) => {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);

@@ -13,7 +13,6 @@ use pgroute::prepared::{Changes, Key, Shared, Statement};
 use pgroute::wire::startup::Replication;
 use vocab::Secret;
 
-use crate::asked::Users;
 use crate::cluster::Cluster;
 use crate::connect::{Login, Proof};
 use crate::metrics::Metrics;
@@ -42,8 +41,6 @@ pub(crate) struct Database {
     is_retired: AtomicBool,
     /// Who listens to its channels.
     pub(crate) hub: Hub,
-    /// Users whom the server was asked about.
-    pub(crate) asked: Users,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// By user: the proof that a client has left last.
     proofs: Mutex<HashMap<String, Proof>>,
@@ -84,7 +81,6 @@ impl Database {
             cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
             is_retired: AtomicBool::new(false),
             hub: Hub::default(),
-            asked: Users::default(),
             proofs: Mutex::default(),
             settings: ArcSwap::from_pointee(params),
             changes: AtomicU64::new(0),

@@ -209,13 +209,15 @@ async fn prove(
     let found = find_user(params, user);
     let known = found.and_then(|user| user.stored.as_ref());
     let query = params.auth.query.as_ref().filter(|_| known.is_none());
-    let asked = match query {
-        Some(query) => database.asked.ask(database, held.core.id, query, user).await?,
+    let process = &held.core.process;
+    // Strangers do not say where it is asked: without a database for that, there is nobody of whom nothing is known.
+    let users = query.and_then(|query| process.askers.users(database, query));
+    let asked = match query.zip(users.as_ref()) {
+        Some((query, users)) => users.ask(process, database, query, user, talk).await?,
         None => None,
     };
     let stored = known.or(asked.as_ref());
     let has_login = params.primary.user.is_some() || found.is_some_and(|user| user.server_login.is_some());
-    let process = &held.core.process;
     let proved = match rule.and_then(|rule| rule.method).unwrap_or(params.auth.method) {
         AuthMethod::Trust if query.is_some() && found.is_none() && asked.is_none() => Err(wrong(user)),
         AuthMethod::Trust if stored.is_some() || found.is_some() || has_login || params.users.is_empty() => {
@@ -228,8 +230,8 @@ async fn prove(
             Method::Cleartext => by_password(process, stored, user, talk).await,
         },
     };
-    if proved.is_err() && query.is_some() {
-        database.asked.doubt(user);
+    if let Some(users) = users.filter(|_| proved.is_err()) {
+        users.doubt(user);
     }
     proved
 }

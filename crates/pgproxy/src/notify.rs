@@ -4,22 +4,26 @@
 //! [`Mailbox`] of each who listens to the channel, and the session takes it out when its client is idle. If the connection is lost, something
 //! may have been missed, and nobody can say what: those who listen are cut off, and listen again as they come back.
 
+mod channels;
 mod listener;
 mod sender;
+mod upkeep;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use pgroute::session::Heard;
 use tokio::sync::{Notify, oneshot};
 
 use crate::core::Message;
 use crate::database::Database;
 use crate::process::Process;
 
+use channels::Channels;
 pub(crate) use listener::run;
-pub(crate) use sender::Senders;
+pub(crate) use sender::{Noted, Senders};
 
 /// The core that the connection is kept by.
 const CORE: usize = 0;
@@ -124,9 +128,9 @@ impl Mailbox {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// What was said on a channel that is not listened to any more is for nobody.
-    fn drop_channel(&self, channel: Option<&str>) {
-        lock(&self.inner).notices.retain(|notice| channel.is_some_and(|channel| notice.channel != channel));
+    /// What was said on channels that are not listened to any more is for nobody.
+    fn drop_channels(&self, channels: &[String]) {
+        lock(&self.inner).notices.retain(|notice| !channels.contains(&notice.channel));
     }
 }
 
@@ -136,74 +140,51 @@ pub(crate) struct Hub {
     state: Mutex<Channels>,
     /// Wakes whoever listens for all.
     nudge: Notify,
-    pub(crate) senders: Senders,
-}
-
-#[derive(Debug, Default)]
-struct Channels {
-    /// Those that are listened to, with who wants that, by the number of the session.
-    listened: HashMap<String, HashMap<u64, Arc<Mailbox>>>,
-    /// What has to be listened to.
-    wanted: Vec<Wanted>,
-    /// What the server has been asked for.
-    asked: Vec<Wanted>,
-    is_running: bool,
-}
-
-/// Channels that a session begins to listen to.
-#[derive(Debug)]
-struct Wanted {
-    channels: Vec<String>,
-    mailbox: Arc<Mailbox>,
-    /// Told when they are listened to; dropped when that cannot be.
-    done: oneshot::Sender<()>,
+    pub(crate) senders: Arc<Senders>,
 }
 
 impl Hub {
-    /// A session listens to channels from now on: when it does, the receiver hears of it.
-    pub(crate) fn listen(
+    /// A session listens to other channels from now on. If there are some to which it did not, the receiver hears when it does.
+    pub(crate) fn change(
         &self,
         process: &Process,
         database: &Arc<Database>,
-        channels: Vec<String>,
+        heard: Heard,
         mailbox: &Arc<Mailbox>,
-    ) -> oneshot::Receiver<()> {
-        let (done, receiver) = oneshot::channel();
+    ) -> Option<oneshot::Receiver<()>> {
+        let Heard { listens, unlistens } = heard;
+        if !unlistens.is_empty() {
+            self.unlisten(mailbox, &unlistens);
+        }
+        if listens.is_empty() {
+            return None;
+        }
         let mut state = self.state();
         self.senders.set_active(true);
-        state.wanted.push(Wanted { channels, mailbox: Arc::clone(mailbox), done });
+        let receiver = state.want(listens, mailbox);
         if !state.is_running {
             let message = Message::Notify(Arc::downgrade(database));
             state.is_running = process.cores.try_send(CORE, message).is_ok();
             if !state.is_running {
                 // The core is too far behind; whoever wants it hears that it cannot be.
-                state.wanted.clear();
+                state.refuse();
             }
         }
         drop(state);
         self.nudge.notify_one();
-        receiver
+        Some(receiver)
     }
 
-    /// A session does not listen any more, to a channel or to any.
-    pub(crate) fn unlisten(&self, mailbox: &Mailbox, channel: Option<&str>) {
-        let mut state = self.state();
-        let Channels { listened, wanted, asked, .. } = &mut *state;
-        for wanted in wanted.iter_mut().chain(asked).filter(|wanted| wanted.mailbox.session == mailbox.session) {
-            wanted.channels.retain(|known| channel.is_some_and(|channel| known != channel));
-        }
-        for (_, who) in listened.iter_mut().filter(|(known, _)| channel.is_none_or(|channel| *known == channel)) {
-            who.remove(&mailbox.session);
-        }
-        drop(state);
-        mailbox.drop_channel(channel);
-        self.nudge.notify_one();
-    }
-
-    /// A session has ended.
-    pub(crate) fn leave(&self, mailbox: &Mailbox) {
+    /// A session has ended that listened to these channels.
+    pub(crate) fn leave(&self, mailbox: &Mailbox, channels: &[String]) {
         mailbox.close(State::Gone);
-        self.unlisten(mailbox, None);
+        self.unlisten(mailbox, channels);
+    }
+
+    fn unlisten(&self, mailbox: &Mailbox, channels: &[String]) {
+        self.state().unwant(mailbox.session, channels);
+        mailbox.drop_channels(channels);
+        self.nudge.notify_one();
     }
 
     fn state(&self) -> MutexGuard<'_, Channels> {

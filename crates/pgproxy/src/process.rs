@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use net::workers::Cores;
 use tokio::sync::Semaphore;
 
+use crate::asked::Askers;
 use crate::core::Message;
 use crate::database::Database;
 use crate::params::{DatabaseName, DatabaseParams};
@@ -29,6 +30,8 @@ pub(crate) struct Process {
     /// By which secrets of users who do not exist are made up.
     pub(crate) mock_key: [u8; 32],
     pub(crate) hashes: Semaphore,
+    /// Who asks servers about users.
+    pub(crate) askers: Askers,
     named: ArcSwap<HashMap<String, Arc<Database>>>,
     /// What any other name is served by.
     any: ArcSwap<Option<DatabaseParams>>,
@@ -46,6 +49,7 @@ impl Process {
             cores,
             mock_key: random::bytes(),
             hashes: Semaphore::new(HASHES_MAX),
+            askers: Askers::default(),
             named: ArcSwap::default(),
             any: ArcSwap::default(),
             wild: Mutex::default(),
@@ -56,6 +60,7 @@ impl Process {
 
     /// Serves these from now on.
     pub(crate) fn configure(&self, databases: Vec<DatabaseParams>) {
+        self.askers.configure(&databases);
         let before = self.named.load_full();
         let (mut named, mut any) = (HashMap::new(), None);
         for params in databases {

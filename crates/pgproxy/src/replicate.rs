@@ -1,7 +1,8 @@
 //! Connections for replication: a client that streams the log, or copies the server, has a connection of its own for as long as it is there.
 //!
 //! Nothing of what passes is looked into. Tenfold has asked for the client's password and proved its own to the server; the client counts among
-//! those of the database and of its user, and the connection belongs to no pool.
+//! those of the database and of its user, and the connection belongs to no pool. It ends with the server's part as the primary: what streams
+//! would follow a log that is nobody's any more, and what writes would write where nobody reads it.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,6 +22,7 @@ use crate::core::{Held, Tether};
 use crate::database::{Database, Seat};
 use crate::failure::Failure;
 use crate::listener::Listener;
+use crate::params::ServerAddress;
 use crate::process::Process;
 use crate::random;
 use crate::socket::Socket;
@@ -31,6 +33,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// A client's connection and its server's.
 pub(crate) struct Link {
     server: Socket,
+    /// Which one it is.
+    address: ServerAddress,
     key: CancelKey,
     /// Its place among the database's clients.
     seat: Seat,
@@ -86,7 +90,7 @@ pub(crate) async fn enter(
         write::ready(out, TransactionStatus::Idle);
     })
     .await?;
-    Ok(Link { server: connected.socket, key: connected.key, seat })
+    Ok(Link { server: connected.socket, address: server.address, key: connected.key, seat })
 }
 
 impl Link {
@@ -106,12 +110,16 @@ impl Link {
             if !heard.is_empty() {
                 let key = self.key.clone();
                 tokio::task::spawn_local(async move {
-                    connect::cancel(&key, timeout).await;
+                    // The connection is this client's alone: one that comes late is its own business.
+                    let _is_over = connect::cancel(&key, timeout).await;
                     drop(heard);
                 });
             }
             if tether.is_ending.get() || self.seat.database.is_retired() {
                 return Poll::Ready(Ok(()));
+            }
+            if self.seat.database.cluster().is_out(&self.address) {
+                return Poll::Ready(Err(io::Error::other("the server is the primary no more, or was never the one")));
             }
             if let Poll::Ready(ended) = down.poll(cx, &mut self.server, &mut socket) {
                 return Poll::Ready(ended);

@@ -145,6 +145,8 @@ pub(crate) struct Session {
     gives_way: bool,
     /// What it listens by, once it has.
     ear: Option<Box<Ear>>,
+    /// How often it was said to the backend that it listens, of which no answer is known to be the last.
+    listens_ahead: Cell<usize>,
     /// What the server said to something of ours that the client's query needs: the client hears this, and not what came of it.
     instead: Option<Box<[u8]>>,
     /// Why the next message fails: there is no backend for it.
@@ -162,6 +164,8 @@ pub(crate) struct Session {
 #[derive(Default)]
 struct Cancels {
     count: Cell<usize>,
+    /// One was sent, and nobody knows when the server heeds it.
+    is_astray: Cell<bool>,
     done: Notify,
 }
 
@@ -268,6 +272,7 @@ impl Session {
             is_used: false,
             gives_way: false,
             ear: None,
+            listens_ahead: Cell::new(0),
             instead: None,
             fails: None,
             applied_number: 0,

@@ -8,6 +8,10 @@
 //! A lookup compares the number up to which an entry was checked with the latest, and looks at its marks only when they differ:
 //! once per entry and purge at most.
 //!
+//! What was purged softly several times is stale since the first time that it met. Of a mark the last soft purge is remembered, and all before
+//! it as one: what was stored before those is said to be stale since the first of them, which may be longer ago than it is. So nothing is used
+//! for longer than it may be.
+//!
 //! **Bounded.** When there are too many marks or prefixes, the oldest is dropped, and whatever is as old as that is gone as a whole:
 //! the `floor`. Nothing that was purged comes back; some of what was not has to be fetched again.
 
@@ -70,13 +74,42 @@ pub(crate) enum Judgement {
     Gone,
 }
 
+/// Soft purges of the same, by their numbers, 0 for none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Soft {
+    number: u64,
+    /// The last of those before it, since a hard one.
+    before: u64,
+    at: u32,
+    /// The first of those before it.
+    before_at: u32,
+}
+
+impl Soft {
+    /// There was one more, in any order; what is older than the last hard one (`hard`) is gone, and not stale.
+    fn note(&mut self, number: u64, at: u32, hard: u64) {
+        let (number, at) = if number > self.number {
+            (std::mem::replace(&mut self.number, number), std::mem::replace(&mut self.at, at))
+        } else {
+            (number, at)
+        };
+        if number > hard && number < self.number {
+            self.before_at = if self.before > hard { self.before_at.min(at) } else { at };
+            self.before = self.before.max(number);
+        }
+    }
+
+    /// Since when something of before is stale, if it is.
+    fn stale_since(self, since: u64) -> Option<u32> {
+        (since < self.number).then_some(if since < self.before { self.before_at } else { self.at })
+    }
+}
+
 /// The numbers of the latest purges, 0 for none.
 #[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     hard: u64,
-    soft: u64,
-    /// Of the soft one.
-    soft_at: u32,
+    soft: Soft,
 }
 
 impl Numbers {
@@ -84,21 +117,19 @@ impl Numbers {
         let Numbered { number, purge: Purge { how, at, .. } } = numbered;
         match how {
             How::Hard => self.hard = self.hard.max(*number),
-            How::Soft if *number > self.soft => (self.soft, self.soft_at) = (*number, *at),
-            How::Soft => {}
+            How::Soft => self.soft.note(*number, *at, self.hard),
         }
     }
 
     fn latest(self) -> u64 {
-        self.hard.max(self.soft)
+        self.hard.max(self.soft.number)
     }
 
     fn judge(self, since: u64) -> Judgement {
-        match self {
-            _ if self.hard > since => Judgement::Gone,
-            _ if self.soft > since => Judgement::Stale(self.soft_at),
-            _ => Judgement::Valid,
+        if self.hard > since {
+            return Judgement::Gone;
         }
+        self.soft.stale_since(since).map_or(Judgement::Valid, Judgement::Stale)
     }
 }
 
@@ -129,9 +160,8 @@ pub(crate) struct Purges {
     latest: AtomicU64,
     /// What began with a lower number is gone.
     floor: AtomicU64,
-    /// Of `All` and soft, and since when what is below it is stale.
-    stale_floor: AtomicU64,
-    stale_floor_at: AtomicU64,
+    /// Of `All` and soft.
+    stale_floor: RwLock<Soft>,
     tables: [RwLock<HashMap<u64, Numbers, ByHash>>; TABLES],
     rules: RwLock<Arc<Vec<Rule>>>,
     /// Held by whoever purges.
@@ -153,8 +183,7 @@ impl Purges {
         Self {
             latest: AtomicU64::new(0),
             floor: AtomicU64::new(0),
-            stale_floor: AtomicU64::new(0),
-            stale_floor_at: AtomicU64::new(0),
+            stale_floor: RwLock::new(Soft::default()),
             tables: std::array::from_fn(|_| RwLock::new(HashMap::default())),
             rules: RwLock::new(Arc::default()),
             order: Mutex::new(Order::default()),
@@ -201,13 +230,7 @@ impl Purges {
             What::All if *how == How::Hard => {
                 self.floor.fetch_max(*number, Ordering::AcqRel);
             }
-            What::All => {
-                if *number > self.stale_floor.load(Ordering::Acquire) {
-                    // Whoever finds the number has to find when.
-                    self.stale_floor_at.store(u64::from(*at), Ordering::Release);
-                    self.stale_floor.store(*number, Ordering::Release);
-                }
-            }
+            What::All => self.stale_floor.write().note(*number, *at, self.floor.load(Ordering::Acquire)),
         }
         self.latest.fetch_max(*number, Ordering::AcqRel);
     }
@@ -250,11 +273,6 @@ impl Purges {
         *rules = Arc::new(changed);
     }
 
-    fn stale_floor_at(&self) -> u32 {
-        // It was given as one of these.
-        self.stale_floor_at.load(Ordering::Acquire) as u32
-    }
-
     /// Whether an entry of before is still good, by the number up to which it was checked, its key and its marks. Also gives
     /// the number up to which it is checked now.
     pub(crate) fn judge(&self, since: u64, key: &[u8], marks: &[Mark]) -> (Judgement, u64) {
@@ -262,10 +280,8 @@ impl Purges {
         if since >= latest {
             return (Judgement::Valid, since);
         }
-        let mut worst = Judgement::Valid;
-        if since < self.stale_floor.load(Ordering::Acquire) {
-            worst = Judgement::Stale(self.stale_floor_at());
-        }
+        let stale_since = self.stale_floor.read().stale_since(since);
+        let mut worst = stale_since.map_or(Judgement::Valid, Judgement::Stale);
         for mark in marks {
             let numbers = self.table(mark.number()).read().get(&mark.number()).copied();
             match numbers.map_or(Judgement::Valid, |numbers| numbers.judge(since)) {
@@ -294,15 +310,16 @@ impl Purges {
         let _order = self.order.lock();
         let mut all = Vec::new();
         let mut add = |numbers: Numbers, what: &What| {
-            let Numbers { hard, soft, soft_at } = numbers;
-            for (how, number, at) in [(How::Hard, hard, 0), (How::Soft, soft, soft_at)] {
+            let Numbers { hard, soft } = numbers;
+            let softs =
+                [(soft.before, soft.before_at), (soft.number, soft.at)].map(|(number, at)| (How::Soft, number, at));
+            for (how, number, at) in [(How::Hard, hard, 0)].into_iter().chain(softs) {
                 if number > 0 {
                     all.push(Numbered { number, purge: Purge { what: what.clone(), how, at } });
                 }
             }
         };
-        let (hard, soft) = (self.floor.load(Ordering::Acquire), self.stale_floor.load(Ordering::Acquire));
-        let floors = Numbers { hard, soft, soft_at: self.stale_floor_at() };
+        let floors = Numbers { hard: self.floor.load(Ordering::Acquire), soft: *self.stale_floor.read() };
         add(floors, &What::All);
         for table in &self.tables {
             let table: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, *numbers)).collect();
@@ -325,5 +342,50 @@ impl Purges {
 
     fn table(&self, mark: u64) -> &RwLock<HashMap<u64, Numbers, ByHash>> {
         &self.tables[(mark >> 60) as usize % TABLES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soft(what: &What, at: u32) -> Purge {
+        Purge { what: what.clone(), how: How::Soft, at }
+    }
+
+    #[test]
+    fn what_was_purged_softly_is_stale_since_the_first_time_that_it_met() {
+        // The library's own tests run by the model checker, whose locks these are.
+        loom::model(|| {
+            let mark = Mark::tag(b"a");
+            [What::Mark(mark), What::Prefix((*b"k").into()), What::All].iter().for_each(|what| check(what, mark));
+        });
+    }
+
+    fn check(what: &What, mark: Mark) {
+        let purges = Purges::new(10, 10);
+        let judge = |purges: &Purges, since: u64| purges.judge(since, b"key", &[mark]).0;
+        let first = purges.purge(soft(what, 100)).number;
+        let second = purges.purge(soft(what, 3700)).number;
+        assert_eq!(judge(&purges, 0), Judgement::Stale(100), "{what:?}");
+        assert_eq!(judge(&purges, first), Judgement::Stale(3700), "{what:?}");
+        assert_eq!(judge(&purges, second), Judgement::Valid, "{what:?}");
+        // Those before the last are one: never later than it is.
+        let third = purges.purge(soft(what, 7300)).number;
+        let found = [0, first, second, third].map(|since| judge(&purges, since));
+        let expected = [Judgement::Stale(100), Judgement::Stale(100), Judgement::Stale(7300), Judgement::Valid];
+        assert_eq!(found, expected, "{what:?}");
+        // It is the same after a restart, in whatever order it is found, and however often.
+        let restored = Purges::new(10, 10);
+        let mut all = purges.snapshot();
+        all.extend(all.clone());
+        all.iter().rev().for_each(|numbered| restored.restore(numbered));
+        assert_eq!([0, first, second, third].map(|since| judge(&restored, since)), expected, "{what:?}");
+        // What was from before a hard one is gone, and says nothing of what came after it.
+        let hard = purges.purge(Purge { what: what.clone(), how: How::Hard, at: 0 }).number;
+        let fourth = purges.purge(soft(what, 8000)).number;
+        purges.purge(soft(what, 9000));
+        let found = [third, hard, fourth].map(|since| judge(&purges, since));
+        assert_eq!(found, [Judgement::Gone, Judgement::Stale(8000), Judgement::Stale(9000)], "{what:?}");
     }
 }

@@ -192,13 +192,15 @@ fn query(key: &str, (database, raw): (&RawDatabase, &RawAuthQuery), sink: &mut S
             return None;
         }
     };
-    Some(AuthQuery {
-        text: raw.text.as_ref()?.value.0.clone(),
-        user,
-        password,
-        dbname: raw.database.as_ref().map(|field| field.value.0.clone()),
-        ttl: raw.ttl.value.0,
-    })
+    let is_any = key == format!("{}.auth.query", key_of(&PgName(ANY.to_owned())));
+    let dbname = raw.database.as_ref().map(|field| field.value.0.clone());
+    if is_any && dbname.is_none() && url.is_some_and(|url| url.dbname.is_none()) && !raw.failed.contains(&"database") {
+        // Otherwise whoever comes would have the server connected to, whatever name it says.
+        let message = "nothing says in which database it is asked: the names that clients say are anybody's";
+        sink.push(Diagnostic::error(raw.place, key, message).fix("add database = \"postgres\"".to_owned()));
+        return None;
+    }
+    Some(AuthQuery { text: raw.text.as_ref()?.value.0.clone(), user, password, dbname, ttl: raw.ttl.value.0 })
 }
 
 /// Whether a listener can be reached from other machines.

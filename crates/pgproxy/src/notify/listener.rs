@@ -1,33 +1,32 @@
 //! The connection that listens for all clients of a database.
 
-use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::{self, Fields, Notification, tag};
 use pgroute::wire::{Look, Piece, write};
 
-use super::{CORE, Channels, Notice, State, Wanted};
-use crate::backend::{Age, Backend, send};
+use super::CORE;
+use super::upkeep::{Due, Upkeep};
+use crate::backend::{Age, Backend};
 use crate::cluster::Cluster;
 use crate::connect;
 use crate::core::Core;
 use crate::database::Database;
 use crate::failure::Failure;
 use crate::params::ServerAddress;
+use crate::socket::Socket;
 
 /// What the connection calls itself.
 const NAME: &str = "tenfold listener";
 
-/// How often it is looked whether it is still the right server's, and wanted.
+/// How often it is looked whether it is still the right server's, answers, and is wanted. However much happens between, it is looked in time.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// How long nobody may listen before the connection is given up.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// Most bytes of a message.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -44,7 +43,8 @@ pub(crate) async fn run(core: Rc<Core>, database: Weak<Database>) {
         };
         let hub = &database.hub;
         let mut state = hub.state();
-        if why.is_ok() && !state.wanted.is_empty() {
+        if why.is_ok() && state.is_wanted() {
+            state.begin_anew();
             continue;
         }
         let lost = state.lose();
@@ -85,40 +85,45 @@ impl Listener<'_> {
     /// Listens until nobody wants it any more, or why it cannot.
     async fn serve(&self, mut backend: Backend) -> Result<(), String> {
         let hub = &self.database.hub;
-        let (mut input, mut chunk) = (Vec::new(), vec![0; 8 * 1024]);
-        let (mut asked_at, mut idle_since) = (None, None);
+        let (mut input, mut out, mut chunk) = (Vec::new(), Vec::new(), vec![0; 8 * 1024]);
+        let mut upkeep = Upkeep::new(Instant::now());
+        let mut look_at = Instant::now() + LOOK;
         loop {
-            let text = if asked_at.is_none() { hub.state().next_text() } else { None };
-            if let Some(text) = text {
-                let mut message = Vec::new();
-                write::query(&mut message, &text);
-                backend.ledger.ask(Question::Query, Owner::Ours, 0);
-                send(&mut backend.socket, &message).await.map_err(|error| error.to_string())?;
-                asked_at = Some(Instant::now());
+            if !upkeep.is_asked()
+                && let Some(text) = hub.state().next_text()
+            {
+                ask(&mut backend, &mut out, &text);
+                upkeep.asked(Instant::now());
             }
             tokio::select! {
-                () = hub.nudge.notified() => continue,
-                () = tokio::time::sleep(LOOK) => {}
-                read = poll_fn(|cx| backend.socket.poll_read(cx, &mut chunk)) => {
+                biased;
+                read = poll_fn(|cx| exchange(cx, &mut backend.socket, &mut out, &mut chunk)) => {
                     input.extend_from_slice(&chunk[..count(read)?]);
-                    if self.hear(&mut backend, &mut input)? {
-                        asked_at = None;
+                    let is_answered = self.hear(&mut backend, &mut input)?;
+                    upkeep.heard(Instant::now(), is_answered);
+                    if is_answered {
                         hub.state().has_asked();
                     }
-                    continue;
                 }
+                () = hub.nudge.notified() => {}
+                () = tokio::time::sleep_until(look_at.into()) => {}
             }
-            let timeout = self.database.settings().timeouts.connect;
-            if asked_at.is_some_and(|at: Instant| at.elapsed() > timeout) {
-                return Err(format!("the server did not answer within {timeout:?}"));
+            let now = Instant::now();
+            if now < look_at {
+                continue;
             }
+            look_at = now + LOOK;
             self.check()?;
+            let timeout = self.database.settings().timeouts.connect;
             let is_idle = hub.state().is_idle();
-            let since = *idle_since.get_or_insert_with(Instant::now);
-            match is_idle {
-                true if since.elapsed() > IDLE => return Ok(()),
-                true => {}
-                false => idle_since = None,
+            match upkeep.due(now, is_idle, timeout) {
+                Due::Nothing => {}
+                Due::Ask => {
+                    ask(&mut backend, &mut out, "");
+                    upkeep.asked(now);
+                }
+                Due::Late => return Err(format!("the server did not answer within {timeout:?}")),
+                Due::Idle => return Ok(()),
             }
         }
     }
@@ -171,12 +176,30 @@ impl Listener<'_> {
         let hub = &self.database.hub;
         let Ok(channel) = std::str::from_utf8(heard.channel) else { return };
         let pid = hub.senders.whose(heard.pid);
-        let state = hub.state();
-        let Some(who) = state.listened.get(channel) else { return };
-        let notice = Arc::new(Notice { pid, channel: channel.to_owned(), payload: heard.payload.to_vec() });
-        self.database.metrics.core(self.core.id).notifications.add(who.len() as u64);
-        who.values().for_each(|mailbox| mailbox.put(&notice));
+        let told = hub.state().tell(pid, channel, heard.payload);
+        self.database.metrics.core(self.core.id).notifications.add(told as u64);
     }
+}
+
+fn ask(backend: &mut Backend, out: &mut Vec<u8>, text: &str) {
+    write::query(out, text);
+    backend.ledger.ask(Question::Query, Owner::Ours, 0);
+}
+
+/// Writes what the server takes, and reads what it says: it may take nothing before it has been heard.
+fn exchange(cx: &mut Context<'_>, socket: &mut Socket, out: &mut Vec<u8>, chunk: &mut [u8]) -> Poll<io::Result<usize>> {
+    while !out.is_empty() {
+        match socket.poll_write(cx, [out, &[]]) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => drop(out.drain(..count)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => break,
+        }
+    }
+    if let Poll::Ready(Err(error)) = socket.poll_flush(cx) {
+        return Poll::Ready(Err(error));
+    }
+    socket.poll_read(cx, chunk)
 }
 
 fn count(read: io::Result<usize>) -> Result<usize, String> {
@@ -185,72 +208,4 @@ fn count(read: io::Result<usize>) -> Result<usize, String> {
         Ok(count) => Ok(count),
         Err(error) => Err(error.to_string()),
     }
-}
-
-impl Channels {
-    /// What the server is to be asked next, if anything: to listen to what is wanted, and no more to what nobody wants. Channels that are
-    /// listened to already are asked for again, so that who comes to one hears nothing from before.
-    fn next_text(&mut self) -> Option<String> {
-        self.asked = std::mem::take(&mut self.wanted);
-        let mut text = String::new();
-        let wanted = |asked: &[Wanted], channel: &str| {
-            asked.iter().flat_map(|wanted| &wanted.channels).any(|known| known == channel)
-        };
-        let asked = &self.asked;
-        self.listened.retain(|channel, who| {
-            let stays = !who.is_empty() || wanted(asked, channel);
-            if !stays {
-                text.push_str(&format!("UNLISTEN {};", quoted(channel)));
-            }
-            stays
-        });
-        for channel in self.asked.iter().flat_map(|wanted| &wanted.channels) {
-            text.push_str(&format!("LISTEN {};", quoted(channel)));
-        }
-        if text.is_empty() && !self.asked.is_empty() {
-            // All of it was taken back meanwhile.
-            self.has_asked();
-        }
-        (!text.is_empty()).then_some(text)
-    }
-
-    /// The server has done what it was asked.
-    fn has_asked(&mut self) {
-        for Wanted { channels, mailbox, done } in self.asked.drain(..) {
-            if mailbox.state() == State::Open {
-                for channel in channels {
-                    let who = match self.listened.entry(channel) {
-                        Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(free) => free.insert(Default::default()),
-                    };
-                    who.insert(mailbox.session, Arc::clone(&mailbox));
-                }
-            }
-            // It may have gone.
-            let _gone = done.send(());
-        }
-    }
-
-    /// The connection is lost: how many sessions hear of that.
-    fn lose(&mut self) -> usize {
-        let mut lost = std::collections::HashSet::new();
-        for mailbox in self.listened.drain().flat_map(|(_, who)| who.into_values()) {
-            mailbox.close(State::Lost);
-            lost.insert(mailbox.session);
-        }
-        for wanted in self.wanted.drain(..).chain(self.asked.drain(..)) {
-            wanted.mailbox.close(State::Lost);
-            lost.insert(wanted.mailbox.session);
-        }
-        lost.len()
-    }
-
-    /// Whether nobody listens.
-    fn is_idle(&self) -> bool {
-        self.wanted.is_empty() && self.asked.is_empty() && self.listened.values().all(|who| who.is_empty())
-    }
-}
-
-fn quoted(channel: &str) -> String {
-    format!("\"{}\"", channel.replace('"', "\"\""))
 }

@@ -3,11 +3,12 @@
 //! A server names the process of the backend. The client that had it then knows itself by another number, and some drivers tell their own
 //! notifications by that. So it is noted who last did something on a backend that may notify, as long as anybody listens. A statement that
 //! notifies for certain holds for a moment against those of others that may: its notification can arrive when the backend is somebody else's.
-//! Two clients that notify by the same backend within that moment may still be taken for one another.
+//! Two clients that notify by the same backend within that moment may still be taken for one another. When a backend is closed, its number may
+//! become somebody else's, and nobody is noted for it any more once what it has sent must have come.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::lock;
@@ -24,6 +25,15 @@ struct Sender {
     pid: i32,
     is_certain: bool,
     at: Instant,
+    /// Since when the backend is no more.
+    closed_at: Option<Instant>,
+}
+
+/// Somebody is noted for a backend, until it is closed with this.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    senders: Arc<Senders>,
+    backend: i32,
 }
 
 /// Who may have notified last, by the backend's process.
@@ -44,19 +54,26 @@ impl Senders {
         self.is_active.store(is_active, Ordering::Relaxed);
     }
 
-    /// A client, known by a number, is about to do something on a backend that notifies, for certain or maybe.
-    pub(crate) fn note(&self, backend: i32, pid: i32, is_certain: bool) {
-        let at = Instant::now();
+    /// A client, known by a number, is about to do something on a backend that notifies, for certain or maybe. The backend keeps `noted`.
+    pub(crate) fn note(self: &Arc<Self>, noted: &mut Option<Noted>, backend: i32, pid: i32, is_certain: bool) {
+        self.note_at(Instant::now(), backend, pid, is_certain);
+        noted.get_or_insert_with(|| Noted { senders: Arc::clone(self), backend });
+    }
+
+    fn note_at(&self, at: Instant, backend: i32, pid: i32, is_certain: bool) {
         let mut known = lock(&self.by_backend);
+        if known.len() >= BACKENDS_MAX {
+            known.retain(|_, sender| !sender.is_over(at));
+        }
         if known.len() >= BACKENDS_MAX {
             known.clear();
         }
-        let sender = Sender { pid, is_certain, at };
+        let sender = Sender { pid, is_certain, at, closed_at: None };
         known
             .entry(backend)
             .and_modify(|last| {
-                let holds = last.is_certain && !is_certain && at.saturating_duration_since(last.at) < ON_ITS_WAY;
-                if !holds {
+                let is_on_its_way = at.saturating_duration_since(last.at) < ON_ITS_WAY && last.closed_at.is_none();
+                if !(last.is_certain && !is_certain && is_on_its_way) {
                     *last = sender;
                 }
             })
@@ -65,7 +82,31 @@ impl Senders {
 
     /// What clients know the sender by: its own number, if it is one of them.
     pub(super) fn whose(&self, backend: i32) -> i32 {
-        lock(&self.by_backend).get(&backend).map_or(backend, |sender| sender.pid)
+        self.whose_at(Instant::now(), backend)
+    }
+
+    fn whose_at(&self, now: Instant, backend: i32) -> i32 {
+        let known = lock(&self.by_backend);
+        known.get(&backend).filter(|sender| !sender.is_over(now)).map_or(backend, |sender| sender.pid)
+    }
+
+    fn closed_at(&self, at: Instant, backend: i32) {
+        if let Some(sender) = lock(&self.by_backend).get_mut(&backend) {
+            sender.closed_at = Some(at);
+        }
+    }
+}
+
+impl Sender {
+    /// Whether nothing that it has sent is on its way any more.
+    fn is_over(&self, now: Instant) -> bool {
+        self.closed_at.is_some_and(|at| now.saturating_duration_since(at) >= ON_ITS_WAY)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.senders.closed_at(Instant::now(), self.backend);
     }
 }
 
@@ -77,11 +118,29 @@ mod tests {
     fn who_notified_for_certain_is_not_mistaken_for_who_came_next() {
         let senders = Senders::default();
         assert_eq!(senders.whose(7), 7, "nobody of ours");
-        senders.note(7, 1, false);
-        senders.note(7, 2, true);
-        senders.note(7, 3, false);
+        let now = Instant::now();
+        senders.note_at(now, 7, 1, false);
+        senders.note_at(now, 7, 2, true);
+        senders.note_at(now, 7, 3, false);
         assert_eq!(senders.whose(7), 2);
-        senders.note(7, 4, true);
+        senders.note_at(now, 7, 4, true);
         assert_eq!((senders.whose(7), senders.whose(8)), (4, 8));
+        senders.note_at(now + ON_ITS_WAY, 7, 5, false);
+        assert_eq!(senders.whose(7), 5);
+    }
+
+    #[test]
+    fn nobody_is_taken_for_whoever_had_a_number_before_it_was_closed() {
+        let senders = Arc::new(Senders::default());
+        let mut noted = None;
+        senders.note(&mut noted, 7, 1, true);
+        senders.note(&mut noted, 7, 1, true);
+        assert_eq!(senders.whose_at(Instant::now() + ON_ITS_WAY, 7), 1);
+        drop(noted.take());
+        let now = Instant::now();
+        assert_eq!((senders.whose_at(now, 7), senders.whose_at(now + ON_ITS_WAY, 7)), (1, 7));
+        // Another one of ours with the same number.
+        senders.note(&mut noted, 7, 2, false);
+        assert_eq!(senders.whose_at(now + ON_ITS_WAY, 7), 2);
     }
 }

@@ -1,8 +1,8 @@
 //! `LISTEN` of a session whose backends are others' too: another connection listens for it ([`crate::notify`]).
 //!
 //! The statement goes to the backend as an `UNLISTEN`, which does nothing there and fails where `LISTEN` would. What has committed is asked for
-//! at the other connection before the client hears that the server is ready. What comes is told while the client is idle, or before it hears that
-//! it is.
+//! at the other connection before the client hears that the server is ready, and before anything of it runs that it has sent behind: what that
+//! does not see yet must be heard. What comes is told while the client is idle, or before it hears that it is.
 
 use std::future::Future;
 use std::pin::Pin as StdPin;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use pgroute::SqlState;
 use pgroute::classify::{Kind, Plan};
-use pgroute::session::{Heard, Listens, Pin};
+use pgroute::session::{Listens, Pin};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::write;
 use tokio::sync::oneshot;
@@ -43,6 +43,7 @@ impl Session {
     pub(super) fn instead_of_listen(&self, plan: &Plan) -> Option<String> {
         match plan.single().map(|one| &one.kind) {
             Some(Kind::Listen(channel)) if self.shares_listen(plan) => {
+                self.listens_ahead.set(self.listens_ahead.get() + 1);
                 Some(format!("UNLISTEN \"{}\"", channel.replace('"', "\"\"")))
             }
             _ => None,
@@ -51,13 +52,14 @@ impl Session {
 
     /// Why a text may not run, as far as it has to do with this.
     pub(super) fn refused_listen(&self, plan: &Plan) -> Option<Failure> {
-        let ear = self.ear.as_ref()?;
         let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
-        if has(|kind| matches!(kind, Kind::PrepareTransaction)) && ear.listens.is_changing() {
+        let listens = self.ear.as_ref().map(|ear| &ear.listens);
+        if has(|kind| matches!(kind, Kind::PrepareTransaction)) && listens.is_some_and(Listens::is_changing) {
             let message = "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY";
             return Some(Failure::new(SqlState::NOT_SUPPORTED, message));
         }
-        if self.shares_listen(plan) && ear.listens.len() >= CHANNELS_MAX {
+        let count = listens.map_or(0, Listens::len) + self.listens_ahead.get();
+        if self.shares_listen(plan) && count >= CHANNELS_MAX {
             let message = format!("more than {CHANNELS_MAX} channels are listened to");
             return Some(Failure::new(SqlState::LIMIT_EXCEEDED, message));
         }
@@ -103,22 +105,25 @@ impl Session {
 
     /// The server is ready: what has committed is asked for.
     pub(super) fn listen_now(&mut self, status: TransactionStatus) {
+        if self.backend.as_ref().is_none_or(|backend| backend.ledger.is_empty()) {
+            self.listens_ahead.set(0);
+        }
         let Some(ear) = &mut self.ear else { return };
         ear.listens.ready(status);
         let (database, process) = (&self.seat.database, &self.held.core.process);
-        let mut channels = Vec::new();
-        for heard in ear.listens.take_due() {
-            match heard {
-                Heard::Listen(channel) => channels.push(channel),
-                Heard::Unlisten(channel) => {
-                    channels.retain(|known| channel.as_ref().is_some_and(|channel| known != channel));
-                    database.hub.unlisten(&ear.mailbox, channel.as_deref());
-                }
-            }
+        ear.awaits.extend(database.hub.change(process, database, ear.listens.take_due(), &ear.mailbox));
+    }
+
+    /// Whether what the client has sent has to wait: for the answer to a `LISTEN`, or until it is listened to.
+    pub(super) fn begins_to_listen(&self) -> bool {
+        let ear = self.ear.as_ref();
+        if ear.is_some_and(|ear| ear.awaits.iter().any(oneshot::Receiver::is_empty)) {
+            return true;
         }
-        if !channels.is_empty() {
-            ear.awaits.push(database.hub.listen(process, database, channels, &ear.mailbox));
-        }
+        let is_said = self.listens_ahead.get() > 0 || ear.is_some_and(|ear| ear.listens.is_changing());
+        // Rows that the server waits for are no group of their own.
+        let is_between = !self.is_group_open && !self.is_copying;
+        is_said && is_between && self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty())
     }
 
     /// Whether what was said to be listened to is. The client hears nothing before that.
@@ -168,22 +173,31 @@ impl Session {
 
     /// The session ends.
     pub(super) fn stop_listening(&mut self) {
-        if let Some(ear) = self.ear.take() {
-            self.seat.database.hub.leave(&ear.mailbox);
+        if let Some(mut ear) = self.ear.take() {
+            let mut channels = ear.listens.take_due().unlistens;
+            channels.extend(ear.listens.channels().map(str::to_owned));
+            self.seat.database.hub.leave(&ear.mailbox, &channels);
         }
     }
 
     /// Notes who may notify by this backend, so that whoever listens knows it by the client's own number.
-    pub(super) fn notes_sender(&self, is_certain: bool) {
+    pub(super) fn notes_sender(&mut self, is_certain: bool) {
         let senders = &self.seat.database.hub.senders;
-        if let Some(backend) = self.backend.as_ref().filter(|_| senders.is_active()) {
-            senders.note(backend.key.pid, self.held.number(), is_certain);
+        if let Some(backend) = self.backend.as_mut().filter(|_| senders.is_active()) {
+            let pid = backend.key.pid;
+            senders.note(&mut backend.noted, pid, self.held.number(), is_certain);
         }
     }
 
-    /// Why a text pins its session, other ways considered.
+    /// Why a text that is about to run pins its session, other ways considered.
     pub(super) fn pin_for(&self, plan: &Plan) -> Option<Pin> {
-        super::request::pin_of(plan).filter(|pin| *pin != Pin::Listen || !self.shares_listen(plan))
+        let pin = super::request::pin_of(plan)?;
+        if pin == Pin::Listen && self.shares_listen(plan) {
+            // It may have been prepared long ago.
+            self.listens_ahead.set(self.listens_ahead.get().max(1));
+            return None;
+        }
+        Some(pin)
     }
 }
 

@@ -96,4 +96,5 @@ fn let_go(core: &Core, name: &str, address: &ServerAddress) {
             pool.let_go();
         }
     }
+    core.process.askers.let_go(name, address);
 }

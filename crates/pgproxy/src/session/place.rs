@@ -81,31 +81,33 @@ impl Session {
             self.place.must_see = Floor::default();
             self.place.cluster = Some(Arc::clone(&cluster));
         }
+        let engaged = self.engage_with(&cluster).await?.and_then(|()| self.is_not_cancelled());
+        if let Err(failure) = engaged {
+            self.give_back();
+            self.fails = Some(Box::new(failure));
+        }
+        Ok(())
+    }
+
+    async fn engage_with(&mut self, cluster: &Arc<Cluster>) -> Result<Result<(), Failure>, Cut> {
         if cluster.is_alone() {
             (self.place.server, self.place.is_replica, self.place.reading) = (0, false, None);
-            self.local = self.local_of(&cluster, 0);
-            match self.engage_here().await? {
-                Ok(()) => {}
-                Err(failure) => self.fails = Some(Box::new(failure)),
-            }
-            return Ok(());
+            self.local = self.local_of(cluster, 0);
+            return self.engage_here().await;
         }
         let mut group = self.peek();
         if group.want == Want::Position {
-            match self.position(&cluster).await {
+            match self.position(cluster).await {
                 Ok(token) => self.place.token = Some(token),
-                Err(failure) => {
-                    self.fails = Some(Box::new(failure));
-                    return Ok(());
-                }
+                Err(failure) => return Ok(Err(failure)),
             }
             group.want = Want::Primary;
         }
-        match self.engage_among(&cluster, &group).await? {
-            Ok(()) => self.keep_for_again(&group),
-            Err(failure) => self.fails = Some(Box::new(failure)),
+        let engaged = self.engage_among(cluster, &group).await?;
+        if engaged.is_ok() {
+            self.keep_for_again(&group);
         }
-        Ok(())
+        Ok(engaged)
     }
 
     async fn engage_among(&mut self, cluster: &Arc<Cluster>, group: &Group) -> Result<Result<(), Failure>, Cut> {
@@ -148,7 +150,9 @@ impl Session {
             // A primary that is known and does not answer may be about to come back; another one shows by a change.
             let pause = if primary.is_some() { LOOK_AGAIN } else { LOOK_AGAIN * 4 };
             cluster.change(pause.min(until - now)).await;
-            self.is_still_wanted()?;
+            if let Err(failure) = self.is_still_wanted()? {
+                return Ok(Err(failure));
+            }
         }
     }
 
@@ -305,13 +309,15 @@ impl Session {
         cluster.causal.wrote(&mut self.place.must_see, scope);
     }
 
-    /// Whether the next group of messages waits until this one is over: on a replica, where the next one may have to go elsewhere.
+    /// Whether the next group of messages waits until this one is over: on a replica, where the next one may have to go elsewhere, and behind what
+    /// has to be listened to first.
     pub(super) fn stalls(&self) -> bool {
-        self.place.is_replica
-            && self.is_used
-            && !self.is_group_open
-            && self.keeps().is_none()
-            && self.backend.as_ref().is_some_and(|backend| backend.is_clean() || !backend.ledger.is_empty())
+        self.begins_to_listen()
+            || self.place.is_replica
+                && self.is_used
+                && !self.is_group_open
+                && self.keeps().is_none()
+                && self.backend.as_ref().is_some_and(|backend| backend.is_clean() || !backend.ledger.is_empty())
     }
 }
 

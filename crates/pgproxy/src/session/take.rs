@@ -132,19 +132,30 @@ impl Session {
         }
     }
 
-    /// Whether anybody still waits for what was asked.
-    pub(super) fn is_still_wanted(&mut self) -> Result<(), Cut> {
+    /// Whether anybody still waits for what was asked; or why not.
+    pub(super) fn is_still_wanted(&mut self) -> Result<Result<(), Failure>, Cut> {
         if self.tether.is_ending.get() {
             return Err(Cut::Told(super::stopping()));
+        }
+        if let Err(cancelled) = self.is_not_cancelled() {
+            return Ok(Err(cancelled));
         }
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         match self.client.input.as_mut().filter(|input| input.room() > 0) {
             Some(input) => match self.client.socket.poll_read_into(&mut cx, input) {
                 Poll::Ready(Ok(0) | Err(_)) => Err(Cut::Gone),
-                _ => Ok(()),
+                _ => Ok(Ok(())),
             },
-            None => Ok(()),
+            None => Ok(Ok(())),
         }
+    }
+
+    /// Whether what waits for a backend was not cancelled meanwhile: nothing runs yet that the server could be asked to cancel.
+    pub(super) fn is_not_cancelled(&self) -> Result<(), Failure> {
+        if self.tether.take_cancels().is_empty() {
+            return Ok(());
+        }
+        Err(cancelled())
     }
 
     /// Waits as long as the client is there and the pool's time lasts.
@@ -160,8 +171,7 @@ impl Session {
                 });
             }
             if !tether.take_cancels().is_empty() {
-                let failure = Failure::new(SqlState::QUERY_CANCELED, "canceling statement due to user request");
-                return Poll::Ready(Some(Err(Without::Failed(failure))));
+                return Poll::Ready(Some(Err(Without::Failed(cancelled()))));
             }
             // Whoever goes leaves the queue.
             while let Some(input) = client.input.as_mut().filter(|input| input.room() > 0) {
@@ -317,18 +327,21 @@ impl Session {
         let (key, cancels) = (backend.key.clone(), Rc::clone(&self.cancels));
         cancels.count.set(cancels.count.get() + 1);
         tokio::task::spawn_local(async move {
-            connect::cancel(&key, timeout).await;
+            let is_astray = !connect::cancel(&key, timeout).await;
             drop(waiting);
+            cancels.is_astray.set(cancels.is_astray.get() || is_astray);
             cancels.count.set(cancels.count.get() - 1);
             cancels.done.notify_waiters();
         });
     }
 
-    /// Waits until no cancel is on its way, which would reach somebody else's statement.
-    pub(super) async fn await_cancels(&self) {
+    /// Waits until no cancel is on its way, which would reach somebody else's statement. If one may come at any time, nobody else gets the
+    /// backend.
+    pub(super) async fn await_cancels(&mut self) {
         while self.cancels.count.get() > 0 {
             self.cancels.done.notified().await;
         }
+        self.is_doubtful |= self.backend.is_some() && self.cancels.is_astray.take();
     }
 
     /// What was waited for has not come in time.
@@ -351,4 +364,8 @@ impl Session {
             Armed::Client => Err(Cut::Told(super::idle_for_too_long())),
         }
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{PgAnswer, PgClient, PgMessage, PgMessages};
 
+use crate::cancels::signal;
 use crate::proxy::Proxy;
 
 /// What a notification says: the process, the channel, the payload.
@@ -260,4 +261,180 @@ fn sharing_can_be_turned_off() {
     assert_eq!(heard(&mut one).2, "own");
     drop((one, other));
     proxy.check_accounts();
+}
+
+/// Whether a session is told within some time that it has missed something.
+fn is_told(client: &mut PgClient) -> Duration {
+    let begun = Instant::now();
+    let told = client.message().unwrap();
+    assert_eq!((told.tag, told.field(b'C').as_str()), (b'E', "57P01"), "{told:?}");
+    begun.elapsed()
+}
+
+#[test]
+fn a_server_that_is_silent_is_asked_whether_it_is_there() {
+    let mut proxy = Proxy::start(|params| params.timeouts.connect = Duration::from_secs(1));
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    // Nothing says that it is gone: no connection ends.
+    proxy.postgres.hang(0).unwrap();
+    let time = is_told(&mut one);
+    proxy.postgres.go_on(0).unwrap();
+    assert!(time < Duration::from_secs(12), "{time:?}");
+}
+
+#[test]
+fn whatever_else_happens_a_server_that_does_not_answer_is_noticed() {
+    let mut proxy = Proxy::start(|params| params.timeouts.connect = Duration::from_secs(1));
+    let mut others: Vec<_> = (0..60).map(|_| proxy.client()).collect();
+    for (number, other) in others.iter_mut().enumerate() {
+        run(other, &format!("LISTEN c{number}"));
+    }
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    proxy.postgres.hang(0).unwrap();
+    // The ends of sessions are things to do for whoever listens, more often than it looks at the time.
+    let ends = std::thread::spawn(move || {
+        for other in others {
+            std::thread::sleep(Duration::from_millis(150));
+            drop(other);
+        }
+    });
+    let time = is_told(&mut one);
+    proxy.postgres.go_on(0).unwrap();
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    ends.join().unwrap();
+}
+
+#[test]
+fn those_who_hear_an_old_primary_all_the_time_are_told_of_the_new_one() {
+    let options = testkit::PostgresOptions { replicas: 1, ..testkit::PostgresOptions::default() };
+    let proxy = crate::replicas::cluster(&options, |_| ());
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    let mut old = PgClient::connect(proxy.postgres.port(0), "postgres", "postgres", "").unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                run(&mut old, "NOTIFY a");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(heard(&mut one).1, "a");
+        proxy.postgres.promote(1).unwrap();
+        let begun = Instant::now();
+        let told = loop {
+            let message = one.message().unwrap();
+            if message.tag != b'A' || begun.elapsed() > Duration::from_secs(10) {
+                break message;
+            }
+        };
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((told.tag, told.field(b'C').as_str()), (b'E', "57P01"), "{told:?}");
+    });
+}
+
+#[test]
+fn nothing_that_was_sent_behind_runs_before_it_is_listened_to() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let mut one = proxy.client();
+    run(&mut one, "LISTEN a");
+    one.ask(&PgMessages::default().parse("s", "LISTEN d").sync()).unwrap();
+    let text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'tenfold listener'";
+    let listener: i32 = proxy.postgres.sql(0, text).unwrap()[0].parse().unwrap();
+    let time = "SELECT extract(epoch FROM clock_timestamp())";
+    let ways = [
+        (1, PgMessages::default().query("LISTEN b").query(time)),
+        (1, PgMessages::default().parse("", "LISTEN c").bind("", &[]).execute().sync().query(time)),
+        (1, PgMessages::default().bind("s", &[]).execute().sync().query(time)),
+        (3, PgMessages::default().query("BEGIN").query("LISTEN e").query("COMMIT").query(time)),
+    ];
+    for (answers, messages) in ways {
+        // It is listened to a while later.
+        signal(listener, "-STOP");
+        one.send(&messages.0).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let begins = proxy.postgres.sql(0, time).unwrap()[0].clone();
+        signal(listener, "-CONT");
+        for _ in 0..answers {
+            assert_eq!(one.answer().unwrap().code(), "");
+        }
+        let ran = one.answer().unwrap();
+        assert!(ran.value().parse::<f64>().unwrap() > begins.parse().unwrap(), "{ran:?}: it listens after {begins}");
+    }
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_is_listened_to_again_is_never_missed() {
+    let proxy = Proxy::start(|params| params.pool.size = 3);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    run(&mut one, "LISTEN a");
+    run(&mut one, "LISTEN b");
+    for text in ["BEGIN", "UNLISTEN *", "LISTEN a"] {
+        run(&mut one, text);
+    }
+    run(&mut other, "NOTIFY a, 'before the commit'");
+    run(&mut other, "NOTIFY b, 'before the commit'");
+    std::thread::sleep(Duration::from_millis(200));
+    // Of what is not listened to any more, nothing is told.
+    assert_eq!(run(&mut one, "COMMIT").kinds, "CAZ");
+    run(&mut other, "NOTIFY b, 'not heard'");
+    run(&mut other, "NOTIFY a, 'after it'");
+    assert_eq!(heard(&mut one).2, "after it");
+    hears_nothing(&mut one);
+}
+
+#[test]
+fn channels_are_bounded_within_a_transaction_too() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    run(&mut other, "LISTEN steady");
+    run(&mut one, "BEGIN");
+    for _ in 0..3 {
+        run(&mut one, "LISTEN again");
+    }
+    let mut refused = 0;
+    for number in 0..101 {
+        let mut messages = PgMessages::default();
+        for at in 0..100 {
+            messages = messages.parse("", &format!("LISTEN c{number}_{at}")).bind("", &[]).execute();
+        }
+        let answer = one.ask(&messages.sync()).unwrap();
+        refused += usize::from(answer.code() == "54000");
+        if refused > 0 {
+            break;
+        }
+    }
+    assert_eq!(refused, 1);
+    run(&mut one, "ROLLBACK");
+    // As many as may be are listened to, and whoever came before hears on.
+    run(&mut one, "BEGIN");
+    for number in 0..99 {
+        let mut messages = PgMessages::default();
+        for at in 0..100 {
+            messages = messages.parse("", &format!("LISTEN c{number}_{at}")).bind("", &[]).execute();
+        }
+        assert_eq!(one.ask(&messages.sync()).unwrap().code(), "");
+    }
+    run(&mut one, "COMMIT");
+    proxy.postgres.sql(0, "NOTIFY c98_99, 'the last one'; NOTIFY steady, 'on'").unwrap();
+    assert_eq!((heard(&mut one).2, heard(&mut other).2), ("the last one".to_owned(), "on".to_owned()));
+}
+
+#[test]
+fn rows_are_copied_in_by_who_has_begun_to_listen() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    proxy.postgres.sql(0, "CREATE TABLE t (a int)").unwrap();
+    let mut one = proxy.client();
+    let messages = PgMessages::default().query("BEGIN").query("LISTEN a").query("COPY t FROM STDIN");
+    let messages = messages.raw(b'd', b"1\n2\n").raw(b'c', &[]).query("COMMIT").query("SELECT sum(a) FROM t");
+    one.send(&messages.0).unwrap();
+    let tags: Vec<_> = (0..4).flat_map(|_| one.answer().unwrap().tags).collect();
+    assert_eq!(tags, ["BEGIN", "LISTEN", "COPY 2", "COMMIT"]);
+    assert_eq!(one.answer().unwrap().value(), "3");
+    proxy.postgres.sql(0, "NOTIFY a, 'heard'").unwrap();
+    assert_eq!(heard(&mut one).2, "heard");
 }

@@ -8,7 +8,7 @@ use vocab::Secret;
 use crate::proxy::Proxy;
 
 /// `psql` with a password: what it printed, or what it said went wrong.
-fn psql(proxy: &Proxy, user: &str, password: &str, more: &str) -> Result<String, String> {
+pub(crate) fn psql(proxy: &Proxy, user: &str, password: &str, more: &str) -> Result<String, String> {
     let url = format!("postgresql://{user}:{password}@127.0.0.1:{}/shop?{more}", proxy.port);
     let output = proxy.tool("psql", &["-X", "-A", "-t", "-d", &url, "-c", "SELECT current_user"]);
     if output.status.success() {
@@ -244,78 +244,4 @@ fn servers_are_spoken_to_under_tls() {
     proxy.reload();
     let error = PgClient::connect(proxy.port, "web", "shop", "").unwrap_err().to_string();
     assert!(error.starts_with("08001"), "{error}");
-}
-
-/// A server whose roles prove themselves by SCRAM, and a proxy that has to ask it about them.
-fn asked(change: impl FnOnce(&mut DatabaseParams)) -> Proxy {
-    let rules = vec!["host all ada,bob 127.0.0.1/32 scram-sha-256".to_owned()];
-    let postgres = testkit::Postgres::start(&PostgresOptions { rules, ..PostgresOptions::default() }).unwrap();
-    postgres.sql(0, "CREATE ROLE ada LOGIN PASSWORD 'sesame'; CREATE ROLE nologin LOGIN").unwrap();
-    Proxy::before(postgres, |params, _| {
-        params.primary.user = None;
-        params.auth.method = AuthMethod::default();
-        params.auth.query = Some(AuthQuery {
-            text: "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1".into(),
-            user: "postgres".into(),
-            password: None,
-            dbname: None,
-            ttl: std::time::Duration::from_secs(60),
-        });
-        change(params);
-    })
-}
-
-#[test]
-fn the_server_is_asked_about_users() {
-    let proxy = asked(|_| ());
-    assert_eq!(psql(&proxy, "ada", "sesame", "").unwrap(), "ada");
-    let wrong = psql(&proxy, "ada", "other", "").unwrap_err();
-    assert!(wrong.contains("password authentication failed for user \"ada\""), "{wrong}");
-    for nobody in ["bob", "nologin", "o'hara", "a' OR 'a' = 'a", "a\\"] {
-        let name = nobody.replace('\'', "%27").replace(' ', "%20").replace('\\', "%5C").replace('=', "%3D");
-        let wrong = psql(&proxy, &name, "sesame", "").unwrap_err();
-        assert!(wrong.contains("password authentication failed for user"), "{nobody}: {wrong}");
-    }
-    // Who was not there is, a second later; and a new password is seen when the old one has failed.
-    proxy.postgres.sql(0, "CREATE ROLE bob LOGIN PASSWORD 'open'").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    assert_eq!(psql(&proxy, "bob", "open", "").unwrap(), "bob");
-    proxy.postgres.sql(0, "ALTER ROLE ada PASSWORD 'changed'").unwrap();
-    assert!(psql(&proxy, "ada", "changed", "").is_err());
-    assert_eq!(psql(&proxy, "ada", "changed", "").unwrap(), "ada");
-    proxy.check_accounts();
-}
-
-#[test]
-fn a_flood_of_names_costs_the_server_one_connection() {
-    let proxy = asked(|_| ());
-    let port = proxy.port;
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            scope.spawn(move || {
-                for number in 0..25 {
-                    // It gives up when it is asked for a proof.
-                    let _refused = PgClient::connect(port, &format!("nobody{thread}_{number}"), "shop", "");
-                }
-            });
-        }
-    });
-    let text = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenfold users'";
-    assert_eq!(proxy.postgres.sql(0, text).unwrap(), ["1"]);
-    assert_eq!(psql(&proxy, "ada", "sesame", "").unwrap(), "ada");
-    // The one who asks is lost, and another one asks.
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenfold users'";
-    proxy.postgres.sql(0, end).unwrap();
-    assert!(psql(&proxy, "somebody", "sesame", "").unwrap_err().contains("password authentication failed"));
-    assert_eq!(proxy.postgres.sql(0, text).unwrap(), ["1"]);
-}
-
-#[test]
-fn who_cannot_be_asked_about_is_told_so() {
-    let proxy = asked(|params| {
-        let query = params.auth.query.as_mut().unwrap();
-        query.text = "SELECT nothing FROM nowhere WHERE name = $1".into();
-    });
-    let told = psql(&proxy, "ada", "sesame", "").unwrap_err();
-    assert!(told.contains("users cannot be looked up now"), "{told}");
 }

@@ -1,6 +1,8 @@
 //! The proxy in front of a real PostgreSQL.
 
 mod ahead;
+mod asking;
+mod cancels;
 mod drivers;
 mod failover;
 mod history;

@@ -102,3 +102,27 @@ fn without_leave_they_are_refused() {
     assert!(refused.starts_with("53300"), "{refused}");
     drop(first);
 }
+
+#[test]
+fn they_end_with_their_server_s_part_as_the_primary() {
+    let options = testkit::PostgresOptions { replicas: 1, ..testkit::PostgresOptions::default() };
+    let mut proxy = crate::replicas::cluster(&options, |params| params.replication = true);
+    let parameters = [("user", "web"), ("database", "shop"), ("replication", "database")];
+    let connect = |proxy: &Proxy| PgClient::connect_with(proxy.port, &parameters, "").unwrap();
+    let mut client = connect(&proxy);
+    client.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.wait_for_replay(1).unwrap();
+    proxy.postgres.promote(1).unwrap();
+    until("the other one is the primary", || proxy.database().servers[1].state == "primary");
+    until("the old one is known as such", || proxy.database().servers[0].state == "old");
+    // The old one lives, and would take what is written to it.
+    assert!(client.query("INSERT INTO t VALUES (1)").is_err());
+    assert_eq!(proxy.postgres.sql(0, "SELECT count(*) FROM t").unwrap(), ["0"]);
+    let mut client = connect(&proxy);
+    assert_eq!(client.query("INSERT INTO t VALUES (2)").unwrap().code(), "");
+    assert_eq!(proxy.postgres.sql(1, "SELECT sum(a) FROM t").unwrap(), ["2"]);
+    // The configuration names other servers.
+    proxy.params.replicas.clear();
+    proxy.reload();
+    assert!(client.query("SELECT 1").is_err());
+}

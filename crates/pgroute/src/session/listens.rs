@@ -2,26 +2,36 @@
 //!
 //! `LISTEN` and `UNLISTEN` count when their transaction commits, as PostgreSQL has it: what a rollback takes back, to a savepoint or as a whole,
 //! was never said. What has committed is due: somebody has to do it before the client hears of its commit.
+//!
+//! Only what a commit changes is due. Who takes a channel back and listens to it again within a transaction goes on listening, and misses
+//! nothing. For the same reason nothing is kept of words that change nothing, however often they are said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::Kind;
 use crate::wire::backend::TransactionStatus;
 
-/// What a transaction has done, once it has committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The session listens to a channel.
-    Listen(String),
-    /// It does not any more, to one or to all.
-    Unlisten(Option<String>),
+/// What has committed and is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Channels that are listened to from now on.
+    pub listens: Vec<String>,
+    /// Channels that are not any more.
+    pub unlistens: Vec<String>,
 }
 
 /// What was done since a savepoint, or since the transaction began.
 #[derive(Clone, Debug, Default)]
 struct Level {
     savepoint: Option<String>,
-    changes: Vec<Heard>,
+    /// Something was said, whether it changed anything or not.
+    is_said: bool,
+    /// Nothing of before is listened to.
+    is_cleared: bool,
+    /// Channels for which it is otherwise than before, and how it is.
+    changes: BTreeMap<String, bool>,
+    /// How many more channels there are by these.
+    more: isize,
 }
 
 /// Channels of a session.
@@ -29,48 +39,72 @@ struct Level {
 pub struct Listens {
     channels: BTreeSet<String>,
     open: Vec<Level>,
-    due: Vec<Heard>,
+    /// For which it is otherwise than those know who do it, and how it is.
+    due: BTreeMap<String, bool>,
     has_failed: bool,
 }
 
+impl Level {
+    fn set(&mut self, channel: &str, is_heard: bool, was_heard: bool) {
+        let before = if is_heard == was_heard {
+            self.changes.remove(channel)
+        } else {
+            self.changes.insert(channel.to_owned(), is_heard)
+        };
+        let worth = |change: Option<bool>| change.map_or(0, |is_heard| if is_heard { 1 } else { -1 });
+        self.more += worth((is_heard != was_heard).then_some(is_heard)) - worth(before);
+    }
+}
+
 impl Listens {
-    /// How many channels it listens to.
+    /// How many channels it listens to, once the transaction that is open has committed.
     pub fn len(&self) -> usize {
-        self.channels.len()
+        let mut len = 0;
+        for level in self.open.iter().rev() {
+            len += level.more;
+            if level.is_cleared {
+                return len.unsigned_abs();
+            }
+        }
+        self.channels.len().saturating_add_signed(len)
     }
 
     /// Whether it listens to none.
     pub fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.len() == 0
     }
 
-    /// Whether a transaction is open that has changed them: it cannot be prepared for a commit in two phases.
+    /// What has committed.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(String::as_str)
+    }
+
+    /// Whether a transaction is open that has said something of them: it cannot be prepared for a commit in two phases.
     pub fn is_changing(&self) -> bool {
-        self.open.iter().any(|level| !level.changes.is_empty())
+        self.open.iter().any(|level| level.is_said)
     }
 
     /// A statement has succeeded, and said `tag` at its end.
     pub fn succeeded(&mut self, kind: &Kind, tag: &[u8]) {
         match kind {
-            Kind::Listen(channel) => self.level().push(Heard::Listen(channel.clone())),
-            Kind::Unlisten(channel) => self.level().push(Heard::Unlisten(channel.clone())),
-            Kind::DiscardAll => self.level().push(Heard::Unlisten(None)),
+            Kind::Listen(channel) => self.set(channel, true),
+            Kind::Unlisten(Some(channel)) => self.set(channel, false),
+            Kind::Unlisten(None) | Kind::DiscardAll => self.clear(),
             // A `COMMIT` of a transaction that has failed says that it was a rollback.
             Kind::Commit { .. } if tag != b"ROLLBACK" => self.commit(),
             Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => self.open.clear(),
-            Kind::Savepoint(name) => self.open.push(Level { savepoint: Some(name.clone()), changes: Vec::new() }),
+            Kind::Savepoint(name) => self.open.push(Level { savepoint: Some(name.clone()), ..Level::default() }),
             Kind::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
-                    let changes = self.open.drain(at..).flat_map(|level| level.changes).collect::<Vec<_>>();
-                    self.level().extend(changes);
+                    self.open.split_off(at).iter().for_each(|level| self.take_in(level));
                 }
             }
             Kind::RollbackTo(name) => {
                 self.has_failed = false;
                 match self.savepoint(name) {
                     Some(at) => {
-                        self.open.truncate(at + 1);
-                        self.open[at].changes.clear();
+                        self.open.truncate(at);
+                        self.open.push(Level { savepoint: Some(name.clone()), ..Level::default() });
                     }
                     // It is from before the first word that was listened for.
                     None => self.open.clear(),
@@ -97,17 +131,43 @@ impl Listens {
         self.has_failed = false;
     }
 
-    /// What has committed and was not done yet, in its order.
-    pub fn take_due(&mut self) -> Vec<Heard> {
-        std::mem::take(&mut self.due)
+    /// What has committed and was not done yet.
+    pub fn take_due(&mut self) -> Heard {
+        let mut heard = Heard::default();
+        for (channel, is_heard) in std::mem::take(&mut self.due) {
+            if is_heard { &mut heard.listens } else { &mut heard.unlistens }.push(channel);
+        }
+        heard
     }
 
-    fn level(&mut self) -> &mut Vec<Heard> {
+    fn set(&mut self, channel: &str, is_heard: bool) {
+        self.level().is_said = true;
+        let (last, before) = self.open.split_last_mut().expect("there is a level");
+        let was_heard = !last.is_cleared && is_heard_by(before, &self.channels, channel);
+        last.set(channel, is_heard, was_heard);
+    }
+
+    fn clear(&mut self) {
+        let level = self.level();
+        let savepoint = level.savepoint.take();
+        *level = Level { savepoint, is_said: true, is_cleared: true, ..Level::default() };
+    }
+
+    /// What was done since a savepoint counts as done before it.
+    fn take_in(&mut self, level: &Level) {
+        if level.is_cleared {
+            self.clear();
+        }
+        level.changes.iter().for_each(|(channel, is_heard)| self.set(channel, *is_heard));
+        self.level().is_said |= level.is_said;
+    }
+
+    fn level(&mut self) -> &mut Level {
         if self.open.is_empty() {
             self.open.push(Level::default());
         }
         let last = self.open.len() - 1;
-        &mut self.open[last].changes
+        &mut self.open[last]
     }
 
     fn savepoint(&self, name: &str) -> Option<usize> {
@@ -115,17 +175,38 @@ impl Listens {
     }
 
     fn commit(&mut self) {
-        for change in self.open.drain(..).flat_map(|level| level.changes) {
-            match &change {
-                Heard::Listen(channel) => {
-                    self.channels.insert(channel.clone());
-                }
-                Heard::Unlisten(Some(channel)) => {
-                    self.channels.remove(channel);
-                }
-                Heard::Unlisten(None) => self.channels.clear(),
+        for level in std::mem::take(&mut self.open) {
+            if level.is_cleared {
+                std::mem::take(&mut self.channels).into_iter().for_each(|channel| self.is_due(channel, false));
             }
-            self.due.push(change);
+            for (channel, is_heard) in level.changes {
+                if is_heard {
+                    self.channels.insert(channel.clone());
+                } else {
+                    self.channels.remove(&channel);
+                }
+                self.is_due(channel, is_heard);
+            }
         }
     }
+
+    /// It has changed for a channel. What is changed back before anybody knew of it need not be done.
+    fn is_due(&mut self, channel: String, is_heard: bool) {
+        if self.due.remove(&channel).is_none() {
+            self.due.insert(channel, is_heard);
+        }
+    }
+}
+
+/// Whether a channel is listened to by what was done before.
+fn is_heard_by(levels: &[Level], channels: &BTreeSet<String>, channel: &str) -> bool {
+    for level in levels.iter().rev() {
+        if let Some(is_heard) = level.changes.get(channel) {
+            return *is_heard;
+        }
+        if level.is_cleared {
+            return false;
+        }
+    }
+    channels.contains(channel)
 }

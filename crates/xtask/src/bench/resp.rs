@@ -52,11 +52,13 @@ const FILL: Case = Case { name: "fill", command: "set", depth: 16, commands: 0, 
 const KEYS: u64 = 10_000;
 const CONNECTIONS: u32 = 50;
 
-/// Of the memory: the bound, and values that grow and shrink again, of each size four times as many as fit.
-const BOUND_BYTES: u64 = 64 << 20;
+/// Of the memory: the bound, of which a sixteenth is the least that is given back, and values that grow and shrink again, of each size four times
+/// as many as fit.
+const BOUND_BYTES: u64 = 256 << 20;
+const BOUND: &str = "256MiB";
 const SIZES: [u64; 3] = [100, 1000, 100];
-/// Time for memory to be given back that is free.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(2);
+/// Time for memory to be given back that is free, which is not looked for in the three seconds after the last time.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Most that is resident, as a share of the bound.
 const RESIDENT_MAX: f64 = 1.25;
 
@@ -146,7 +148,7 @@ pub(super) fn run(args: &RespArgs) -> Result<()> {
 
 /// How much of the bound is resident when it is used up by values of each size, beyond what is resident of an empty cache.
 fn resident(share: u64) -> Result<Vec<f64>> {
-    let server = Server::start("tenfold", "64MiB")?;
+    let server = Server::start("tenfold", BOUND)?;
     let empty = procfs::rss_bytes(server.pid())?;
     let after = |bytes: u64| {
         let keys = 4 * BOUND_BYTES / (bytes + 200) / share.min(2);

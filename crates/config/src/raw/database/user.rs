@@ -62,7 +62,7 @@ table! {
         user: PgName = optional;
         /// The password of that user.
         password: Password = optional;
-        /// The database in which it is asked. By default the one that the client asks for.
+        /// The database in which it is asked. By default that of the primary's URL, or that of this name; `[database."*"]` has to say it.
         database: PgName = optional;
         /// How long an answer is good. A password that was changed is looked up at once when the old one fails.
         ttl: Time<0, 86_400_000> = "1m";

@@ -10,6 +10,9 @@ use crate::import::{Note, write};
 /// What PgBouncer asks when nothing is said.
 const QUERY: &str = "SELECT usename, passwd FROM pg_shadow WHERE usename=$1";
 
+/// Where those are asked about who come to any database, if nothing is said.
+const PLACE: &str = "postgres";
+
 /// How clients prove who they are, for all databases.
 #[derive(Default)]
 pub(super) struct Auth {
@@ -118,8 +121,8 @@ impl Translation<'_> {
         }
     }
 
-    /// The table `auth` of a database whose users are asked about by `asker`.
-    pub(super) fn write_auth(&mut self, auth: &Auth, asker: Option<&str>) {
+    /// The table `auth` of a database whose users are asked about by `asker`; `is_anywhere` if it stands for any database.
+    pub(super) fn write_auth(&mut self, auth: &Auth, asker: Option<&str>, is_anywhere: bool) {
         let mut pairs = Vec::new();
         if auth.method != "scram" {
             pairs.push(("method", write::text(auth.method)));
@@ -133,7 +136,15 @@ impl Translation<'_> {
                 query.push(("password", write::raw(&format!("${{{variable}}}"))));
                 self.ask_for(&variable, &format!("the password of {asker}"));
             }
-            query.extend(self.value("auth_dbname").map(|name| ("database", write::text(name))));
+            let mut place = self.value("auth_dbname");
+            if place.is_none() && is_anywhere {
+                // A stranger does not say where the server is asked.
+                place = Some(PLACE);
+                let text = "without auth_dbname users would be looked up in whatever database a client names: \
+                            for any name they are in postgres; have it answer auth_query there";
+                self.notes.push(Note::of_all(text));
+            }
+            query.extend(place.map(|name| ("database", write::text(name))));
             pairs.extend(write::table(&query).map(|query| ("query", query)));
         }
         if let Some(table) = write::table(&pairs) {

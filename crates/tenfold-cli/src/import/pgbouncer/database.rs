@@ -64,7 +64,8 @@ impl Translation<'_> {
         }
         self.pool(database);
         let asker = database.get("auth_user").or(auth.asker.as_deref()).map(str::to_owned);
-        self.write_auth(auth, asker.as_deref());
+        let is_anywhere = database.entry.key == "*" && database.get("dbname").is_none();
+        self.write_auth(auth, asker.as_deref(), is_anywhere);
         self.limits(database);
         self.timeouts();
         self.settings(database);
