@@ -4,7 +4,7 @@
 //! the kernel it waits for anew when it is let go.
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 /// Threads that stand still until this is dropped, or the process has ended.
 #[derive(Debug)]
 pub struct HeldThreads {
-    release: Option<Sender<()>>,
+    release: Option<SyncSender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
@@ -24,8 +24,8 @@ impl HeldThreads {
     pub fn hold(pid: u32, name: &str) -> Result<Self> {
         let threads = named(pid, name)?;
         ensure!(!threads.is_empty(), "process {pid} has no thread {name}");
-        let (release, released) = channel::<()>();
-        let (ready, held) = channel();
+        let (release, released) = sync_channel::<()>(1);
+        let (ready, held) = sync_channel(1);
         // The thread that traces is the one that has to let go.
         let tracer = std::thread::spawn(move || {
             let outcome = threads.iter().try_for_each(|thread| stop(*thread));
