@@ -13,6 +13,7 @@ mod heal;
 mod peek;
 mod peer;
 mod place;
+mod refuse;
 mod relay;
 mod request;
 mod rescue;
@@ -51,7 +52,7 @@ use global::Changed;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
-use shape::Told;
+use shape::{Bound, Told};
 
 /// The setting that says what the session must see.
 const POSITION: &str = "tenfold.position";
@@ -113,6 +114,7 @@ pub(crate) struct Session {
     names: Names,
     /// What it was told of statements, by its names.
     told: HashMap<Box<[u8]>, Told>,
+    bound: Bound,
     /// The name of a statement that has to be looked at before it is used, and why it cannot be.
     doubted: Option<(Box<[u8]>, Option<Failure>)>,
     /// Statements that were prepared before this are old, whatever they say.
@@ -250,6 +252,7 @@ impl Session {
             is_discarding: false,
             changed: Changed::default(),
             told: HashMap::new(),
+            bound: Bound::default(),
             doubted: None,
             floor: Changes(0),
             unnamed: Vec::new(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::effect::Effect;
 use super::{Cut, Session, Turn};
 use crate::failure::Failure;
-use crate::params::{Mode, PinPolicy};
+use crate::params::Mode;
 
 /// What becomes of a message.
 pub(super) enum Forward {
@@ -217,17 +217,6 @@ impl Session {
         }
     }
 
-    /// Has a message fail for which there is no backend, and the group that it begins.
-    fn fail_here(&mut self, kind: u8, failure: &Failure) {
-        failure.write(write::Severity::Error, self.to_client.bytes());
-        self.cells().errors.increment();
-        if matches!(kind, tag::QUERY | tag::FUNCTION_CALL) {
-            write::ready(self.to_client.bytes(), TransactionStatus::Idle);
-        } else {
-            self.skips = true;
-        }
-    }
-
     /// Notes a question of the client's, which passes.
     pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
         if self.holds() && self.is_used && !self.is_group_open {
@@ -255,6 +244,7 @@ impl Session {
         let plan = self.plan(text);
         // It forgets the statement without a name, whatever it is.
         (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+        self.bound.forget();
         self.cells().statements.increment();
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse_query(failure));
@@ -312,7 +302,10 @@ impl Session {
 
     fn describe(&mut self, message: &[u8]) -> Result<Forward, Cut> {
         match frontend::target(message).map_err(told)? {
-            Target::Portal(_) => Ok(self.ask(Question::DescribePortal, 0)),
+            Target::Portal(name) => {
+                let label = self.asks_of_portal(name);
+                Ok(self.ask(Question::DescribePortal, label))
+            }
             Target::Statement(name) => Ok(self.with_statement(name, Question::DescribeStatement, |out, name| {
                 write::target(out, tag::DESCRIBE, Target::Statement(name));
             })),
@@ -326,30 +319,6 @@ impl Session {
         }
         let known = self.seat.database.catalogue();
         self.plans.borrow_mut().plan(text, self.standard_strings, &known.catalogue, known.generation)
-    }
-
-    /// Why a text may not run here, if there is a reason.
-    pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
-        let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
-        if let Some(failure) = self.refused_position(plan).or_else(|| self.refused_listen(plan)) {
-            return Some(failure);
-        }
-        match self.mode {
-            Mode::Statement if has(|kind| matches!(kind, Kind::Begin(_))) => {
-                let message = "transactions of several statements are not possible in statement mode";
-                Some(Failure::new(SqlState::NOT_SUPPORTED, message))
-            }
-            Mode::Session => None,
-            _ if self.pin.is_none() && self.params.pin == PinPolicy::Error => {
-                let pin = self.pin_for(plan)?;
-                let message = format!("the session would have to keep its connection ({})", pin.as_str());
-                Some(
-                    Failure::new(SqlState::NOT_SUPPORTED, message)
-                        .with_hint("The database is served with pin = \"error\"."),
-                )
-            }
-            _ => None,
-        }
     }
 
     /// A text is about to run: what it may do to the session that no answer shows.
@@ -410,23 +379,6 @@ impl Session {
         }
     }
 
-    /// Answers a simple query with an error of ours, where the server would have: in order, and in its transaction.
-    fn refuse_query(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
-        write::query(&mut self.scratch, REFUSED);
-        self.ask(Question::Query, label);
-        Forward::Drop
-    }
-
-    /// Fails a group of messages with an error of ours, in the same way.
-    pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
-        let parse = frontend::Parse { name: b"tf_refused", text: REFUSED.as_bytes(), types: &[] };
-        write::parse(&mut self.scratch, b"tf_refused", &parse);
-        self.ask(Question::Parse, label);
-        Forward::Drop
-    }
-
     /// A statement or portal is forgotten while there is no backend.
     fn close_here(&mut self, message: &[u8]) -> Result<(), Cut> {
         if let Target::Statement(name) = frontend::target(message).map_err(told)? {
@@ -440,9 +392,6 @@ impl Session {
         Ok(())
     }
 }
-
-/// A text that no server takes for a statement: it fails at the right moment, and what the client hears is an error of ours.
-const REFUSED: &str = "tenfold refuses this statement";
 
 enum Blocked {
     Need,

@@ -224,8 +224,8 @@ impl Session {
         }
     }
 
-    /// Who asks what a statement is (`is_asked`) is told; who knows that from before must not get something else.
-    fn resolve(&mut self, name: &[u8], is_asked: bool) -> Resolved {
+    /// Who asks what a statement is, is told; who binds a portal to it, and knows that from before, must not get something else.
+    fn resolve(&mut self, name: &[u8], portal: Option<&[u8]>) -> Resolved {
         if self.mode == Mode::Session {
             return Resolved::Itself;
         }
@@ -242,7 +242,7 @@ impl Session {
                 return Resolved::Itself;
             }
         }
-        match if is_asked { None } else { self.doubt(name) } {
+        match portal.and_then(|portal| self.doubt(name, portal)) {
             None => {}
             Some(None) => return Resolved::Doubted,
             Some(Some(failure)) => return Resolved::Nothing(failure),
@@ -280,7 +280,7 @@ impl Session {
         question: Question,
         write: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Forward {
-        match self.resolve(name, true) {
+        match self.resolve(name, None) {
             Resolved::Itself => self.ask(question, 0),
             Resolved::Nothing(failure) => self.refuse(failure),
             Resolved::Doubted => Forward::Need,
@@ -296,7 +296,8 @@ impl Session {
     pub(super) fn bind(&mut self, message: &[u8], total: usize) -> Result<Forward, Cut> {
         let bind = Bind::read(message).map_err(told)?;
         self.note_portal(&bind);
-        match self.resolve(bind.statement, false) {
+        self.bound.forget();
+        match self.resolve(bind.statement, Some(bind.portal)) {
             Resolved::Itself => Ok(self.ask(Question::Bind, 0)),
             Resolved::Nothing(failure) => {
                 // What is left of a long one goes nowhere.
