@@ -103,6 +103,8 @@ pub(crate) struct Session {
     is_readable: bool,
     pin: Option<Pin>,
     was_pinned: bool,
+    /// Its backend has statements by texts that nothing is known of: those of a string of several.
+    has_own_texts: bool,
     /// Something may have been set that nobody saw: it has to be asked for.
     is_opaque: bool,
     /// Something was reset to what the backend began with, and not the session.
@@ -212,8 +214,7 @@ impl Session {
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
-        let number = held.core.process.next_session();
-        let plans = held.core.plans(&seat.database);
+        let (number, plans) = (held.core.process.next_session(), held.core.plans(&seat.database));
         seat.database.metrics.core(held.core.id).clients.add(1);
         let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
@@ -247,6 +248,7 @@ impl Session {
             is_readable,
             pin: None,
             was_pinned: false,
+            has_own_texts: false,
             is_opaque: false,
             is_reset: false,
             is_discarding: false,
@@ -292,20 +294,21 @@ impl Session {
                 (self.client.input, self.server_input) = (None, None);
                 self.wait().await?;
             }
-            let turn = match self.relay().await {
-                Err(Cut::Lost(failure)) => {
-                    self.survive(failure)?;
-                    continue;
-                }
+            match self.turn().await {
+                Err(Cut::Lost(failure)) => self.survive(failure)?,
                 turn => turn?,
-            };
-            match turn {
-                Turn::Idle => self.release().await?,
-                // It has one, which is to be asked something first.
-                Turn::Need if self.backend.is_some() => self.verify().await?,
-                Turn::Need => self.engage().await?,
-                Turn::Expired => self.expired().await?,
             }
+        }
+    }
+
+    /// Moves bytes for a while, and does what has to be done then.
+    async fn turn(&mut self) -> Result<(), Cut> {
+        match self.relay().await? {
+            Turn::Idle => self.release().await,
+            // It has one, which is to be asked something first.
+            Turn::Need if self.backend.is_some() => self.verify().await,
+            Turn::Need => self.engage().await,
+            Turn::Expired => self.expired().await,
         }
     }
 

@@ -9,7 +9,7 @@ use pgroute::wire::write;
 
 use super::Session;
 use super::effect::Effect;
-use super::request::Forward;
+use super::request::{Forward, prepares_several};
 use crate::failure::Failure;
 use crate::params::{Mode, PinPolicy};
 
@@ -39,6 +39,14 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// Why a simple query may not run within a group of messages: what it needs could not be put before it, since a failure of that would have the
+    /// server pass over the query, and a `Sync` between them would commit what the group has done.
+    pub(super) fn refused_within(&self, plan: &Plan) -> Option<Failure> {
+        let needs = self.mode != Mode::Session && (!plan.executes.is_empty() || prepares_several(plan));
+        let message = "a query that names prepared statements has to stand behind the Sync of the messages before it";
+        (needs && self.is_group_open).then(|| Failure::new(SqlState::NOT_SUPPORTED, message))
     }
 
     /// Has a message fail for which there is no backend, and the group that it begins.

@@ -36,7 +36,7 @@ impl Session {
                 return Ok(None);
             }
             self.restores_within();
-            if self.stalls() || self.awaits_discard() {
+            if self.stalls() || self.awaits_discard() || self.group.is_refused() {
                 self.client.wants = 0;
                 return Ok(None);
             }
@@ -177,6 +177,10 @@ impl Session {
             }
             return Ok(Forward::Drop);
         }
+        if kind != tag::SYNC && self.backend.as_ref().is_some_and(|backend| backend.ledger.is_passed_over()) {
+            // What the server would not look at does nothing here either.
+            return Ok(Forward::Drop);
+        }
         if self.backend.is_none() {
             match kind {
                 tag::SYNC => write::ready(self.to_client.bytes(), TransactionStatus::Idle),
@@ -246,7 +250,7 @@ impl Session {
         (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
         self.bound.forget();
         self.cells().statements.increment();
-        if let Some(failure) = self.refusal(&plan) {
+        if let Some(failure) = self.refusal(&plan).or_else(|| self.refused_within(&plan)) {
             return Ok(self.refuse_query(failure));
         }
         // Before it could pin the session.
@@ -260,11 +264,11 @@ impl Session {
         };
         self.begins(&plan);
         if plan.shows_prepared {
-            self.show_prepared();
+            self.show_prepared(None);
         }
         self.ensure_texts(&plan);
-        if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
-            // A failure of ours must not have the server pass over what follows.
+        if !self.is_group_open && self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
+            // A failure of ours must not have the server pass over what follows. Within a group nothing is put here that can fail.
             self.put(Question::Sync, None, write::sync);
         }
         if let Some(backend) = &mut self.backend {
@@ -332,6 +336,7 @@ impl Session {
             self.makes_way(plan);
         }
         self.begins_with_sequences(plan);
+        self.has_own_texts |= self.mode != Mode::Session && prepares_several(plan);
         if self.mode != Mode::Session
             && self.pin.is_none()
             && let Some(pin) = self.pin_for(plan).or_else(|| self.pin_of_executed(plan))
@@ -414,13 +419,16 @@ pub(super) fn may_use_sequences(plan: &Plan) -> bool {
     plan.statements.iter().any(|statement| !statement.is_read && runs(&statement.kind))
 }
 
+/// Whether a text prepares statements among others: they are where they were prepared, and nowhere else.
+pub(super) fn prepares_several(plan: &Plan) -> bool {
+    plan.prepares.is_none() && plan.statements.iter().any(|one| matches!(one.kind, Kind::Prepare { .. }))
+}
+
 /// Why a text pins its session.
 pub(super) fn pin_of(plan: &Plan) -> Option<Pin> {
     let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
     Pin::of(plan.effects)
-        .or_else(|| {
-            (plan.prepares.is_none() && has(|kind| matches!(kind, Kind::Prepare { .. }))).then_some(Pin::Prepare)
-        })
+        .or_else(|| prepares_several(plan).then_some(Pin::Prepare))
         .or_else(|| has(|kind| matches!(kind, Kind::Listen(_))).then_some(Pin::Listen))
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pgroute::SqlState;
 use pgroute::prepared::{Changes, Key, Need, Number, Shape};
-use pgroute::session::{Owner, Pin, Question};
+use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{Parse, Target, tag};
 use pgroute::wire::{WireError, write};
@@ -103,9 +103,7 @@ impl Session {
             && backend.status != TransactionStatus::Failed
             && !self.is_group_open
             && !has_input
-            && (self.client.pass, self.to_server.len(), self.scratch.len()) == (0, 0, 0)
-            // What it listens to might come in between.
-            && self.pin != Some(Pin::Listen);
+            && (self.client.pass, self.to_server.len(), self.scratch.len()) == (0, 0, 0);
         if parsed_at <= since || !may_ask {
             return None;
         }
@@ -116,11 +114,16 @@ impl Session {
     /// Looks at the statement that is in doubt.
     pub(super) async fn verify(&mut self) -> Result<(), Cut> {
         let Some((name, _)) = self.doubted.take() else { return Ok(()) };
-        let failure = match self.described(&name).await {
+        let described = self.described(&name).await;
+        self.tell_overheard();
+        let failure = match described {
             Ok(failure) => failure,
             Err(AskError::Refused(failure)) => Some(failure),
             Err(AskError::Broken(failure)) => {
                 self.is_doubtful = true;
+                // Nothing of the client's was asked: its messages are still here, and are not to be put before themselves.
+                self.backend.iter_mut().for_each(|backend| drop(backend.ledger.abandon()));
+                self.place.again.forget();
                 return Err(self.lost(failure));
             }
         };
@@ -158,7 +161,8 @@ impl Session {
         backend.ledger.ask(Question::Sync, Owner::Ours, 0);
         write::sync(&mut messages);
         let asked = backend.exchange_within(&messages, timeout).await;
-        let Asked { shape, .. } = asked.inspect_err(|_| backend.held.dropped(number))?;
+        // Whether it was parsed before something failed is not known.
+        let Asked { shape, .. } = asked.inspect_err(|_| backend.held.kept(number))?;
         if shape.columns != told.shape.columns {
             let mut failure = Failure::new(SqlState::NOT_SUPPORTED, STALE.0);
             failure.routine = STALE.1;

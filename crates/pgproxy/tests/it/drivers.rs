@@ -104,7 +104,7 @@ fn a_cancel_has_come_when_its_connection_ends() {
 }
 
 /// A client in a transaction on the backend of this process number, which only it can have meanwhile; the other one of two is free.
-fn hold(proxy: &Proxy, pid: &str) -> PgClient {
+pub(crate) fn hold(proxy: &Proxy, pid: &str) -> PgClient {
     let mut others = [proxy.client(), proxy.client()];
     for client in &mut others {
         client.query("BEGIN").unwrap();
