@@ -15,7 +15,10 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Reads into what is free of `buf`. Nothing read into free room is the end of the connection.
-pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+///
+/// # Errors
+/// Those of the system.
+pub fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let room = buf.initialize_unfilled();
     let length = room.len();
     loop {
@@ -32,7 +35,10 @@ pub(crate) fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut Read
 }
 
 /// Writes of `bytes` what the socket takes: how many.
-pub(crate) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+///
+/// # Errors
+/// Those of the system.
+pub fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_write_ready(cx))?;
         let written = all_or_last(socket, Interest::WRITABLE, bytes.len(), || {
@@ -45,11 +51,10 @@ pub(crate) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8])
 }
 
 /// As [`poll_write`], of several parts one after the other.
-pub(crate) fn poll_write_vectored(
-    socket: &TcpStream,
-    cx: &mut Context<'_>,
-    parts: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
+///
+/// # Errors
+/// Those of the system.
+pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     let length = parts.iter().map(|part| part.len()).sum();
     loop {
         ready!(socket.poll_write_ready(cx))?;

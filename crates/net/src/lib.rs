@@ -3,7 +3,7 @@
 //! Everything here but [`listen`], [`inherit`], [`handover`] and the inboxes of [`workers`] belongs to one core: it is
 //! not shared, takes no lock, and is reached through `Rc`.
 
-mod bare;
+pub mod bare;
 pub mod buffer;
 pub mod deadline;
 pub mod handover;

@@ -1,11 +1,12 @@
 //! A proxy before servers of PostgreSQL that are broken: `cluster_subject PORT SCOPE SERVER...`, ports of the loopback address, the primary first;
-//! the scope of causality is `database`, `connection` or `none`. It says `ready`, tells its counters for every line that it reads, and ends with its
+//! the scope of causality is `database`, `connection` or `none`, with a mistake's number behind a colon if one is planted. It says `ready`, tells its counters for every line that it reads, and ends with its
 //! standard input.
 
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pgproxy::planted::Bug;
 use pgproxy::{
     AuthMethod, BackendTls, CausalityScope, DatabaseName, DatabaseParams, Databases, Listen, PgListenerParams,
     ReplicaParams, ServerAddress, ServerParams,
@@ -26,10 +27,15 @@ fn server(port: u16) -> ServerParams {
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let port: u16 = words.next().context("a port")?.parse()?;
-    let scope = match words.next().as_deref() {
-        Some("database") => Some(CausalityScope::Database),
-        Some("connection") => Some(CausalityScope::Connection),
-        Some("none") => None,
+    let word = words.next().context("a scope")?;
+    let (scope, mistake) = word.split_once(':').unwrap_or((&word, ""));
+    if let Some(mistake) = mistake.parse().ok().and_then(|number: usize| Bug::ALL.get(number)) {
+        mistake.plant();
+    }
+    let scope = match scope {
+        "database" => Some(CausalityScope::Database),
+        "connection" => Some(CausalityScope::Connection),
+        "none" => None,
         other => bail!("no scope: {other:?}"),
     };
     let ports = words.map(|word| Ok(word.parse()?)).collect::<Result<Vec<u16>>>()?;
@@ -41,7 +47,8 @@ fn main() -> Result<()> {
     params.causality.scope = scope;
     params.pool.size = 8;
     let listener = PgListenerParams::new("db".parse()?, Listen::Tcp(([127, 0, 0, 1], port).into()));
-    let (mut databases, parts) = Databases::new(2);
+    // So that a few clients are on both.
+    let (mut databases, parts) = Databases::with_gathering(2, 1);
     for part in parts {
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());

@@ -13,7 +13,7 @@ use pgroute::auth::{Stored, lookup, userlist};
 use pgroute::wire::startup::Replication;
 use vocab::Secret;
 
-use crate::backend::{AskError, Asked, Backend};
+use crate::backend::{Age, AskError, Asked, Backend};
 use crate::connect::{self, Login, Proof};
 use crate::database::Database;
 use crate::failure::Failure;
@@ -163,5 +163,5 @@ async fn connected(
     let proof = query.password.clone().map_or(Proof::None, |password: Secret| Proof::Password(password));
     let login = Login { user: query.user.clone(), database: dbname, proof, replication: Replication::No };
     let connected = connect::connect(&server, &login, timeout).await?;
-    Ok(Backend::new(pgroute::pool::BackendId(0), core, connected, 1, 0))
+    Ok(Backend::new(pgroute::pool::BackendId(0), core, connected, 1, Age::default()))
 }

@@ -57,8 +57,16 @@ pub(crate) struct Backend {
     pub(crate) dies_at: Option<Instant>,
     /// Where it is, for whoever owns it.
     pub(crate) whereabouts: Whereabouts,
-    /// How often its pool had been told to connect anew when it was made.
+    pub(crate) age: Age,
+}
+
+/// What had happened to a pool when a backend of it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// How often it had been told to connect anew.
     pub(crate) generation: u64,
+    /// How often what sessions begin with had changed.
+    pub(crate) epoch: u64,
 }
 
 /// What cancels a backend's statements.
@@ -93,13 +101,7 @@ pub(crate) struct Asked {
 
 impl Backend {
     /// One that was just connected to.
-    pub(crate) fn new(
-        id: BackendId,
-        core: usize,
-        connected: Connected,
-        statements_max: usize,
-        generation: u64,
-    ) -> Self {
+    pub(crate) fn new(id: BackendId, core: usize, connected: Connected, statements_max: usize, age: Age) -> Self {
         Self {
             id,
             core,
@@ -120,7 +122,7 @@ impl Backend {
             key: connected.key,
             dies_at: None,
             whereabouts: Whereabouts::default(),
-            generation,
+            age,
         }
     }
 

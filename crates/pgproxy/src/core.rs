@@ -1,6 +1,7 @@
 //! A worker core's part: it accepts clients, serves those that are brought to it, and keeps backends for them.
 //!
-//! A listening socket lives on one core, which brings each connection to the core that has the fewest. From there on it stays there.
+//! A listening socket lives on one core, which brings each connection to the core that is to serve it ([`crate::placement`]). From there on it
+//! stays there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tokio::task::AbortHandle;
 use crate::accept::Acceptor;
 use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
+use crate::placement::Meter;
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
 use crate::{catalogue, client, notify, watch};
@@ -172,7 +174,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
             Message::Listen(listener, socket) => core.listen(listener, socket),
             Message::Retire(listener, done) => core.retire(listener.as_ref(), &done),
             Message::Home(pool) => {
-                tokio::task::spawn_local(pool::run_home(pool, core.id));
+                tokio::task::spawn_local(pool::run_home(pool, Rc::clone(&core)));
             }
             Message::Notify(database) => {
                 tokio::task::spawn_local(notify::run(Rc::clone(&core), database));
@@ -239,8 +241,10 @@ impl Core {
     }
 
     async fn give_spare(self: Rc<Self>) {
+        let mut meter = Meter::start();
         loop {
             tokio::time::sleep(SPARE_INTERVAL).await;
+            meter.tell(&self.process.placement, self.id);
             let locals: Vec<_> = self.locals.borrow().values().map(Rc::clone).collect();
             locals.iter().for_each(|local| local.give_spare());
             drop(locals);
@@ -260,10 +264,10 @@ impl Core {
         }
     }
 
-    /// Brings a client to the core with the fewest.
+    /// Brings a client to the core that is to serve it.
     pub(crate) fn place(self: &Rc<Self>, place: Place, socket: AcceptedSocket) {
         let cores = &self.process.cores;
-        let core = cores.least_loaded(self.id);
+        let core = self.process.placement.choose(self.id, |core| cores.load(core));
         let accepted = Accepted { socket, place, load: cores.add_load(core) };
         if core == self.id {
             self.serve(accepted);

@@ -36,6 +36,12 @@ mod metrics;
 mod notify;
 mod opening;
 mod params;
+mod placement;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub mod planted;
 mod pool;
 mod process;
 mod random;

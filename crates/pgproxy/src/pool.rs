@@ -12,7 +12,7 @@ mod lent;
 mod local;
 mod own;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use pgroute::SqlState;
 use pgroute::pool::{Action, BackendId, Core, Counts, Pool as Decider, PoolParams, Ticket, Wish};
 use tokio::sync::{Notify, oneshot};
 
-use crate::backend::Backend;
+use crate::backend::{Age, Backend};
 use crate::connect::Login;
 use crate::failure::Failure;
 use crate::params::ServerParams;
@@ -78,6 +78,8 @@ pub(crate) struct Pool {
     is_paused: AtomicBool,
     /// How often it was told to connect anew.
     generation: AtomicU64,
+    /// How often what sessions begin with has changed.
+    epoch: AtomicU64,
     /// Backends of an earlier generation are cut, whoever has them.
     fence: AtomicU64,
     /// Backends that cores keep.
@@ -97,14 +99,18 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct State {
     decider: Decider,
-    // Boxed, as it is when it is lent: it does not move when it changes hands.
-    parked: HashMap<BackendId, Box<Backend>>,
+    parked: Parked,
     /// Connections that are to be made.
     opens: Vec<BackendId>,
-    waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
+    /// In the order of their tickets.
+    waiters: VecDeque<(Ticket, oneshot::Sender<Handed>)>,
     last_ticket: u64,
     actions: Vec<Action>,
 }
+
+/// What waits to be lent, by its place. Boxed, as it is when it is lent: it does not move when it changes hands.
+#[derive(Debug, Default)]
+struct Parked(Vec<Option<Box<Backend>>>);
 
 /// What comes of asking for a backend.
 pub(crate) enum Taken {
@@ -137,9 +143,9 @@ impl Pool {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let state = State {
             decider: Decider::new(params.clone()),
-            parked: HashMap::new(),
+            parked: Parked::default(),
             opens: Vec::new(),
-            waiters: HashMap::new(),
+            waiters: VecDeque::new(),
             last_ticket: 0,
             actions: Vec::new(),
         };
@@ -153,6 +159,7 @@ impl Pool {
             has_room: AtomicBool::new(true),
             is_paused: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             fence: AtomicU64::new(0),
             kept: AtomicUsize::new(0),
             nudge: Notify::new(),
@@ -170,7 +177,7 @@ impl Pool {
         self.target.store(Arc::new(target));
         self.params.store(Arc::new(params.clone()));
         let now = Instant::now();
-        self.act(|decider, out| decider.change(now, params, out));
+        self.act(now, |decider, out| decider.change(now, params, out));
         if is_other {
             self.forget_greetings();
             self.reconnect();
@@ -199,7 +206,7 @@ impl Pool {
             for action in actions.drain(..) {
                 match action {
                     Action::Give { ticket: to, backend, ping, is_owned } if to == ticket => {
-                        given = state.parked.remove(&backend).map(|backend| (backend, ping, is_owned));
+                        given = state.parked.take(backend).map(|backend| (backend, ping, is_owned));
                     }
                     other => self.carry_out(&mut state, other, &mut later),
                 }
@@ -207,7 +214,7 @@ impl Pool {
             state.actions = actions;
             let receiver = given.is_none().then(|| {
                 let (sender, receiver) = oneshot::channel();
-                state.waiters.insert(ticket, sender);
+                state.waiters.push_back((ticket, sender));
                 receiver
             });
             self.noted(&state, now);
@@ -245,9 +252,9 @@ impl Pool {
     /// Takes a clean backend back.
     fn release(self: &Arc<Self>, backend: Box<Backend>) {
         let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
-        self.act_with(|state, out| {
+        self.act_with(now, |state, out| {
             backend.whereabouts.set(At::Pool);
-            state.parked.insert(id, backend);
+            state.parked.put(backend);
             state.decider.release(now, id, core, out);
         });
     }
@@ -255,25 +262,25 @@ impl Pool {
     /// Whoever owned a backend does not want it any more.
     fn disown(self: &Arc<Self>, id: BackendId, stays: bool) {
         let now = Instant::now();
-        self.act(|decider, out| decider.disown(now, id, stays, out));
+        self.act(now, |decider, out| decider.disown(now, id, stays, out));
     }
 
     /// Closes connections that are idle and nobody's.
     pub(crate) fn let_go(self: &Arc<Self>) {
-        self.act(|decider, out| decider.let_go(out));
+        self.act(Instant::now(), |decider, out| decider.let_go(out));
     }
 
     /// A backend has gone.
     fn lost(self: &Arc<Self>, id: BackendId) {
         let now = Instant::now();
-        self.act(|decider, out| decider.lost(now, id, out));
+        self.act(now, |decider, out| decider.lost(now, id, out));
     }
 
     /// Whoever had this ticket does not want anything any more.
     fn cancel(&self, ticket: Ticket) {
         let mut state = self.state();
         state.decider.cancel(ticket);
-        let _nobody = state.waiters.remove(&ticket);
+        let _nobody = state.take_waiter(ticket);
         self.noted(&state, Instant::now());
     }
 
@@ -284,9 +291,9 @@ impl Pool {
         // As the pool reckons it.
         let lifetime = self.params.load().lifetime;
         backend.dies_at = lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - jitter / 10.0));
-        self.act_with(|state, out| {
+        self.act_with(now, |state, out| {
             backend.whereabouts.set(At::Pool);
-            state.parked.insert(id, backend);
+            state.parked.put(backend);
             state.decider.opened(now, id, core, jitter, out);
         });
     }
@@ -300,11 +307,11 @@ impl Pool {
             *self.refusal() = Some((retry_at, failure.clone()));
         }
         let mut later = Later::default();
-        self.act_with(|state, out| {
+        self.act_with(now, |state, out| {
             state.decider.open_failed(now, id, retry_at, out);
             if state.decider.counts().total() == 0 {
                 let failure = Arc::new(failure);
-                for (ticket, sender) in state.waiters.drain() {
+                for (ticket, sender) in state.waiters.drain(..) {
                     state.decider.cancel(ticket);
                     later.handed.push((sender, Err(NotLent::Failed(Arc::clone(&failure)))));
                 }
@@ -320,7 +327,7 @@ impl Pool {
 
     /// Does what time asks for; when it has to be done again.
     fn sweep(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        self.act(|decider, out| decider.sweep(now, out));
+        self.act(now, |decider, out| decider.sweep(now, out));
         self.state().decider.next_deadline()
     }
 
@@ -334,14 +341,19 @@ impl Pool {
     pub(crate) fn resume(self: &Arc<Self>) {
         self.is_paused.store(false, Ordering::SeqCst);
         let now = Instant::now();
-        self.act(|decider, out| decider.resume(now, out));
+        self.act(now, |decider, out| decider.resume(now, out));
     }
 
     /// Has all connections made anew.
     pub(crate) fn reconnect(self: &Arc<Self>) {
         let now = Instant::now();
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.act(|decider, out| decider.reconnect(now, out));
+        self.act(now, |decider, out| decider.reconnect(now, out));
+    }
+
+    /// What a backend is that is made now.
+    fn age(&self) -> Age {
+        Age { generation: self.generation.load(Ordering::SeqCst), epoch: self.epoch.load(Ordering::SeqCst) }
     }
 
     /// The server must not be used any more: its connections are cut, those that are lent as soon as their clients look.
@@ -379,11 +391,11 @@ impl Pool {
         Failure::new(SqlState::TOO_MANY_CONNECTIONS, message).with_detail(detail)
     }
 
-    fn act(self: &Arc<Self>, decide: impl FnOnce(&mut Decider, &mut Vec<Action>)) {
-        self.act_with(|state, out| decide(&mut state.decider, out));
+    fn act(self: &Arc<Self>, now: Instant, decide: impl FnOnce(&mut Decider, &mut Vec<Action>)) {
+        self.act_with(now, |state, out| decide(&mut state.decider, out));
     }
 
-    fn act_with(self: &Arc<Self>, decide: impl FnOnce(&mut State, &mut Vec<Action>)) {
+    fn act_with(self: &Arc<Self>, now: Instant, decide: impl FnOnce(&mut State, &mut Vec<Action>)) {
         let mut later = Later::default();
         {
             let mut state = self.state();
@@ -393,7 +405,7 @@ impl Pool {
                 self.carry_out(&mut state, action, &mut later);
             }
             state.actions = actions;
-            self.noted(&state, Instant::now());
+            self.noted(&state, now);
         }
         later.run(self);
     }
@@ -407,7 +419,7 @@ impl Pool {
     fn carry_out(self: &Arc<Self>, state: &mut State, action: Action, later: &mut Later) {
         match action {
             Action::Give { ticket, backend, ping, is_owned } => {
-                let (sender, backend) = (state.waiters.remove(&ticket), state.parked.remove(&backend));
+                let (sender, backend) = (state.take_waiter(ticket), state.parked.take(backend));
                 if let (Some(sender), Some(backend)) = (sender, backend) {
                     later.handed.push((sender, Ok((Lent::new(Arc::clone(self), backend, is_owned), ping))));
                 }
@@ -416,9 +428,9 @@ impl Pool {
                 state.opens.push(backend);
                 later.opens = true;
             }
-            Action::Close(backend) => later.closed.extend(state.parked.remove(&backend).map(|backend| *backend)),
+            Action::Close(backend) => later.closed.extend(state.parked.take(backend).map(|backend| *backend)),
             Action::TimeOut(ticket) => {
-                if let Some(sender) = state.waiters.remove(&ticket) {
+                if let Some(sender) = state.take_waiter(ticket) {
                     later.handed.push((sender, Err(NotLent::TimedOut)));
                 }
             }
@@ -427,6 +439,27 @@ impl Pool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_waiter(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Handed>> {
+        let at = self.waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        self.waiters.remove(at).map(|(_, sender)| sender)
+    }
+}
+
+impl Parked {
+    fn put(&mut self, backend: Box<Backend>) {
+        let slot = backend.id.slot();
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(backend);
+    }
+
+    fn take(&mut self, id: BackendId) -> Option<Box<Backend>> {
+        self.0.get_mut(id.slot())?.take_if(|backend| backend.id == id)
     }
 }
 

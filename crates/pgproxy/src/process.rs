@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::core::Message;
 use crate::database::Database;
 use crate::params::{DatabaseName, DatabaseParams};
+use crate::placement::Placement;
 use crate::pool::Pool;
 use crate::random;
 
@@ -24,6 +25,7 @@ const HASHES_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) cores: Cores<Message>,
+    pub(crate) placement: Placement,
     /// By which secrets of users who do not exist are made up.
     pub(crate) mock_key: [u8; 32],
     pub(crate) hashes: Semaphore,
@@ -38,8 +40,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(cores: Cores<Message>) -> Self {
+    pub(crate) fn new(cores: Cores<Message>, together: usize) -> Self {
         Self {
+            placement: Placement::new(cores.len(), together),
             cores,
             mock_key: random::bytes(),
             hashes: Semaphore::new(HASHES_MAX),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::core::{self, Message};
 use crate::listener::{ListenSocket, Listener};
 use crate::params::{DatabaseParams, Listen, PgListenerParams};
+use crate::placement::TOGETHER;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::view::DatabasesView;
@@ -85,8 +86,14 @@ impl CorePart {
 impl Databases {
     /// No databases yet, and a part for each core to run.
     pub fn new(cores: usize) -> (Self, Vec<CorePart>) {
+        Self::with_gathering(cores, TOGETHER)
+    }
+
+    /// The same, where a core is given so many clients before the next one gets any. With one of them a few clients cross cores as much as many
+    /// do otherwise.
+    pub fn with_gathering(cores: usize, together: usize) -> (Self, Vec<CorePart>) {
         let (cores, inboxes) = workers::inboxes(cores.max(1));
-        let process = Arc::new(Process::new(cores));
+        let process = Arc::new(Process::new(cores, together));
         let parts = inboxes.into_iter().map(|inbox| CorePart { inbox, process: Arc::clone(&process) }).collect();
         (Self { process, open: Vec::new(), next: 0 }, parts)
     }

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use net::bare;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -72,7 +73,11 @@ impl Socket {
     /// Reads what has come: how many bytes, 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => read(socket, cx, room),
+            Self::Tcp(socket) => {
+                let mut room = ReadBuf::new(room);
+                ready!(bare::poll_read(socket, cx, &mut room))?;
+                Poll::Ready(Ok(room.filled().len()))
+            }
             Self::Unix(socket) => read(socket, cx, room),
             Self::Tls(tls) => tls.poll_read(cx, room),
         }
@@ -81,7 +86,10 @@ impl Socket {
     /// Writes of two pieces what is taken at once. What TLS has taken and not sent yet goes with [`Socket::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => write(socket, cx, pieces),
+            Self::Tcp(socket) => match pieces {
+                [one, []] | [[], one] => bare::poll_write(socket, cx, one),
+                [first, second] => bare::poll_write_vectored(socket, cx, &[IoSlice::new(first), IoSlice::new(second)]),
+            },
             Self::Unix(socket) => write(socket, cx, pieces),
             Self::Tls(tls) => tls.poll_write(cx, pieces),
         }

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use pgroute::position::{Lsn, Timeline};
 use pgroute::servers::Observation;
 
-use crate::backend::{AskError, Backend};
+use crate::backend::{Age, AskError, Backend};
 use crate::cluster::Cluster;
 use crate::connect::{self, Login};
 use crate::core::{Core, Message};
 use crate::database::Database;
+use crate::planted::{Bug, is_planted};
 
 /// What a server is asked: its role, its system, its timeline as a number or as the beginning of a file's name, and where it is. A replica's
 /// control file has the timeline of its last restart point; who may know more is told by the receiver of the log.
@@ -33,6 +34,9 @@ pg_catalog.pg_current_wal_flush_lsn()::text, pg_catalog.pg_current_wal_insert_ls
 
 /// How far a replica has come.
 const SAMPLE: &str = "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_last_wal_replay_lsn()::text";
+
+/// What would be a mistake to ask.
+const RECEIVED: &str = "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_last_wal_receive_lsn()::text";
 
 /// What is asked once: how long segments of the log are, and whether commits wait for the disk, whoever commits.
 const ONCE: &str = "\
@@ -144,7 +148,7 @@ impl Watcher {
         let timeout = timeouts.connect.min(self.database.settings().failover.watch_timeout);
         let server = &self.cluster.members[self.server].params;
         let connected = connect::connect(server, login, timeout).await.map_err(|failure| failure.message)?;
-        Ok(Backend::new(pgroute::pool::BackendId(0), self.core.id, connected, 1, 0))
+        Ok(Backend::new(pgroute::pool::BackendId(0), self.core.id, connected, 1, Age::default()))
     }
 
     /// Asks what is due, and what somebody wants to know.
@@ -168,7 +172,8 @@ impl Watcher {
         if self.is_sampled()
             && let Some(number) = self.cluster.causal.begin_sample(self.server)
         {
-            let row = self.row(backend, SAMPLE).await?;
+            let sample = if is_planted(Bug::ReceivedIsReplayed) { RECEIVED } else { SAMPLE };
+            let row = self.row(backend, sample).await?;
             let [is_replica, position] = texts(&row)?;
             if is_replica == "true" {
                 self.cluster.causal.sampled(self.server, number, position.parse().map_err(of)?);

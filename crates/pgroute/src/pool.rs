@@ -13,6 +13,8 @@
 //!   and sockets stay where they are.
 //! - A backend may be [somebody's own](Wish): whoever it is gets it whenever it is idle, and others get it only when none is left that is
 //!   nobody's. Who waits for one to own does not take another one's as long as any is being opened.
+//! - When what sessions begin with [has changed](Pool::renew), a backend from before is lent to its owner alone. Somebody else gets one that is
+//!   opened in its place.
 //! - Lifetimes and idle times vary by a tenth, or a pool that was filled in one second would be emptied in one.
 
 mod own;
@@ -39,7 +41,8 @@ impl BackendId {
         Self(u64::from(uses) << 32 | slot as u64)
     }
 
-    fn slot(self) -> usize {
+    /// Its place, by which it can be looked up in a list: a small number, which is used again when it has gone.
+    pub fn slot(self) -> usize {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 
@@ -190,13 +193,17 @@ impl Pool {
         let waiter = Waiter { ticket, since: now, core, is_to_own: wish == Wish::ToOwn };
         if !self.is_paused {
             while let Some(backend) = self.take_idle(now, core, wish) {
-                if self.is_spent(now, backend) {
-                    self.remove(backend);
-                    out.push(Action::Close(backend));
-                    continue;
+                let is_outdated = self.is_outdated(backend) && wish != Wish::Own(backend);
+                if !is_outdated && !self.is_spent(now, backend) {
+                    self.give(now, waiter, backend, out);
+                    return;
                 }
-                self.give(now, waiter, backend, out);
-                return;
+                self.remove(backend);
+                out.push(Action::Close(backend));
+                if is_outdated {
+                    // One is opened in its place. The others stay for their owners.
+                    break;
+                }
             }
         }
         self.waiting.push_back(waiter);
@@ -288,7 +295,8 @@ impl Pool {
         // Beyond all bounds it goes whoever waits: the pool was made smaller. What is in reserve serves as long as somebody waits.
         let (total, bound) = (self.counts.total(), self.params.size + self.params.overflow);
         let is_too_many = total > bound && self.waiting.is_empty() || total > bound + self.params.reserve;
-        let is_old = self.backend(backend).is_some_and(|found| !found.is_owned && found.epoch != self.epoch);
+        let is_old = self.is_outdated(backend)
+            && (self.is_nobodys(backend) || self.first_for(backend, Some(core)).is_some() && !self.is_paused);
         if self.is_spent(now, backend) || is_too_many || is_old {
             self.remove(backend);
             out.push(Action::Close(backend));
@@ -314,16 +322,23 @@ impl Pool {
     fn serve(&mut self, now: Instant, out: &mut Vec<Action>) {
         let taken =
             |pool: &Self| (0..pool.idle.len()).rev().find_map(|at| Some((at, pool.first_for(pool.idle[at], None)?)));
+        let mut replaced = 0;
         while !self.is_paused
+            && replaced < self.waiting.len().max(1)
             && let Some((idle, at)) = taken(self)
         {
             let backend = self.idle.remove(idle);
-            if self.is_spent(now, backend) {
+            let is_outdated = self.is_outdated(backend);
+            if is_outdated || self.is_spent(now, backend) {
                 self.remove(backend);
                 out.push(Action::Close(backend));
+                replaced += usize::from(is_outdated);
             } else {
                 self.give_waiting(now, at, backend, out);
             }
+        }
+        if replaced > 0 {
+            self.open_more(now, out);
         }
     }
 
@@ -373,8 +388,8 @@ impl Pool {
     fn take_idle(&mut self, now: Instant, core: Core, wish: Wish) -> Option<BackendId> {
         let is_near = |found: &Backend| matches!(found.state, State::Idle { core: at, .. } if at == core);
         let rank = |id: BackendId| {
-            self.backend(id)
-                .map_or((false, false, false), |found| (wish == Wish::Own(id), !found.is_owned, is_near(&found)))
+            let found = self.backend(id)?;
+            Some((wish == Wish::Own(id), !found.is_owned, found.epoch == self.epoch, is_near(&found)))
         };
         let (at, id) = self.idle.iter().copied().enumerate().max_by_key(|(_, id)| rank(*id))?;
         if wish == Wish::ToOwn && !self.is_nobodys(id) && self.may_open(now) {
@@ -393,6 +408,11 @@ impl Pool {
     fn is_spent(&self, now: Instant, backend: BackendId) -> bool {
         self.backend(backend)
             .is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
+    }
+
+    /// Whether what sessions begin with has changed since it was opened: it is for its owner alone, who began before that.
+    fn is_outdated(&self, backend: BackendId) -> bool {
+        self.backend(backend).is_some_and(|found| found.epoch != self.epoch)
     }
 
     /// Opens what somebody waits for, or what `min` asks for, within the bounds.

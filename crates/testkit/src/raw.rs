@@ -190,7 +190,10 @@ impl RawConn {
     }
 
     /// Receives once; false when the deadline passed first.
-    pub(crate) fn receive_by(&mut self, deadline: Instant) -> Result<bool> {
+    ///
+    /// # Errors
+    /// Those of the system; an end is none, see [`RawConn::has_ended`].
+    pub fn receive_by(&mut self, deadline: Instant) -> Result<bool> {
         self.receive(deadline)
     }
 

@@ -12,10 +12,19 @@ const CLIENTS: usize = 2 * KEYS;
 /// How long a replica does not replay.
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// What reads have to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MustSee {
+    /// What was acknowledged to anybody, and what the same client has read.
+    Everyones,
+    /// What was acknowledged to the same client, and what it has read.
+    Own,
+}
+
 /// What clients of a database saw, held against what they had to see.
 ///
 /// A register per key, each written by one client with numbers that go up. Every read notes what it has to show at least when it begins: the last
-/// number that was acknowledged to anybody, and the last that its own client has read. Replicas stop and go on replaying meanwhile. A read that shows
+/// number that was acknowledged, and the last that its own client has read. Replicas stop and go on replaying meanwhile. A read that shows
 /// less is a violation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
@@ -36,7 +45,12 @@ impl Registers {
     ///
     /// # Errors
     /// When a statement fails, or the cluster does.
-    pub fn play(cluster: &Postgres, connect: &(dyn Fn() -> Result<PgClient> + Sync), operations: u64) -> Result<Self> {
+    pub fn play(
+        cluster: &Postgres,
+        connect: &(dyn Fn() -> Result<PgClient> + Sync),
+        operations: u64,
+        must_see: MustSee,
+    ) -> Result<Self> {
         let table = format!(
             "DROP TABLE IF EXISTS registers; CREATE TABLE registers (key int PRIMARY KEY, value bigint); \
              INSERT INTO registers SELECT key, 0 FROM generate_series(0, {}) key",
@@ -52,7 +66,7 @@ impl Registers {
             let pauses = scope.spawn(|| disturb(cluster, &is_over));
             let clients = (0..CLIENTS).map(|number| {
                 let acknowledged = &acknowledged;
-                scope.spawn(move || run(&mut connect()?, number, each, acknowledged))
+                scope.spawn(move || run(&mut connect()?, (number, each), acknowledged, must_see))
             });
             let clients: Vec<_> = clients.collect();
             let ended: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
@@ -88,7 +102,12 @@ fn disturb(cluster: &Postgres, is_over: &AtomicBool) -> Result<u64> {
     Ok(pauses)
 }
 
-fn run(client: &mut PgClient, number: usize, operations: u64, acknowledged: &[AtomicU64; KEYS]) -> Result<Registers> {
+fn run(
+    client: &mut PgClient,
+    (number, operations): (usize, u64),
+    acknowledged: &[AtomicU64; KEYS],
+    must_see: MustSee,
+) -> Result<Registers> {
     let (mut found, mut seen) = (Registers::default(), [0; KEYS]);
     let own = number % KEYS;
     for operation in 0..operations {
@@ -102,7 +121,8 @@ fn run(client: &mut PgClient, number: usize, operations: u64, acknowledged: &[At
             continue;
         }
         let key = (own + operation as usize) % KEYS;
-        let least = acknowledged[key].load(Ordering::SeqCst);
+        let is_promised = must_see == MustSee::Everyones || number == key;
+        let least = if is_promised { acknowledged[key].load(Ordering::SeqCst) } else { 0 };
         let read = client.query(&format!("SELECT value FROM registers WHERE key = {key}"))?;
         ensure!(read.errors.is_empty() && read.rows.len() == 1, "{read:?}");
         let value: u64 = read.value().parse()?;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::Cluster;
 use crate::params::CausalityScope;
+use crate::planted::{Bug, is_planted};
 
 /// Positions of a database's servers.
 #[derive(Debug)]
@@ -88,8 +89,10 @@ impl Causal {
     pub(crate) fn wrote(&self, own: &mut Floor, scope: CausalityScope) {
         let mut state = self.state();
         let State { progress, floor, .. } = &mut *state;
-        own.after_primary(progress);
-        if scope == CausalityScope::Database {
+        if !is_planted(Bug::WriteForgotten) {
+            own.after_primary(progress);
+        }
+        if scope == CausalityScope::Database && !is_planted(Bug::WriteNotShared) {
             floor.after_primary(progress);
         }
     }
@@ -106,7 +109,9 @@ impl Causal {
 
     /// A read on a replica has ended.
     pub(crate) fn read_on(&self, own: &mut Floor, reading: Reading) {
-        own.after_replica(reading, &self.state().progress);
+        if !is_planted(Bug::ReadForgotten) {
+            own.after_replica(reading, &self.state().progress);
+        }
     }
 
     /// Where a read may go.
@@ -157,6 +162,7 @@ impl Causal {
         if state.progress.timeline() != timeline {
             return;
         }
+        let number = if is_planted(Bug::ProbeFromAnswer) { state.progress.start_probe() } else { number };
         state.progress.probed(number, if is_synchronous { flushed } else { inserted });
         if number >= state.probe_wanted || state.probe_wanted == u64::MAX {
             state.probe_wanted = 0;

@@ -12,7 +12,7 @@ use pgroute::wire::backend::{self, Fields, Notification, tag};
 use pgroute::wire::{Look, Piece, write};
 
 use super::{CORE, Channels, Notice, State, Wanted};
-use crate::backend::{Backend, send};
+use crate::backend::{Age, Backend, send};
 use crate::cluster::Cluster;
 use crate::connect;
 use crate::core::Core;
@@ -69,7 +69,7 @@ async fn connect(core: &Core, database: &Database) -> Result<(Backend, Arc<Clust
     server.settings.push(("application_name".to_owned(), NAME.to_owned()));
     let timeout = database.settings().timeouts.connect;
     let connected = connect::connect(&server, &login, timeout).await?;
-    let backend = Backend::new(pgroute::pool::BackendId(0), core.id, connected, 1, 0);
+    let backend = Backend::new(pgroute::pool::BackendId(0), core.id, connected, 1, Age::default());
     debug_assert_eq!(core.id, CORE);
     Ok((backend, cluster, server.address))
 }

@@ -1,6 +1,7 @@
 //! What clients are told at their beginning, and what connections begin with.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -57,7 +58,8 @@ impl Pool {
         self.greetings().clear();
         *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.refusal() = None;
-        self.act(|decider, out| decider.renew(now, out));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.act(now, |decider, out| decider.renew(now, out));
     }
 
     /// Why the server lets nobody in, if it did not a moment ago.

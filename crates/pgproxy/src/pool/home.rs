@@ -1,5 +1,6 @@
 //! The task of a pool: it makes connections, and does what time asks for.
 
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,13 @@ use pgroute::pool::BackendId;
 use super::Pool;
 use crate::backend::Backend;
 use crate::connect::connect;
+use crate::core::Core;
 
 /// How often a pool is looked at even if nothing is known to be due: idle times begin without a word.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs on a core until the pool has gone.
-pub(crate) async fn run(pool: Weak<Pool>, core: usize) {
+pub(crate) async fn run(pool: Weak<Pool>, core: Rc<Core>) {
     let mut next = Instant::now();
     loop {
         if let Some(pool) = pool.upgrade() {
@@ -25,20 +27,19 @@ pub(crate) async fn run(pool: Weak<Pool>, core: usize) {
         }
         let Some(pool) = pool.upgrade() else { return };
         for backend in pool.take_opens() {
-            tokio::task::spawn_local(open(Arc::clone(&pool), backend, core));
+            tokio::task::spawn_local(open(Arc::clone(&pool), backend, Rc::clone(&core)));
         }
         let now = Instant::now();
         next = pool.sweep(now).map_or(now + LOOK, |next| next.clamp(now + Duration::from_millis(1), now + LOOK));
     }
 }
 
-async fn open(pool: Arc<Pool>, id: BackendId, core: usize) {
-    let target = pool.target();
-    let generation = pool.generation.load(std::sync::atomic::Ordering::SeqCst);
+async fn open(pool: Arc<Pool>, id: BackendId, core: Rc<Core>) {
+    let (target, age) = (pool.target(), pool.age());
     match connect(&target.server, &target.login, target.connect_timeout).await {
         Ok(connected) => {
             pool.template.store(Arc::new(Some(connected.reports.clone())));
-            let backend = Backend::new(id, core, connected, target.statements_max, generation);
+            let backend = Backend::new(id, core.id, connected, target.statements_max, age);
             pool.opened(Box::new(backend), fastrand::f64());
         }
         Err(failure) => {
@@ -46,5 +47,9 @@ async fn open(pool: Arc<Pool>, id: BackendId, core: usize) {
             tracing::warn!(user = %pool.user, %server, code = %failure.code, error = %failure.message, "no connection to the server");
             pool.open_failed(id, failure);
         }
+    }
+    // Whoever waited for it alone may take any now, and what cores keep.
+    if !pool.is_calm() {
+        core.recall_all(&pool);
     }
 }

@@ -37,7 +37,7 @@ impl Lent {
 
     /// Whether its server must not be used any more.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.generation < self.pool.fence.load(Ordering::Relaxed)
+        self.age.generation < self.pool.fence.load(Ordering::Relaxed)
     }
 
     /// Gives it back to the pool, clean.
@@ -97,16 +97,19 @@ pub(crate) struct Waiting {
     pool: Arc<Pool>,
     ticket: Ticket,
     receiver: oneshot::Receiver<Handed>,
+    /// It has come to an end: there is nothing to take back.
+    is_over: bool,
 }
 
 impl Waiting {
     pub(super) fn new(pool: Arc<Pool>, ticket: Ticket, receiver: oneshot::Receiver<Handed>) -> Self {
-        Self { pool, ticket, receiver }
+        Self { pool, ticket, receiver, is_over: false }
     }
 
     /// The backend, and whether it was idle for so long that it may have gone; or why there is none.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Handed> {
         let handed = ready!(Pin::new(&mut self.receiver).poll(cx));
+        self.is_over = true;
         let gone = || Failure::new(SqlState::ADMIN_SHUTDOWN, "the database is not served any more");
         Poll::Ready(handed.unwrap_or_else(|_| Err(NotLent::Failed(Arc::new(gone())))))
     }
@@ -114,6 +117,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         self.pool.cancel(self.ticket);
         self.receiver.close();
         if let Ok(Ok((lent, _))) = self.receiver.try_recv() {

@@ -52,9 +52,11 @@ impl Local {
             None => wants_own && self.pool.has_room(),
         };
         while !is_better_there && let Some(lent) = self.pop() {
-            // One that ought to be closed goes with this.
-            if self.is_fit(now, &lent) {
-                return Taken::Now(lent, false);
+            // One that ought to be closed goes with this, and what is from before a change may be its owner's alone.
+            match (self.is_fit(now, &lent), self.is_current(&lent)) {
+                (true, true) => return Taken::Now(lent, false),
+                (true, false) => lent.release(),
+                (false, _) => {}
             }
         }
         self.pool.acquire(now, self.core, wish)
@@ -62,7 +64,7 @@ impl Local {
 
     /// Takes back a backend that is clean.
     pub(crate) fn give(&self, now: Instant, lent: Lent) {
-        if self.pool.is_calm() && self.is_fit(now, &lent) {
+        if self.pool.is_calm() && self.is_fit(now, &lent) && self.is_current(&lent) {
             self.pool.kept.fetch_add(1, Ordering::SeqCst);
             lent.whereabouts.set(At::Core(self.core));
             self.kept.borrow_mut().push(lent);
@@ -124,7 +126,12 @@ impl Local {
     }
 
     fn is_fit(&self, now: Instant, lent: &Lent) -> bool {
-        lent.generation == self.pool.generation.load(Ordering::Relaxed) && lent.dies_at.is_none_or(|at| now < at)
+        lent.age.generation == self.pool.generation.load(Ordering::Relaxed) && lent.dies_at.is_none_or(|at| now < at)
+    }
+
+    /// Whether what sessions begin with is still as it was when it was opened.
+    fn is_current(&self, lent: &Lent) -> bool {
+        lent.age.epoch == self.pool.epoch.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What clients saw, held against what they had to see: the short form of `cargo xtask fault reads`.
 
-use testkit::{PgClient, Registers};
+use testkit::{MustSee, PgClient, Registers};
 
 use crate::proxy::Proxy;
 use crate::replicas::two;
@@ -10,7 +10,7 @@ const OPERATIONS: u64 = 1200;
 
 fn play(proxy: &Proxy) -> Registers {
     let connect = || PgClient::connect(proxy.port, "web", "shop", "");
-    Registers::play(&proxy.postgres, &connect, OPERATIONS).unwrap()
+    Registers::play(&proxy.postgres, &connect, OPERATIONS, MustSee::Everyones).unwrap()
 }
 
 #[test]

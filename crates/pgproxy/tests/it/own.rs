@@ -218,6 +218,25 @@ fn what_a_database_or_a_role_begins_with_is_seen_by_whoever_comes() {
 }
 
 #[test]
+fn whoever_comes_gets_no_connection_from_before_when_all_are_somebodys() {
+    let proxy = Proxy::start_with(&PostgresOptions::default(), |params, _| {
+        params.name = DatabaseName::Any;
+        (params.primary.dbname, params.primary.user) = (None, None);
+        params.pool.size = 1;
+    });
+    let client = |user: &str| PgClient::connect(proxy.port, user, "postgres", "").unwrap();
+    let value = |client: &mut PgClient| client.query("SHOW work_mem").unwrap().value().to_owned();
+    let mut admin = client("postgres");
+    admin.query("CREATE ROLE web LOGIN").unwrap();
+    let mut early = client("web");
+    assert_eq!(value(&mut early), "4MB");
+    admin.query("ALTER ROLE web SET work_mem = '7MB'").unwrap();
+    let mut late = client("web");
+    assert_eq!(value(&mut late), "7MB");
+    assert_eq!(value(&mut late), "7MB");
+}
+
+#[test]
 fn what_a_session_began_with_is_there_after_a_reset_within_a_transaction() {
     let proxy = Proxy::start(|params| params.pool.size = 1);
     let parameters = [("user", "web"), ("database", "shop"), ("options", "-c work_mem=9MB --timezone=Asia/Tokyo")];

@@ -52,7 +52,8 @@ impl Proxy {
         let listen = Listen::Tcp(([127, 0, 0, 1], port).into());
         let mut listener = PgListenerParams::new("db".parse().unwrap(), listen);
         change(&mut params, &mut listener);
-        let (databases, parts) = Databases::new(2);
+        // So that a few clients are on both.
+        let (databases, parts) = Databases::with_gathering(2, 1);
         let threads = parts.into_iter().map(|part| {
             std::thread::spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());

@@ -176,6 +176,34 @@ fn when_what_sessions_begin_with_changes_those_under_way_keep_theirs() {
 }
 
 #[test]
+fn whoever_comes_after_a_change_gets_no_backend_from_before() {
+    let own = |ticket, backend| Action::Give {
+        ticket: Ticket(ticket),
+        backend: BackendId(backend),
+        ping: false,
+        is_owned: true,
+    };
+    let mut table = Table::new(PoolParams { size: 2, ..params() });
+    for number in 0..2 {
+        table.ask(number, Wish::ToOwn);
+        table.opened(number);
+    }
+    table.release(0);
+    table.release(1);
+    table.pool.renew(table.now, &mut table.out);
+    assert_eq!(table.ask(2, Wish::ToOwn), [Action::Close(BackendId(1)), Action::Open(BackendId(1 | 1 << 32))]);
+    assert_eq!(table.opened(1 | 1 << 32), [own(2, 1 | 1 << 32)]);
+    assert_eq!(table.ask(3, Wish::Own(BackendId(0))), [give(3, 0)], "the other one stays for its owner");
+    assert_eq!(table.ask(4, Wish::Any), []);
+    assert_eq!(
+        table.release(0),
+        [Action::Close(BackendId(0)), Action::Open(BackendId(1 << 32))],
+        "somebody else waits"
+    );
+    assert_eq!(table.opened(1 << 32), [give(4, 1 << 32)]);
+}
+
+#[test]
 fn waiting_ends() {
     let mut table = Table::lent(PoolParams { acquire_timeout: 3 * SECOND, ..params() });
     table.acquire(10);

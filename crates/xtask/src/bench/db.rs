@@ -90,6 +90,8 @@ pub(super) fn run(args: &DbArgs) -> Result<()> {
     for case in &args.case {
         ensure!(CASES.contains(&case.as_str()), "there is no case {case:?}; there are {}", CASES.join(", "));
     }
+    // The proxies inherit it.
+    proof::raise_descriptor_limit(idle as u64 + super::idle::SPARE)?;
     let settings = vec!["max_connections = 200".to_owned(), "shared_buffers = 256MB".to_owned()];
     let server = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() })?;
     fill(server.port(0))?;
@@ -261,7 +263,6 @@ fn finish(command: Command, timeout: Duration) -> Result<String> {
 /// Memory that each idle client adds to a proxy, in KiB.
 fn held_by_idle_clients(subject: &Subject, count: usize) -> Result<f64> {
     let pid = subject.pid.context("nobody holds clients where there is no proxy")?;
-    proof::raise_descriptor_limit(count as u64 + super::idle::SPARE)?;
     // One transaction makes what is made once.
     subject.measure("simple", 1)?;
     std::thread::sleep(Duration::from_millis(500));

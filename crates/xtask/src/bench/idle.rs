@@ -111,8 +111,8 @@ fn log_in(connection: &mut RawConn, database: &str) -> Result<()> {
     connection.send([&length, &version, fields.as_bytes()].concat())?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while !connection.unread().ends_with(READY_FOR_QUERY) {
-        let ended = connection.ends_within(Duration::from_millis(10))?;
-        ensure!(!ended && Instant::now() < deadline, "no login: {:?}", String::from_utf8_lossy(connection.unread()));
+        let came = connection.receive_by(deadline)? && !connection.has_ended();
+        ensure!(came, "no login: {:?}", String::from_utf8_lossy(connection.unread()));
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use testkit::{Load, LoadParams, Report, Tenfold};
 
 pub use cache::CacheArgs;
 pub use coherence::CoherenceArgs;
-pub use database::{FailoverArgs, ReadsArgs};
+pub use database::{FailoverArgs, IsolationArgs, ReadsArgs};
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
@@ -49,6 +49,8 @@ pub enum FaultCommand {
     Failover(FailoverArgs),
     /// Clients that flood, stall and hold, beside a steady load
     Floods(FloodsArgs),
+    /// Many clients on few connections to a database, each of which looks after its own
+    Isolation(IsolationArgs),
     /// The Redis of a cache of the library stopped, and killed, under load
     Outage(OutageArgs),
     /// Reads on replicas that stop replaying, held against what they have to show
@@ -86,6 +88,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
         FaultCommand::Cache(args) => cache::run(&args),
         FaultCommand::Coherence(args) => coherence::run(&args),
         FaultCommand::Failover(args) => database::run_failover(&args),
+        FaultCommand::Isolation(args) => database::run_isolation(&args),
         FaultCommand::Floods(args) => floods::run(&args),
         FaultCommand::Outage(args) => outage::run(&args),
         FaultCommand::Reads(args) => database::run_reads(&args),

@@ -18,8 +18,12 @@ struct World {
     idle: BTreeSet<BackendId>,
     /// Those that are somebody's own.
     owned: BTreeSet<BackendId>,
+    /// Those that are somebody's own and from before a change of what sessions begin with.
+    old: BTreeSet<BackendId>,
     /// Tickets of those who want one to own.
     to_own: BTreeSet<Ticket>,
+    /// What whoever asks now wants.
+    wish: Wish,
     /// Who has just asked for one when there was none, and so takes any.
     modest: Option<Ticket>,
     waiting: VecDeque<(Ticket, Instant, Core)>,
@@ -54,6 +58,8 @@ impl World {
             lent: BTreeMap::new(),
             idle: BTreeSet::new(),
             owned: BTreeSet::new(),
+            old: BTreeSet::new(),
+            wish: Wish::Any,
             to_own: BTreeSet::new(),
             modest: None,
             waiting: VecDeque::new(),
@@ -82,6 +88,7 @@ impl World {
                     let was_there = self.idle.remove(&backend) || self.lent.remove(&backend).is_some();
                     assert!(was_there, "{backend:?} is not there to be closed");
                     self.owned.remove(&backend);
+                    self.old.remove(&backend);
                 }
                 Action::TimeOut(ticket) => {
                     let (first, since, _) = self.waiting.pop_front().expect("nobody waits");
@@ -91,6 +98,8 @@ impl World {
                     self.timed_out += 1;
                 }
                 Action::Give { ticket, backend, is_owned, .. } => {
+                    let is_for = !self.old.contains(&backend) || self.wish == Wish::Own(backend);
+                    assert!(is_for, "{backend:?} is from before, and not its owner's any more");
                     let is_nobodys = !self.owned.contains(&backend);
                     let is_modest = |ticket: &Ticket| self.opening.is_empty() || self.modest == Some(*ticket);
                     let takes = |ticket: &Ticket| is_nobodys || is_modest(ticket) || !self.to_own.contains(ticket);
@@ -125,7 +134,8 @@ impl World {
         let waits = |(ticket, ..): &(Ticket, Instant, Core)| self.opening.is_empty() || !self.to_own.contains(ticket);
         let is_nobody_waiting =
             self.waiting.is_empty() || self.idle.is_subset(&self.owned) && !self.waiting.iter().any(waits);
-        assert!(is_nobody_waiting || self.idle.is_empty(), "somebody waits while a backend is idle");
+        let is_any_idle = self.idle.iter().any(|backend| !self.old.contains(backend));
+        assert!(is_nobody_waiting || !is_any_idle, "somebody waits while a backend is idle");
         assert_eq!(self.pool.pressing(), self.waiting.iter().filter(|waiter| waits(waiter)).count());
         let may_open = counts.total() < self.params.size + self.params.overflow;
         let waits = self.waiting.len() > self.opening.len() && self.retry_at.is_none_or(|at| at <= self.now);
@@ -149,6 +159,7 @@ impl World {
             if self.random.u8(0..10) == 0 {
                 self.lent.remove(&backend);
                 self.owned.remove(&backend);
+                self.old.remove(&backend);
                 self.pool.lost(self.now, backend, &mut out);
             } else {
                 self.lent.remove(&backend);
@@ -185,6 +196,7 @@ impl World {
             if wish == Wish::ToOwn {
                 self.to_own.insert(Ticket(number));
             }
+            self.wish = wish;
             self.pool.acquire(self.now, Ticket(number), core, wish, &mut out);
             self.modest = (!has_room).then_some(Ticket(number));
             let is_served = |action: &Action| matches!(action, Action::Give { .. });
@@ -202,13 +214,16 @@ impl World {
             );
         }
         self.act(&mut out);
-        (self.modest, self.near) = (None, None);
+        (self.modest, self.near, self.wish) = (None, None, Wish::Any);
         if self.random.u8(0..8) == 0
             && let Some(backend) = self.owned.pop_first()
         {
+            self.old.remove(&backend);
             self.pool.disown(self.now, backend, self.random.bool(), &mut out);
             if self.random.u8(0..4) == 0 {
+                self.act(&mut out);
                 self.pool.renew(self.now, &mut out);
+                self.old = self.owned.clone();
             }
             self.act(&mut out);
         }

@@ -1,6 +1,7 @@
-//! Databases of several servers: reads on replicas that stop replaying, and primaries that are killed.
+//! Databases: reads on replicas that stop replaying, primaries that are killed, and many clients who share few connections.
 
 mod failover;
+mod isolation;
 mod reads;
 
 use std::path::Path;
@@ -12,9 +13,11 @@ use testkit::{PgClient, Postgres, free_port};
 use super::subject::Subject;
 
 pub use failover::FailoverArgs;
+pub use isolation::IsolationArgs;
 pub use reads::ReadsArgs;
 
 pub(super) use failover::run as run_failover;
+pub(super) use isolation::run as run_isolation;
 pub(super) use reads::run as run_reads;
 
 /// How long it may take until all servers are known.
