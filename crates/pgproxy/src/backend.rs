@@ -52,6 +52,8 @@ pub(crate) struct Backend {
     pub(crate) sequences: Sequences,
     /// Names of clients under which it has statements, for the client that looks at them.
     pub(crate) shown: Vec<Box<[u8]>>,
+    /// Notifications that came while something of ours was asked, as they came.
+    pub(crate) overheard: Vec<u8>,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
     /// Where it is, for whoever owns it.
@@ -119,6 +121,7 @@ impl Backend {
             texts: Texts::new(statements_max),
             sequences: Sequences::default(),
             shown: Vec::new(),
+            overheard: Vec::new(),
             key: connected.key,
             dies_at: None,
             whereabouts: Whereabouts::default(),
@@ -177,6 +180,7 @@ impl Backend {
     async fn exchange(&mut self, message: &[u8]) -> Result<Asked, AskError> {
         send(&mut self.socket, message).await.map_err(|error| AskError::Broken(went_away(&error)))?;
         let (mut asked, mut refused, mut input) = (Asked::default(), None, Vec::new());
+        let mut is_ready = false;
         loop {
             let look = |kind| match backend::look(kind) {
                 pgroute::wire::Look::Refuse => pgroute::wire::Look::Refuse,
@@ -203,17 +207,18 @@ impl Backend {
                     let (name, value) = backend::parameter_status(message).map_err(broken)?;
                     asked.reports.push((name.to_vec(), value.to_vec()));
                 }
+                tag::NOTIFICATION => self.overheard.extend_from_slice(message),
                 tag::READY => {
                     self.status = backend::ready(message).map_err(broken)?;
-                    if input.len() > len {
-                        let failure = "the server sent more than the answer";
-                        return Err(AskError::Broken(Failure::new(pgroute::SqlState::PROTOCOL_VIOLATION, failure)));
-                    }
-                    return refused.map_or(Ok(asked), |failure| Err(AskError::Refused(failure)));
+                    is_ready = true;
                 }
                 _ => {}
             }
             input.drain(..len);
+            // What follows at once answers nothing: the ledger would not have it otherwise.
+            if is_ready && input.is_empty() {
+                return refused.map_or(Ok(asked), |failure| Err(AskError::Refused(failure)));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod heal;
 mod peek;
 mod peer;
 mod place;
+mod refuse;
 mod relay;
 mod request;
 mod rescue;
@@ -51,7 +52,7 @@ use global::Changed;
 use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
-use shape::Told;
+use shape::{Bound, Told};
 
 /// The setting that says what the session must see.
 const POSITION: &str = "tenfold.position";
@@ -102,6 +103,8 @@ pub(crate) struct Session {
     is_readable: bool,
     pin: Option<Pin>,
     was_pinned: bool,
+    /// Its backend has statements by texts that nothing is known of: those of a string of several.
+    has_own_texts: bool,
     /// Something may have been set that nobody saw: it has to be asked for.
     is_opaque: bool,
     /// Something was reset to what the backend began with, and not the session.
@@ -113,6 +116,7 @@ pub(crate) struct Session {
     names: Names,
     /// What it was told of statements, by its names.
     told: HashMap<Box<[u8]>, Told>,
+    bound: Bound,
     /// The name of a statement that has to be looked at before it is used, and why it cannot be.
     doubted: Option<(Box<[u8]>, Option<Failure>)>,
     /// Statements that were prepared before this are old, whatever they say.
@@ -214,8 +218,7 @@ impl Session {
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
-        let number = held.core.process.next_session();
-        let plans = held.core.plans(&seat.database);
+        let (number, plans) = (held.core.process.next_session(), held.core.plans(&seat.database));
         seat.database.metrics.core(held.core.id).clients.add(1);
         let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
@@ -249,11 +252,13 @@ impl Session {
             is_readable,
             pin: None,
             was_pinned: false,
+            has_own_texts: false,
             is_opaque: false,
             is_reset: false,
             is_discarding: false,
             changed: Changed::default(),
             told: HashMap::new(),
+            bound: Bound::default(),
             doubted: None,
             floor: Changes(0),
             unnamed: Vec::new(),
@@ -294,20 +299,21 @@ impl Session {
                 (self.client.input, self.server_input) = (None, None);
                 self.wait().await?;
             }
-            let turn = match self.relay().await {
-                Err(Cut::Lost(failure)) => {
-                    self.survive(failure)?;
-                    continue;
-                }
+            match self.turn().await {
+                Err(Cut::Lost(failure)) => self.survive(failure)?,
                 turn => turn?,
-            };
-            match turn {
-                Turn::Idle => self.release().await?,
-                // It has one, which is to be asked something first.
-                Turn::Need if self.backend.is_some() => self.verify().await?,
-                Turn::Need => self.engage().await?,
-                Turn::Expired => self.expired().await?,
             }
+        }
+    }
+
+    /// Moves bytes for a while, and does what has to be done then.
+    async fn turn(&mut self) -> Result<(), Cut> {
+        match self.relay().await? {
+            Turn::Idle => self.release().await,
+            // It has one, which is to be asked something first.
+            Turn::Need if self.backend.is_some() => self.verify().await,
+            Turn::Need => self.engage().await,
+            Turn::Expired => self.expired().await,
         }
     }
 

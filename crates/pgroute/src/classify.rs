@@ -159,7 +159,7 @@ pub const STATEMENTS_MAX: usize = 1000;
 /// ```
 pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> Plan {
     let mut words = Words::new(text, standard_strings);
-    let shows_prepared = memchr::memmem::find(text, b"pg_prepared_statement").is_some();
+    let shows_prepared = names_prepared(text);
     let mut plan = Plan { route: Route::Replica, shows_prepared, ..Plan::default() };
     loop {
         while words.token.is_some_and(|token| token.is_mark(b';')) {
@@ -193,6 +193,13 @@ pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> P
         None => {}
     }
     plan
+}
+
+/// Whether a text has the name of the view of prepared statements, or of the function behind it, in small letters or in capitals.
+fn names_prepared(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"pg_prepared_statement";
+    let names = memchr::memchr2_iter(b'p', b'P', text).filter_map(|at| text.get(at..at + NAME.len()));
+    names.into_iter().any(|name| name.eq_ignore_ascii_case(NAME))
 }
 
 fn hint(words: &Words<'_>) -> Option<Hint> {

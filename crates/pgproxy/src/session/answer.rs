@@ -160,6 +160,7 @@ impl Session {
         }
         let instead = answer.closes.and_then(|due| self.closed(due.label));
         if let Some(tag) = instead {
+            self.group.answers(tag);
             write::bare(&mut self.scratch, tag);
         }
         Ok(if is_ours || is_replaced { Deliver::Drop } else { Deliver::Pass })
@@ -254,7 +255,8 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Deliver::Pass };
         let dropped: Vec<_> = backend.ledger.dropped().collect();
         let next = backend.ledger.next().copied();
-        for due in &dropped {
+        let is_named = dropped.iter().any(|due| self.is_of_named_text(due.label));
+        for due in dropped.iter().rev() {
             self.dropped(due.label);
         }
         if is_stale && self.is_healed() {
@@ -268,7 +270,7 @@ impl Session {
         let is_our_group = next.is_some_and(|due| due.question == Question::Sync && due.owner == Owner::Ours);
         let is_ours_alone = !dropped.is_empty() && dropped.iter().all(|due| due.owner == Owner::Ours);
         let is_for_nobody = is_our_group && is_ours_alone;
-        if is_for_nobody && is_whole(message) {
+        if is_for_nobody && is_named && is_whole(message) {
             self.instead = Some(message.into());
         }
         if is_replaced || is_for_nobody { Deliver::Drop } else { Deliver::Pass }

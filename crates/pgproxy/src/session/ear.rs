@@ -165,6 +165,16 @@ impl Session {
         }
     }
 
+    /// Tells the client what its own backend has told of while something of ours was asked.
+    pub(super) fn tell_overheard(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        let overheard = std::mem::take(&mut backend.overheard);
+        if !overheard.is_empty() && self.keeps().is_some() {
+            self.keep_passing();
+            self.to_client.extend(&overheard);
+        }
+    }
+
     /// Why the session cannot go on listening, if it cannot.
     pub(super) fn cannot_listen(&self) -> Option<Failure> {
         let ear = self.ear.as_ref().filter(|ear| ear.mailbox.is_due())?;

@@ -28,8 +28,10 @@ pub(super) enum Effect {
     Closed(Number),
     /// The client prepares a statement by a text, under a name that it has from the moment of asking; whether it has been told so.
     Prepared { name: Box<[u8]>, is_done: bool },
-    /// We prepare a statement by a client's text.
-    TextPrepared(Box<[u8]>),
+    /// We prepare a statement by a client's text, because the client names it, or else because it looks at all of them.
+    TextPrepared { name: Box<[u8]>, is_named: bool },
+    /// We prepare a statement under its client's name, which looks at it.
+    Shown(Box<[u8]>),
     /// We have the backend forget what its sequences gave.
     SequencesForgotten,
     /// Something of ours is answered; the client is told this instead, and the name goes if it is not.
@@ -143,6 +145,7 @@ impl Session {
     }
 
     pub(super) fn unpin(&mut self) {
+        self.has_own_texts = false;
         if self.pin.take().is_some() {
             self.cells().pinned.add(-1);
         }
@@ -202,10 +205,16 @@ impl Session {
             Effect::Parsed(number) => backend.held.dropped(number),
             Effect::Closed(number) => backend.held.kept(number),
             Effect::Prepared { name, .. } => self.unprepared(&name),
-            Effect::TextPrepared(name) => _ = backend.texts.forget(&name),
+            Effect::TextPrepared { name, .. } => _ = backend.texts.forget(&name),
+            Effect::Shown(name) => backend.shown.retain(|shown| *shown != name),
             Effect::SequencesForgotten => backend.sequences.used(0),
             Effect::Text { .. } | Effect::Refusal(_) | Effect::Described { .. } => {}
         }
+    }
+
+    /// Whether a question prepares what the client's text names.
+    pub(super) fn is_of_named_text(&mut self, label: u64) -> bool {
+        matches!(self.effect(label), Some(Effect::TextPrepared { is_named: true, .. }))
     }
 
     /// What the client is told instead of a server's error, if it was ours that we wanted.

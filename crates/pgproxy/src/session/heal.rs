@@ -3,7 +3,8 @@
 //! A statement that clients share may have a plan from before a change of the schema that nobody saw here. The server refuses it, and the
 //! client would hear of something that need not be its doing. As long as nothing of the group was answered, and no transaction is open
 //! that the refusal could have failed, the group is run again, and its statements are parsed anew. For that a short group is
-//! remembered from its first message to its end.
+//! remembered from its first message to its end. What it prepared and closed at its beginning stays so whatever fails behind it: that is
+//! not done again.
 //!
 //! It is run again only if it asks what its rows are. A client that knows that from before must hear that it is not so any more, as
 //! it would without a proxy; and so must one that had prepared before a change that was seen.
@@ -13,7 +14,7 @@ use pgroute::session::Question;
 use pgroute::wire::backend::tag as answer_tag;
 use pgroute::wire::frontend::tag;
 
-use super::Session;
+use super::{Session, peek};
 use crate::params::Mode;
 
 /// Longest group that is remembered. Values may be long; what is longer hears the server's error.
@@ -23,6 +24,8 @@ const GROUP_BYTES_MAX: usize = 16 * 1024;
 #[derive(Default)]
 pub(super) struct Group {
     bytes: Vec<u8>,
+    /// So many of them are answered for good.
+    answered: usize,
     state: State,
     /// It asks what its rows are.
     describes: bool,
@@ -37,7 +40,7 @@ enum State {
     /// It is not remembered, or cannot be run again any more.
     #[default]
     Lost,
-    /// So far it is here, and nothing of it was answered.
+    /// So far it is here, and nothing of it was answered that would have to be done again.
     Kept,
     /// It was refused: it is to be run again when the server is ready.
     Refused,
@@ -60,10 +63,31 @@ impl Group {
                 return tells_parameters && self.has_parameters;
             }
             State::Kept if tells_parameters && !self.has_parameters => self.has_parameters = true,
-            State::Kept => self.state = State::Lost,
+            State::Kept => {
+                if !self.stays(kind) {
+                    self.state = State::Lost;
+                }
+            }
             State::Lost | State::Refused => {}
         }
         false
+    }
+
+    /// Whether its first message without an answer, which has this one, has done something that stays.
+    fn stays(&mut self, kind: u8) -> bool {
+        let question = match kind {
+            answer_tag::PARSE_COMPLETE => tag::PARSE,
+            answer_tag::CLOSE_COMPLETE => tag::CLOSE,
+            _ => return false,
+        };
+        let message = peek::message(&self.bytes[self.answered..]).filter(|message| message[0] == question);
+        self.answered += message.map_or(0, <[u8]>::len);
+        message.is_some()
+    }
+
+    /// It was refused, and the server has not come to its end. Nothing else is asked before that.
+    pub(super) fn is_refused(&self) -> bool {
+        self.state == State::Refused
     }
 }
 
@@ -118,13 +142,10 @@ impl Session {
             return false;
         }
         self.group.state = State::Again;
-        let mut input = self.held.core.client_buffers.take();
-        input.extend(&self.group.bytes);
-        if let Some(rest) = &self.client.input {
-            // All of the group has been sent, or it would not have been refused.
-            input.extend(&rest.filled()[self.client.pass..]);
-        }
-        (self.client.input, self.client.pass, self.client.wants) = (Some(input), 0, 0);
+        let bytes = std::mem::take(&mut self.group.bytes);
+        // All of the group has been sent, or it would not have been refused.
+        self.reads_again(&bytes[self.group.answered..]);
+        self.group.bytes = bytes;
         true
     }
 }

@@ -152,7 +152,7 @@ impl Session {
 }
 
 /// The first message, if it is there whole.
-fn message(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn message(bytes: &[u8]) -> Option<&[u8]> {
     let len = bytes.get(1..HEAD_BYTES)?;
     let len = u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize;
     bytes.get(..len.checked_add(1)?).filter(|message| message.len() >= HEAD_BYTES)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::effect::Effect;
 use super::{Cut, Session, Turn};
 use crate::failure::Failure;
-use crate::params::{Mode, PinPolicy};
+use crate::params::Mode;
 
 /// What becomes of a message.
 pub(super) enum Forward {
@@ -36,7 +36,7 @@ impl Session {
                 return Ok(None);
             }
             self.restores_within();
-            if self.stalls() || self.awaits_discard() {
+            if self.stalls() || self.awaits_discard() || self.group.is_refused() {
                 self.client.wants = 0;
                 return Ok(None);
             }
@@ -177,6 +177,10 @@ impl Session {
             }
             return Ok(Forward::Drop);
         }
+        if kind != tag::SYNC && self.backend.as_ref().is_some_and(|backend| backend.ledger.is_passed_over()) {
+            // What the server would not look at does nothing here either.
+            return Ok(Forward::Drop);
+        }
         if self.backend.is_none() {
             match kind {
                 tag::SYNC => write::ready(self.to_client.bytes(), TransactionStatus::Idle),
@@ -217,17 +221,6 @@ impl Session {
         }
     }
 
-    /// Has a message fail for which there is no backend, and the group that it begins.
-    fn fail_here(&mut self, kind: u8, failure: &Failure) {
-        failure.write(write::Severity::Error, self.to_client.bytes());
-        self.cells().errors.increment();
-        if matches!(kind, tag::QUERY | tag::FUNCTION_CALL) {
-            write::ready(self.to_client.bytes(), TransactionStatus::Idle);
-        } else {
-            self.skips = true;
-        }
-    }
-
     /// Notes a question of the client's, which passes.
     pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
         if self.holds() && self.is_used && !self.is_group_open {
@@ -255,8 +248,9 @@ impl Session {
         let plan = self.plan(text);
         // It forgets the statement without a name, whatever it is.
         (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+        self.bound.forget();
         self.cells().statements.increment();
-        if let Some(failure) = self.refusal(&plan) {
+        if let Some(failure) = self.refusal(&plan).or_else(|| self.refused_within(&plan)) {
             return Ok(self.refuse_query(failure));
         }
         // Before it could pin the session.
@@ -270,11 +264,11 @@ impl Session {
         };
         self.begins(&plan);
         if plan.shows_prepared {
-            self.show_prepared();
+            self.show_prepared(None);
         }
         self.ensure_texts(&plan);
-        if self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
-            // A failure of ours must not have the server pass over what follows.
+        if !self.is_group_open && self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due) {
+            // A failure of ours must not have the server pass over what follows. Within a group nothing is put here that can fail.
             self.put(Question::Sync, None, write::sync);
         }
         if let Some(backend) = &mut self.backend {
@@ -312,7 +306,10 @@ impl Session {
 
     fn describe(&mut self, message: &[u8]) -> Result<Forward, Cut> {
         match frontend::target(message).map_err(told)? {
-            Target::Portal(_) => Ok(self.ask(Question::DescribePortal, 0)),
+            Target::Portal(name) => {
+                let label = self.asks_of_portal(name);
+                Ok(self.ask(Question::DescribePortal, label))
+            }
             Target::Statement(name) => Ok(self.with_statement(name, Question::DescribeStatement, |out, name| {
                 write::target(out, tag::DESCRIBE, Target::Statement(name));
             })),
@@ -328,30 +325,6 @@ impl Session {
         self.plans.borrow_mut().plan(text, self.standard_strings, &known.catalogue, known.generation)
     }
 
-    /// Why a text may not run here, if there is a reason.
-    pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
-        let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
-        if let Some(failure) = self.refused_position(plan).or_else(|| self.refused_listen(plan)) {
-            return Some(failure);
-        }
-        match self.mode {
-            Mode::Statement if has(|kind| matches!(kind, Kind::Begin(_))) => {
-                let message = "transactions of several statements are not possible in statement mode";
-                Some(Failure::new(SqlState::NOT_SUPPORTED, message))
-            }
-            Mode::Session => None,
-            _ if self.pin.is_none() && self.params.pin == PinPolicy::Error => {
-                let pin = self.pin_for(plan)?;
-                let message = format!("the session would have to keep its connection ({})", pin.as_str());
-                Some(
-                    Failure::new(SqlState::NOT_SUPPORTED, message)
-                        .with_hint("The database is served with pin = \"error\"."),
-                )
-            }
-            _ => None,
-        }
-    }
-
     /// A text is about to run: what it may do to the session that no answer shows.
     pub(super) fn begins(&mut self, plan: &Plan) {
         self.is_discarding |= plan
@@ -363,6 +336,7 @@ impl Session {
             self.makes_way(plan);
         }
         self.begins_with_sequences(plan);
+        self.has_own_texts |= self.mode != Mode::Session && prepares_several(plan);
         if self.mode != Mode::Session
             && self.pin.is_none()
             && let Some(pin) = self.pin_for(plan).or_else(|| self.pin_of_executed(plan))
@@ -410,23 +384,6 @@ impl Session {
         }
     }
 
-    /// Answers a simple query with an error of ours, where the server would have: in order, and in its transaction.
-    fn refuse_query(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
-        write::query(&mut self.scratch, REFUSED);
-        self.ask(Question::Query, label);
-        Forward::Drop
-    }
-
-    /// Fails a group of messages with an error of ours, in the same way.
-    pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
-        let parse = frontend::Parse { name: b"tf_refused", text: REFUSED.as_bytes(), types: &[] };
-        write::parse(&mut self.scratch, b"tf_refused", &parse);
-        self.ask(Question::Parse, label);
-        Forward::Drop
-    }
-
     /// A statement or portal is forgotten while there is no backend.
     fn close_here(&mut self, message: &[u8]) -> Result<(), Cut> {
         if let Target::Statement(name) = frontend::target(message).map_err(told)? {
@@ -440,9 +397,6 @@ impl Session {
         Ok(())
     }
 }
-
-/// A text that no server takes for a statement: it fails at the right moment, and what the client hears is an error of ours.
-const REFUSED: &str = "tenfold refuses this statement";
 
 enum Blocked {
     Need,
@@ -465,13 +419,16 @@ pub(super) fn may_use_sequences(plan: &Plan) -> bool {
     plan.statements.iter().any(|statement| !statement.is_read && runs(&statement.kind))
 }
 
+/// Whether a text prepares statements among others: they are where they were prepared, and nowhere else.
+pub(super) fn prepares_several(plan: &Plan) -> bool {
+    plan.prepares.is_none() && plan.statements.iter().any(|one| matches!(one.kind, Kind::Prepare { .. }))
+}
+
 /// Why a text pins its session.
 pub(super) fn pin_of(plan: &Plan) -> Option<Pin> {
     let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
     Pin::of(plan.effects)
-        .or_else(|| {
-            (plan.prepares.is_none() && has(|kind| matches!(kind, Kind::Prepare { .. }))).then_some(Pin::Prepare)
-        })
+        .or_else(|| prepares_several(plan).then_some(Pin::Prepare))
         .or_else(|| has(|kind| matches!(kind, Kind::Listen(_))).then_some(Pin::Listen))
 }
 

@@ -33,7 +33,7 @@ impl Session {
             let message = "the connection to the server was lost while it committed: nobody knows whether it has";
             return Err(Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message)));
         }
-        for due in &due {
+        for due in due.iter().rev() {
             self.dropped(due.label);
         }
         self.settings.failed();
@@ -44,7 +44,7 @@ impl Session {
         self.portals.clear();
         (self.is_copying, self.is_doubtful) = (false, false);
         self.backend = None;
-        self.unanswered = 0;
+        (self.unanswered, self.instead) = (0, None);
         if self.holds() {
             self.cells().reruns.increment();
             self.rewind();
@@ -108,13 +108,18 @@ impl Session {
         self.to_server.clear();
         self.to_client.clear();
         (self.server_input, self.server_pass, self.server_drops) = (None, 0, false);
-        let mut input = self.held.core.client_buffers.take();
-        input.extend(&bytes);
-        if let Some(before) = &self.client.input {
-            input.extend(&before.filled()[self.client.pass..]);
-        }
-        (self.client.input, self.client.pass) = (Some(input), 0);
+        self.reads_again(&bytes);
         (self.is_group_open, self.skips, self.has_flushed) = (false, false, false);
         self.place.again.count += 1;
+    }
+
+    /// Has messages of the client's read once more, before what it has sent since.
+    pub(super) fn reads_again(&mut self, messages: &[u8]) {
+        let mut input = self.held.core.client_buffers.take();
+        input.extend(messages);
+        if let Some(since) = &self.client.input {
+            input.extend(&since.filled()[self.client.pass..]);
+        }
+        (self.client.input, self.client.pass, self.client.wants) = (Some(input), 0, 0);
     }
 }

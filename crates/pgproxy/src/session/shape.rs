@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pgroute::SqlState;
 use pgroute::prepared::{Changes, Key, Need, Number, Shape};
-use pgroute::session::{Owner, Pin, Question};
+use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{Parse, Target, tag};
 use pgroute::wire::{WireError, write};
@@ -34,7 +34,41 @@ pub(super) struct Told {
     shape: Shape,
 }
 
+/// The portal that was bound last, where its client was told nothing of the statement yet: who asks what the portal gives is told then.
+#[derive(Default)]
+pub(super) struct Bound {
+    portal: Vec<u8>,
+    /// Empty if there is no such portal.
+    statement: Vec<u8>,
+}
+
+impl Bound {
+    fn set(&mut self, portal: &[u8], statement: &[u8]) {
+        self.portal.clear();
+        self.portal.extend_from_slice(portal);
+        self.statement.clear();
+        self.statement.extend_from_slice(statement);
+    }
+
+    /// Another portal was bound, or anything may have the name.
+    pub(super) fn forget(&mut self) {
+        self.statement.clear();
+    }
+}
+
 impl Session {
+    /// What a question for what a portal gives is to be known by. Its statement's parameters are those that the client has told.
+    pub(super) fn asks_of_portal(&mut self, portal: &[u8]) -> u64 {
+        if self.bound.statement.is_empty() || self.bound.portal != portal {
+            return 0;
+        }
+        let name: Box<[u8]> = self.bound.statement[..].into();
+        self.bound.forget();
+        let Some(named) = self.names.find(&name) else { return 0 };
+        let shape = Shape { types: named.statement.key.types.clone(), ..Shape::default() };
+        self.label(Effect::Described { name, shape })
+    }
+
     /// Notes what the server tells a client of a statement.
     pub(super) fn was_told(&mut self, label: u64, message: &[u8]) -> Result<(), WireError> {
         let Some(Effect::Described { name, shape }) = self.effect(label) else { return Ok(()) };
@@ -48,26 +82,29 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a statement has to be looked at before it is used; then why it cannot be, if that has been done.
-    pub(super) fn doubt(&mut self, name: &[u8]) -> Option<Option<Failure>> {
+    /// Whether a statement has to be looked at before a portal is bound to it; then why it cannot be, if that has been done.
+    pub(super) fn doubt(&mut self, name: &[u8], portal: &[u8]) -> Option<Option<Failure>> {
         if let Some((_, failure)) = self.doubted.take_if(|(doubted, _)| **doubted == *name) {
             return failure.map(Some);
         }
-        let (named, told, backend) = (self.names.find(name)?, self.told.get(name)?, self.backend.as_ref()?);
+        let (named, backend) = (self.names.find(name)?, self.backend.as_ref()?);
         let (number, since) = (named.statement.number, named.prepared_at);
+        if self.told.get(name).is_none_or(|told| (told.number, told.since) != (number, since)) {
+            if !named.by_text {
+                self.bound.set(portal, name);
+            }
+            return None;
+        }
         let now = self.seat.database.changes();
         let parsed_at = backend.held.parsed_at(number).filter(|at| *at >= since.max(self.floor)).unwrap_or(now);
-        let is_known = (told.number, told.since) == (number, since);
         let has_input = self.server_input.as_ref().is_some_and(|input| !input.is_empty());
         let may_ask = backend.ledger.is_empty()
             && backend.splitter.is_between_messages()
             && backend.status != TransactionStatus::Failed
             && !self.is_group_open
             && !has_input
-            && (self.client.pass, self.to_server.len(), self.scratch.len()) == (0, 0, 0)
-            // What it listens to might come in between.
-            && self.pin != Some(Pin::Listen);
-        if !is_known || parsed_at <= since || !may_ask {
+            && (self.client.pass, self.to_server.len(), self.scratch.len()) == (0, 0, 0);
+        if parsed_at <= since || !may_ask {
             return None;
         }
         self.doubted = Some((name.into(), None));
@@ -77,11 +114,16 @@ impl Session {
     /// Looks at the statement that is in doubt.
     pub(super) async fn verify(&mut self) -> Result<(), Cut> {
         let Some((name, _)) = self.doubted.take() else { return Ok(()) };
-        let failure = match self.described(&name).await {
+        let described = self.described(&name).await;
+        self.tell_overheard();
+        let failure = match described {
             Ok(failure) => failure,
             Err(AskError::Refused(failure)) => Some(failure),
             Err(AskError::Broken(failure)) => {
                 self.is_doubtful = true;
+                // Nothing of the client's was asked: its messages are still here, and are not to be put before themselves.
+                self.backend.iter_mut().for_each(|backend| drop(backend.ledger.abandon()));
+                self.place.again.forget();
                 return Err(self.lost(failure));
             }
         };
@@ -119,7 +161,8 @@ impl Session {
         backend.ledger.ask(Question::Sync, Owner::Ours, 0);
         write::sync(&mut messages);
         let asked = backend.exchange_within(&messages, timeout).await;
-        let Asked { shape, .. } = asked.inspect_err(|_| backend.held.dropped(number))?;
+        // Whether it was parsed before something failed is not known.
+        let Asked { shape, .. } = asked.inspect_err(|_| backend.held.kept(number))?;
         if shape.columns != told.shape.columns {
             let mut failure = Failure::new(SqlState::NOT_SUPPORTED, STALE.0);
             failure.routine = STALE.1;

@@ -3,7 +3,14 @@
 //! `pg_prepared_statements` has what the backend has: statements of many clients, under names of ours. Who looks there has to see its own.
 //! So before a text that names this view, the backend forgets what it has, and is told the client's statements under the client's names.
 //! Nobody else gets it like that: it is reset before.
+//!
+//! What cannot be parsed any more, such as a statement whose table is gone, is in nobody's way: each is a group of its own. Within a group of
+//! the client's that cannot be, so there the backend only forgets what is others'.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pgroute::prepared::{Named, Number};
 use pgroute::session::Question;
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{Parse, Target, tag};
@@ -11,45 +18,77 @@ use pgroute::wire::write;
 
 use super::Session;
 use super::effect::Effect;
+use super::texts::{RUN, Why};
 use crate::params::Mode;
 
 impl Session {
-    /// Has the backend know the client's statements under their names, and no others, if a text looks at them.
-    pub(super) fn show_prepared(&mut self) {
+    /// Has the backend know the client's statements under their names, and no others, before a text that looks at them. If that is the statement
+    /// of a name, its failure is the client's.
+    pub(super) fn show_prepared(&mut self, name: Option<&[u8]>) {
         let Some(backend) = &mut self.backend else { return };
-        // Within a group of messages it is too late: what fails would fail all of it.
-        if self.mode == Mode::Session || self.is_group_open || backend.status == TransactionStatus::Failed {
+        if self.mode == Mode::Session || backend.status == TransactionStatus::Failed {
             return;
         }
         backend.is_tainted = true;
-        self.ensure_own_texts();
+        self.forget_others();
+        let texts = self.forget_others_texts();
+        if self.is_group_open {
+            return;
+        }
+        for text in &texts {
+            self.apart(|session| session.ensure_text(text, Why::Shown));
+        }
+        // An error leaves it behind.
+        self.close_text(RUN);
+        let shown = self.backend.as_mut().map(|backend| std::mem::take(&mut backend.shown)).unwrap_or_default();
+        shown.iter().for_each(|name| self.close_text(name));
+        let by_message = |(name, named): (&[u8], &Named)| {
+            (!named.by_text).then(|| (Box::<[u8]>::from(name), Arc::clone(&named.statement)))
+        };
+        let mut named: Vec<_> = self.names.iter().filter_map(by_message).collect();
+        // Drivers count; where they do, the order is that in which they were prepared. The one that is used comes last, in the client's own group.
+        named.sort_by_key(|(known, _)| (name == Some(&**known), known.len(), known.clone()));
+        for (known, statement) in named {
+            let is_used = name == Some(&*known);
+            self.close_text(&known);
+            let key = &statement.key;
+            let write = |out: &mut Vec<u8>| {
+                write::parse(out, &known, &Parse { name: &known, text: &key.text, types: &key.types });
+            };
+            self.put(Question::Parse, Some(Effect::Shown(known.clone())), write);
+            if !is_used {
+                self.put(Question::Sync, None, write::sync);
+            }
+            if let Some(backend) = &mut self.backend {
+                backend.shown.push(known);
+            }
+        }
+    }
+
+    /// Has the backend forget statements under names of ours: within a group only those that are not the client's.
+    fn forget_others(&mut self) {
+        let own: HashSet<Number> = match self.is_group_open {
+            true => self.names.iter().map(|(_, named)| named.statement.number).collect(),
+            false => HashSet::new(),
+        };
         let Some(backend) = &mut self.backend else { return };
-        let (numbers, shown) = (backend.held.numbers(), std::mem::take(&mut backend.shown));
-        backend.held.clear();
+        let mut numbers = backend.held.numbers();
+        numbers.retain(|number| !own.contains(number));
+        numbers.iter().for_each(|number| backend.held.dropped(*number));
         for number in numbers {
             self.put(Question::Close, Some(Effect::Closed(number)), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(number.to_string().as_bytes()));
             });
         }
-        let mut named: Vec<_> = self
-            .names
-            .iter()
-            .filter(|(_, named)| !named.by_text)
-            .map(|(name, named)| (name.into(), std::sync::Arc::clone(&named.statement)))
-            .collect();
-        // Drivers count; where they do, the order is that in which they were prepared.
-        named.sort_by(|(one, _): &(Box<[u8]>, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
-        for name in shown.iter().chain(named.iter().map(|(name, _)| name)) {
-            self.put(Question::Close, None, |out| write::target(out, tag::CLOSE, Target::Statement(name)));
-        }
-        for (name, statement) in &named {
-            let parse = Parse { name, text: &statement.key.text, types: &statement.key.types };
-            self.put(Question::Parse, None, |out| write::parse(out, name, &parse));
-        }
-        // What fails of it, such as a statement whose table is gone, must not fail what looks.
-        self.put(Question::Sync, None, write::sync);
-        if let Some(backend) = &mut self.backend {
-            backend.shown = named.into_iter().map(|(name, _)| name).collect();
+    }
+
+    /// Ends what is put, if anything is, so that its failure is nobody else's.
+    fn apart(&mut self, put: impl FnOnce(&mut Self)) {
+        let due = |session: &Self| session.backend.as_ref().map_or(0, |backend| backend.ledger.len());
+        let before = due(self);
+        put(self);
+        if due(self) > before {
+            self.put(Question::Sync, None, write::sync);
         }
     }
 }

@@ -16,7 +16,7 @@ use pgroute::wire::write;
 
 use super::effect::{Effect, PARSED, UNNAMED};
 use super::request::{Forward, is_plain, may_use_sequences, told};
-use super::texts::already_exists;
+use super::texts::{Why, already_exists};
 use super::{Cut, Session};
 use crate::backend::Backend;
 use crate::failure::Failure;
@@ -67,6 +67,9 @@ impl Session {
         if let Some(failure) = self.refusal(&plan) {
             return Ok(self.refuse(failure));
         }
+        if plan.shows_prepared {
+            self.show_prepared(None);
+        }
         self.ensure_texts(&plan);
         // What listens is said to the backend in other words.
         let (listen, mut rewritten) = (self.instead_of_listen(&plan), Vec::new());
@@ -95,9 +98,6 @@ impl Session {
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
-            if plan.shows_prepared {
-                self.show_prepared();
-            }
             self.unnamed.clear();
             self.unnamed.extend_from_slice(message);
             self.unnamed_number += 1;
@@ -149,6 +149,8 @@ impl Session {
 
     fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes) -> Forward {
         let Some(backend) = &mut self.backend else { return Forward::Need };
+        // What it has under the client's name, for one that looked, is another one.
+        backend.shown.retain(|shown| **shown != *parse.name);
         let number = statement.number;
         let ours = OurName::new(number);
         // A transaction that has failed refuses to prepare, which only the server knows for certain when more has been asked.
@@ -163,7 +165,7 @@ impl Session {
         }
         if backend.held.has(number, since) {
             backend.held.dropped(number);
-            self.put(Question::Close, None, |out| {
+            self.put(Question::Close, Some(Effect::Closed(number)), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(ours.as_bytes()));
             });
         }
@@ -224,32 +226,36 @@ impl Session {
         }
     }
 
-    /// Who asks what a statement is (`is_asked`) is told; who knows that from before must not get something else.
-    fn resolve(&mut self, name: &[u8], is_asked: bool) -> Resolved {
+    /// Who asks what a statement is, is told; who binds a portal to it, and knows that from before, must not get something else.
+    fn resolve(&mut self, name: &[u8], portal: Option<&[u8]>) -> Resolved {
         if self.mode == Mode::Session {
             return Resolved::Itself;
         }
         if name.is_empty() {
-            if let Some(plan) = self.unnamed_plan.clone().filter(|plan| !plan.executes.is_empty()) {
+            let needs = |plan: &Arc<Plan>| plan.shows_prepared || !plan.executes.is_empty();
+            if let Some(plan) = self.unnamed_plan.as_ref().filter(|plan| needs(plan)).map(Arc::clone) {
+                if plan.shows_prepared {
+                    self.show_prepared(None);
+                }
                 self.ensure_texts(&plan);
             }
             self.ensure_unnamed();
             return Resolved::Itself;
         }
         if self.names.find(name).is_some_and(|named| named.plan.shows_prepared) {
-            self.show_prepared();
+            self.show_prepared(Some(name));
             if self.backend.as_ref().is_some_and(|backend| backend.shown.iter().any(|shown| **shown == *name)) {
                 return Resolved::Itself;
             }
         }
-        match if is_asked { None } else { self.doubt(name) } {
+        match portal.and_then(|portal| self.doubt(name, portal)) {
             None => {}
             Some(None) => return Resolved::Doubted,
             Some(Some(failure)) => return Resolved::Nothing(failure),
         }
         match self.names.find(name) {
             Some(named) if named.by_text => {
-                self.ensure_text(name, false);
+                self.ensure_text(name, Why::Named);
                 Resolved::Itself
             }
             Some(named) => {
@@ -265,7 +271,7 @@ impl Session {
                 Resolved::Ours(OurName::new(statement.number))
             }
             // It may be one of those that were prepared by a text.
-            None if self.pin == Some(Pin::Prepare) => Resolved::Itself,
+            None if self.has_own_texts => Resolved::Itself,
             None => {
                 let message = format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name));
                 Resolved::Nothing(Failure::new(SqlState::UNKNOWN_STATEMENT, message))
@@ -280,7 +286,7 @@ impl Session {
         question: Question,
         write: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) -> Forward {
-        match self.resolve(name, true) {
+        match self.resolve(name, None) {
             Resolved::Itself => self.ask(question, 0),
             Resolved::Nothing(failure) => self.refuse(failure),
             Resolved::Doubted => Forward::Need,
@@ -296,7 +302,8 @@ impl Session {
     pub(super) fn bind(&mut self, message: &[u8], total: usize) -> Result<Forward, Cut> {
         let bind = Bind::read(message).map_err(told)?;
         self.note_portal(&bind);
-        match self.resolve(bind.statement, false) {
+        self.bound.forget();
+        match self.resolve(bind.statement, Some(bind.portal)) {
             Resolved::Itself => Ok(self.ask(Question::Bind, 0)),
             Resolved::Nothing(failure) => {
                 // What is left of a long one goes nowhere.
@@ -362,7 +369,7 @@ impl Session {
                 let label = self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) });
                 Ok(self.ask(Question::Close, label))
             }
-            None if self.pin == Some(Pin::Prepare) => Ok(self.ask(Question::Close, 0)),
+            None if self.has_own_texts => Ok(self.ask(Question::Close, 0)),
             // The backend keeps it, for others: it is asked to forget nothing.
             forgotten => {
                 let label = forgotten

@@ -99,6 +99,7 @@ impl Session {
         // What is said on it from now on is this session's.
         lent.last_session = 0;
         lent.sequences.lent();
+        lent.overheard.clear();
         self.applied_number = self.settings_number;
         (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
         self.backend = Some(lent);
@@ -203,7 +204,7 @@ impl Session {
             return Ok(());
         }
         if self.is_opaque && self.mode != Mode::Session {
-            self.observe().await;
+            self.observe().await?;
         }
         if std::mem::take(&mut self.is_reset) {
             self.restore().await?;
@@ -244,14 +245,24 @@ impl Session {
     }
 
     /// Asks for what functions may have set that no server reports.
-    async fn observe(&mut self) {
+    async fn observe(&mut self) -> Result<(), Cut> {
         let timeout = self.params.timeouts.clean;
-        let Some(backend) = &mut self.backend else { return };
+        let Some(backend) = &mut self.backend else { return Ok(()) };
         let known = self.local.pool.search_path();
         let asked = backend.ask(if known.is_some() { OBSERVE } else { OBSERVE_FIRST }, timeout).await;
-        let Ok(asked) = asked else {
-            self.backend = None;
-            return;
+        self.tell_overheard();
+        let asked = match asked {
+            Ok(asked) => asked,
+            // What it keeps its backend for must not be lost without a word. It is asked again after its next statement.
+            Err(AskError::Refused(_)) if self.keeps().is_some() => return Ok(()),
+            Err(AskError::Broken(failure)) if self.keeps().is_some() => {
+                self.is_doubtful = true;
+                return Err(self.lost(failure));
+            }
+            Err(_) => {
+                self.backend = None;
+                return Ok(());
+            }
         };
         self.is_opaque = false;
         let mut values = asked.rows.into_iter().flatten();
@@ -266,6 +277,7 @@ impl Session {
             self.settings.observed("role", &role, "none");
             self.settings_number += 1;
         }
+        Ok(())
     }
 
     /// Sets again what the session began with, where it was reset to what the backend began with.
@@ -273,8 +285,11 @@ impl Session {
         let timeout = self.params.timeouts.clean;
         let Some(backend) = &mut self.backend else { return Ok(()) };
         let Some(text) = self.settings.restore() else { return Ok(()) };
-        match backend.ask(&text, timeout).await {
+        let asked = backend.ask(&text, timeout).await;
+        self.tell_overheard();
+        match asked {
             Ok(asked) => {
+                self.keep_passing();
                 // It was told what the reset gave.
                 for (name, value) in &asked.reports {
                     write::parameter_status(self.to_client.bytes(), name, value);

@@ -20,10 +20,21 @@ use crate::failure::Failure;
 use crate::params::Mode;
 
 /// The name of the statement, and of its portal, by which something of ours is run. It is there for no longer than that.
-const RUN: &[u8] = b"tf_run";
+pub(super) const RUN: &[u8] = b"tf_run";
 
 /// Names that backends know statements of messages by begin with this.
 const OURS: &str = "tf_";
+
+/// Why a backend is to have a statement under its client's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The client names it.
+    Named,
+    /// The client names it to have it forgotten: anything of that name will do.
+    Forgotten,
+    /// The client looks at all of its statements.
+    Shown,
+}
 
 impl Session {
     /// The client prepares a statement by a text: it takes the name, which the backend has forgotten whatever it stood for. What the question is
@@ -31,7 +42,7 @@ impl Session {
     pub(super) fn prepare_by_text(&mut self, plan: &Arc<Plan>) -> Option<Result<u64, Failure>> {
         let Some(Kind::Prepare { name, .. }) = plan.single().map(|one| &one.kind) else { return None };
         let text = plan.prepares.as_deref()?;
-        if self.mode == Mode::Session || self.pin == Some(Pin::Prepare) && self.names.find(name.as_bytes()).is_none() {
+        if self.mode == Mode::Session || self.has_own_texts && self.names.find(name.as_bytes()).is_none() {
             return None;
         }
         if name.starts_with(OURS) {
@@ -60,23 +71,23 @@ impl Session {
         let Some(backend) = self.backend.as_ref().filter(|_| self.mode != Mode::Session) else { return false };
         let due = backend.ledger.len();
         let is_forgotten = matches!(plan.single().map(|one| &one.kind), Some(Kind::Deallocate(_)));
+        let why = if is_forgotten { Why::Forgotten } else { Why::Named };
         for name in &plan.executes {
-            self.ensure_text(name.as_bytes(), is_forgotten);
+            self.ensure_text(name.as_bytes(), why);
         }
         if plan.prepares.is_none() {
             // Those of a text of several, which are the backend's own from then on.
             for statement in &plan.statements {
                 if let Kind::Prepare { name, .. } = &statement.kind {
-                    self.ensure_text(name.as_bytes(), false);
+                    self.ensure_text(name.as_bytes(), Why::Named);
                 }
             }
         }
         self.backend.as_ref().is_some_and(|backend| backend.ledger.len() > due)
     }
 
-    /// Sees to it that the backend has a statement under its client's name, if the name stands for one, and nobody else's if it does not. For
-    /// one that is only forgotten, anything of that name will do.
-    pub(super) fn ensure_text(&mut self, name: &[u8], is_forgotten: bool) {
+    /// Sees to it that the backend has a statement under its client's name, if the name stands for one, and nobody else's if it does not.
+    pub(super) fn ensure_text(&mut self, name: &[u8], why: Why) {
         let Some(named) = self.names.find(name) else {
             if self.backend.as_mut().is_some_and(|backend| backend.texts.forget(name)) {
                 self.close_text(name);
@@ -89,7 +100,7 @@ impl Session {
         if self.backend.as_mut().is_none_or(|backend| backend.texts.has(name, number, since)) {
             return;
         }
-        if is_forgotten {
+        if why == Why::Forgotten {
             self.close_text(name);
             self.put(Question::Parse, None, |out| {
                 write::parse(out, name, &Parse { name, text: b"", types: &[] });
@@ -101,7 +112,7 @@ impl Session {
         self.cells().parses.increment();
         self.close_text(name);
         oldest.into_iter().for_each(|oldest| self.close_text(&oldest));
-        let (key, effect) = (&statement.key, Effect::TextPrepared(name.into()));
+        let (key, effect) = (&statement.key, Effect::TextPrepared { name: name.into(), is_named: why == Why::Named });
         if by_text {
             self.run_ours(&key.text, effect);
         } else {
@@ -111,17 +122,17 @@ impl Session {
         }
     }
 
-    /// Has the backend have the session's own statements, and nobody else's.
-    pub(super) fn ensure_own_texts(&mut self) {
+    /// Has the backend forget texts that are not the session's own, whose names are given.
+    pub(super) fn forget_others_texts(&mut self) -> Vec<Box<[u8]>> {
         let own: Vec<Box<[u8]>> = self.names.by_text().map(Into::into).collect();
-        let Some(backend) = &mut self.backend else { return };
+        let Some(backend) = &mut self.backend else { return own };
         for name in backend.texts.keep_only(|name| own.iter().any(|known| **known == *name)) {
             self.close_text(&name);
         }
-        own.iter().for_each(|name| self.ensure_text(name, false));
+        own
     }
 
-    fn close_text(&mut self, name: &[u8]) {
+    pub(super) fn close_text(&mut self, name: &[u8]) {
         self.put(Question::Close, None, |out| write::target(out, tag::CLOSE, Target::Statement(name)));
     }
 

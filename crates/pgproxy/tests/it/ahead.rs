@@ -24,6 +24,23 @@ fn a_login_leaves_nothing_of_its_settings_on_a_backend() {
 }
 
 #[test]
+fn a_login_that_is_refused_spoils_none() {
+    let proxy = one_backend();
+    let connect = |options: &str| {
+        let parameters = [("user", "web"), ("database", "shop"), ("client_encoding", "LATIN1"), ("options", options)];
+        PgClient::connect_with(proxy.port, &parameters, "")
+    };
+    for wrong in ["-c statement_timeout=abc", "-c no.such=1 -c nonsense=2"] {
+        assert!(connect(wrong).is_err());
+        let mut client = connect("").unwrap();
+        assert_eq!(client.report("client_encoding"), Some("LATIN1"));
+        assert_eq!(client.query("SHOW client_encoding").unwrap().value(), "LATIN1");
+    }
+    assert_eq!(proxy.client().query("SHOW client_encoding").unwrap().value(), "UTF8");
+    proxy.check_accounts();
+}
+
+#[test]
 fn what_is_sent_behind_a_discard_is_not_forgotten_with_it() {
     let proxy = one_backend();
     let (mut one, mut two) = (proxy.client(), proxy.client());

@@ -104,7 +104,7 @@ fn a_cancel_has_come_when_its_connection_ends() {
 }
 
 /// A client in a transaction on the backend of this process number, which only it can have meanwhile; the other one of two is free.
-fn hold(proxy: &Proxy, pid: &str) -> PgClient {
+pub(crate) fn hold(proxy: &Proxy, pid: &str) -> PgClient {
     let mut others = [proxy.client(), proxy.client()];
     for client in &mut others {
         client.query("BEGIN").unwrap();
@@ -168,6 +168,44 @@ fn who_knows_its_columns_from_before_a_change_hears_that_they_are_others() {
     two.query("DROP TABLE t").unwrap();
     assert_eq!(one.ask(&run).unwrap().code(), "42P01");
     assert_eq!(one.query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn who_asks_what_portals_give_hears_of_other_columns_too() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    // As node-postgres does it: it never asks what the statement gives, only what the portal does.
+    let run = |messages: PgMessages| messages.bind("s", &[]).raw(b'D', b"P\0").execute().sync();
+    let prepare = run(PgMessages::default().parse("s", "SELECT * FROM t"));
+    let again = run(PgMessages::default());
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.ask(&prepare).unwrap().kinds, "12TDCZ");
+    let pid = one.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    one.query("COMMIT").unwrap();
+    drop(hold(&proxy, &pid));
+    // A portal of something else, which says nothing of it.
+    let other = PgMessages::default().parse("", "SELECT 'x', 'y'").bind("", &[]).raw(b'D', b"P\0").execute().sync();
+    assert_eq!(one.ask(&other).unwrap().kinds, "12TDCZ");
+    two.query("CREATE TABLE other (a int)").unwrap();
+    let holder = hold(&proxy, &pid);
+    assert_eq!(one.ask(&again).unwrap().value(), "1", "a change that does not concern it is none");
+    two.query("ALTER TABLE t ADD COLUMN b text DEFAULT 'b'").unwrap();
+    // Another client parses the text anew there.
+    let mut fresh = proxy.client();
+    assert_eq!(fresh.ask(&prepare).unwrap().rows[0].len(), 2);
+    for _ in 0..2 {
+        let told = one.ask(&again).unwrap();
+        let wanted = ("0A000".to_owned(), "cached plan must not change result type".to_owned());
+        assert_eq!((told.errors, told.status), (vec![wanted], 'I'));
+    }
+    drop(holder);
+    assert_eq!(one.ask(&again).unwrap().code(), "0A000", "nor on any other");
+    one.ask(&PgMessages::default().close("s").sync()).unwrap();
+    assert_eq!(one.ask(&prepare).unwrap().rows[0].len(), 2);
+    assert_eq!(one.ask(&again).unwrap().rows[0].len(), 2);
+    drop((one, two, fresh));
     proxy.check_accounts();
 }
 

@@ -438,3 +438,42 @@ fn rows_are_copied_in_by_who_has_begun_to_listen() {
     proxy.postgres.sql(0, "NOTIFY a, 'heard'").unwrap();
     assert_eq!(heard(&mut one).2, "heard");
 }
+#[test]
+fn what_comes_while_something_of_ours_is_asked_is_told() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 4;
+        params.mode = pgproxy::Mode::Session;
+    });
+    // What it began with is set again after each reset, by a question of ours.
+    let parameters = [("user", "web"), ("database", "shop"), ("options", "-c work_mem=5MB -c extra_float_digits=2")];
+    let mut one = PgClient::connect_with(proxy.port, &parameters, "").unwrap();
+    let mut other = proxy.client();
+    run(&mut one, "LISTEN news");
+    const COUNT: usize = 1000;
+    let texts = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..COUNT {
+                run(&mut other, &format!("NOTIFY news, '{number}'"));
+            }
+            run(&mut other, "NOTIFY news, 'end'");
+        });
+        let mut texts = Vec::new();
+        while texts.last().is_none_or(|text| text != "end") {
+            one.send(&PgMessages::default().query("RESET ALL").0).unwrap();
+            loop {
+                let message = one.message().unwrap();
+                match message.tag {
+                    b'A' => texts.push(read(&message).2),
+                    b'Z' => break,
+                    _ => {}
+                }
+            }
+        }
+        texts
+    });
+    let all: Vec<_> = (0..COUNT).map(|number| number.to_string()).chain(["end".to_owned()]).collect();
+    assert!(texts == all, "{} of {} came, or in another order", texts.len(), all.len());
+    assert_eq!(one.query("SHOW work_mem").unwrap().value(), "5MB");
+    drop((one, other));
+    proxy.check_accounts();
+}

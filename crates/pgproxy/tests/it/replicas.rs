@@ -207,3 +207,53 @@ fn replicas_that_lag_or_are_away_get_nothing() {
     proxy.postgres.resume_replay(2).unwrap();
     wait_until("they serve again", || value(&mut client, WHERE) != "primary");
 }
+
+#[test]
+fn a_client_outlives_the_server_that_was_to_look_at_its_statement() {
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let proxy = cluster(&options, |params| {
+        params.pool.size = 1;
+        params.pid = Pid::Tenfold;
+    });
+    let (mut one, mut two, mut fresh) = (proxy.client(), proxy.client(), proxy.client());
+    two.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    let run = PgMessages::default().bind("s", &[]).execute().sync();
+    // On the replica, where a group that only reads is kept to be done again; on the primary; and there in a transaction.
+    for (round, text) in
+        ["SELECT a FROM t", "SELECT a FROM t FOR UPDATE", "SELECT a FROM t FOR UPDATE"].iter().enumerate()
+    {
+        let (server, is_open) = (usize::from(round == 0), round == 2);
+        let prepare = PgMessages::default().parse("s", text).describe("s").sync();
+        one.ask(&PgMessages::default().close("s").sync()).unwrap();
+        one.ask(&prepare).unwrap();
+        assert_eq!(one.ask(&run).unwrap().value(), "1");
+        two.query(&format!("CREATE TABLE other{round} (a int)")).unwrap();
+        proxy.postgres.wait_for_replay(1).unwrap();
+        // It is parsed anew for one that comes after the change.
+        fresh.ask(&PgMessages::default().close("s").sync()).unwrap();
+        fresh.ask(&prepare).unwrap();
+        if is_open {
+            one.query("BEGIN").unwrap();
+        }
+        let mut locker = PgClient::connect(proxy.postgres.port(0), "postgres", "postgres", "").unwrap();
+        locker.query("BEGIN; LOCK TABLE t; SELECT pg_switch_wal()").unwrap();
+        proxy.postgres.wait_for_replay(1).unwrap();
+        one.send(&run.0).unwrap();
+        let of = "FROM pg_locks WHERE relation = 't'::regclass AND NOT granted";
+        let waits = format!("SELECT count(*) {of}");
+        wait_until("it is looked at", || proxy.postgres.sql(server, &waits).unwrap() == ["1"]);
+        proxy.postgres.sql(server, &format!("SELECT pg_terminate_backend(pid) {of}")).unwrap();
+        locker.query("ROLLBACK; SELECT pg_switch_wal()").unwrap();
+        let answer = one.answer().unwrap();
+        if is_open {
+            assert_eq!((answer.code(), answer.status), ("40001", 'I'));
+        } else {
+            assert_eq!((answer.code(), answer.value()), ("", "1"), "{text}");
+        }
+        // It is in step.
+        assert_eq!(value(&mut one, "SELECT 'next'"), "next");
+        assert_eq!(one.ask(&run).unwrap().value(), "1");
+    }
+    drop((one, two, fresh));
+    proxy.check_accounts();
+}

@@ -194,6 +194,29 @@ fn many_texts_are_bounded_and_those_of_a_string_of_several_pin() {
 }
 
 #[test]
+fn several_texts_in_one_string_are_where_they_were_prepared_whatever_pinned_before() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    for first in ["SELECT 1", "CREATE TEMPORARY TABLE own (a int)", "SELECT pg_advisory_lock(1)"] {
+        let mut one = proxy.client();
+        one.query(first).unwrap();
+        assert_eq!(one.query("PREPARE a AS SELECT 'a'; PREPARE b AS SELECT 'b'").unwrap().code(), "", "{first}");
+        let run = |name: &str| PgMessages::default().bind(name, &[]).execute().sync();
+        assert_eq!(one.ask(&run("a")).unwrap().value(), "a", "{first}");
+        assert_eq!(one.query("PREPARE a AS SELECT 'other'").unwrap().code(), "42P05", "{first}");
+        assert_eq!(value(&mut one, "EXECUTE a"), "a");
+        assert_eq!(one.query("PREPARE c AS SELECT 'c'").unwrap().code(), "", "{first}");
+        assert_eq!(one.ask(&PgMessages::default().close("a").sync()).unwrap().kinds, "3Z");
+        assert_eq!(one.query("EXECUTE a").unwrap().code(), "26000", "{first}");
+        assert_eq!(value(&mut one, "EXECUTE c"), "c");
+        one.query("DISCARD ALL").unwrap();
+        assert_eq!(one.ask(&run("b")).unwrap().code(), "26000", "{first}");
+        assert_eq!(one.query("PREPARE b AS SELECT 'b'").unwrap().code(), "");
+        assert_eq!(proxy.database().pinned, 0, "{first}");
+    }
+    proxy.check_accounts();
+}
+
+#[test]
 fn nobody_hears_of_anothers_sequences() {
     let proxy = Proxy::start(|params| params.pool.size = 1);
     let (mut one, mut two) = (proxy.client(), proxy.client());

@@ -19,7 +19,7 @@ pub enum Need {
 /// Statements of a backend, the least used of which go when there are too many.
 ///
 /// A `Parse` that was sent counts as done, because what is sent behind it will find the statement. If an error drops it on its way,
-/// [`Held::dropped`] says so.
+/// [`Held::dropped`] says so, and [`Held::kept`] of a `Close`: what was sent last is taken back first.
 #[derive(Clone, Debug)]
 pub struct Held {
     numbers: HashMap<Number, Use>,
@@ -31,8 +31,14 @@ pub struct Held {
 struct Use {
     /// When it was used last, as a count.
     at: u64,
-    /// How many changes there had been when it was parsed.
-    parsed_at: Changes,
+    /// How many changes there had been when it was parsed. `None`: nobody knows, or whether it is there at all. It is closed before it is used.
+    parsed_at: Option<Changes>,
+}
+
+impl Use {
+    fn is_from(&self, since: Changes) -> bool {
+        self.parsed_at.is_some_and(|at| at >= since)
+    }
 }
 
 impl Held {
@@ -54,9 +60,9 @@ impl Held {
     /// A statement is to be used, by a client that must not see one from before `since`. There have been `now` changes by now.
     pub fn use_of(&mut self, number: Number, since: Changes, now: Changes) -> Need {
         self.uses += 1;
-        let fresh = Use { at: self.uses, parsed_at: now };
+        let fresh = Use { at: self.uses, parsed_at: Some(now) };
         if let Some(used) = self.numbers.get_mut(&number) {
-            if used.parsed_at >= since {
+            if used.is_from(since) {
                 used.at = self.uses;
                 return Need::Nothing;
             }
@@ -73,7 +79,7 @@ impl Held {
 
     /// Whether a statement is there that a client may use which must not see one from before `since`.
     pub fn has(&self, number: Number, since: Changes) -> bool {
-        self.numbers.get(&number).is_some_and(|used| used.parsed_at >= since)
+        self.numbers.get(&number).is_some_and(|used| used.is_from(since))
     }
 
     /// What is there.
@@ -83,7 +89,7 @@ impl Held {
 
     /// How many changes there had been when it was parsed, if it is there.
     pub fn parsed_at(&self, number: Number) -> Option<Changes> {
-        self.numbers.get(&number).map(|used| used.parsed_at)
+        self.numbers.get(&number)?.parsed_at
     }
 
     /// A `Parse` of it failed, or an error dropped it, or it is closed.
@@ -91,10 +97,10 @@ impl Held {
         self.numbers.remove(&number);
     }
 
-    /// An error dropped a `Close`: the backend still has it.
+    /// An error dropped a `Close`, or it cannot be said what an error dropped: the backend may still have it, from whatever time.
     pub fn kept(&mut self, number: Number) {
-        // It is the first to go again, and nobody knows how old it is.
-        self.numbers.insert(number, Use { at: 0, parsed_at: Changes(0) });
+        // It is the first to go again.
+        self.numbers.insert(number, Use { at: 0, parsed_at: None });
     }
 
     /// All of them are gone: `DEALLOCATE ALL`, `DISCARD ALL`.

@@ -107,6 +107,11 @@ impl Ledger {
         self.due.is_empty() && !self.skips && !self.copies
     }
 
+    /// Whether the server passes over everything up to a `Sync` that has not been sent.
+    pub fn is_passed_over(&self) -> bool {
+        self.skips
+    }
+
     /// How many answers are due.
     pub fn len(&self) -> usize {
         self.due.len()
@@ -151,7 +156,7 @@ impl Ledger {
         }
     }
 
-    /// Takes the questions that an error has dropped: they took no effect.
+    /// Takes the questions that an error has dropped: they took no effect. What they would have done is taken back from the last to the first.
     pub fn dropped(&mut self) -> impl Iterator<Item = Due> + '_ {
         self.dropped.drain(..)
     }

@@ -186,10 +186,16 @@ fn what_errors_drop_is_sent_again() {
     held.dropped(Number(1));
     assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
     assert_eq!(held.use_of(Number(2), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
-    // Both were dropped by an error: the backend has what it had.
+    // Both were dropped by an error, the last one first: the backend has what it had, and nobody knows from when.
     held.dropped(Number(2));
     held.kept(Number(1));
+    assert!(!held.has(Number(1), Changes(0)) && held.parsed_at(Number(1)).is_none());
+    assert_eq!((held.len(), held.numbers()), (1, vec![Number(1)]));
+    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
     assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Nothing);
+    // One that nobody is certain of is the first to go.
+    held.kept(Number(1));
+    assert_eq!(held.use_of(Number(2), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
     held.clear();
     assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
 }

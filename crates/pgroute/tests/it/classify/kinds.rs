@@ -157,3 +157,19 @@ fn prepared_statements_are_known_by_their_names() {
     let effects = classify("EXECUTE q").effects;
     assert!(effects.executes && !effects.opaque, "whoever knows the name knows what it does");
 }
+
+#[test]
+fn who_looks_at_prepared_statements_is_known_by_any_letters() {
+    for text in [
+        "SELECT * FROM pg_prepared_statements",
+        "SELECT * FROM PG_Prepared_Statements",
+        "SELECT PG_PREPARED_STATEMENT()",
+        "SELECT 1 FROM pg_catalog.pg_prepared_statement",
+        "SELECT p, P, 'pg_prep' FROM \"pg_prepared_statements\"",
+    ] {
+        assert!(classify(text).shows_prepared, "{text}");
+    }
+    for text in ["SELECT * FROM pg_prepared_xacts", "SELECT 1", "", "p", "SELECT pg_prepared_statemen"] {
+        assert!(!classify(text).shows_prepared, "{text}");
+    }
+}

@@ -82,12 +82,13 @@ fn an_error_drops_what_stands_before_the_next_sync() {
         Ok("1".to_owned()),
         "the error of our own question is not the client's as it is"
     );
-    assert!(!ledger.is_empty(), "the server passes over everything until a Sync");
+    assert!(!ledger.is_empty() && ledger.is_passed_over(), "the server passes over everything until a Sync");
     let dropped: Vec<_> = ledger.dropped().map(|due| due.label).collect();
     assert_eq!(dropped, [1, 2, 3]);
     ask(&mut ledger, "PQ");
     assert_eq!(ledger.dropped().count(), 2);
     ask(&mut ledger, "SQ");
+    assert!(!ledger.is_passed_over());
     assert_eq!(answer(&mut ledger, "ZCZ"), Ok("ZCZ".to_owned()));
     assert!(ledger.is_empty());
 }

@@ -1,0 +1,79 @@
+//! What a client may not do: it hears so where the server would have said it, in order and in its transaction.
+
+use pgroute::SqlState;
+use pgroute::classify::{Kind, Plan};
+use pgroute::session::Question;
+use pgroute::wire::backend::TransactionStatus;
+use pgroute::wire::frontend::{self, tag};
+use pgroute::wire::write;
+
+use super::Session;
+use super::effect::Effect;
+use super::request::{Forward, prepares_several};
+use crate::failure::Failure;
+use crate::params::{Mode, PinPolicy};
+
+/// A text that no server takes for a statement: it fails at the right moment, and what the client hears is an error of ours.
+const REFUSED: &str = "tenfold refuses this statement";
+
+impl Session {
+    /// Why a text may not run here, if there is a reason.
+    pub(super) fn refusal(&self, plan: &Plan) -> Option<Failure> {
+        let has = |of: fn(&Kind) -> bool| plan.statements.iter().any(|statement| of(&statement.kind));
+        if let Some(failure) = self.refused_position(plan).or_else(|| self.refused_listen(plan)) {
+            return Some(failure);
+        }
+        match self.mode {
+            Mode::Statement if has(|kind| matches!(kind, Kind::Begin(_))) => {
+                let message = "transactions of several statements are not possible in statement mode";
+                Some(Failure::new(SqlState::NOT_SUPPORTED, message))
+            }
+            Mode::Session => None,
+            _ if self.pin.is_none() && self.params.pin == PinPolicy::Error => {
+                let pin = self.pin_for(plan)?;
+                let message = format!("the session would have to keep its connection ({})", pin.as_str());
+                Some(
+                    Failure::new(SqlState::NOT_SUPPORTED, message)
+                        .with_hint("The database is served with pin = \"error\"."),
+                )
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a simple query may not run within a group of messages: what it needs could not be put before it, since a failure of that would have the
+    /// server pass over the query, and a `Sync` between them would commit what the group has done.
+    pub(super) fn refused_within(&self, plan: &Plan) -> Option<Failure> {
+        let needs = self.mode != Mode::Session && (!plan.executes.is_empty() || prepares_several(plan));
+        let message = "a query that names prepared statements has to stand behind the Sync of the messages before it";
+        (needs && self.is_group_open).then(|| Failure::new(SqlState::NOT_SUPPORTED, message))
+    }
+
+    /// Has a message fail for which there is no backend, and the group that it begins.
+    pub(super) fn fail_here(&mut self, kind: u8, failure: &Failure) {
+        failure.write(write::Severity::Error, self.to_client.bytes());
+        self.cells().errors.increment();
+        if matches!(kind, tag::QUERY | tag::FUNCTION_CALL) {
+            write::ready(self.to_client.bytes(), TransactionStatus::Idle);
+        } else {
+            self.skips = true;
+        }
+    }
+
+    /// Answers a simple query with an error of ours.
+    pub(super) fn refuse_query(&mut self, failure: Failure) -> Forward {
+        let label = self.label(Effect::Refusal(Box::new(failure)));
+        write::query(&mut self.scratch, REFUSED);
+        self.ask(Question::Query, label);
+        Forward::Drop
+    }
+
+    /// Fails a group of messages with an error of ours.
+    pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
+        let label = self.label(Effect::Refusal(Box::new(failure)));
+        let parse = frontend::Parse { name: b"tf_refused", text: REFUSED.as_bytes(), types: &[] };
+        write::parse(&mut self.scratch, b"tf_refused", &parse);
+        self.ask(Question::Parse, label);
+        Forward::Drop
+    }
+}
