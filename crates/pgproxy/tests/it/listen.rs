@@ -438,6 +438,7 @@ fn rows_are_copied_in_by_who_has_begun_to_listen() {
     proxy.postgres.sql(0, "NOTIFY a, 'heard'").unwrap();
     assert_eq!(heard(&mut one).2, "heard");
 }
+
 #[test]
 fn what_comes_while_something_of_ours_is_asked_is_told() {
     let proxy = Proxy::start(|params| {
