@@ -1,6 +1,7 @@
 //! `[database.NAME]` and listeners of kind `postgres` to the parameters of the database proxy.
 
 mod auth;
+mod console;
 mod listener;
 mod pool;
 mod rule;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use pgroute::auth::{Stored, scram};
+use pgroute::auth::Stored;
 use pgroute::classify::Catalogue;
 use pgroute::pool::PoolParams;
 use pgroute::prepared::{Changes, Key, Shared, Statement};
@@ -21,10 +21,7 @@ use crate::notify::Hub;
 use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
 use crate::pool::{Pool, Target};
 use crate::process::Process;
-use crate::random;
-
-/// Secrets that were derived from passwords and are remembered.
-const SECRETS_MAX: usize = 10_000;
+use crate::secrets::Secrets;
 
 /// A database by the name that clients ask for.
 #[derive(Debug)]
@@ -47,8 +44,12 @@ pub(crate) struct Database {
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// By user: the proof that a client has left last.
     proofs: Mutex<HashMap<String, Proof>>,
-    /// By user: the password, and what was derived from it.
-    secrets: Mutex<HashMap<String, (Secret, scram::Secret)>>,
+    /// Secrets that were derived from passwords of its users.
+    pub(crate) secrets: Arc<Secrets>,
+    /// It lends no connections.
+    is_paused: AtomicBool,
+    /// It takes no new clients.
+    is_disabled: AtomicBool,
     clients: AtomicU32,
     clients_of_users: Mutex<HashMap<String, u32>>,
 }
@@ -91,7 +92,9 @@ impl Database {
             catalogue: ArcSwap::default(),
             catalogue_read: Mutex::default(),
             pools: Mutex::default(),
-            secrets: Mutex::default(),
+            secrets: Arc::default(),
+            is_paused: AtomicBool::new(false),
+            is_disabled: AtomicBool::new(false),
             clients: AtomicU32::new(0),
             clients_of_users: Mutex::default(),
         }
@@ -135,6 +138,38 @@ impl Database {
         for (_, pool) in lock(&self.pools).drain() {
             pool.reconnect();
         }
+    }
+
+    /// Lends no connections, those of users who come for the first time included.
+    pub(crate) fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
+        lock(&self.pools).values().for_each(|pool| pool.pause());
+    }
+
+    /// Lends them again.
+    pub(crate) fn resume(&self) {
+        self.is_paused.store(false, Ordering::SeqCst);
+        self.pools().iter().for_each(Pool::resume);
+    }
+
+    /// Whether it lends none.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Takes new clients, or none from now on.
+    pub(crate) fn set_disabled(&self, is_disabled: bool) {
+        self.is_disabled.store(is_disabled, Ordering::SeqCst);
+    }
+
+    /// Whether it takes none.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.is_disabled.load(Ordering::SeqCst)
+    }
+
+    /// How its servers are named.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        self.cluster().members.iter().map(|member| member.params.address.to_string()).collect()
     }
 
     /// Its servers.
@@ -257,6 +292,9 @@ impl Database {
             return pool;
         }
         let pool = Pool::new(user.to_owned(), target, pool_params(&settings, found));
+        if self.is_paused() {
+            pool.pause();
+        }
         pools.insert(key, Arc::clone(&pool));
         drop(pools);
         let core = usize::try_from(pool.number).unwrap_or_default() % process.cores.len();
@@ -313,24 +351,6 @@ impl Database {
             reconnect_pause: params.timeouts.reconnect_pause,
             statements_max: params.prepared.per_backend_max,
         }
-    }
-
-    /// What a user's password is checked against by SCRAM, if it has been derived.
-    pub(crate) fn derived(&self, user: &str, password: &Secret) -> Option<scram::Secret> {
-        let secrets = lock(&self.secrets);
-        secrets.get(user).filter(|(of, _)| of == password).map(|(_, secret)| secret.clone())
-    }
-
-    /// Derives it. This takes a millisecond, and is not for a core.
-    pub(crate) fn derive(&self, user: &str, password: &Secret) -> scram::Secret {
-        let salt: [u8; 16] = random::bytes();
-        let secret = scram::Secret::from_password(password.expose(), &salt, scram::ITERATIONS);
-        let mut secrets = lock(&self.secrets);
-        if secrets.len() >= SECRETS_MAX {
-            secrets.clear();
-        }
-        secrets.insert(user.to_owned(), (password.clone(), secret.clone()));
-        secret
     }
 }
 

@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use net::workers::Cores;
-use tokio::sync::Semaphore;
+use pgroute::console::Averages;
+use tokio::sync::{Semaphore, mpsc};
 
+use crate::clients::Clients;
+use crate::control::ReloadAsk;
 use crate::core::Message;
 use crate::database::Database;
 use crate::params::{DatabaseName, DatabaseParams};
 use crate::pool::Pool;
 use crate::random;
+use crate::secrets::Secrets;
 
 /// Databases that a wildcard stands for at once. Names come from clients, so there must be an end to them.
 const WILD_MAX: usize = 1000;
@@ -27,6 +31,14 @@ pub(crate) struct Process {
     /// By which secrets of users who do not exist are made up.
     pub(crate) mock_key: [u8; 32],
     pub(crate) hashes: Semaphore,
+    /// Clients that are logged in.
+    pub(crate) clients: Clients,
+    /// Secrets of those who may use the console.
+    pub(crate) console_secrets: Arc<Secrets>,
+    /// What databases do per second.
+    pub(crate) averages: Mutex<Averages>,
+    /// Who reads the configuration again.
+    pub(crate) reloads: ArcSwapOption<mpsc::Sender<ReloadAsk>>,
     named: ArcSwap<HashMap<String, Arc<Database>>>,
     /// What any other name is served by.
     any: ArcSwap<Option<DatabaseParams>>,
@@ -43,6 +55,10 @@ impl Process {
             cores,
             mock_key: random::bytes(),
             hashes: Semaphore::new(HASHES_MAX),
+            clients: Clients::default(),
+            console_secrets: Arc::default(),
+            averages: Mutex::default(),
+            reloads: ArcSwapOption::empty(),
             named: ArcSwap::default(),
             any: ArcSwap::default(),
             wild: Mutex::default(),

@@ -12,10 +12,10 @@ use net::listen::ListenError;
 use net::workers::{self, Inbox};
 use tokio::sync::mpsc;
 
+use crate::control::{ControlError, ReloadAsk, Whom};
 use crate::core::{self, Message};
 use crate::listener::{ListenSocket, Listener};
 use crate::params::{DatabaseParams, Listen, PgListenerParams};
-use crate::pool::Pool;
 use crate::process::Process;
 use crate::view::DatabasesView;
 
@@ -183,24 +183,48 @@ impl Databases {
     }
 
     /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end.
-    pub fn pause(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(|pool| pool.pause());
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn pause(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.pause(database)
     }
 
     /// Lends them again.
-    pub fn resume(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(Pool::resume);
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn resume(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.resume(database)
     }
 
     /// Has all connections of a database, or of all, made anew: those that nobody has at once, the others as they come back.
-    pub fn reconnect(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(Pool::reconnect);
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn reconnect(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.reconnect(database)
     }
 
-    fn pools(&self, database: Option<&str>) -> Vec<Arc<Pool>> {
-        let databases = self.process.databases();
-        let wanted = databases.iter().filter(|found| database.is_none_or(|name| found.name == name));
-        wanted.flat_map(|database| database.pools()).collect()
+    /// Takes no new clients of a database (`57P03`) from now on, or takes them again. Those that are there stay.
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn set_disabled(&self, database: &str, is_disabled: bool) -> Result<(), ControlError> {
+        self.process.set_disabled(database, is_disabled)
+    }
+
+    /// Closes clients' connections, with what they have under way: they hear `57P01`. New ones may come at once.
+    ///
+    /// # Errors
+    /// When there is no such database, client or server.
+    pub async fn kill(&self, database: &str, whom: &Whom) -> Result<(), ControlError> {
+        self.process.kill(database, whom).await
+    }
+
+    /// Reloads that somebody in the console asks for, from now on.
+    pub fn reloads(&self) -> mpsc::Receiver<ReloadAsk> {
+        self.process.hear_reloads()
     }
 
     /// Accepts no more, ends clients as soon as they have no transaction open (`57P01`), and cuts what is left after a time: how many

@@ -210,7 +210,7 @@ impl Session {
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
-        let number = held.core.process.next_session();
+        let number = tether.note.get().map_or_else(|| held.core.process.next_session(), |note| note.number);
         let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
         let client = Peer::new(socket, &held.core.client_buffers, input);
@@ -318,6 +318,9 @@ impl Session {
             let is_heard = self.poll_heard(cx);
             let (tether, client, database) = (&self.tether, &mut self.client, &self.seat.database);
             tether.register(cx);
+            if tether.is_killed(None) {
+                return Poll::Ready(Err(Cut::Told(killed())));
+            }
             if tether.is_ending.get() || database.is_retired() {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
@@ -354,6 +357,9 @@ impl Session {
         let cancels = self.tether.take_cancels();
         if !cancels.is_empty() {
             self.cancel_for(cancels);
+        }
+        if self.tether.is_killed(self.backend.as_ref().map(|backend| &backend.key.address)) {
+            return Poll::Ready(Err(Cut::Told(killed())));
         }
         if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
             return Poll::Ready(Err(self.lost(fenced())));
@@ -427,6 +433,11 @@ impl Session {
 
 fn stopping() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection: the database is not served here any more")
+}
+
+/// Somebody wants it to end.
+fn killed() -> Failure {
+    Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
 /// Its server is the primary no more, or never was.

@@ -46,6 +46,10 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!((listener.name.as_str(), listener.clients_max), ("databases", 300));
     assert_eq!(listener.databases, ["shop", "*"]);
     assert_eq!((listener.login_timeout, listener.stall_timeout), (Duration::from_secs(20), Duration::from_secs(120)));
+    let console = listener.console.as_ref().unwrap();
+    let may: Vec<_> = console.users.iter().map(|user| (user.name.as_str(), user.is_admin)).collect();
+    assert_eq!((console.method, may.as_slice()), (Method::Md5, &[("monitor", false), ("ops", true)][..]));
+    assert_eq!(console.users[0].stored, Stored::parse("0123456789abcdef-from-env"));
     assert!(!listener.tls.as_ref().unwrap().required);
     assert!(loaded.gateway.listeners().iter().all(|listener| listener.name.as_str() != "databases"));
     let [shop, any] = loaded.databases.as_slice() else { panic!("{:?}", loaded.databases) };

@@ -1,6 +1,7 @@
 //! The proxy in front of a real PostgreSQL.
 
 mod ahead;
+mod console;
 mod drivers;
 mod failover;
 mod history;

@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
     threads: Vec<JoinHandle<()>>,
     pub(crate) params: DatabaseParams,
     control: tokio::runtime::Runtime,
-    listener: PgListenerParams,
+    pub(crate) listener: PgListenerParams,
 }
 
 /// The server of a test.

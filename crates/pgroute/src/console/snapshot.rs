@@ -1,7 +1,7 @@
 //! What the console's tables are made of.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The proxy at one moment.
 #[derive(Clone, Debug, Default)]
@@ -96,8 +96,8 @@ pub struct ClientLine {
     pub peer: Option<SocketAddr>,
     /// Where it connected to.
     pub local: Option<SocketAddr>,
-    /// Since when it is logged in.
-    pub since: SystemTime,
+    /// Since when it is logged in, in seconds since 1970.
+    pub since: u64,
     /// How long it has waited for a connection, if it does.
     pub waits: Option<Duration>,
     /// Version and cipher of TLS, or nothing.
@@ -121,8 +121,8 @@ pub struct ServerLine {
     pub peer: Option<SocketAddr>,
     /// Where the connection comes from.
     pub local: Option<SocketAddr>,
-    /// Since when it is there.
-    pub since: SystemTime,
+    /// Since when it is there, in seconds since 1970.
+    pub since: u64,
     /// Whether it is closed when it comes back.
     pub is_old: bool,
     /// The server's process.

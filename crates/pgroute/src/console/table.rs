@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::Show;
 use super::snapshot::{ClientLine, Counts, DatabaseLine, ServerLine, Snapshot};
 use super::time::utc;
-use super::{HELP, Show};
 
 /// What a column holds, as PgBouncer says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,12 +126,12 @@ const USERS: Columns = &[("name", Text), ("pool_mode", Text)];
 const REPLICAS: Columns =
     &[("database", Text), ("server", Text), ("state", Text), ("lag_us", Numeric), ("takes_reads", Int)];
 
-/// The table that is asked for. `SHOW HELP` has one for whoever does not read notices.
-pub fn table(show: Show, snapshot: &Snapshot) -> Table {
-    let of = |columns, rows| Table { columns, rows };
+/// The table that is asked for. Help is none.
+pub fn table(show: Show, snapshot: &Snapshot) -> Option<Table> {
+    let of = |columns, rows| Some(Table { columns, rows });
     let databases = snapshot.databases.iter();
     match show {
-        Show::Help => of(&[("help", Text)], HELP.lines().skip(1).map(|line| vec![text(line.trim())]).collect()),
+        Show::Help => None,
         Show::Version => of(&[("version", Text)], vec![vec![text(&snapshot.version)]]),
         Show::Pools => of(POOLS, pools(snapshot)),
         Show::Clients => of(CONNECTIONS, snapshot.clients.iter().map(client).collect()),

@@ -1,7 +1,7 @@
 //! The console: texts in, rows out.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pgroute::console::{
     Averages, Change, ClientLine, Command, Counts, DatabaseLine, PERIOD, PoolLine, ReplicaLine, ServerLine, Setting,
@@ -61,7 +61,7 @@ fn snapshot() -> Snapshot {
         database: "shop".into(),
         peer: Some("192.0.2.7:5000".parse().unwrap()),
         local: Some("192.0.2.1:6432".parse().unwrap()),
-        since: UNIX_EPOCH + Duration::from_secs(60),
+        since: 60,
         waits: waits.map(Duration::from_micros),
         tls: String::new(),
         application: "worker".into(),
@@ -104,7 +104,7 @@ fn snapshot() -> Snapshot {
             is_active: true,
             peer: None,
             local: None,
-            since: UNIX_EPOCH,
+            since: 0,
             is_old: true,
             pid: 4711,
             tls: String::new(),
@@ -123,7 +123,7 @@ fn snapshot() -> Snapshot {
 
 /// The rows of a table as `psql -A` prints them, NULL as `-`.
 fn rows(show: Show) -> Vec<String> {
-    let table = table(show, &snapshot());
+    let table = table(show, &snapshot()).unwrap();
     let value = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let rows = table.rows.into_iter();
     rows.map(|row| {
@@ -157,7 +157,7 @@ fn tables_say_what_there_is() {
     for expected in ["databases|1", "users|1", "pools|2", "used_clients|4", "login_clients|5", "used_servers|8"] {
         assert!(lists.contains(&expected.to_owned()), "{expected}: {lists:?}");
     }
-    assert!(rows(Show::Help).iter().any(|line| line.starts_with("KILL")));
+    assert!(table(Show::Help, &snapshot()).is_none());
 }
 
 #[test]

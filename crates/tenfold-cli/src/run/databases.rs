@@ -131,14 +131,14 @@ pub(super) fn is_known(view: &DatabasesView, name: &str) -> bool {
     view.databases().iter().any(|database| database.name == name)
 }
 
-/// Has the pools of a database do something, and gives what it is afterwards.
-pub(super) fn change(databases: &Databases, name: &str, change: DatabaseChange) -> Result<Value, String> {
-    let (change, told) = match change {
-        DatabaseChange::Pause => (Databases::pause as fn(&Databases, Option<&str>), "paused"),
-        DatabaseChange::Resume => (Databases::resume as fn(&Databases, Option<&str>), "resumed"),
-        DatabaseChange::Reconnect => (Databases::reconnect as fn(&Databases, Option<&str>), "reconnecting"),
+/// Has a database do something, and gives what it is afterwards.
+pub(super) async fn change(databases: &Databases, name: &str, change: &DatabaseChange) -> Result<Value, String> {
+    let (done, told) = match change {
+        DatabaseChange::Pause => (databases.pause(Some(name)), "paused"),
+        DatabaseChange::Resume => (databases.resume(Some(name)), "resumed"),
+        DatabaseChange::Reconnect => (databases.reconnect(Some(name)), "reconnecting"),
     };
-    change(databases, Some(name));
+    done.map_err(|error| error.to_string())?;
     tracing::info!(database = name, "the pools of the database were told: {told}");
     Ok(json!({ "database": name, "state": told }))
 }

@@ -125,6 +125,30 @@ fn a_reload_changes_databases_by_name() {
 }
 
 #[test]
+fn the_console_has_the_configuration_read_again() {
+    let (postgres, port, other) = (postgres(), free_port(), free_port());
+    let listener = format!(
+        "[listener.db]\nkind = \"postgres\"\nlisten = \"127.0.0.1:{other}\"\n[listener.db.console]\nmethod = \"password\"\n\
+         user.ops = {{ password = \"{PASSWORD}\", admin = true }}\n"
+    );
+    let first = format!("{}{listener}", config(&postgres, port, ""));
+    let site = site(&first, port);
+    let mut console = PgClient::connect(other, "ops", "pgbouncer", PASSWORD).unwrap();
+    assert_eq!(console.query("SHOW DATABASES").unwrap().rows.len(), 1);
+    let second = format!(
+        "{first}[database.stock]\nprimary = \"postgres://postgres@127.0.0.1:{}/postgres\"\nauth = {{ method = \"trust\" }}\n",
+        postgres.port(0)
+    );
+    site.rewrite("not toml").unwrap();
+    let refused = console.query("RELOAD").unwrap();
+    assert_eq!(refused.code(), "22023", "{refused:?}");
+    site.rewrite(&second).unwrap();
+    assert_eq!(console.query("RELOAD").unwrap().tags, ["RELOAD"]);
+    assert_eq!(console.query("SHOW DATABASES").unwrap().rows.len(), 2);
+    assert!(!site.output().contains(PASSWORD), "{}", site.output());
+}
+
+#[test]
 fn a_stop_waits_for_transactions_and_ends_the_rest() {
     let (postgres, port) = (postgres(), free_port());
     let mut site = site(&config(&postgres, port, ""), port);
