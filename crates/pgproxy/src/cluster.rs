@@ -64,6 +64,8 @@ pub(crate) struct View {
     /// Several say that they do, and none can be believed.
     pub(crate) is_disputed: bool,
     pub(crate) servers: Vec<(State, Option<Duration>)>,
+    /// Bytes of the primary's log that replicas have not replayed.
+    pub(crate) lag_bytes: Vec<Option<u64>>,
     /// Replicas that may serve, by the number of their server.
     plan: Arc<Plan>,
 }
@@ -105,6 +107,7 @@ impl Cluster {
             primary: is_alone.then_some(0),
             is_disputed: false,
             servers: vec![(if is_alone { State::Primary } else { State::Unknown }, None); members.len()],
+            lag_bytes: vec![None; members.len()],
             plan: Arc::new(plan(&params.replica, candidates(&members, &params.replica, &[]))),
         };
         Self {
@@ -176,6 +179,7 @@ impl Cluster {
             known.lag.primary_at(now, said.position);
         }
         let mut servers = Vec::with_capacity(self.members.len());
+        let mut lag_bytes = Vec::with_capacity(self.members.len());
         for (id, (state, said)) in &roles.states {
             let replica = ReplicaId(id.0);
             let said = said.filter(|_| *state == State::Replica);
@@ -184,6 +188,7 @@ impl Cluster {
                 None if before.servers[id.0 as usize].0 == State::Replica => self.causal.lose(replica),
                 None => {}
             }
+            lag_bytes.push(said.and_then(|said| known.lag.bytes(said.position)));
             servers.push((*state, said.and_then(|said| known.lag.of(now, said.position))));
         }
         if roles.is_disputed && !known.is_alarmed {
@@ -208,7 +213,7 @@ impl Cluster {
         let candidates = candidates(&self.members, &params.replica, &servers);
         let is_same = before.plan.candidates() == candidates && before.plan.algorithm() == params.replica.balance;
         let plan = if is_same { Arc::clone(&before.plan) } else { Arc::new(plan(&params.replica, candidates)) };
-        let view = View { primary, is_disputed: roles.is_disputed, servers, plan };
+        let view = View { primary, is_disputed: roles.is_disputed, servers, lag_bytes, plan };
         self.view.store(Arc::new(view));
         drop(known);
         self.changed.notify_waiters();

@@ -53,4 +53,4 @@ mod watch;
 pub use control::{ControlError, ReloadAsk, Whom};
 pub use params::*;
 pub use server::{CorePart, Databases, PrepareError, Prepared};
-pub use view::{DatabaseView, DatabasesView, PoolView, ServerView};
+pub use view::{ClientView, DatabaseView, DatabasesView, PoolView, ServerView};

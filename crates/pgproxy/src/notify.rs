@@ -7,7 +7,7 @@
 mod listener;
 mod sender;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -198,6 +198,13 @@ impl Hub {
         drop(state);
         mailbox.drop_channel(channel);
         self.nudge.notify_one();
+    }
+
+    /// How many sessions listen.
+    pub(crate) fn subscribers(&self) -> usize {
+        let state = self.state();
+        let sessions: HashSet<_> = state.listened.values().flat_map(HashMap::keys).collect();
+        sessions.len()
     }
 
     /// A session has ended.
