@@ -14,6 +14,7 @@ use pgroute::servers::{Lag, Observation, ServerId, Servers, State};
 use tokio::sync::Notify;
 
 use crate::params::{DatabaseParams, ReplicaPolicy, ServerAddress, ServerParams};
+use crate::seen::Seen;
 
 pub(crate) use causal::Causal;
 
@@ -78,8 +79,8 @@ pub(crate) struct Flight {
 }
 
 impl Cluster {
-    /// The servers of a configuration. What was seen of others before holds for them too.
-    pub(crate) fn new(params: &DatabaseParams, before: Option<&Self>) -> Self {
+    /// The servers of a configuration. What was seen before, of others or by another process, holds for them too.
+    pub(crate) fn new(params: &DatabaseParams, seen: Option<Seen>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let member = |params: &ServerParams, weight, zone: Option<String>| Member {
             params: params.clone(),
@@ -96,9 +97,8 @@ impl Cluster {
         let failover = &params.failover;
         let good_for = failover.watch_interval * GOOD_INTERVALS + failover.watch_timeout;
         let servers = Servers::new(members.len() as u32, good_for);
-        let roles = before.map(|before| before.known().servers.roles(Instant::now()));
-        let servers = match roles.and_then(|roles| roles.system.map(|system| (system, roles.timeline))) {
-            Some((system, timeline)) if members.len() > 1 => servers.with_seen(system, timeline),
+        let servers = match seen {
+            Some(Seen { system, timeline }) if members.len() > 1 => servers.with_seen(system, timeline),
             _ => servers,
         };
         // A server that is alone is what there is, whatever it says.
@@ -119,6 +119,12 @@ impl Cluster {
             changed: Notify::new(),
             is_watched: AtomicBool::new(false),
         }
+    }
+
+    /// The system, and the newest timeline that was seen of it.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let roles = self.known().servers.roles(Instant::now());
+        roles.system.map(|system| Seen { system, timeline: roles.timeline })
     }
 
     /// Whether a configuration names the same servers.

@@ -22,6 +22,7 @@ use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
 use crate::pool::{Pool, Target};
 use crate::process::Process;
 use crate::secrets::Secrets;
+use crate::seen::{Seen, SeenFiles};
 
 /// A database by the name that clients ask for.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Database {
     /// When it was read last; `None` when it has to be read.
     catalogue_read: Mutex<Option<Instant>>,
     cluster: ArcSwap<Cluster>,
+    /// What was seen of servers, in files.
+    seen: Arc<SeenFiles>,
     is_retired: AtomicBool,
     /// Who listens to its channels.
     pub(crate) hub: Hub,
@@ -77,12 +80,14 @@ pub(crate) struct Seat {
 }
 
 impl Database {
-    pub(crate) fn new(name: String, params: DatabaseParams, cores: usize) -> Self {
+    pub(crate) fn new(name: String, params: DatabaseParams, cores: usize, seen: &Arc<SeenFiles>) -> Self {
+        let known = params.failover.state.as_deref().and_then(|path| seen.of(path));
         Self {
             name,
             metrics: Metrics::new(cores),
             statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
-            cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
+            cluster: ArcSwap::from_pointee(Cluster::new(&params, known)),
+            seen: Arc::clone(seen),
             is_retired: AtomicBool::new(false),
             hub: Hub::default(),
             asked: Users::default(),
@@ -106,7 +111,8 @@ impl Database {
         self.settings.store(Arc::clone(&params));
         let cluster = self.cluster();
         if !cluster.is_of(&params) {
-            self.cluster.store(Arc::new(Cluster::new(&params, Some(&cluster))));
+            let kept = params.failover.state.as_deref().and_then(|path| self.seen.of(path));
+            self.cluster.store(Arc::new(Cluster::new(&params, cluster.seen().or(kept))));
         }
         let cluster = self.cluster();
         lock(&self.pools).retain(|key, pool| {
@@ -170,6 +176,16 @@ impl Database {
     /// How its servers are named.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.cluster().members.iter().map(|member| member.params.address.to_string()).collect()
+    }
+
+    /// Keeps what was seen of its servers, if the configuration says where.
+    pub(crate) async fn keep_seen(&self, seen: Seen) {
+        let Some(path) = self.settings().failover.state.clone() else { return };
+        let (files, shown) = (Arc::clone(&self.seen), path.display().to_string());
+        let kept = tokio::task::spawn_blocking(move || files.keep(&path, seen)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(database = %self.name, file = %shown, %error, "the newest timeline is not kept: after a restart it is not known");
+        }
     }
 
     /// Its servers.

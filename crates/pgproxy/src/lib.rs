@@ -44,6 +44,7 @@ mod process;
 mod random;
 mod replicate;
 mod secrets;
+mod seen;
 mod server;
 mod session;
 mod socket;

@@ -17,6 +17,7 @@ use crate::params::{DatabaseName, DatabaseParams};
 use crate::pool::Pool;
 use crate::random;
 use crate::secrets::Secrets;
+use crate::seen::SeenFiles;
 
 /// Databases that a wildcard stands for at once. Names come from clients, so there must be an end to them.
 const WILD_MAX: usize = 1000;
@@ -39,6 +40,8 @@ pub(crate) struct Process {
     pub(crate) averages: Mutex<Averages>,
     /// Who reads the configuration again.
     pub(crate) reloads: ArcSwapOption<mpsc::Sender<ReloadAsk>>,
+    /// What was seen of servers, in files.
+    pub(crate) seen: Arc<SeenFiles>,
     named: ArcSwap<HashMap<String, Arc<Database>>>,
     /// What any other name is served by.
     any: ArcSwap<Option<DatabaseParams>>,
@@ -59,6 +62,7 @@ impl Process {
             console_secrets: Arc::default(),
             averages: Mutex::default(),
             reloads: ArcSwapOption::empty(),
+            seen: Arc::default(),
             named: ArcSwap::default(),
             any: ArcSwap::default(),
             wild: Mutex::default(),
@@ -80,7 +84,7 @@ impl Process {
                             database.configure(params);
                             Arc::clone(database)
                         }
-                        None => Arc::new(Database::new(name.clone(), params, self.cores.len())),
+                        None => Arc::new(Database::new(name.clone(), params, self.cores.len(), &self.seen)),
                     };
                     named.insert(name, database);
                 }
@@ -119,7 +123,7 @@ impl Process {
         if wild.len() >= WILD_MAX {
             return None;
         }
-        let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len()));
+        let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len(), &self.seen));
         wild.insert(name.to_owned(), Arc::clone(&database));
         Some(database)
     }

@@ -59,6 +59,15 @@ pub enum PrepareError {
     /// An address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What was seen of servers.
+    #[error("{}: what was seen of servers cannot be read: {cause}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or what is wrong with it.
+        #[source]
+        cause: io::Error,
+    },
     /// A Unix socket.
     #[error("{}: cannot listen: {cause}", path.display())]
     Unix {
@@ -94,13 +103,17 @@ impl Databases {
     /// Has what these need, from what was inherited if it is there, and uses nothing of it yet.
     ///
     /// # Errors
-    /// When an address or a Unix socket cannot be had.
+    /// When an address or a Unix socket cannot be had, or the file of `failover.state` cannot be read.
     pub fn prepare(
         &self,
         listeners: &[PgListenerParams],
         databases: &[DatabaseParams],
         inherited: &mut Inherited,
     ) -> Result<Prepared, PrepareError> {
+        for path in databases.iter().filter_map(|database| database.failover.state.as_deref()) {
+            let failed = |cause| PrepareError::State { path: path.to_owned(), cause };
+            self.process.seen.load(path).map_err(failed)?;
+        }
         let mut sockets = Vec::new();
         for params in listeners {
             let is_open = self.open.iter().any(|open| open.listener.listen == params.listen);

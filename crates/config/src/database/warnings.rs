@@ -125,6 +125,13 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     if let Some(lease) = &raw.failover.value.lease {
         told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
     }
+    if let Some(state) = raw.failover.value.state.as_ref().filter(|_| raw.replicas.value.0.is_empty()) {
+        told(
+            "failover.state",
+            state.place,
+            "there are no replicas: a server that is alone is written to, whatever it is",
+        );
+    }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);
     for field in routes.filter(|field| field.value == StatementRouteWord::Replica && raw.replicas.value.0.is_empty()) {

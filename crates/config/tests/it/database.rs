@@ -79,6 +79,7 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(shop.replica.none, NoReplica::Error);
     let causality = CausalityParams { scope: Some(CausalityScope::Token), wait_max: Duration::from_millis(50) };
     assert_eq!((&shop.causality, any.causality.scope), (&causality, None));
+    assert!(shop.failover.state.as_ref().unwrap().ends_with("shop.seen"), "{:?}", shop.failover);
     assert_eq!(shop.failover.lease.as_ref().unwrap().url, "http://{host}:8008/primary");
     assert_eq!((shop.prepared.bytes_max, shop.prepared.per_backend_max, shop.prepared.names_max), (8 << 20, 50, 500));
     assert_eq!((shop.limits.clients_max, shop.limits.clients_per_user_max), (400, Some(100)));

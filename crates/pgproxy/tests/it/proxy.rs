@@ -31,6 +31,18 @@ pub(crate) fn server(postgres: &Postgres, number: usize) -> ServerParams {
     }
 }
 
+/// Two cores, with no databases yet.
+fn start_cores() -> (Databases, Vec<JoinHandle<()>>) {
+    let (databases, parts) = Databases::new(2);
+    let threads = parts.into_iter().map(|part| {
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            runtime.unwrap().block_on(part.run());
+        })
+    });
+    (databases, threads.collect())
+}
+
 impl Proxy {
     /// A database `shop` in transaction mode that trusts everybody, changed by `change`.
     pub(crate) fn start(change: impl FnOnce(&mut DatabaseParams)) -> Self {
@@ -52,14 +64,7 @@ impl Proxy {
         let listen = Listen::Tcp(([127, 0, 0, 1], port).into());
         let mut listener = PgListenerParams::new("db".parse().unwrap(), listen);
         change(&mut params, &mut listener);
-        let (databases, parts) = Databases::new(2);
-        let threads = parts.into_iter().map(|part| {
-            std::thread::spawn(move || {
-                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                runtime.unwrap().block_on(part.run());
-            })
-        });
-        let threads = threads.collect();
+        let (databases, threads) = start_cores();
         let control = Builder::new_current_thread().enable_all().build().unwrap();
         let mut proxy = Self { postgres, port, databases: Some(databases), threads, params, control, listener };
         proxy.reload();
@@ -73,6 +78,15 @@ impl Proxy {
         let prepared =
             databases.prepare(listener, std::slice::from_ref(&self.params), &mut Default::default()).unwrap();
         self.control.block_on(databases.commit(prepared));
+    }
+
+    /// Ends it, and begins anew with nothing of what it knew.
+    pub(crate) fn restart(&mut self) {
+        self.stop(Duration::from_secs(2));
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        let (databases, threads) = start_cores();
+        (self.databases, self.threads) = (Some(databases), threads);
+        self.reload();
     }
 
     /// Ends it: how many clients were cut.
