@@ -1,7 +1,6 @@
 //! The databases of a process: which there are, and where they listen. A configuration is applied as a difference by name.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,16 +177,13 @@ impl Databases {
         let _nothing = all_done.recv().await;
     }
 
-    /// Handles of the TCP sockets, with the addresses that they were opened for.
+    /// Handles of the sockets, with what they were opened for.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn handles(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
-        let of = |open: &Open| match open.listener.listen {
-            Listen::Tcp(address) => Some(open.socket.try_clone().map(|handle| (address, handle))),
-            Listen::Unix(_) => None,
-        };
-        self.open.iter().filter_map(of).collect()
+    pub fn handles(&self) -> io::Result<Vec<(Listen, OwnedFd)>> {
+        let of = |open: &Open| open.socket.try_clone().map(|handle| (open.listener.listen.clone(), handle));
+        self.open.iter().map(of).collect()
     }
 
     /// What there is, for metrics and the admin listener.

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, Signal, Tenfold, free_port};
+use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, Signal, TempDir, Tenfold, free_port};
 
 use crate::site::{apply, command, page, start};
 
@@ -122,6 +122,32 @@ fn a_reload_changes_databases_by_name() {
     apply(&mut site, &first);
     PgClient::connect(other, "anybody", "stock", "").unwrap_err();
     assert_eq!(kept.query("SELECT 5").unwrap().value(), "5");
+}
+
+#[test]
+fn an_upgrade_hands_a_unix_socket_on() {
+    let (postgres, port, folder) = (postgres(), free_port(), TempDir::new().unwrap());
+    let file = folder.path().join(".s.PGSQL.6432");
+    let listener = format!("[listener.db]\nkind = \"postgres\"\nlisten = \"{}\"\n", file.display());
+    let mut site = site(&format!("{}{listener}", config(&postgres, port, "")), port);
+    let psql = || {
+        let url = format!("postgres://web@/shop?host={}&port=6432", folder.path().display());
+        let output =
+            Command::new("psql").args([&url, "-XAtc", "SELECT 7"]).env("PGPASSWORD", PASSWORD).output().unwrap();
+        said(&output)
+    };
+    assert_eq!(psql(), "7\n");
+    let number = |file: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(file).unwrap());
+    let before = number(&file);
+    for _ in 0..2 {
+        let pid = page(&site, "/api/status")["pid"].as_u64().unwrap();
+        let output = command().args(["upgrade", "--wait", "20s", "--config"]).arg(site.config()).output().unwrap();
+        assert!(output.status.success(), "{}{}", said(&output), site.output());
+        let next = page(&site, "/api/status")["pid"].as_u64().unwrap();
+        assert_ne!(next, pid);
+        site.succeeded_by(u32::try_from(next).unwrap());
+        assert_eq!((psql().as_str(), number(&file)), ("7\n", before));
+    }
 }
 
 #[test]
