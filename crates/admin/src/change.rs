@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::command::{BreakerEdit, Command, DatabaseChange, EndpointEdit, Reason, UpgradeOrder};
+use crate::command::{BreakerEdit, Command, DatabaseChange, EndpointEdit, KillOrder, Reason, UpgradeOrder};
 use crate::guard::judge_change;
 use crate::pages::{Shared, answer, error};
 
@@ -116,6 +116,23 @@ pub(crate) async fn resume_database(State(state): State<Shared>, database: Place
 
 pub(crate) async fn reconnect_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
     change_database(&state, database, DatabaseChange::Reconnect, &body).await
+}
+
+pub(crate) async fn disable_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    change_database(&state, database, DatabaseChange::Disable, &body).await
+}
+
+pub(crate) async fn enable_database(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    change_database(&state, database, DatabaseChange::Enable, &body).await
+}
+
+pub(crate) async fn kill_clients(State(state): State<Shared>, database: Place<String>, body: Body) -> Changed {
+    let order = if body.0.trim_ascii().is_empty() { KillOrder::default() } else { body.read()? };
+    if order.client.is_some() && order.server.is_some() {
+        return Err(Wrong::body("the body names a client and a server: give one of them"));
+    }
+    let (database, change) = (path(database)?, DatabaseChange::Kill(order));
+    Ok(carry_out(&state, Command::Database { database, change }, StatusCode::OK).await)
 }
 
 async fn change_database(state: &Shared, database: Place<String>, change: DatabaseChange, body: &Body) -> Changed {

@@ -63,17 +63,17 @@ pub enum Command {
         /// What.
         target: NamedPurgeTarget,
     },
-    /// The pools of a database do something else.
+    /// A database does something else.
     Database {
         /// The database's name.
         database: String,
-        /// What they do.
+        /// What it does.
         change: DatabaseChange,
     },
 }
 
-/// What the pools of a database are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a database is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseChange {
     /// To lend no connections.
     Pause,
@@ -81,6 +81,27 @@ pub enum DatabaseChange {
     Resume,
     /// To make all connections anew.
     Reconnect,
+    /// To take no new clients.
+    Disable,
+    /// To take them again.
+    Enable,
+    /// To close clients' connections.
+    Kill(KillOrder),
+}
+
+/// Whose connections to a database are closed: all, or those that one of the keys names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillOrder {
+    /// The number of one client.
+    #[serde(default)]
+    pub client: Option<u64>,
+    /// The address of a server, whose connections are closed.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// Whether no new clients are taken from then on.
+    #[serde(default)]
+    pub refuse: bool,
 }
 
 /// What is purged from a named cache.

@@ -16,8 +16,8 @@ mod server;
 mod state;
 
 pub use command::{
-    BreakerEdit, Command, DatabaseChange, EndpointEdit, Force, NamedPurgeTarget, NewEndpoint, Priority, PurgeOrder,
-    PurgeTarget, Reason, Refused, UpgradeOrder, Weight,
+    BreakerEdit, Command, DatabaseChange, EndpointEdit, Force, KillOrder, NamedPurgeTarget, NewEndpoint, Priority,
+    PurgeOrder, PurgeTarget, Reason, Refused, UpgradeOrder, Weight,
 };
 pub use openapi::OPENAPI;
 pub use params::{AdminParams, OpenToNetwork};

@@ -74,6 +74,10 @@ pub(crate) fn guarded() -> Pages {
         ("/api/caches/{cache}/keys/{key}", get(cached_value)),
         ("/api/caches/{cache}/purge", post(change::purge_named)),
         ("/api/databases", get(async |State(state): State<Shared>| answer(StatusCode::OK, &state.databases()))),
+        ("/api/databases/{database}/clients", get(database_clients)),
+        ("/api/databases/{database}/kill", post(change::kill_clients)),
+        ("/api/databases/{database}/disable", post(change::disable_database)),
+        ("/api/databases/{database}/enable", post(change::enable_database)),
         ("/api/databases/{database}/pause", post(change::pause_database)),
         ("/api/databases/{database}/resume", post(change::resume_database)),
         ("/api/databases/{database}/reconnect", post(change::reconnect_database)),
@@ -180,6 +184,13 @@ async fn cached_value(State(state): State<Shared>, place: Result<Path<(String, S
     match place.ok().and_then(|Path((cache, key))| state.cached_value(&cache, &key)) {
         Some(value) => answer(StatusCode::OK, &value),
         None => error(StatusCode::NOT_FOUND, "there is no such key, or no such cache; GET /api/caches lists those"),
+    }
+}
+
+async fn database_clients(State(state): State<Shared>, database: Result<Path<String>, PathRejection>) -> Response {
+    match database.ok().and_then(|Path(database)| state.database_clients(&database)) {
+        Some(value) => answer(StatusCode::OK, &value),
+        None => error(StatusCode::NOT_FOUND, "no database is named so; GET /api/databases lists them"),
     }
 }
 

@@ -44,6 +44,9 @@ pub trait AdminState: Send + Sync + 'static {
     /// The databases, an array of objects.
     fn databases(&self) -> Value;
 
+    /// The clients of a database, an array of objects; `None` when there is no such database.
+    fn database_clients(&self, database: &str) -> Option<Value>;
+
     /// The value of a key in a named cache; `None` when there is no such key or cache.
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value>;
 

@@ -1,6 +1,7 @@
 //! `[database.NAME]` and listeners of kind `postgres` to the parameters of the database proxy.
 
 mod auth;
+mod console;
 mod listener;
 mod pool;
 mod rule;
@@ -70,8 +71,25 @@ pub(crate) fn params(raw: &RawConfig, files: &mut Files<'_>, taken: &mut Taken, 
         found.databases.extend(database(raw, (name, table), files, sink));
         found.estimates.extend(pool::estimate_of(name, table));
     }
+    states(raw, &found, sink);
     auth::exposed(raw, &found, sink);
     found
+}
+
+/// Databases of different servers that would keep what they see in one file.
+fn states(raw: &RawConfig, found: &Databases, sink: &mut Sink) {
+    for (at, params) in found.databases.iter().enumerate() {
+        let Some(path) = &params.failover.state else { continue };
+        let is_same = |other: &&DatabaseParams| other.failover.state.as_ref() == Some(path);
+        let table = raw.database.value.tables.iter().find(|(name, _)| database_name(&name.value) == params.name);
+        let field = table.and_then(|(_, table)| table.failover.value.state.as_ref());
+        if let (Some(first), Some(field)) = (found.databases[..at].iter().find(is_same), field) {
+            let key = format!("database.{}.failover.state", params.name);
+            let message = format!("database.{} keeps what it sees in the same file", first.name);
+            let diagnostic = Diagnostic::error(field.place, key, message);
+            sink.push(diagnostic.fix("give each a file of its own".to_owned()));
+        }
+    }
 }
 
 /// How messages name a table of a database.
@@ -112,7 +130,7 @@ fn database(
         route: route(raw.route.value),
         replica: ReplicaPolicy { zone: zone.map(|zone| zone.as_str().to_owned()), ..replica_policy(raw) },
         causality: causality(raw.causality.value.value()),
-        failover: failover(&raw.failover.value),
+        failover: failover(&raw.failover.value, files),
         prepared: PrepareParams {
             bytes_max: raw.prepared.value.bytes_max.value.0 as usize,
             per_backend_max: raw.prepared.value.per_backend_max.value.0 as usize,
@@ -190,7 +208,7 @@ fn causality(raw: Option<&RawCausality>) -> CausalityParams {
     CausalityParams { scope: Some(scope), wait_max: raw.wait_max.value.0 }
 }
 
-fn failover(raw: &RawFailover) -> FailoverParams {
+fn failover(raw: &RawFailover, files: &Files<'_>) -> FailoverParams {
     let lease = raw.lease.as_ref().and_then(|field| {
         let url = field.value.url.as_ref()?.value.0.clone();
         Some(LeaseParams { url, ttl: field.value.ttl.value.0 })
@@ -199,6 +217,7 @@ fn failover(raw: &RawFailover) -> FailoverParams {
         switch_wait: raw.switch_wait.value.0,
         watch_interval: raw.watch_interval.value.0,
         watch_timeout: raw.watch_timeout.value.0,
+        state: raw.state.as_ref().map(|field| files.folder(field)),
         lease,
     }
 }

@@ -35,9 +35,9 @@ pub(crate) use cache::{
     SetCookieWord,
 };
 pub(crate) use database::{
-    AuthWord, CausalityWord, NoReplicaWord, PidWord, PinWord, PoolModeWord, RawAuthQuery, RawCausality, RawDatabase,
-    RawDatabasePool, RawDatabaseRule, RawDatabaseUser, RawExpect, RawFailover, RawReplica, RawUserPool,
-    ReplicaBalanceWord, StatementRouteWord,
+    AuthWord, CausalityWord, ConsoleAuthWord, NoReplicaWord, PidWord, PinWord, PoolModeWord, RawAuthQuery,
+    RawCausality, RawConsole, RawConsoleUser, RawDatabase, RawDatabasePool, RawDatabaseRule, RawDatabaseUser,
+    RawExpect, RawFailover, RawReplica, RawUserPool, ReplicaBalanceWord, StatementRouteWord,
 };
 pub(crate) use named_cache::RawNamedCache;
 pub(crate) use resolver::{FamilyWord, RawResolver, WhenEmptyWord};
@@ -260,6 +260,9 @@ table! {
         trusted_proxies: List<Network> = [];
         /// With `kind = "postgres"`: the databases that it serves, by the names of their tables. By default all.
         databases: OneOrMany<Text> = optional;
+        /// With `kind = "postgres"`: who may ask the proxy itself about its pools and clients, in SQL, in a database named
+        /// `pgbouncer` or `tenfold`. By default nobody.
+        console: RawConsole = optional;
         /// With `kind = "postgres"`: time for a login, from the connection on, a TLS handshake included.
         login_timeout: Limit = "1m";
         /// With `kind = "postgres"`: longest time that a client takes nothing of its answers, or sends nothing of a message that

@@ -33,7 +33,7 @@ const OF_HTTP: &[&str] = &[
 const OF_STREAMS: &[&str] = &["service"];
 
 /// Keys of a listener that speak of databases.
-const OF_DATABASES: &[&str] = &["databases", "login_timeout", "stall_timeout"];
+const OF_DATABASES: &[&str] = &["databases", "console", "login_timeout", "stall_timeout"];
 
 /// Keys of a listener that are about clients which it passes on, whatever they speak.
 const OF_PASSAGES: &[&str] = &["connections_per_client_max", "idle_timeout", "handshake_timeout", "proxy_protocol"];
@@ -103,7 +103,7 @@ pub(crate) fn check_keys(name: &Name, raw: &RawListener, sink: &mut Sink) {
         let message = format!("a listener of kind {word} has no {alien}");
         let fix = match (kind, alien) {
             (KindWord::Http, "service") => "add [[route]] with service, or kind = \"tcp\" here".to_owned(),
-            (KindWord::Http, "databases") => "add kind = \"postgres\"".to_owned(),
+            (KindWord::Http, "databases" | "console") => "add kind = \"postgres\"".to_owned(),
             (KindWord::Postgres, "handshake_timeout") => "write login_timeout".to_owned(),
             (KindWord::Postgres, "service") => "write databases = [\"NAME\"]".to_owned(),
             (KindWord::Postgres, "idle_timeout") => {

@@ -9,9 +9,11 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use rustix::io::FdFlags;
-use socket2::{SockRef, Type};
+use socket2::{Domain, SockRef, Type};
 
 /// The first descriptor that a service manager passes; those before it are the standard streams.
 const FIRST: RawFd = 3;
@@ -23,6 +25,16 @@ const COUNT_MAX: u16 = 1024;
 #[derive(Debug, Default)]
 pub struct Inherited {
     tcp: HashMap<SocketAddr, TcpListener>,
+    unix: HashMap<PathBuf, UnixListener>,
+}
+
+/// What a socket was opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenedFor {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// The file of a Unix socket.
+    Unix(PathBuf),
 }
 
 /// A socket that was given and cannot be used.
@@ -58,24 +70,48 @@ impl Inherited {
         (inherited, unusable)
     }
 
-    /// Adds a socket for the address that it was opened for; by default that which it is bound to.
+    /// Adds a socket for what it was opened for; by default that which it is bound to.
     ///
     /// # Errors
-    /// When it is no listening TCP socket.
-    pub fn add(&mut self, name: &str, opened_for: Option<SocketAddr>, socket: OwnedFd) -> Result<(), Unusable> {
-        let add = || -> io::Result<()> {
-            let kind = SockRef::from(&socket);
-            if kind.r#type()? != Type::STREAM || !kind.is_listener()? {
-                return Err(io::Error::other("it is no TCP socket that listens"));
+    /// When it is no listening socket of TCP, or a Unix socket with a file.
+    pub fn add(&mut self, name: &str, opened_for: Option<OpenedFor>, socket: OwnedFd) -> Result<(), Unusable> {
+        self.try_add(opened_for, socket).map_err(|cause| Unusable { name: name.to_owned(), cause })
+    }
+
+    fn try_add(&mut self, opened_for: Option<OpenedFor>, socket: OwnedFd) -> io::Result<()> {
+        let kind = SockRef::from(&socket);
+        if kind.r#type()? != Type::STREAM || !kind.is_listener()? {
+            return Err(io::Error::other("it is no TCP or Unix socket that listens"));
+        }
+        let is_unix = kind.domain()? == Domain::UNIX;
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        match (is_unix, opened_for) {
+            (true, Some(OpenedFor::Tcp(_))) | (false, Some(OpenedFor::Unix(_))) => {
+                return Err(io::Error::other("it is of another kind than it is said to be"));
             }
-            rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-            let socket = TcpListener::from(socket);
-            socket.set_nonblocking(true)?;
-            let bound = socket.local_addr()?;
-            self.tcp.insert(opened_for.unwrap_or(bound), socket);
-            Ok(())
-        };
-        add().map_err(|cause| Unusable { name: name.to_owned(), cause })
+            (true, opened_for) => {
+                let socket = UnixListener::from(socket);
+                socket.set_nonblocking(true)?;
+                let bound = socket.local_addr()?.as_pathname().map(Path::to_owned);
+                let path = match opened_for {
+                    Some(OpenedFor::Unix(path)) => Some(path),
+                    _ => bound,
+                };
+                let path = path.ok_or_else(|| io::Error::other("it is a Unix socket without a file"))?;
+                self.unix.insert(path, socket);
+            }
+            (false, opened_for) => {
+                let socket = TcpListener::from(socket);
+                socket.set_nonblocking(true)?;
+                let bound = socket.local_addr()?;
+                let address = match opened_for {
+                    Some(OpenedFor::Tcp(address)) => address,
+                    _ => bound,
+                };
+                self.tcp.insert(address, socket);
+            }
+        }
+        Ok(())
     }
 
     /// The TCP socket of an address, if it was given and nobody has taken it.
@@ -83,12 +119,17 @@ impl Inherited {
         self.tcp.remove(&address)
     }
 
-    /// Whether all have been taken.
-    pub fn is_empty(&self) -> bool {
-        self.tcp.is_empty()
+    /// The Unix socket at a file, if it was given and nobody has taken it.
+    pub fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
+        self.unix.remove(path)
     }
 
-    /// The addresses of sockets that nobody has taken.
+    /// Whether all have been taken.
+    pub fn is_empty(&self) -> bool {
+        self.tcp.is_empty() && self.unix.is_empty()
+    }
+
+    /// The addresses of TCP sockets that nobody has taken.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let mut addresses: Vec<SocketAddr> = self.tcp.keys().copied().collect();
         addresses.sort_unstable();
@@ -98,8 +139,11 @@ impl Inherited {
 
 impl fmt::Display for Inherited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses: Vec<String> = self.addresses().iter().map(SocketAddr::to_string).collect();
-        f.write_str(&addresses.join(", "))
+        let mut all: Vec<String> = self.addresses().iter().map(SocketAddr::to_string).collect();
+        let mut files: Vec<String> = self.unix.keys().map(|path| path.display().to_string()).collect();
+        files.sort_unstable();
+        all.append(&mut files);
+        f.write_str(&all.join(", "))
     }
 }
 
@@ -141,12 +185,30 @@ mod tests {
         let (bound, asked) = (socket.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut inherited = Inherited::default();
         inherited.add("one", None, socket.try_clone().unwrap().into()).unwrap();
-        inherited.add("two", Some(asked), socket.into()).unwrap();
+        inherited.add("two", Some(OpenedFor::Tcp(asked)), socket.into()).unwrap();
         assert_eq!(inherited.to_string(), format!("{asked}, {bound}"));
         for address in [bound, asked] {
             assert_eq!(inherited.take(address).unwrap().local_addr().unwrap(), bound);
             assert!(inherited.take(address).is_none());
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_taken_once_by_its_file() {
+        let path = std::env::temp_dir().join(format!("tenfold-inherit-{}", std::process::id()));
+        let socket = UnixListener::bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut inherited = Inherited::default();
+        inherited.add("one", None, socket.try_clone().unwrap().into()).unwrap();
+        assert_eq!((inherited.to_string(), inherited.is_empty()), (path.display().to_string(), false));
+        let taken = inherited.take_unix(&path).unwrap();
+        assert!(inherited.take_unix(&path).is_none() && inherited.is_empty());
+        // As it is told, where it goes by another way to the same file.
+        let other = path.join("other");
+        inherited.add("two", Some(OpenedFor::Unix(other.clone())), taken.into()).unwrap();
+        assert!(inherited.take_unix(&other).is_some());
+        let wrong = Some(OpenedFor::Tcp("127.0.0.1:1".parse().unwrap()));
+        inherited.add("three", wrong, socket.into()).unwrap_err();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::login::Entered;
 use crate::session::Session;
 use crate::socket::Socket;
-use crate::{login, opening};
+use crate::{console, login, opening};
 
 /// How long a connection that ends listens for what its client still sends, so that the last words are not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -122,10 +122,20 @@ async fn begin(held: Held, tether: &Rc<Tether>, fresh: Fresh) -> Option<Session>
             return None;
         }
     };
-    let entered = tether.deadline.guard(login::login(&held, tether, &startup, &mut talk)).await;
+    let entered = tether.deadline.guard(async {
+        match console::meant(&held, &startup) {
+            Some(params) => Ok(Entered::Console(console::enter(&held, tether, (&params, &startup), &mut talk).await?)),
+            None => login::login(&held, tether, &startup, &mut talk).await,
+        }
+    });
+    let entered = entered.await;
     match entered {
         Ok(Ok(Entered::Link(link))) => {
             link.run(held, Rc::clone(tether), talk).await;
+            None
+        }
+        Ok(Ok(Entered::Console(console))) => {
+            console.serve(held, Rc::clone(tether), talk).await;
             None
         }
         Ok(Ok(Entered::Session(login))) => {

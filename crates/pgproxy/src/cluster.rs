@@ -14,6 +14,7 @@ use pgroute::servers::{Lag, Observation, ServerId, Servers, State};
 use tokio::sync::Notify;
 
 use crate::params::{DatabaseParams, ReplicaPolicy, ServerAddress, ServerParams};
+use crate::seen::Seen;
 
 pub(crate) use causal::Causal;
 
@@ -64,6 +65,8 @@ pub(crate) struct View {
     /// Several say that they do, and none can be believed.
     pub(crate) is_disputed: bool,
     pub(crate) servers: Vec<(State, Option<Duration>)>,
+    /// Bytes of the primary's log that replicas have not replayed.
+    pub(crate) lag_bytes: Vec<Option<u64>>,
     /// Replicas that may serve, by the number of their server.
     plan: Arc<Plan>,
 }
@@ -76,8 +79,8 @@ pub(crate) struct Flight {
 }
 
 impl Cluster {
-    /// The servers of a configuration. What was seen of others before holds for them too.
-    pub(crate) fn new(params: &DatabaseParams, before: Option<&Self>) -> Self {
+    /// The servers of a configuration. What was seen before, of others or by another process, holds for them too.
+    pub(crate) fn new(params: &DatabaseParams, seen: Option<Seen>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let member = |params: &ServerParams, weight, zone: Option<String>| Member {
             params: params.clone(),
@@ -94,9 +97,8 @@ impl Cluster {
         let failover = &params.failover;
         let good_for = failover.watch_interval * GOOD_INTERVALS + failover.watch_timeout;
         let servers = Servers::new(members.len() as u32, good_for);
-        let roles = before.map(|before| before.known().servers.roles(Instant::now()));
-        let servers = match roles.and_then(|roles| roles.system.map(|system| (system, roles.timeline))) {
-            Some((system, timeline)) if members.len() > 1 => servers.with_seen(system, timeline),
+        let servers = match seen {
+            Some(Seen { system, timeline }) if members.len() > 1 => servers.with_seen(system, timeline),
             _ => servers,
         };
         // A server that is alone is what there is, whatever it says.
@@ -105,6 +107,7 @@ impl Cluster {
             primary: is_alone.then_some(0),
             is_disputed: false,
             servers: vec![(if is_alone { State::Primary } else { State::Unknown }, None); members.len()],
+            lag_bytes: vec![None; members.len()],
             plan: Arc::new(plan(&params.replica, candidates(&members, &params.replica, &[]))),
         };
         Self {
@@ -116,6 +119,12 @@ impl Cluster {
             changed: Notify::new(),
             is_watched: AtomicBool::new(false),
         }
+    }
+
+    /// The system, and the newest timeline that was seen of it.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let roles = self.known().servers.roles(Instant::now());
+        roles.system.map(|system| Seen { system, timeline: roles.timeline })
     }
 
     /// Whether a configuration names the same servers.
@@ -176,6 +185,7 @@ impl Cluster {
             known.lag.primary_at(now, said.position);
         }
         let mut servers = Vec::with_capacity(self.members.len());
+        let mut lag_bytes = Vec::with_capacity(self.members.len());
         for (id, (state, said)) in &roles.states {
             let replica = ReplicaId(id.0);
             let said = said.filter(|_| *state == State::Replica);
@@ -184,6 +194,7 @@ impl Cluster {
                 None if before.servers[id.0 as usize].0 == State::Replica => self.causal.lose(replica),
                 None => {}
             }
+            lag_bytes.push(said.and_then(|said| known.lag.bytes(said.position)));
             servers.push((*state, said.and_then(|said| known.lag.of(now, said.position))));
         }
         if roles.is_disputed && !known.is_alarmed {
@@ -207,7 +218,7 @@ impl Cluster {
         let candidates = candidates(&self.members, &params.replica, &servers);
         let is_same = before.plan.candidates() == candidates && before.plan.algorithm() == params.replica.balance;
         let plan = if is_same { Arc::clone(&before.plan) } else { Arc::new(plan(&params.replica, candidates)) };
-        let view = View { primary, is_disputed: roles.is_disputed, servers, plan };
+        let view = View { primary, is_disputed: roles.is_disputed, servers, lag_bytes, plan };
         self.view.store(Arc::new(view));
         drop(known);
         self.changed.notify_waiters();

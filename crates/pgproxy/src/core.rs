@@ -3,7 +3,7 @@
 //! A listening socket lives on one core, which brings each connection to the core that is to serve it ([`crate::placement`]). From there on it
 //! stays there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -21,12 +21,15 @@ use tokio::task::AbortHandle;
 
 use crate::accept::Acceptor;
 use crate::asked::Users;
+use crate::clients::Note;
+use crate::control::Whom;
 use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
+use crate::params::ServerAddress;
 use crate::placement::Meter;
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
-use crate::{asked, catalogue, client, notify, watch};
+use crate::{asked, catalogue, client, console, notify, watch};
 
 /// Size of the buffers that clients are read into. Most of what they say is short; a longer statement has one grow.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
@@ -61,6 +64,8 @@ pub(crate) enum Message {
     Users(Arc<Users>),
     /// Servers must not be used any more: clients look whether they have backends of these.
     Fenced,
+    /// End clients of a database, with what they have under way.
+    Kill(Arc<str>, Arc<Whom>),
     /// Give back what is kept of a pool: somebody waits.
     Recall(u64),
     /// Cancel what the client in this slot does, if it has this secret.
@@ -121,6 +126,10 @@ pub(crate) struct Tether {
     pub(crate) deadline: Deadline,
     /// Whether it ends when it has no transaction open.
     pub(crate) is_ending: Cell<bool>,
+    /// What is known of it, once it is logged in.
+    pub(crate) note: OnceCell<Arc<Note>>,
+    /// Whether it ends at once, whatever is under way: always, or while it has a connection to this server.
+    killed: RefCell<Option<Arc<Whom>>>,
     /// Who wants what it does to be cancelled, and waits until the server has heard of it.
     cancels: RefCell<Vec<mpsc::Sender<()>>>,
     secret: RefCell<Vec<u8>>,
@@ -145,6 +154,24 @@ impl Tether {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
+        }
+    }
+
+    /// Whether it is to end at once. `server` is the one that it has a connection to.
+    pub(crate) fn is_killed(&self, server: Option<&ServerAddress>) -> bool {
+        let killed = self.killed.borrow();
+        match killed.as_deref() {
+            None => false,
+            Some(Whom::All | Whom::Client(_)) => true,
+            Some(Whom::Server(name)) => {
+                let is_hit = server.is_some_and(|server| server.to_string() == *name);
+                drop(killed);
+                // What it gets from now on is not meant.
+                if !is_hit {
+                    self.killed.replace(None);
+                }
+                is_hit
+            }
         }
     }
 
@@ -189,6 +216,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
                 let local = core.locals.borrow().get(&pool).map(Rc::clone);
                 local.into_iter().for_each(|local| local.give_up());
             }
+            Message::Kill(database, whom) => core.kill(&database, &whom),
             Message::Fenced => core.clients.borrow().iter().for_each(|(_, tether)| tether.wake()),
             Message::Cancel { slot, secret, heard } => core.cancel(slot, &secret, heard),
             Message::Configured => core.look_again(),
@@ -257,6 +285,7 @@ impl Core {
             if self.id == 0 {
                 catalogue::look(&self);
                 watch::look(&self);
+                console::look(&self.process);
             }
             self.locals.borrow_mut().retain(|_, local| Rc::strong_count(local) > 1 || !local.is_empty());
         }
@@ -297,6 +326,8 @@ impl Core {
             listener: Arc::clone(&place.listener),
             deadline: self.deadlines.register(),
             is_ending: Cell::new(self.is_ending.get()),
+            note: OnceCell::new(),
+            killed: RefCell::default(),
             cancels: RefCell::default(),
             secret: RefCell::default(),
             waker: RefCell::default(),
@@ -319,6 +350,18 @@ impl Core {
         if is_right {
             tether.cancels.borrow_mut().push(heard);
             tether.wake();
+        }
+    }
+
+    fn kill(&self, database: &str, whom: &Arc<Whom>) {
+        for (_, tether) in self.clients.borrow().iter() {
+            let is_meant = tether.note.get().is_some_and(|note| {
+                note.database == database && !matches!(**whom, Whom::Client(number) if number != note.number)
+            });
+            if is_meant {
+                *tether.killed.borrow_mut() = Some(Arc::clone(whom));
+                tether.wake();
+            }
         }
     }
 
@@ -422,7 +465,10 @@ impl Drop for Held {
         if let Some(pid) = self.told.get() {
             self.core.process.untell(pid, (self.core.id, self.slot));
         }
-        self.core.clients.borrow_mut().remove(self.slot);
+        let tether = self.core.clients.borrow_mut().remove(self.slot);
+        if let Some(note) = tether.note.get() {
+            self.core.process.clients.leave(note.number);
+        }
     }
 }
 

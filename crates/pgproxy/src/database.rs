@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use pgroute::auth::{Stored, scram};
+use pgroute::auth::Stored;
 use pgroute::classify::Catalogue;
 use pgroute::pool::PoolParams;
 use pgroute::prepared::{Changes, Key, Shared, Statement};
@@ -20,10 +20,8 @@ use crate::notify::Hub;
 use crate::params::{DatabaseParams, ServerAddress, ServerParams, UserParams};
 use crate::pool::{Pool, Target};
 use crate::process::Process;
-use crate::random;
-
-/// Secrets that were derived from passwords and are remembered.
-const SECRETS_MAX: usize = 10_000;
+use crate::secrets::Secrets;
+use crate::seen::{Seen, SeenFiles};
 
 /// A database by the name that clients ask for.
 #[derive(Debug)]
@@ -38,14 +36,20 @@ pub(crate) struct Database {
     /// When it was read last; `None` when it has to be read.
     catalogue_read: Mutex<Option<Instant>>,
     cluster: ArcSwap<Cluster>,
+    /// What was seen of servers, in files.
+    seen: Arc<SeenFiles>,
     is_retired: AtomicBool,
     /// Who listens to its channels.
     pub(crate) hub: Hub,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// By user: the proof that a client has left last.
     proofs: Mutex<HashMap<String, Proof>>,
-    /// By user: the password, and what was derived from it.
-    secrets: Mutex<HashMap<String, (Secret, scram::Secret)>>,
+    /// Secrets that were derived from passwords of its users.
+    pub(crate) secrets: Arc<Secrets>,
+    /// It lends no connections.
+    is_paused: AtomicBool,
+    /// It takes no new clients.
+    is_disabled: AtomicBool,
     clients: AtomicU32,
     clients_of_users: Mutex<HashMap<String, u32>>,
 }
@@ -73,12 +77,14 @@ pub(crate) struct Seat {
 }
 
 impl Database {
-    pub(crate) fn new(name: String, params: DatabaseParams, cores: usize) -> Self {
+    pub(crate) fn new(name: String, params: DatabaseParams, cores: usize, seen: &Arc<SeenFiles>) -> Self {
+        let known = params.failover.state.as_deref().and_then(|path| seen.of(path));
         Self {
             name,
             metrics: Metrics::new(cores),
             statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
-            cluster: ArcSwap::from_pointee(Cluster::new(&params, None)),
+            cluster: ArcSwap::from_pointee(Cluster::new(&params, known)),
+            seen: Arc::clone(seen),
             is_retired: AtomicBool::new(false),
             hub: Hub::default(),
             proofs: Mutex::default(),
@@ -87,7 +93,9 @@ impl Database {
             catalogue: ArcSwap::default(),
             catalogue_read: Mutex::default(),
             pools: Mutex::default(),
-            secrets: Mutex::default(),
+            secrets: Arc::default(),
+            is_paused: AtomicBool::new(false),
+            is_disabled: AtomicBool::new(false),
             clients: AtomicU32::new(0),
             clients_of_users: Mutex::default(),
         }
@@ -99,7 +107,8 @@ impl Database {
         self.settings.store(Arc::clone(&params));
         let cluster = self.cluster();
         if !cluster.is_of(&params) {
-            self.cluster.store(Arc::new(Cluster::new(&params, Some(&cluster))));
+            let kept = params.failover.state.as_deref().and_then(|path| self.seen.of(path));
+            self.cluster.store(Arc::new(Cluster::new(&params, cluster.seen().or(kept))));
         }
         let cluster = self.cluster();
         lock(&self.pools).retain(|key, pool| {
@@ -130,6 +139,48 @@ impl Database {
         self.is_retired.store(true, Ordering::Relaxed);
         for (_, pool) in lock(&self.pools).drain() {
             pool.reconnect();
+        }
+    }
+
+    /// Lends no connections, those of users who come for the first time included.
+    pub(crate) fn pause(&self) {
+        self.is_paused.store(true, Ordering::SeqCst);
+        lock(&self.pools).values().for_each(|pool| pool.pause());
+    }
+
+    /// Lends them again.
+    pub(crate) fn resume(&self) {
+        self.is_paused.store(false, Ordering::SeqCst);
+        self.pools().iter().for_each(Pool::resume);
+    }
+
+    /// Whether it lends none.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Takes new clients, or none from now on.
+    pub(crate) fn set_disabled(&self, is_disabled: bool) {
+        self.is_disabled.store(is_disabled, Ordering::SeqCst);
+    }
+
+    /// Whether it takes none.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.is_disabled.load(Ordering::SeqCst)
+    }
+
+    /// How its servers are named.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        self.cluster().members.iter().map(|member| member.params.address.to_string()).collect()
+    }
+
+    /// Keeps what was seen of its servers, if the configuration says where.
+    pub(crate) async fn keep_seen(&self, seen: Seen) {
+        let Some(path) = self.settings().failover.state.clone() else { return };
+        let (files, shown) = (Arc::clone(&self.seen), path.display().to_string());
+        let kept = tokio::task::spawn_blocking(move || files.keep(&path, seen)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(database = %self.name, file = %shown, %error, "the newest timeline is not kept: after a restart it is not known");
         }
     }
 
@@ -253,6 +304,9 @@ impl Database {
             return pool;
         }
         let pool = Pool::new(user.to_owned(), target, pool_params(&settings, found));
+        if self.is_paused() {
+            pool.pause();
+        }
         pools.insert(key, Arc::clone(&pool));
         drop(pools);
         let core = usize::try_from(pool.number).unwrap_or_default() % process.cores.len();
@@ -309,24 +363,6 @@ impl Database {
             reconnect_pause: params.timeouts.reconnect_pause,
             statements_max: params.prepared.per_backend_max,
         }
-    }
-
-    /// What a user's password is checked against by SCRAM, if it has been derived.
-    pub(crate) fn derived(&self, user: &str, password: &Secret) -> Option<scram::Secret> {
-        let secrets = lock(&self.secrets);
-        secrets.get(user).filter(|(of, _)| of == password).map(|(_, secret)| secret.clone())
-    }
-
-    /// Derives it. This takes a millisecond, and is not for a core.
-    pub(crate) fn derive(&self, user: &str, password: &Secret) -> scram::Secret {
-        let salt: [u8; 16] = random::bytes();
-        let secret = scram::Secret::from_password(password.expose(), &salt, scram::ITERATIONS);
-        let mut secrets = lock(&self.secrets);
-        if secrets.len() >= SECRETS_MAX {
-            secrets.clear();
-        }
-        secrets.insert(user.to_owned(), (password.clone(), secret.clone()));
-        secret
     }
 }
 

@@ -80,7 +80,11 @@ impl ListenSocket {
                 Ok(Self::Tcp(socket))
             }
             Listen::Unix(path) => {
-                let socket = unix(path).map_err(|cause| PrepareError::Unix { path: path.clone(), cause })?;
+                // One whose file has gone meanwhile would be found by nobody.
+                let given = inherited.take_unix(path).filter(|_| is_socket(path));
+                let socket = given
+                    .map_or_else(|| unix(path), Ok)
+                    .map_err(|cause| PrepareError::Unix { path: path.clone(), cause })?;
                 Ok(Self::Unix(socket))
             }
         }
@@ -98,10 +102,15 @@ impl ListenSocket {
     }
 }
 
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
 /// Listens at a file. One that nobody listens at is left from a process that ended, and is replaced.
 fn unix(path: &Path) -> io::Result<StdUnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    if is_socket(path)
+        && StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path)?;
     }
     let socket = StdUnixListener::bind(path)?;

@@ -15,6 +15,7 @@ use pgroute::wire::write;
 
 use crate::client::{Refused, Talk, sasl};
 use crate::connect::Proof;
+use crate::console::Console;
 use crate::core::{Held, Tether};
 use crate::database::{Database, Seat, find_user, proof_of};
 use crate::failure::Failure;
@@ -22,6 +23,7 @@ use crate::params::{AuthMethod, DatabaseParams, Mode, RoutePolicy, RuleParams};
 use crate::pool::{Local, Own};
 use crate::process::Process;
 use crate::replicate::Link;
+use crate::secrets::Secrets;
 use crate::{engage, random, replicate};
 
 /// A client that has proved who it is.
@@ -44,6 +46,7 @@ pub(crate) struct Login {
 pub(crate) enum Entered {
     Session(Box<Login>),
     Link(Link),
+    Console(Console),
 }
 
 /// Has a client prove who it is, and tells it what it has to know.
@@ -109,6 +112,13 @@ async fn enter(
         Failure::new(SqlState::TOO_MANY_CONNECTIONS, message)
     };
     let seat = database.admit(user).ok_or_else(too_many)?;
+    // In this order, nobody slips in between: whoever kills clients finds this one, or it finds the database disabled.
+    let process = &held.core.process;
+    let _first = tether.note.set(process.clients.enter(process.next_session(), startup, talk));
+    if database.is_disabled() {
+        let message = format!("database \"{}\" takes no connections now", startup.database);
+        return Err(Failure::new(SqlState::CANNOT_CONNECT_NOW, message).into());
+    }
     if is_replication {
         return Ok(Entered::Link(replicate::enter(held, tether, startup, talk, seat, proof).await?));
     }
@@ -224,16 +234,30 @@ async fn prove(
             Ok(proof_of(stored))
         }
         AuthMethod::Trust => Err(wrong(user)),
-        AuthMethod::Password(method) => match stored.map_or(method, |stored| stored.method(method)) {
-            Method::Scram => by_scram(process, database, stored, user, talk).await,
-            Method::Md5 => by_md5(stored, user, talk).await,
-            Method::Cleartext => by_password(process, stored, user, talk).await,
-        },
+        AuthMethod::Password(method) => by(method, (process, &database.secrets), stored, user, talk).await,
     };
     if let Some(users) = users.filter(|_| proved.is_err()) {
         users.doubt(user);
     }
     proved
+}
+
+/// Has a client prove that it is a user of whom this is stored.
+///
+/// # Errors
+/// When it does not.
+pub(crate) async fn by(
+    method: Method,
+    (process, secrets): (&Arc<Process>, &Arc<Secrets>),
+    stored: Option<&Stored>,
+    user: &str,
+    talk: &mut Talk,
+) -> Result<Proof, Refused> {
+    match stored.map_or(method, |stored| stored.method(method)) {
+        Method::Scram => by_scram(process, secrets, stored, user, talk).await,
+        Method::Md5 => by_md5(stored, user, talk).await,
+        Method::Cleartext => by_password(process, stored, user, talk).await,
+    }
 }
 
 /// The same words for whatever is wrong, so that nobody learns which users there are.
@@ -251,18 +275,18 @@ fn failed(error: AuthError, user: &str) -> Refused {
 
 async fn by_scram(
     process: &Arc<Process>,
-    database: &Arc<Database>,
+    secrets: &Arc<Secrets>,
     stored: Option<&Stored>,
     user: &str,
     talk: &mut Talk,
 ) -> Result<Proof, Refused> {
     let secret = match stored {
         Some(Stored::Scram(secret)) => secret.clone(),
-        Some(Stored::Password(password)) => match database.derived(user, password) {
+        Some(Stored::Password(password)) => match secrets.derived(user, password) {
             Some(secret) => secret,
             None => {
-                let (database, user, password) = (Arc::clone(database), user.to_owned(), password.clone());
-                beside(process, move || database.derive(&user, &password)).await?
+                let (secrets, user, password) = (Arc::clone(secrets), user.to_owned(), password.clone());
+                beside(process, move || secrets.derive(&user, &password)).await?
             }
         },
         Some(Stored::Md5(_)) | None => scram::Secret::mock(user, &process.mock_key),

@@ -27,6 +27,8 @@ pub(crate) struct Cells {
     /// Backends that were waited for, and in vain.
     pub(crate) waits: Counter,
     pub(crate) acquire_timeouts: Counter,
+    /// How long was waited, in microseconds.
+    pub(crate) wait_micros: Counter,
     pub(crate) pins: [Counter; PINS.len()],
     pub(crate) pinned: Gauge,
     /// Backends that were made as they began.

@@ -175,6 +175,11 @@ impl Hub {
         Some(receiver)
     }
 
+    /// How many sessions listen.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.state().sessions()
+    }
+
     /// A session has ended that listened to these channels.
     pub(crate) fn leave(&self, mailbox: &Mailbox, channels: &[String]) {
         mailbox.close(State::Gone);

@@ -10,7 +10,7 @@ mod server;
 mod user;
 
 pub use database::{DatabaseName, DatabaseParams, LimitParams, PrepareParams, TimeoutParams};
-pub use listener::{Listen, PgListenerParams, PgTls};
+pub use listener::{ConsoleParams, ConsoleUser, Listen, PgListenerParams, PgTls};
 pub use pgroute::pool::PoolParams;
 pub use policy::{
     CatalogueParams, CausalityParams, CausalityScope, FailoverParams, LeaseParams, ListenParams, Mode, NoReplica, Pid,

@@ -11,6 +11,7 @@ mod home;
 mod lent;
 mod local;
 mod own;
+mod roster;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +33,7 @@ pub(crate) use lent::{Lent, Waiting};
 pub(crate) use local::Local;
 use own::At;
 pub(crate) use own::{Own, Whereabouts};
+use roster::Roster;
 
 /// Sets of settings whose reports are remembered. Drivers send the same few.
 const GREETINGS_MAX: usize = 256;
@@ -82,6 +84,8 @@ pub(crate) struct Pool {
     epoch: AtomicU64,
     /// Backends of an earlier generation are cut, whoever has them.
     fence: AtomicU64,
+    /// Backends, wherever they are.
+    roster: Roster,
     /// Backends that cores keep.
     kept: AtomicUsize,
     /// Wakes the task that makes connections, and does what time asks for.
@@ -161,6 +165,7 @@ impl Pool {
             generation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             fence: AtomicU64::new(0),
+            roster: Roster::default(),
             kept: AtomicUsize::new(0),
             nudge: Notify::new(),
             template: ArcSwap::default(),
@@ -288,6 +293,7 @@ impl Pool {
     fn opened(self: &Arc<Self>, mut backend: Box<Backend>, jitter: f64) {
         let (now, id, core) = (Instant::now(), backend.id, Core(backend.core as u16));
         *self.refusal() = None;
+        self.roster.enter(&backend);
         // As the pool reckons it.
         let lifetime = self.params.load().lifetime;
         backend.dies_at = lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - jitter / 10.0));

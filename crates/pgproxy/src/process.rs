@@ -4,17 +4,22 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use net::workers::Cores;
-use tokio::sync::Semaphore;
+use pgroute::console::Averages;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::asked::Askers;
+use crate::clients::Clients;
+use crate::control::ReloadAsk;
 use crate::core::Message;
 use crate::database::Database;
 use crate::params::{DatabaseName, DatabaseParams};
 use crate::placement::Placement;
 use crate::pool::Pool;
 use crate::random;
+use crate::secrets::Secrets;
+use crate::seen::SeenFiles;
 
 /// Databases that a wildcard stands for at once. Names come from clients, so there must be an end to them.
 const WILD_MAX: usize = 1000;
@@ -32,6 +37,16 @@ pub(crate) struct Process {
     pub(crate) hashes: Semaphore,
     /// Who asks servers about users.
     pub(crate) askers: Askers,
+    /// Clients that are logged in.
+    pub(crate) clients: Clients,
+    /// Secrets of those who may use the console.
+    pub(crate) console_secrets: Arc<Secrets>,
+    /// What databases do per second.
+    pub(crate) averages: Mutex<Averages>,
+    /// Who reads the configuration again.
+    pub(crate) reloads: ArcSwapOption<mpsc::Sender<ReloadAsk>>,
+    /// What was seen of servers, in files.
+    pub(crate) seen: Arc<SeenFiles>,
     named: ArcSwap<HashMap<String, Arc<Database>>>,
     /// What any other name is served by.
     any: ArcSwap<Option<DatabaseParams>>,
@@ -50,6 +65,11 @@ impl Process {
             mock_key: random::bytes(),
             hashes: Semaphore::new(HASHES_MAX),
             askers: Askers::default(),
+            clients: Clients::default(),
+            console_secrets: Arc::default(),
+            averages: Mutex::default(),
+            reloads: ArcSwapOption::empty(),
+            seen: Arc::default(),
             named: ArcSwap::default(),
             any: ArcSwap::default(),
             wild: Mutex::default(),
@@ -72,7 +92,7 @@ impl Process {
                             database.configure(params);
                             Arc::clone(database)
                         }
-                        None => Arc::new(Database::new(name.clone(), params, self.cores.len())),
+                        None => Arc::new(Database::new(name.clone(), params, self.cores.len(), &self.seen)),
                     };
                     named.insert(name, database);
                 }
@@ -111,7 +131,7 @@ impl Process {
         if wild.len() >= WILD_MAX {
             return None;
         }
-        let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len()));
+        let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len(), &self.seen));
         wild.insert(name.to_owned(), Arc::clone(&database));
         Some(database)
     }

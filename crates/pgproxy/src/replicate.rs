@@ -115,6 +115,9 @@ impl Link {
                     drop(heard);
                 });
             }
+            if tether.is_killed(Some(&self.key.address)) {
+                return Poll::Ready(Ok(()));
+            }
             if tether.is_ending.get() || self.seat.database.is_retired() {
                 return Poll::Ready(Ok(()));
             }

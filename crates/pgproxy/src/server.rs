@@ -1,7 +1,6 @@
 //! The databases of a process: which there are, and where they listen. A configuration is applied as a difference by name.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +11,11 @@ use net::listen::ListenError;
 use net::workers::{self, Inbox};
 use tokio::sync::mpsc;
 
+use crate::control::{ControlError, ReloadAsk, Whom};
 use crate::core::{self, Message};
 use crate::listener::{ListenSocket, Listener};
 use crate::params::{DatabaseParams, Listen, PgListenerParams};
 use crate::placement::TOGETHER;
-use crate::pool::Pool;
 use crate::process::Process;
 use crate::view::DatabasesView;
 
@@ -60,6 +59,15 @@ pub enum PrepareError {
     /// An address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What was seen of servers.
+    #[error("{}: what was seen of servers cannot be read: {cause}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or what is wrong with it.
+        #[source]
+        cause: io::Error,
+    },
     /// A Unix socket.
     #[error("{}: cannot listen: {cause}", path.display())]
     Unix {
@@ -101,13 +109,17 @@ impl Databases {
     /// Has what these need, from what was inherited if it is there, and uses nothing of it yet.
     ///
     /// # Errors
-    /// When an address or a Unix socket cannot be had.
+    /// When an address or a Unix socket cannot be had, or the file of `failover.state` cannot be read.
     pub fn prepare(
         &self,
         listeners: &[PgListenerParams],
         databases: &[DatabaseParams],
         inherited: &mut Inherited,
     ) -> Result<Prepared, PrepareError> {
+        for path in databases.iter().filter_map(|database| database.failover.state.as_deref()) {
+            let failed = |cause| PrepareError::State { path: path.to_owned(), cause };
+            self.process.seen.load(path).map_err(failed)?;
+        }
         let mut sockets = Vec::new();
         for params in listeners {
             let is_open = self.open.iter().any(|open| open.listener.listen == params.listen);
@@ -172,16 +184,13 @@ impl Databases {
         let _nothing = all_done.recv().await;
     }
 
-    /// Handles of the TCP sockets, with the addresses that they were opened for.
+    /// Handles of the sockets, with what they were opened for.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn handles(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
-        let of = |open: &Open| match open.listener.listen {
-            Listen::Tcp(address) => Some(open.socket.try_clone().map(|handle| (address, handle))),
-            Listen::Unix(_) => None,
-        };
-        self.open.iter().filter_map(of).collect()
+    pub fn handles(&self) -> io::Result<Vec<(Listen, OwnedFd)>> {
+        let of = |open: &Open| open.socket.try_clone().map(|handle| (open.listener.listen.clone(), handle));
+        self.open.iter().map(of).collect()
     }
 
     /// What there is, for metrics and the admin listener.
@@ -190,24 +199,48 @@ impl Databases {
     }
 
     /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end.
-    pub fn pause(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(|pool| pool.pause());
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn pause(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.pause(database)
     }
 
     /// Lends them again.
-    pub fn resume(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(Pool::resume);
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn resume(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.resume(database)
     }
 
     /// Has all connections of a database, or of all, made anew: those that nobody has at once, the others as they come back.
-    pub fn reconnect(&self, database: Option<&str>) {
-        self.pools(database).iter().for_each(Pool::reconnect);
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn reconnect(&self, database: Option<&str>) -> Result<(), ControlError> {
+        self.process.reconnect(database)
     }
 
-    fn pools(&self, database: Option<&str>) -> Vec<Arc<Pool>> {
-        let databases = self.process.databases();
-        let wanted = databases.iter().filter(|found| database.is_none_or(|name| found.name == name));
-        wanted.flat_map(|database| database.pools()).collect()
+    /// Takes no new clients of a database (`57P03`) from now on, or takes them again. Those that are there stay.
+    ///
+    /// # Errors
+    /// When there is no such database.
+    pub fn set_disabled(&self, database: &str, is_disabled: bool) -> Result<(), ControlError> {
+        self.process.set_disabled(database, is_disabled)
+    }
+
+    /// Closes clients' connections, with what they have under way: they hear `57P01`. New ones may come at once.
+    ///
+    /// # Errors
+    /// When there is no such database, client or server.
+    pub async fn kill(&self, database: &str, whom: &Whom) -> Result<(), ControlError> {
+        self.process.kill(database, whom).await
+    }
+
+    /// Reloads that somebody in the console asks for, from now on.
+    pub fn reloads(&self) -> mpsc::Receiver<ReloadAsk> {
+        self.process.hear_reloads()
     }
 
     /// Accepts no more, ends clients as soon as they have no transaction open (`57P01`), and cuts what is left after a time: how many

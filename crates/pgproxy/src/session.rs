@@ -218,7 +218,8 @@ impl Session {
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
-        let (number, plans) = (held.core.process.next_session(), held.core.plans(&seat.database));
+        let number = tether.note.get().map_or_else(|| held.core.process.next_session(), |note| note.number);
+        let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
         let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
@@ -329,6 +330,9 @@ impl Session {
             let is_heard = self.poll_heard(cx);
             let (tether, client, database) = (&self.tether, &mut self.client, &self.seat.database);
             tether.register(cx);
+            if tether.is_killed(None) {
+                return Poll::Ready(Err(Cut::Told(killed())));
+            }
             if tether.is_ending.get() || database.is_retired() {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
@@ -365,6 +369,9 @@ impl Session {
         let cancels = self.tether.take_cancels();
         if !cancels.is_empty() {
             self.cancel_for(cancels);
+        }
+        if self.tether.is_killed(self.backend.as_ref().map(|backend| &backend.key.address)) {
+            return Poll::Ready(Err(Cut::Told(killed())));
         }
         if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
             return Poll::Ready(Err(self.lost(fenced())));
@@ -438,6 +445,11 @@ impl Session {
 
 fn stopping() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection: the database is not served here any more")
+}
+
+/// Somebody wants it to end.
+fn killed() -> Failure {
+    Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
 /// Its server is the primary no more, or never was.

@@ -70,6 +70,23 @@ impl Socket {
         }
     }
 
+    /// This side's address, where it has one.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Tls(tls) => tls.socket.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Version and cipher of TLS, or nothing.
+    pub(crate) fn tls_version(&self) -> String {
+        let Self::Tls(tls) = self else { return String::new() };
+        let version = tls.session.protocol_version().and_then(|version| version.as_str());
+        let cipher = tls.session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        format!("{}/{}", version.unwrap_or_default(), cipher.unwrap_or_default())
+    }
+
     /// Reads what has come: how many bytes, 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {

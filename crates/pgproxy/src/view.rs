@@ -1,8 +1,10 @@
 //! What there is, for metrics and the admin listener.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
+use crate::clients::Note;
 use crate::metrics::PINS;
 use crate::process::Process;
 
@@ -80,6 +82,8 @@ pub struct DatabaseView {
     pub refusals: u64,
     /// Reads that were run again because their connection broke.
     pub reruns: u64,
+    /// Clients that listen to channels by a shared connection.
+    pub subscribers: usize,
     /// Notifications that were heard for clients by a shared connection, once for each of them.
     pub notifications: u64,
     /// Transactions that were cut because their connection broke.
@@ -95,13 +99,48 @@ pub struct ServerView {
     pub state: &'static str,
     /// How far behind the primary it is, if it is a replica: at most this.
     pub lag: Option<Duration>,
+    /// Bytes of the primary's log that it has not replayed, if it is a replica.
+    pub lag_bytes: Option<u64>,
     /// Whether reads go to it.
     pub is_usable: bool,
+}
+
+/// A client as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientView {
+    /// Its number, which no other client of the process ever has.
+    pub number: u64,
+    /// Its user.
+    pub user: String,
+    /// Where it is; `None` at a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// What it called itself when it connected.
+    pub application: String,
+    /// When it logged in.
+    pub since: SystemTime,
+    /// How long it has waited for a connection, if it does.
+    pub waits: Option<Duration>,
 }
 
 impl DatabasesView {
     pub(crate) fn new(process: Arc<Process>) -> Self {
         Self(process)
+    }
+
+    /// The clients of a database, in the order in which they came; `None` when there is no such database.
+    pub fn clients(&self, database: &str) -> Option<Vec<ClientView>> {
+        let now = Instant::now();
+        let view = |note: Arc<Note>| ClientView {
+            number: note.number,
+            user: note.user.clone(),
+            address: note.peer,
+            application: note.application.clone(),
+            since: note.since,
+            waits: note.waits(now),
+        };
+        let is_there = self.0.databases().iter().any(|known| known.name == database);
+        let clients = self.0.clients.all().into_iter().filter(|note| note.database == database);
+        is_there.then(|| clients.map(view).collect())
     }
 
     /// All pools, in no order.
@@ -157,6 +196,7 @@ impl DatabasesView {
                 causal_waits: [metrics.sum(|cells| &cells.causal_waits), metrics.sum(|cells| &cells.causal_misses)],
                 refusals: metrics.sum(|cells| &cells.refusals),
                 reruns: metrics.sum(|cells| &cells.reruns),
+                subscribers: database.hub.subscribers(),
                 notifications: metrics.sum(|cells| &cells.notifications),
                 cut_transactions: metrics.sum(|cells| &cells.cut_transactions),
             }
@@ -172,6 +212,7 @@ fn servers(database: &crate::database::Database) -> Vec<ServerView> {
         address: member.params.address.to_string(),
         state: view.servers[at].0.as_str(),
         lag: view.servers[at].1,
+        lag_bytes: view.lag_bytes[at],
         is_usable: view.is_usable(at),
     };
     cluster.members.iter().enumerate().map(server).collect()

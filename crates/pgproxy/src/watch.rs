@@ -15,6 +15,7 @@ use crate::connect::{self, Login};
 use crate::core::{Core, Message};
 use crate::database::Database;
 use crate::planted::{Bug, is_planted};
+use crate::seen::Seen;
 
 /// What a server is asked: its role, its system, its timeline as a number or as the beginning of a file's name, and where it is. A replica's
 /// control file has the timeline of its last restart point; who may know more is told by the receiver of the log.
@@ -208,8 +209,16 @@ impl Watcher {
             position: if is_replica { position } else { position.end_of_last(self.segment_bytes) },
         };
         self.is_replica = is_replica;
+        let before = self.cluster.seen();
+        // First, so that nothing is written to a primary which a restart would not know to be newer than the one before.
+        if let Some(seen) = before.filter(|seen| seen.system == said.system && seen.timeline < said.timeline) {
+            self.database.keep_seen(Seen { timeline: said.timeline, ..seen }).await;
+        }
         let out = self.cluster.observed(&self.database.settings(), asked_at, self.server, said);
         self.put_out(&out);
+        if let Some(seen) = self.cluster.seen().filter(|_| before.is_none()) {
+            self.database.keep_seen(seen).await;
+        }
         if let Some(number) = sample.filter(|_| is_replica) {
             self.cluster.causal.sampled(self.server, number, position);
         }

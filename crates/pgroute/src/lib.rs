@@ -2,6 +2,7 @@
 //!
 //! - [`auth`] proves and checks passwords.
 //! - [`scan`] finds the words of statements, and [`classify`] says by them where a text may go and what it does to its session.
+//! - [`console`] reads what PgBouncer's tools ask, and makes their tables.
 //! - [`pool`] says who gets which backend next.
 //! - [`position`] says which replica has what a reader must see.
 //! - [`prepared`] shares prepared statements among clients.
@@ -11,6 +12,7 @@
 
 pub mod auth;
 pub mod classify;
+pub mod console;
 pub mod pool;
 pub mod position;
 pub mod prepared;

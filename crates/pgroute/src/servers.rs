@@ -203,6 +203,11 @@ impl Lag {
         Some(missed.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at)))
     }
 
+    /// How many bytes of the primary's log a replica has not replayed. `None` while nothing is known of the primary.
+    pub fn bytes(&self, replayed: Lsn) -> Option<u64> {
+        self.marks.back().map(|(_, position)| position.0.saturating_sub(replayed.0))
+    }
+
     /// There is another primary: its positions are no longer comparable.
     pub fn clear(&mut self) {
         self.marks.clear();

@@ -23,7 +23,7 @@ use crate::label::{
 use crate::object::{EndpointMetrics, ListenerMetrics, RouteMetrics, ServiceMetrics};
 
 pub use cache::{CacheCounts, CacheDiskRow, CacheRow, cache, routes_cached};
-pub use database::{DatabaseRow, databases};
+pub use database::{DatabaseRow, DatabaseServerRow, databases};
 pub use named_cache::{NamedCacheRow, named_caches};
 pub use route::{routes_asked, routes_compressed, routes_files, routes_mirrored};
 

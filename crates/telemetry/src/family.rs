@@ -220,6 +220,38 @@ families! {
         "Requests to cancel that were sent on to a server.";
     DATABASE_UNCLEAN = Counter "database_backends_unclean" NONE, ["database"],
         "Connections that were closed because they were not clean.";
+    DATABASE_MOVES = Counter "database_backends_moved" NONE, ["database"],
+        "Connections to servers that went to another core, for a client there.";
+    DATABASE_PINNED_RATIO = Gauge "database_sessions_pinned_ratio" NONE, ["database"],
+        "Share of the clients that keep their connections now, from 0 to 1.";
+    DATABASE_SUBSCRIBERS = Gauge "database_subscribers" NONE, ["database"],
+        "Clients that listen to channels by the connection that they share.";
+    DATABASE_NOTIFICATIONS = Counter "database_notifications" NONE, ["database"],
+        "Notifications that were heard for clients, once for each of them.";
+    DATABASE_HEALED = Counter "database_prepared_healed" NONE, ["database"],
+        "Groups of messages that were run again, because a plan was older than the schema.";
+    DATABASE_REPLICA_READS = Counter "database_replica_reads" NONE, ["database"],
+        "Groups of messages that went to a replica.";
+    DATABASE_REPLICA_REFUSALS = Counter "database_replica_refusals" NONE, ["database"],
+        "Reads that a replica refused, and that were run on the primary.";
+    DATABASE_PROBES = Counter "database_probes" NONE, ["database"],
+        "Questions for the primary's position.";
+    DATABASE_CAUSAL_WAITS = Counter "database_causal_waits" NONE, ["database"],
+        "Reads that waited for a replica to come far enough.";
+    DATABASE_CAUSAL_MISSES = Counter "database_causal_misses" NONE, ["database"],
+        "Those of them that went to the primary in the end.";
+    DATABASE_RERUNS = Counter "database_reruns" NONE, ["database"],
+        "Reads that were run again because their connection broke.";
+    DATABASE_CUT_TRANSACTIONS = Counter "database_transactions_cut" NONE, ["database"],
+        "Transactions that were cut because their connection broke.";
+    DATABASE_SERVER_STATE = Gauge "database_server_state" NONE, ["database", "server", "state"],
+        "1 for what a server is: `primary`, `replica`, `unknown`, `foreign` (of another system) or `old` (a primary no more, or one of two); 0 for the rest.";
+    DATABASE_SERVER_READS = Gauge "database_server_takes_reads" NONE, ["database", "server"],
+        "1 while reads go to a server because it is a replica.";
+    DATABASE_REPLICA_LAG = Gauge "database_replica_lag" SECONDS, ["database", "server"],
+        "How far a replica is behind the primary, at most; not there while that is not known.";
+    DATABASE_REPLICA_LAG_BYTES = Gauge "database_replica_lag" BYTES, ["database", "server"],
+        "Bytes of the primary's log that a replica has not replayed; not there while that is not known.";
     LIMIT_REQUESTS = Counter "limit_requests" NONE, ["limit", "result"],
         "Requests at a limit: allowed, refused, or let pass by a limit in shadow mode that would have refused them.";
     LIMIT_KEYS = Gauge "limit_keys" NONE, ["limit"],

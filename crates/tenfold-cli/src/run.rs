@@ -339,6 +339,7 @@ enum End {
 
 /// Applies changes until something ends it.
 async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut asked: mpsc::Receiver<Ask>) -> End {
+    let mut reloads = reloader.databases.reloads();
     loop {
         let (reason, answer) = tokio::select! {
             told = signals.next() => match told {
@@ -358,9 +359,13 @@ async fn run_until_told(reloader: &mut Reloader<'_>, signals: &mut Signals, mut 
                 let _told = reloader.reload("a file changed").await;
                 continue;
             }
+            Some(ask) = reloads.recv() => {
+                ask.answer(reloader.reload("asked for in the console").await);
+                continue;
+            }
             Some(ask) = asked.recv() => match ask {
                 Ask::Database(database, change, answer) => {
-                    let _nobody_waits = answer.send(databases::change(&reloader.databases, &database, change));
+                    let _nobody_waits = answer.send(databases::change(&reloader.databases, &database, &change).await);
                     continue;
                 }
                 Ask::Reload(answer) => {

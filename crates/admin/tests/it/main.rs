@@ -93,6 +93,10 @@ impl AdminState for Fixture {
         json!([{"name": "sessions"}])
     }
 
+    fn database_clients(&self, database: &str) -> Option<Value> {
+        (database == "shop").then(|| json!([]))
+    }
+
     fn databases(&self) -> Value {
         json!([])
     }

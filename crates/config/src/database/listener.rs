@@ -13,7 +13,7 @@ use crate::taken::Taken;
 use crate::tls::{self, Files};
 
 use super::server::ALPN;
-use super::{PgName, key_of};
+use super::{PgName, console, key_of};
 
 /// Listeners of kind `postgres`, one for each address.
 pub(super) fn params(raw: &RawConfig, files: &mut Files<'_>, sink: &mut Sink) -> Vec<PgListenerParams> {
@@ -32,11 +32,13 @@ fn of_table(
     stream::check_keys(name, raw, sink);
     routes(config, name, sink);
     let databases = databases(&key, config, raw, sink);
+    let console = console::params(&key, raw, sink);
     let tls = tls(name, raw, files, sink);
     let Some(listen) = &raw.listen else { return Vec::new() };
     let of_address = |field: &Field<ListenAt>| PgListenerParams {
         tls: tls.clone(),
         databases: databases.clone(),
+        console: console.clone(),
         clients_max: raw.connections_max.value.0,
         login_timeout: raw.login_timeout.value.0,
         stall_timeout: raw.stall_timeout.value.0,

@@ -6,9 +6,10 @@ use pgproxy::{AuthMethod, DatabaseParams, Listen, PgListenerParams, ServerAddres
 use pgroute::auth::{Method, Stored};
 use pgroute::pool::PoolParams;
 
+use crate::address::ListenAt;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::grammar::Field;
-use crate::raw::{KindWord, RawConfig, RawDatabase, StatementRouteWord};
+use crate::raw::{ConsoleAuthWord, KindWord, RawConfig, RawDatabase, StatementRouteWord};
 use crate::source::Place;
 
 use super::auth::{is_open, serving};
@@ -27,6 +28,7 @@ pub(crate) fn report(raw: &RawConfig, found: &Databases, sink: &mut Sink) {
         circles(&key, table, &found.listeners, sink);
         expected(&key, (name, table), found, sink);
     }
+    consoles(raw, sink);
     capacity(raw, &found.databases, sink);
 }
 
@@ -79,6 +81,32 @@ fn passwords(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     }
 }
 
+/// Passwords of consoles that everybody reads who may read the file, or who listens on the way.
+fn consoles(raw: &RawConfig, sink: &mut Sink) {
+    for (name, listener) in &raw.listener.value.tables {
+        let Some(console) = &listener.console else { continue };
+        let key = format!("listener.{}.console", name.value);
+        for (user, table) in &console.value.user.value.tables {
+            let Some(field) = &table.password else { continue };
+            if field.value.in_clear && !matches!(field.value.stored(), Stored::Scram(_)) {
+                let key = format!("{key}.user.{}.password", user.value);
+                let diagnostic = Diagnostic::warning(field.place, key, "a password stands in the file as it is");
+                sink.push(diagnostic.fix("write \"${NAME}\", and set the variable NAME".to_owned()));
+            }
+        }
+        let method = &console.value.method;
+        let has_tls =
+            listener.tls.as_ref().is_some_and(|tls| tls.value.required.as_ref().is_none_or(|field| field.value.0));
+        let is_open = |at: &ListenAt| matches!(at, ListenAt::Tcp(address) if !address.ip().is_loopback());
+        let is_reached = listener.listen.iter().flat_map(|field| &field.value.0).any(|field| is_open(&field.value));
+        if method.value == ConsoleAuthWord::Password && !has_tls && is_reached {
+            let message = "users of the console send their passwords as they are, without TLS";
+            let diagnostic = Diagnostic::warning(method.place, format!("{key}.method"), message);
+            sink.push(diagnostic.fix("write method = \"scram\", or add tls to the listener".to_owned()));
+        }
+    }
+}
+
 /// `sslmode=require` believes anybody, as with libpq.
 fn unverified(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     let Some(field) = raw.primary.as_ref().filter(|_| raw.tls.is_none()) else { return };
@@ -96,6 +124,13 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     };
     if let Some(lease) = &raw.failover.value.lease {
         told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
+    }
+    if let Some(state) = raw.failover.value.state.as_ref().filter(|_| raw.replicas.value.0.is_empty()) {
+        told(
+            "failover.state",
+            state.place,
+            "there are no replicas: a server that is alone is written to, whatever it is",
+        );
     }
     let rules = raw.rule.value.0.iter().filter_map(|rule| rule.value.route.as_ref());
     let routes = std::iter::once(&raw.route).chain(rules);

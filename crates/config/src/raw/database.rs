@@ -1,9 +1,11 @@
 //! The tables of a database.
 
+mod console;
 mod policy;
 mod pool;
 mod user;
 
+pub(crate) use console::{ConsoleAuthWord, RawConsole, RawConsoleUser};
 pub(crate) use policy::{
     CausalityWord, NoReplicaWord, PidWord, PinWord, PoolModeWord, RawCatalogue, RawCausality, RawDatabaseLimits,
     RawDatabaseTimeouts, RawFailover, RawNotifications, RawPrepared, RawReplicaPolicy, ReplicaBalanceWord,

@@ -46,6 +46,10 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!((listener.name.as_str(), listener.clients_max), ("databases", 300));
     assert_eq!(listener.databases, ["shop", "*"]);
     assert_eq!((listener.login_timeout, listener.stall_timeout), (Duration::from_secs(20), Duration::from_secs(120)));
+    let console = listener.console.as_ref().unwrap();
+    let may: Vec<_> = console.users.iter().map(|user| (user.name.as_str(), user.is_admin)).collect();
+    assert_eq!((console.method, may.as_slice()), (Method::Md5, &[("monitor", false), ("ops", true)][..]));
+    assert_eq!(console.users[0].stored, Stored::parse("0123456789abcdef-from-env"));
     assert!(!listener.tls.as_ref().unwrap().required);
     assert!(loaded.gateway.listeners().iter().all(|listener| listener.name.as_str() != "databases"));
     let [shop, any] = loaded.databases.as_slice() else { panic!("{:?}", loaded.databases) };
@@ -75,6 +79,7 @@ fn the_full_file_arrives_in_the_parameters() {
     assert_eq!(shop.replica.none, NoReplica::Error);
     let causality = CausalityParams { scope: Some(CausalityScope::Token), wait_max: Duration::from_millis(50) };
     assert_eq!((&shop.causality, any.causality.scope), (&causality, None));
+    assert!(shop.failover.state.as_ref().unwrap().ends_with("shop.seen"), "{:?}", shop.failover);
     assert_eq!(shop.failover.lease.as_ref().unwrap().url, "http://{host}:8008/primary");
     assert_eq!((shop.prepared.bytes_max, shop.prepared.per_backend_max, shop.prepared.names_max), (8 << 20, 50, 500));
     assert_eq!((shop.limits.clients_max, shop.limits.clients_per_user_max), (400, Some(100)));

@@ -11,7 +11,15 @@ fn page() -> String {
 }
 
 fn env(name: &str) -> Option<String> {
-    let known = ["TENFOLD_ADMIN_TOKEN", "TENFOLD_CACHE_PASSWORD", "WEB_PASSWORD", "REPORT_PASSWORD", "POOLER_PASSWORD"];
+    let known = [
+        "TENFOLD_ADMIN_TOKEN",
+        "TENFOLD_CACHE_PASSWORD",
+        "WEB_PASSWORD",
+        "REPORT_PASSWORD",
+        "POOLER_PASSWORD",
+        "MONITOR_PASSWORD",
+        "OPS_PASSWORD",
+    ];
     known.contains(&name).then(|| "0123456789abcdef".to_owned())
 }
 

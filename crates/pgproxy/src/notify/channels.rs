@@ -3,7 +3,7 @@
 //! The server is asked for a bounded number of channels at once, and whoever wants many takes turns with others. A channel that nobody wants any
 //! more is taken back, also where it was being asked for when that became so: what a server listens to in vain slows it down for good.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -74,6 +74,12 @@ impl Channels {
         let channels: BTreeSet<&String> = channels.iter().collect();
         wanted.into_iter().for_each(|wanted| wanted.channels.retain(|channel| !channels.contains(channel)));
         asked.into_iter().filter(|asked| channels.contains(&asked.channel)).for_each(|asked| asked.mailbox = None);
+    }
+
+    /// How many sessions listen.
+    pub(super) fn sessions(&self) -> usize {
+        let sessions: HashSet<_> = self.listened.values().flat_map(HashMap::keys).collect();
+        sessions.len()
     }
 
     /// What the server is to be asked next, if anything: to listen to what is wanted, and no more to what nobody wants. Channels that are

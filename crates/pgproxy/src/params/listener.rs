@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use net::tls::ServerTls;
+use pgroute::auth::{Method, Stored};
 use vocab::Name;
 
 /// A listener that speaks PostgreSQL's protocol.
@@ -17,6 +18,8 @@ pub struct PgListenerParams {
     pub listen: Listen,
     /// The TLS that it offers.
     pub tls: Option<PgTls>,
+    /// The console, if it has one: a database of its own that is the proxy itself.
+    pub console: Option<ConsoleParams>,
     /// Names of the databases that are served there, as the file has them (`*` for [`crate::DatabaseName::Any`]); all if it is empty.
     pub databases: Vec<String>,
     /// Clients at once, those that have not proved who they are included.
@@ -55,6 +58,33 @@ pub struct PgTls {
     pub required: bool,
 }
 
+/// Who may look at the pools, and change them, by a client of PostgreSQL.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsoleParams {
+    /// By what they prove who they are. There is no way without.
+    pub method: Method,
+    /// Who they are.
+    pub users: Vec<ConsoleUser>,
+}
+
+/// Somebody who may use the console.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsoleUser {
+    /// The name.
+    pub name: String,
+    /// What is known of the password.
+    pub stored: Stored,
+    /// Whether changes are allowed: otherwise everything is only shown.
+    pub is_admin: bool,
+}
+
+impl ConsoleParams {
+    /// The user of a name.
+    pub fn user(&self, name: &str) -> Option<&ConsoleUser> {
+        self.users.iter().find(|user| user.name == name)
+    }
+}
+
 impl PgListenerParams {
     /// A listener with the defaults: no TLS, all databases, 10,000 clients, a minute for a login as PostgreSQL's
     /// `authentication_timeout`, and five minutes for who stalls: longer than most networks forget a connection.
@@ -63,6 +93,7 @@ impl PgListenerParams {
             name,
             listen,
             tls: None,
+            console: None,
             databases: Vec::new(),
             clients_max: 10_000,
             login_timeout: Duration::from_secs(60),

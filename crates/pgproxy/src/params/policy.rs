@@ -1,5 +1,6 @@
 //! How a database is served: modes, replicas, positions, failover, and what else has a choice.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use balance::Algorithm;
@@ -109,6 +110,8 @@ pub struct FailoverParams {
     pub watch_interval: Duration,
     /// How long an answer to that may take.
     pub watch_timeout: Duration,
+    /// The file that keeps the newest timeline that was seen, over restarts.
+    pub state: Option<PathBuf>,
     /// Who may write, by a key that others keep.
     pub lease: Option<LeaseParams>,
 }
@@ -116,7 +119,7 @@ pub struct FailoverParams {
 impl Default for FailoverParams {
     fn default() -> Self {
         let (switch_wait, watch_interval) = (Duration::from_secs(10), Duration::from_secs(1));
-        Self { switch_wait, watch_interval, watch_timeout: Duration::from_secs(2), lease: None }
+        Self { switch_wait, watch_interval, watch_timeout: Duration::from_secs(2), state: None, lease: None }
     }
 }
 

@@ -25,6 +25,10 @@ pub(crate) struct Own {
 #[derive(Debug, Default)]
 pub(crate) struct Whereabouts(Arc<AtomicU32>);
 
+/// Looks where a backend is, from outside.
+#[derive(Debug)]
+pub(super) struct Sighting(Arc<AtomicU32>);
+
 /// Where a backend may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
@@ -62,6 +66,20 @@ impl Whereabouts {
     /// It is there now.
     pub(crate) fn set(&self, at: At) {
         self.0.store(at.to_number(), Ordering::Relaxed);
+    }
+}
+
+impl Whereabouts {
+    /// What looks where it is.
+    pub(super) fn sighting(&self) -> Sighting {
+        Sighting(Arc::clone(&self.0))
+    }
+}
+
+impl Sighting {
+    /// Where it was a moment ago.
+    pub(super) fn at(&self) -> At {
+        At::of_number(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -120,7 +120,10 @@ impl Session {
                     let until = *deadline.get_or_insert_with(|| now + self.local.pool.acquire_timeout());
                     self.tether.deadline.set(until);
                     self.armed = Armed::Nothing;
-                    self.wait_for_backend(waiting).await?
+                    self.begin_to_wait(now);
+                    let waited = self.wait_for_backend(waiting).await;
+                    self.has_waited();
+                    waited?
                 }
             };
             let database = Arc::clone(&self.seat.database);
@@ -135,6 +138,9 @@ impl Session {
 
     /// Whether anybody still waits for what was asked; or why not.
     pub(super) fn is_still_wanted(&mut self) -> Result<Result<(), Failure>, Cut> {
+        if self.tether.is_killed(None) {
+            return Err(Cut::Told(super::killed()));
+        }
         if self.tether.is_ending.get() {
             return Err(Cut::Told(super::stopping()));
         }
@@ -171,6 +177,9 @@ impl Session {
                     Err(NotLent::TimedOut) => None,
                 });
             }
+            if tether.is_killed(None) {
+                return Poll::Ready(Some(Err(Without::Cut(Cut::Told(super::killed())))));
+            }
             if !tether.take_cancels().is_empty() {
                 return Poll::Ready(Some(Err(Without::Failed(cancelled()))));
             }
@@ -190,6 +199,18 @@ impl Session {
                 self.cells().acquire_timeouts.increment();
                 Err(Without::Failed(self.local.pool.timed_out()))
             }
+        }
+    }
+
+    fn begin_to_wait(&self, now: Instant) {
+        if let Some(note) = self.tether.note.get() {
+            note.wait(now);
+        }
+    }
+
+    fn has_waited(&self) {
+        if let Some(note) = self.tether.note.get() {
+            self.cells().wait_micros.add(note.wait_over());
         }
     }
 

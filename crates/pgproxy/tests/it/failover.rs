@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::PostgresOptions;
+use pgproxy::DatabaseParams;
+use testkit::{PgClient, PostgresOptions, TempDir};
 
 use crate::proxy::Proxy;
 use crate::replicas::{cluster, value, wait_until};
@@ -111,4 +112,36 @@ fn reads_that_were_under_way_run_again_elsewhere() {
         assert_eq!(thread.join().unwrap().value(), "20000000");
     }
     assert!(proxy.database().reruns > 0, "{:?}", proxy.database());
+}
+
+#[test]
+fn an_old_primary_that_is_alone_after_a_restart_gets_nothing() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("shop.seen");
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let keep = |params: &mut DatabaseParams| {
+        params.failover.state = Some(file.clone());
+        params.failover.switch_wait = Duration::from_millis(800);
+    };
+    let mut proxy = cluster(&options, keep);
+    let mut client = proxy.client();
+    client.query("CREATE TABLE t (a int)").unwrap();
+    proxy.postgres.wait_for_replay(1).unwrap();
+    proxy.postgres.kill(0);
+    proxy.postgres.promote(1).unwrap();
+    wait_until("the new one is written to", || client.query("INSERT INTO t VALUES (1)").unwrap().errors.is_empty());
+    assert!(std::fs::read_to_string(&file).unwrap().ends_with("\ntimeline 2\n"));
+    // Whoever comes next finds the old one alone.
+    proxy.restart();
+    proxy.postgres.kill(1);
+    proxy.postgres.restart(0).unwrap();
+    wait_until("it is known to be old", || states(&proxy)[0] == "old");
+    let refused = PgClient::connect(proxy.port, "web", "shop", "").unwrap_err();
+    assert!(format!("{refused:#}").contains("57P03"), "{refused:#}");
+    assert_eq!(proxy.postgres.sql(0, "SELECT count(*) FROM t").unwrap(), ["0"]);
+    // Nothing tells it from the newest one for whoever has forgotten.
+    proxy.params.failover.state = None;
+    proxy.restart();
+    wait_until("it is believed", || states(&proxy)[0] == "primary");
+    assert_eq!(proxy.client().query("INSERT INTO t VALUES (1)").unwrap().tags, ["INSERT 0 1"]);
 }

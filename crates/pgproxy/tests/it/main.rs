@@ -3,6 +3,7 @@
 mod ahead;
 mod asking;
 mod cancels;
+mod console;
 mod drivers;
 mod failover;
 mod history;

@@ -102,7 +102,7 @@ fn pause_holds_statements_and_resume_lets_them_go() {
     });
     let (mut one, mut two) = (proxy.client(), proxy.client());
     assert_eq!(one.query("BEGIN").unwrap().status, 'T');
-    proxy.databases().pause(Some("shop"));
+    proxy.databases().pause(Some("shop")).unwrap();
     // What is open goes on.
     assert_eq!(one.query("SELECT 1").unwrap().value(), "1");
     assert_eq!(one.query("END").unwrap().status, 'I');
@@ -114,11 +114,11 @@ fn pause_holds_statements_and_resume_lets_them_go() {
         });
         wait_for("one waits", || proxy.view()[0].waiting == 1);
         std::thread::sleep(Duration::from_millis(200));
-        proxy.databases().resume(Some("shop"));
+        proxy.databases().resume(Some("shop")).unwrap();
         assert!(waits.join().unwrap() >= Duration::from_millis(150));
     });
     let pid = one.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
-    proxy.databases().reconnect(None);
+    proxy.databases().reconnect(None).unwrap();
     assert_ne!(one.query("SELECT pg_backend_pid()").unwrap().value(), pid);
     proxy.check_accounts();
 }

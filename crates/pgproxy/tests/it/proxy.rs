@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
     threads: Vec<JoinHandle<()>>,
     pub(crate) params: DatabaseParams,
     control: tokio::runtime::Runtime,
-    listener: PgListenerParams,
+    pub(crate) listener: PgListenerParams,
 }
 
 /// The server of a test.
@@ -29,6 +29,19 @@ pub(crate) fn server(postgres: &Postgres, number: usize) -> ServerParams {
         tls: BackendTls::Off,
         settings: Vec::new(),
     }
+}
+
+/// Two cores, with no databases yet.
+fn start_cores() -> (Databases, Vec<JoinHandle<()>>) {
+    // So that a few clients are on both.
+    let (databases, parts) = Databases::with_gathering(2, 1);
+    let threads = parts.into_iter().map(|part| {
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            runtime.unwrap().block_on(part.run());
+        })
+    });
+    (databases, threads.collect())
 }
 
 impl Proxy {
@@ -52,15 +65,7 @@ impl Proxy {
         let listen = Listen::Tcp(([127, 0, 0, 1], port).into());
         let mut listener = PgListenerParams::new("db".parse().unwrap(), listen);
         change(&mut params, &mut listener);
-        // So that a few clients are on both.
-        let (databases, parts) = Databases::with_gathering(2, 1);
-        let threads = parts.into_iter().map(|part| {
-            std::thread::spawn(move || {
-                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                runtime.unwrap().block_on(part.run());
-            })
-        });
-        let threads = threads.collect();
+        let (databases, threads) = start_cores();
         let control = Builder::new_current_thread().enable_all().build().unwrap();
         let mut proxy = Self { postgres, port, databases: Some(databases), threads, params, control, listener };
         proxy.reload();
@@ -74,6 +79,15 @@ impl Proxy {
         let prepared =
             databases.prepare(listener, std::slice::from_ref(&self.params), &mut Default::default()).unwrap();
         self.control.block_on(databases.commit(prepared));
+    }
+
+    /// Ends it, and begins anew with nothing of what it knew.
+    pub(crate) fn restart(&mut self) {
+        self.stop(Duration::from_secs(2));
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        let (databases, threads) = start_cores();
+        (self.databases, self.threads) = (Some(databases), threads);
+        self.reload();
     }
 
     /// Ends it: how many clients were cut.

@@ -181,15 +181,24 @@ pub fn bare(out: &mut Vec<u8>, tag: u8) {
 
 /// Columns of text.
 pub fn row_description(out: &mut Vec<u8>, columns: &[&str]) {
-    /// The type `text`; its size, which is not fixed; no modifier; as text.
-    const TEXT: [u8; 12] = [0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    /// The type `text`; its size, which is not fixed.
+    const TEXT: (u32, i16) = (25, -1);
+    typed_row_description(out, columns.iter().map(|name| (*name, TEXT)));
+}
+
+/// Columns of types, by number and size in bytes, whose values are texts.
+pub fn typed_row_description<'c>(out: &mut Vec<u8>, columns: impl ExactSizeIterator<Item = (&'c str, (u32, i16))>) {
     message(out, backend::tag::ROW_DESCRIPTION, |out| {
         out.extend((columns.len() as u16).to_be_bytes());
-        for name in columns {
+        for (name, (kind, size)) in columns {
             string(out, name);
             // Of no table.
             out.extend([0; 6]);
-            out.extend(TEXT);
+            out.extend(kind.to_be_bytes());
+            out.extend(size.to_be_bytes());
+            // No modifier; as text.
+            out.extend((-1_i32).to_be_bytes());
+            out.extend([0; 2]);
         }
     });
 }

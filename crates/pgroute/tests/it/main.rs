@@ -2,6 +2,7 @@
 
 mod auth;
 mod classify;
+mod console;
 mod pool;
 mod position;
 mod prepared;

@@ -46,6 +46,48 @@ pub struct DatabaseRow {
     pub cancels: u64,
     /// Connections closed because they were not clean.
     pub unclean: u64,
+    /// Connections that went to another core.
+    pub moves: u64,
+    /// Clients that listen to channels by a shared connection.
+    pub subscribers: u64,
+    /// Notifications that were heard for clients.
+    pub notifications: u64,
+    /// Groups of messages that were run again after a change of the schema.
+    pub healed: u64,
+    /// Groups of messages that went to a replica.
+    pub replica_reads: u64,
+    /// Reads that a replica refused.
+    pub replica_refusals: u64,
+    /// Questions for the primary's position.
+    pub probes: u64,
+    /// Reads that waited for a replica, and those that did so in vain.
+    pub causal_waits: [u64; 2],
+    /// Reads that were run again because their connection broke.
+    pub reruns: u64,
+    /// Transactions that were cut because their connection broke.
+    pub cut_transactions: u64,
+    /// Its servers.
+    pub servers: Vec<DatabaseServerRow>,
+}
+
+/// A server of a database.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseServerRow {
+    /// Where it is.
+    pub server: String,
+    /// What it is: one of [`DatabaseServerRow::STATES`].
+    pub state: &'static str,
+    /// Whether reads go to it.
+    pub takes_reads: bool,
+    /// How far it is behind the primary, in seconds.
+    pub lag_seconds: Option<f64>,
+    /// The same in bytes of the log.
+    pub lag_bytes: Option<u64>,
+}
+
+impl DatabaseServerRow {
+    /// What a server may be.
+    pub const STATES: [&str; 5] = ["primary", "replica", "unknown", "foreign", "old"];
 }
 
 /// Writes the `database_*` families.
@@ -85,6 +127,16 @@ pub fn databases(rows: &[DatabaseRow], encoder: &mut DescriptorEncoder<'_>) -> f
     count(&family::DATABASE_PARSES, |row| row.parses)?;
     count(&family::DATABASE_CANCELS, |row| row.cancels)?;
     count(&family::DATABASE_UNCLEAN, |row| row.unclean)?;
+    count(&family::DATABASE_MOVES, |row| row.moves)?;
+    count(&family::DATABASE_NOTIFICATIONS, |row| row.notifications)?;
+    count(&family::DATABASE_HEALED, |row| row.healed)?;
+    count(&family::DATABASE_REPLICA_READS, |row| row.replica_reads)?;
+    count(&family::DATABASE_REPLICA_REFUSALS, |row| row.replica_refusals)?;
+    count(&family::DATABASE_PROBES, |row| row.probes)?;
+    count(&family::DATABASE_CAUSAL_WAITS, |row| row.causal_waits[0])?;
+    count(&family::DATABASE_CAUSAL_MISSES, |row| row.causal_waits[1])?;
+    count(&family::DATABASE_RERUNS, |row| row.reruns)?;
+    count(&family::DATABASE_CUT_TRANSACTIONS, |row| row.cut_transactions)?;
     let mut level = |family: &Family, of: fn(&DatabaseRow) -> u64| {
         let mut family = family.start(encoder)?;
         rows.iter()
@@ -93,5 +145,43 @@ pub fn databases(rows: &[DatabaseRow], encoder: &mut DescriptorEncoder<'_>) -> f
     level(&family::DATABASE_CLIENTS, |row| row.clients)?;
     level(&family::DATABASE_WAITING, |row| row.waiting)?;
     level(&family::DATABASE_PINNED, |row| row.pinned)?;
-    level(&family::DATABASE_STATEMENTS_SHARED, |row| row.statements_shared)
+    level(&family::DATABASE_SUBSCRIBERS, |row| row.subscribers)?;
+    level(&family::DATABASE_STATEMENTS_SHARED, |row| row.statements_shared)?;
+    let mut family = family::DATABASE_PINNED_RATIO.start(encoder)?;
+    for row in rows {
+        let ratio = if row.clients > 0 { row.pinned as f64 / row.clients as f64 } else { 0.0 };
+        family.encode_family(&[("database", row.database.as_str())])?.encode_gauge(&ratio)?;
+    }
+    servers(rows, encoder)
+}
+
+fn servers(rows: &[DatabaseRow], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let all = || rows.iter().flat_map(|row| row.servers.iter().map(|server| (row.database.as_str(), server)));
+    let labels = |(database, server): (&'_ str, &'_ DatabaseServerRow)| {
+        [("database", database.to_owned()), ("server", server.server.clone())]
+    };
+    let mut family = family::DATABASE_SERVER_STATE.start(encoder)?;
+    for (database, server) in all() {
+        for state in DatabaseServerRow::STATES {
+            let labels = [("database", database), ("server", server.server.as_str()), ("state", state)];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(server.state == state))?;
+        }
+    }
+    let mut family = family::DATABASE_SERVER_READS.start(encoder)?;
+    for one in all() {
+        family.encode_family(&labels(one))?.encode_gauge(&u64::from(one.1.takes_reads))?;
+    }
+    let mut family = family::DATABASE_REPLICA_LAG.start(encoder)?;
+    for one in all() {
+        if let Some(lag) = one.1.lag_seconds {
+            family.encode_family(&labels(one))?.encode_gauge(&lag)?;
+        }
+    }
+    let mut family = family::DATABASE_REPLICA_LAG_BYTES.start(encoder)?;
+    for one in all() {
+        if let Some(lag) = one.1.lag_bytes {
+            family.encode_family(&labels(one))?.encode_gauge(&lag)?;
+        }
+    }
+    Ok(())
 }

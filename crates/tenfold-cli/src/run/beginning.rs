@@ -1,11 +1,12 @@
 //! What the process begins with: sockets from a service manager, or all that the process before it hands over.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context;
 use gateway::Inheritance;
 use net::handover::{Draining, Offer, Predecessor};
-use net::inherit::{Inherited, Unusable};
+use net::inherit::{Inherited, OpenedFor, Unusable};
 use serde_json::{Value, json};
 
 /// What there was when the process began.
@@ -51,8 +52,8 @@ impl Beginning {
             Self { knowledge: text("knowledge"), before: Some((predecessor, before)), ..Self::default() };
         for (name, socket) in offer.sockets {
             // What this version does not know stays the other's to serve until it ends.
-            let Some(address) = tcp_address(&name) else { continue };
-            beginning.unusable.extend(beginning.sockets.add(&name, Some(address), socket).err());
+            let Some(opened_for) = opened_for(&name) else { continue };
+            beginning.unusable.extend(beginning.sockets.add(&name, Some(opened_for), socket).err());
         }
         beginning
     }
@@ -102,8 +103,16 @@ pub(super) fn tcp_name(address: SocketAddr) -> String {
     format!("tcp {address}")
 }
 
-fn tcp_address(name: &str) -> Option<SocketAddr> {
-    name.strip_prefix("tcp ")?.parse().ok()
+/// The name of a Unix socket that was opened at a file.
+pub(super) fn unix_name(path: &Path) -> String {
+    format!("unix {}", path.display())
+}
+
+fn opened_for(name: &str) -> Option<OpenedFor> {
+    if let Some(path) = name.strip_prefix("unix ") {
+        return Some(OpenedFor::Unix(path.into()));
+    }
+    name.strip_prefix("tcp ")?.parse().ok().map(OpenedFor::Tcp)
 }
 
 #[cfg(test)]
@@ -114,9 +123,11 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         for text in ["127.0.0.1:80", "[::1]:0", "[2001:db8::1]:443"] {
             let address = text.parse().expect("an address");
-            assert_eq!(tcp_address(&tcp_name(address)), Some(address));
+            assert_eq!(opened_for(&tcp_name(address)), Some(OpenedFor::Tcp(address)));
         }
-        assert_eq!(tcp_address("udp 127.0.0.1:80"), None);
-        assert_eq!(tcp_address("127.0.0.1:80"), None);
+        let path = Path::new("/run/tenfold/a folder/.s.PGSQL.6432");
+        assert_eq!(opened_for(&unix_name(path)), Some(OpenedFor::Unix(path.to_owned())));
+        assert_eq!(opened_for("udp 127.0.0.1:80"), None);
+        assert_eq!(opened_for("127.0.0.1:80"), None);
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
-use admin::DatabaseChange;
-use pgproxy::{DatabaseView, Databases, DatabasesView, PoolView};
+use admin::{DatabaseChange, KillOrder, Reason, Refused};
+use pgproxy::{ClientView, ControlError, DatabaseView, Databases, DatabasesView, PoolView, ServerView, Whom};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
-use telemetry::encode::{DatabaseRow, databases};
+use telemetry::encode::{DatabaseRow, DatabaseServerRow, databases};
 
 /// How the file names what any other name stands for.
 const ANY: &str = "*";
@@ -80,6 +81,35 @@ fn add(row: &mut DatabaseRow, view: &DatabaseView) {
     row.statements_shared += view.statements_shared as u64;
     row.cancels += view.cancels;
     row.unclean += view.unclean;
+    row.moves += view.moves;
+    row.subscribers += view.subscribers as u64;
+    row.notifications += view.notifications;
+    row.healed += view.healed;
+    row.replica_reads += view.replica_reads;
+    row.replica_refusals += view.refusals;
+    row.probes += view.probes;
+    row.causal_waits.iter_mut().zip(view.causal_waits).for_each(|(sum, count)| *sum += count);
+    row.reruns += view.reruns;
+    row.cut_transactions += view.cut_transactions;
+    for server in &view.servers {
+        add_server(&mut row.servers, server);
+    }
+}
+
+/// Adds a server to those of a row. Databases that a wildcard stands for have the same ones: what is worst is told of each.
+fn add_server(rows: &mut Vec<DatabaseServerRow>, view: &ServerView) {
+    let (lag_seconds, lag_bytes) = (view.lag.map(|lag| lag.as_secs_f64()), view.lag_bytes);
+    match rows.iter_mut().find(|row| row.server == view.address) {
+        Some(row) => {
+            row.takes_reads &= view.is_usable;
+            row.lag_seconds = [row.lag_seconds, lag_seconds].into_iter().flatten().reduce(f64::max);
+            row.lag_bytes = row.lag_bytes.max(lag_bytes);
+        }
+        None => {
+            let (server, state, takes_reads) = (view.address.clone(), view.state, view.is_usable);
+            rows.push(DatabaseServerRow { server, state, takes_reads, lag_seconds, lag_bytes });
+        }
+    }
 }
 
 impl Collector for Rows {
@@ -126,19 +156,54 @@ fn shown<'p>(view: &DatabaseView, pools: impl Iterator<Item = &'p PoolView>) -> 
     })
 }
 
+/// The clients of a database; `None` when there is no such database.
+pub(super) fn clients(view: &DatabasesView, name: &str) -> Option<Value> {
+    let client = |client: ClientView| {
+        json!({
+            "number": client.number,
+            "user": client.user,
+            "address": client.address.map(|address| address.to_string()),
+            "application": client.application,
+            "since": client.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            "waits_seconds": client.waits.map(|waits| waits.as_secs_f64()),
+        })
+    };
+    Some(view.clients(name)?.into_iter().map(client).collect())
+}
+
 /// Whether there is a database of this name.
 pub(super) fn is_known(view: &DatabasesView, name: &str) -> bool {
     view.databases().iter().any(|database| database.name == name)
 }
 
-/// Has the pools of a database do something, and gives what it is afterwards.
-pub(super) fn change(databases: &Databases, name: &str, change: DatabaseChange) -> Result<Value, String> {
-    let (change, told) = match change {
-        DatabaseChange::Pause => (Databases::pause as fn(&Databases, Option<&str>), "paused"),
-        DatabaseChange::Resume => (Databases::resume as fn(&Databases, Option<&str>), "resumed"),
-        DatabaseChange::Reconnect => (Databases::reconnect as fn(&Databases, Option<&str>), "reconnecting"),
+/// Has a database do something, and gives what it is afterwards.
+pub(super) async fn change(databases: &Databases, name: &str, change: &DatabaseChange) -> Result<Value, Refused> {
+    let (done, told) = match change {
+        DatabaseChange::Pause => (databases.pause(Some(name)), "paused"),
+        DatabaseChange::Resume => (databases.resume(Some(name)), "resumed"),
+        DatabaseChange::Reconnect => (databases.reconnect(Some(name)), "reconnecting"),
+        DatabaseChange::Disable => (databases.set_disabled(name, true), "disabled"),
+        DatabaseChange::Enable => (databases.set_disabled(name, false), "enabled"),
+        DatabaseChange::Kill(order) => (kill(databases, name, order).await, "killed"),
     };
-    change(databases, Some(name));
+    done.map_err(|error| match error {
+        ControlError::NoDatabase(_) | ControlError::NoClient(..) | ControlError::NoServer(..) => {
+            Refused::new(Reason::NotFound, error.to_string())
+        }
+    })?;
     tracing::info!(database = name, "the pools of the database were told: {told}");
     Ok(json!({ "database": name, "state": told }))
+}
+
+async fn kill(databases: &Databases, name: &str, order: &KillOrder) -> Result<(), ControlError> {
+    let whom = match (order.client, &order.server) {
+        (Some(client), _) => Whom::Client(client),
+        (None, Some(server)) => Whom::Server(server.clone()),
+        (None, None) => Whom::All,
+    };
+    // First, or those who hear of their end would be back at once.
+    if order.refuse {
+        databases.set_disabled(name, true)?;
+    }
+    databases.kill(name, &whom).await
 }

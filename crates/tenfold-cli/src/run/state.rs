@@ -35,7 +35,7 @@ pub(super) enum Ask {
     /// An upgrade, to this program if one is named.
     Upgrade(Option<PathBuf>, Answer),
     /// A change of a database's pools.
-    Database(String, DatabaseChange, Answer),
+    Database(String, DatabaseChange, oneshot::Sender<Result<Value, Refused>>),
 }
 
 /// The state of the process.
@@ -272,6 +272,10 @@ impl AdminState for State {
         databases::list(&self.databases)
     }
 
+    fn database_clients(&self, database: &str) -> Option<Value> {
+        databases::clients(&self.databases, database)
+    }
+
     fn cached_value(&self, cache: &str, key: &str) -> Option<Value> {
         named::value(&self.caches, cache, key)
     }
@@ -295,7 +299,10 @@ impl AdminState for State {
                     if !databases::is_known(&self.databases, &database) {
                         return Err(Refused::new(Reason::NotFound, format!("no database is named {database:?}")));
                     }
-                    self.ask(|answer| Ask::Database(database, change, answer), Reason::Failed).await
+                    let stopping = || Refused::new(Reason::Stopping, "the process is stopping");
+                    let (done, answered) = oneshot::channel();
+                    self.asks.send(Ask::Database(database, change, done)).await.map_err(|_| stopping())?;
+                    answered.await.map_err(|_| stopping())?
                 }
                 Command::PurgeNamed { cache, target } => named::purge(&self.caches, &cache, &target),
                 other => command::change(&self.control, &self.gateway, other).await,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use gateway::Gateway;
 use net::handover::{Offer, Successor};
-use pgproxy::Databases;
+use pgproxy::{Databases, Listen};
 use serde_json::json;
 
-use super::beginning::tcp_name;
+use super::beginning::{tcp_name, unix_name};
 use super::reload::Reloader;
 use super::{Signals, Told};
 
@@ -67,7 +67,10 @@ impl Reloader<'_> {
         let caches = self.caches.handles().map_err(lost)?;
         sockets.extend(caches.into_iter().map(|(address, socket)| (tcp_name(address), socket)));
         let databases = self.databases.handles().map_err(lost)?;
-        sockets.extend(databases.into_iter().map(|(address, socket)| (tcp_name(address), socket)));
+        sockets.extend(databases.into_iter().map(|(listen, socket)| match listen {
+            Listen::Tcp(address) => (tcp_name(address), socket),
+            Listen::Unix(path) => (unix_name(&path), socket),
+        }));
         let admin = self.admin.handle().map_err(lost)?;
         sockets.extend(admin.map(|(address, socket)| (tcp_name(address), socket)));
         let state = json!({

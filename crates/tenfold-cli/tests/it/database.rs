@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, Signal, Tenfold, free_port};
+use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, Signal, TempDir, Tenfold, free_port};
 
 use crate::site::{apply, command, page, start};
 
@@ -122,6 +122,136 @@ fn a_reload_changes_databases_by_name() {
     apply(&mut site, &first);
     PgClient::connect(other, "anybody", "stock", "").unwrap_err();
     assert_eq!(kept.query("SELECT 5").unwrap().value(), "5");
+}
+
+#[test]
+fn an_upgrade_hands_a_unix_socket_on() {
+    let (postgres, port, folder) = (postgres(), free_port(), TempDir::new().unwrap());
+    let file = folder.path().join(".s.PGSQL.6432");
+    let listener = format!("[listener.db]\nkind = \"postgres\"\nlisten = \"{}\"\n", file.display());
+    let mut site = site(&format!("{}{listener}", config(&postgres, port, "")), port);
+    let psql = || {
+        let url = format!("postgres://web@/shop?host={}&port=6432", folder.path().display());
+        let output =
+            Command::new("psql").args([&url, "-XAtc", "SELECT 7"]).env("PGPASSWORD", PASSWORD).output().unwrap();
+        said(&output)
+    };
+    assert_eq!(psql(), "7\n");
+    let number = |file: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(file).unwrap());
+    let before = number(&file);
+    for _ in 0..2 {
+        let pid = page(&site, "/api/status")["pid"].as_u64().unwrap();
+        let output = command().args(["upgrade", "--wait", "20s", "--config"]).arg(site.config()).output().unwrap();
+        assert!(output.status.success(), "{}{}", said(&output), site.output());
+        let next = page(&site, "/api/status")["pid"].as_u64().unwrap();
+        assert_ne!(next, pid);
+        site.succeeded_by(u32::try_from(next).unwrap());
+        assert_eq!((psql().as_str(), number(&file)), ("7\n", before));
+    }
+}
+
+#[test]
+fn replicas_and_subscribers_are_metrics() {
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let (postgres, port) = (Postgres::start(&options).unwrap(), free_port());
+    let replica = format!("127.0.0.1:{}", postgres.port(1));
+    let site =
+        site(&config(&postgres, port, &format!("replicas = [\"postgres://postgres@{replica}/postgres\"]\n")), port);
+    let (row, server) = ("database=\"shop\"", format!("server=\"{replica}\""));
+    let of_server = |site: &Tenfold, name: &str| site.metric(name, &[row, &server]);
+    site.wait_until("reads go there", |site| Ok(of_server(site, "database_server_takes_reads")? == 1.0)).unwrap();
+    assert_eq!(site.metric("database_server_state", &[row, &server, "state=\"replica\""]).unwrap(), 1.0);
+    assert_eq!(site.metric("database_server_state", &[row, &server, "state=\"primary\""]).unwrap(), 0.0);
+    postgres.pause_replay(1).unwrap();
+    postgres.sql(0, "CREATE TABLE lagging AS SELECT generate_series(1, 1000) AS x").unwrap();
+    site.wait_until("it is behind", |site| {
+        Ok(of_server(site, "database_replica_lag_bytes")? > 10_000.0
+            && of_server(site, "database_replica_lag_seconds")? > 0.0)
+    })
+    .unwrap();
+    postgres.resume_replay(1).unwrap();
+    site.wait_until("it has caught up", |site| Ok(of_server(site, "database_replica_lag_bytes")? == 0.0)).unwrap();
+    let mut listens = client(port);
+    assert_eq!(listens.query("LISTEN news").unwrap().tags, ["LISTEN"]);
+    assert_eq!(site.metric("database_subscribers", &[row]).unwrap(), 1.0);
+    client(port).query("NOTIFY news").unwrap();
+    site.wait_until("it is heard", |site| Ok(site.metric("database_notifications_total", &[row])? == 1.0)).unwrap();
+    assert_eq!(listens.query("CREATE TEMPORARY TABLE mine (x int)").unwrap().code(), "");
+    let pinned = site.metric("database_sessions_pinned_ratio", &[row]).unwrap();
+    assert!(pinned > 0.0 && pinned <= 1.0, "{pinned}");
+}
+
+#[test]
+fn clients_are_killed_by_hand() {
+    let (postgres, port) = (postgres(), free_port());
+    let site = site(&config(&postgres, port, ""), port);
+    let [mut one, mut two, mut three] = [client(port), client(port), client(port)];
+    for client in [&mut one, &mut two, &mut three] {
+        assert_eq!(client.query("SELECT 1").unwrap().value(), "1");
+    }
+    let clients = page(&site, "/api/databases/shop/clients");
+    let numbers: Vec<_> = clients.as_array().unwrap().iter().map(|client| client["number"].to_string()).collect();
+    assert_eq!(numbers.len(), 3, "{clients}");
+    let shown = said(&db(&site, &["clients", "shop"]));
+    assert!(shown.contains("127.0.0.1:") && shown.contains("web"), "{shown}");
+    // One that is in a transaction, and none of the others.
+    assert_eq!(one.query("BEGIN").unwrap().status, 'T');
+    assert_eq!(said(&db(&site, &["kill", "shop", "--client", &numbers[0]])), "shop: killed\n");
+    assert_eq!(one.message().unwrap().field(b'C'), "57P01");
+    assert!(one.message().is_err());
+    assert_eq!(two.query("BEGIN; SELECT 2").unwrap().rows.len(), 1);
+    drop(one);
+    let count = |site: &Tenfold| page(site, "/api/databases/shop/clients").as_array().unwrap().len();
+    site.wait_until("it has gone", |site| Ok(count(site) == 2)).unwrap();
+    let gone = db(&site, &["kill", "shop", "--client", &numbers[0]]);
+    assert!(!gone.status.success() && said(&gone).contains("no client has number"), "{}", said(&gone));
+    // Who has a connection to a server; the other one asks for nothing just now.
+    let server = format!("127.0.0.1:{}", postgres.port(0));
+    assert_eq!(said(&db(&site, &["kill", "shop", "--server", &server])), "shop: killed\n");
+    assert_eq!(two.message().unwrap().field(b'C'), "57P01");
+    assert_eq!(three.query("SELECT 3").unwrap().value(), "3");
+    let unknown = db(&site, &["kill", "shop", "--server", "db9.example.com:5432"]);
+    assert!(!unknown.status.success() && said(&unknown).contains(&server), "{}", said(&unknown));
+    // A statement that runs is cancelled, and nobody comes in.
+    three.send(&PgMessages::default().query("SELECT pg_sleep(60)").0).unwrap();
+    postgres.wait_for(0, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'", "1").unwrap();
+    assert_eq!(said(&db(&site, &["kill", "shop", "--and-refuse"])), "shop: killed\n");
+    assert_eq!(three.message().unwrap().field(b'C'), "57P01");
+    postgres
+        .wait_for(
+            0,
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'",
+            "0",
+        )
+        .unwrap();
+    let refused = PgClient::connect(port, "web", "shop", PASSWORD).unwrap_err();
+    assert!(format!("{refused:#}").contains("57P03"), "{refused:#}");
+    assert_eq!(said(&db(&site, &["enable", "shop"])), "shop: enabled\n");
+    assert_eq!(client(port).query("SELECT 4").unwrap().value(), "4");
+}
+
+#[test]
+fn the_console_has_the_configuration_read_again() {
+    let (postgres, port, other) = (postgres(), free_port(), free_port());
+    let listener = format!(
+        "[listener.db]\nkind = \"postgres\"\nlisten = \"127.0.0.1:{other}\"\n[listener.db.console]\nmethod = \"password\"\n\
+         user.ops = {{ password = \"{PASSWORD}\", admin = true }}\n"
+    );
+    let first = format!("{}{listener}", config(&postgres, port, ""));
+    let site = site(&first, port);
+    let mut console = PgClient::connect(other, "ops", "pgbouncer", PASSWORD).unwrap();
+    assert_eq!(console.query("SHOW DATABASES").unwrap().rows.len(), 1);
+    let second = format!(
+        "{first}[database.stock]\nprimary = \"postgres://postgres@127.0.0.1:{}/postgres\"\nauth = {{ method = \"trust\" }}\n",
+        postgres.port(0)
+    );
+    site.rewrite("not toml").unwrap();
+    let refused = console.query("RELOAD").unwrap();
+    assert_eq!(refused.code(), "22023", "{refused:?}");
+    site.rewrite(&second).unwrap();
+    assert_eq!(console.query("RELOAD").unwrap().tags, ["RELOAD"]);
+    assert_eq!(console.query("SHOW DATABASES").unwrap().rows.len(), 2);
+    assert!(!site.output().contains(PASSWORD), "{}", site.output());
 }
 
 #[test]

@@ -139,6 +139,7 @@ const ENDPOINT: &str = "/api/services/{service}/endpoints/{address}";
 const BREAKER: &str = "/api/services/{service}/breaker";
 const PURGE: &str = "/api/cache/purge";
 const NAMED_PURGE: &str = "/api/caches/{cache}/purge";
+const DATABASE_KILL: &str = "/api/databases/{database}/kill";
 const RESET: &str = "/api/services/{service}/endpoints/{address}/overrides";
 
 #[test]
@@ -275,7 +276,14 @@ fn named_caches(described: &mut Described, site: &Tenfold) {
 
 /// Pools of a database, and of one that is not there.
 fn databases(described: &mut Described, admin: SocketAddr) {
-    for (change, state) in [("pause", "paused"), ("resume", "resumed"), ("reconnect", "reconnecting")] {
+    for (change, state) in [
+        ("pause", "paused"),
+        ("resume", "resumed"),
+        ("reconnect", "reconnecting"),
+        ("disable", "disabled"),
+        ("enable", "enabled"),
+        ("kill", "killed"),
+    ] {
         let path = format!("/api/databases/{{database}}/{change}");
         let told = described.check(admin, ask("post", &path), 200);
         assert_eq!((&told["database"], &told["state"]), (&json!("shop"), &json!(state)));
@@ -284,6 +292,14 @@ fn databases(described: &mut Described, admin: SocketAddr) {
         let response = conn.read_response("POST").unwrap();
         described.judge(&path, "post", &response, 404);
     }
+    let kill = Ask { body: "{\"server\": \"nowhere:1\", \"refuse\": false}", ..ask("post", DATABASE_KILL) };
+    described.body(&kill).unwrap();
+    described.check(admin, kill, 404);
+    let clients = "/api/databases/{database}/clients";
+    let mut conn = RawConn::connect(admin).unwrap();
+    conn.send(ask("get", clients).to(admin).replace("/shop/", "/nope/")).unwrap();
+    let response = conn.read_response("GET").unwrap();
+    described.judge(clients, "get", &response, 404);
 }
 
 /// A breaker that is held, and a service that has none.

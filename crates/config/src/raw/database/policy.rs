@@ -4,7 +4,7 @@ use crate::database::LeaseUrl;
 use crate::grammar::{choice, table};
 use crate::quantity::{Int, Size, Time};
 use crate::raw::Limit;
-use crate::value::{Or, Switch, Unlimited};
+use crate::value::{Or, Switch, Text, Unlimited};
 
 choice! {
     /// How long a client keeps a connection to a server.
@@ -86,6 +86,9 @@ table! {
         watch_interval: Time<100, 60_000> = "1s";
         /// How long an answer to that may take.
         watch_timeout: Time<100, 60_000> = "2s";
+        /// A file that keeps which system the servers are, and the newest timeline that was seen of it, so that an old primary is known after a
+        /// restart; relative to the file that names it. By default that is forgotten.
+        state: Text = optional;
         /// Who may be written to, by a key that others keep. By default whoever is a primary of the newest timeline.
         lease: RawLease = optional;
     }

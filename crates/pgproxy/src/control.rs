@@ -1,0 +1,143 @@
+//! What a person does to databases: by `tenfold db`, or in the console. Both come here.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::Message;
+use crate::database::Database;
+use crate::pool::Pool;
+use crate::process::Process;
+
+/// Reloads that wait to be heard.
+const RELOADS_MAX: usize = 4;
+
+/// Whose connections are closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Those of all clients, and all connections to servers.
+    All,
+    /// That of the client with this number.
+    Client(u64),
+    /// Those of clients that have a connection to this server just now, as `HOST:PORT` or the file of a Unix socket, and all connections to it.
+    Server(String),
+}
+
+/// What is to be done cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ControlError {
+    /// There is no such database.
+    #[error("no such database: {0}")]
+    NoDatabase(String),
+    /// There is no such client of the database.
+    #[error("database {0}: no client has number {1}")]
+    NoClient(String, u64),
+    /// The database has no such server.
+    #[error("database {0}: it has no server {1}; there are: {2}")]
+    NoServer(String, String, String),
+}
+
+/// Somebody in the console asks for the configuration to be read again.
+#[derive(Debug)]
+pub struct ReloadAsk(oneshot::Sender<Result<(), String>>);
+
+impl ReloadAsk {
+    /// Says what came of it: an error is what was wrong.
+    pub fn answer(self, result: Result<(), String>) {
+        let _nobody_waits = self.0.send(result);
+    }
+}
+
+impl Process {
+    /// The databases that are meant: one, or all that there are.
+    fn meant(&self, name: Option<&str>) -> Result<Vec<Arc<Database>>, ControlError> {
+        let mut databases = self.databases();
+        if let Some(name) = name {
+            databases.retain(|database| database.name == name);
+            if databases.is_empty() {
+                return Err(ControlError::NoDatabase(name.to_owned()));
+            }
+        }
+        Ok(databases)
+    }
+
+    /// Lends no connections from now on; those that are lent come back as their transactions end.
+    pub(crate) fn pause(&self, name: Option<&str>) -> Result<(), ControlError> {
+        self.meant(name)?.iter().for_each(|database| database.pause());
+        Ok(())
+    }
+
+    /// Lends them again.
+    pub(crate) fn resume(&self, name: Option<&str>) -> Result<(), ControlError> {
+        self.meant(name)?.iter().for_each(|database| database.resume());
+        Ok(())
+    }
+
+    /// Has all connections made anew: those that nobody has at once, the others as they come back.
+    pub(crate) fn reconnect(&self, name: Option<&str>) -> Result<(), ControlError> {
+        self.meant(name)?.iter().flat_map(|database| database.pools()).for_each(|pool| pool.reconnect());
+        Ok(())
+    }
+
+    /// Takes new clients of a database, or none from now on.
+    pub(crate) fn set_disabled(&self, name: &str, is_disabled: bool) -> Result<(), ControlError> {
+        self.meant(Some(name))?.iter().for_each(|database| database.set_disabled(is_disabled));
+        Ok(())
+    }
+
+    /// Closes clients' connections, with what they have under way. They hear `57P01`.
+    pub(crate) async fn kill(&self, name: &str, whom: &Whom) -> Result<(), ControlError> {
+        let databases = self.meant(Some(name))?;
+        let reconnect = |of: &dyn Fn(&Pool) -> bool| {
+            databases
+                .iter()
+                .flat_map(|database| database.pools())
+                .filter(|pool| of(pool))
+                .for_each(|pool| pool.reconnect());
+        };
+        match whom {
+            Whom::All => reconnect(&|_| true),
+            Whom::Client(number) if !self.clients.is_there(name, *number) => {
+                return Err(ControlError::NoClient(name.to_owned(), *number));
+            }
+            Whom::Client(_) => {}
+            Whom::Server(server) => {
+                let members = databases.iter().flat_map(|database| database.servers());
+                let members: Vec<String> = members.collect();
+                if !members.contains(server) {
+                    return Err(ControlError::NoServer(name.to_owned(), server.clone(), members.join(", ")));
+                }
+                reconnect(&|pool| pool.target().server.address.to_string() == *server);
+            }
+        }
+        let (name, whom): (Arc<str>, _) = (name.into(), Arc::new(whom.clone()));
+        for core in 0..self.cores.len() {
+            let message = Message::Kill(Arc::clone(&name), Arc::clone(&whom));
+            let _core_ended = self.cores.send(core, message).await;
+        }
+        Ok(())
+    }
+
+    /// How many connections of databases clients have now.
+    pub(crate) fn lent(&self, name: Option<&str>) -> usize {
+        let databases = self.meant(name).unwrap_or_default();
+        databases.iter().flat_map(|database| database.pools()).map(|pool| pool.backends().lent).sum()
+    }
+
+    /// Hears from now on of reloads that the console asks for.
+    pub(crate) fn hear_reloads(&self) -> mpsc::Receiver<ReloadAsk> {
+        let (asks, asked) = mpsc::channel(RELOADS_MAX);
+        self.reloads.store(Some(Arc::new(asks)));
+        asked
+    }
+
+    /// Has the configuration read again; what was wrong, if it was not applied.
+    pub(crate) async fn reload(&self) -> Result<(), String> {
+        let nobody = || "the process reads no configuration now".to_owned();
+        let asks = self.reloads.load_full().ok_or_else(nobody)?;
+        let (answer, answered) = oneshot::channel();
+        asks.send(ReloadAsk(answer)).await.map_err(|_| nobody())?;
+        answered.await.map_err(|_| nobody())?
+    }
+}
