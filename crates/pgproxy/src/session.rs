@@ -219,10 +219,10 @@ impl Session {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
         let params = Arc::clone(&seat.database.settings());
         let number = tether.note.get().map_or_else(|| held.core.process.next_session(), |note| note.number);
-        let plans = held.core.plans(&seat.database);
         seat.database.metrics.core(held.core.id).clients.add(1);
-        let client = Peer::new(socket, &held.core.client_buffers, input);
         Self {
+            plans: held.core.plans(&seat.database),
+            client: Peer::new(socket, &held.core.client_buffers, input),
             names: Names::new(params.prepared.names_max),
             stall_timeout: held.place.listener.params().stall_timeout,
             held,
@@ -235,8 +235,6 @@ impl Session {
             route,
             place: Place::default(),
             local,
-            plans,
-            client,
             to_client: Out::default(),
             is_client_gone: false,
             backend: None,
