@@ -19,7 +19,8 @@ Examples:
   tenfold db reconnect shop          Make all connections anew, as they come back
   tenfold db clients shop            Who is there, by numbers
   tenfold db kill shop --client 17   End one client, with what it has under way
-  tenfold db kill shop --and-refuse  End all, and take none until `tenfold db enable shop`
+  tenfold db kill shop --and-refuse   End all, and take no new ones
+  tenfold db enable shop             Take new ones again
 
 A database is told, and not its pools: users who come for the first time afterwards find it so. A restart or an upgrade
 forgets what it was told.";
