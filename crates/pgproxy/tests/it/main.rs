@@ -5,6 +5,7 @@ mod asking;
 mod cancels;
 mod drivers;
 mod failover;
+mod hearing;
 mod history;
 mod isolation;
 mod listen;
