@@ -8,6 +8,7 @@ mod asker;
 mod desk;
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use std::time::Instant;
 use pgroute::SqlState;
 use pgroute::auth::{Stored, userlist};
 use tokio::sync::Notify;
+use vocab::Secret;
 
 use crate::client::{Refused, Talk};
 use crate::core::Message;
@@ -38,12 +40,14 @@ pub(crate) struct Askers {
     by_realm: Mutex<HashMap<Realm, Arc<Users>>>,
 }
 
-/// What is asked, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What is asked, where, and by whom. Those who would not ask the same server in the same way share no answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Realm {
-    address: ServerAddress,
+    /// All servers, any of which may be the one to ask, in order.
+    addresses: Vec<ServerAddress>,
     database: String,
     user: String,
+    password: Option<Secret>,
     text: String,
 }
 
@@ -73,8 +77,18 @@ impl Realm {
             DatabaseName::Named(_) => named.unwrap_or_else(|| name.to_owned()),
             DatabaseName::Any => named?,
         };
-        let address = params.primary.address.clone();
-        Some(Self { address, database, user: query.user.clone(), text: query.text.clone() })
+        let replicas = params.replicas.iter().map(|replica| &replica.server);
+        let mut addresses: Vec<_> = replicas.chain([&params.primary]).map(|server| server.address.clone()).collect();
+        addresses.sort();
+        let AuthQuery { user, password, text, .. } = query.clone();
+        Some(Self { addresses, database, user, password, text })
+    }
+}
+
+impl Hash for Realm {
+    /// The password is compared, and nothing else is made of it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.addresses, &self.database, &self.user, &self.text).hash(state);
     }
 }
 
@@ -169,4 +183,42 @@ fn place_of(address: IpAddr) -> IpAddr {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{BackendTls, ReplicaParams, ServerParams};
+
+    fn server(host: &str) -> ServerParams {
+        let address = ServerAddress::Tcp { host: host.into(), port: 5432 };
+        ServerParams { address, dbname: None, user: None, password: None, tls: BackendTls::Off, settings: Vec::new() }
+    }
+
+    /// A database `shop` on servers, the first of which is expected to be the primary.
+    fn realm(hosts: &[&str], password: &str) -> Realm {
+        let mut params = DatabaseParams::new(DatabaseName::Named("shop".into()), server(hosts[0]));
+        let replica = |host: &&str| ReplicaParams { server: server(host), weight: 1, zone: None };
+        params.replicas = hosts[1..].iter().map(replica).collect();
+        let query = AuthQuery {
+            text: "SELECT 1".into(),
+            user: "asker".into(),
+            password: Some(Secret::new(password)),
+            dbname: None,
+            ttl: std::time::Duration::from_secs(1),
+        };
+        Realm::of(&params, "shop", &query).unwrap()
+    }
+
+    #[test]
+    fn answers_are_shared_by_those_who_ask_the_same_servers_in_the_same_way() {
+        let one = realm(&["a.example.com", "b.example.com"], "sesame");
+        assert_eq!(one, realm(&["b.example.com", "a.example.com"], "sesame"));
+        // With other servers, another one may be the primary.
+        assert_ne!(one, realm(&["a.example.com"], "sesame"));
+        assert_ne!(one, realm(&["a.example.com", "c.example.com"], "sesame"));
+        // Whoever has no right to ask hears nothing of what others were told.
+        assert_ne!(one, realm(&["a.example.com", "b.example.com"], "other"));
+        assert!(!format!("{one:?}").contains("sesame"));
+    }
 }

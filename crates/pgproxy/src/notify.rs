@@ -9,7 +9,7 @@ mod listener;
 mod sender;
 mod upkeep;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -130,6 +130,7 @@ impl Mailbox {
 
     /// What was said on channels that are not listened to any more is for nobody.
     fn drop_channels(&self, channels: &[String]) {
+        let channels: HashSet<&String> = channels.iter().collect();
         lock(&self.inner).notices.retain(|notice| !channels.contains(&notice.channel));
     }
 }
@@ -155,6 +156,7 @@ impl Hub {
         let Heard { listens, unlistens } = heard;
         if !unlistens.is_empty() {
             self.unlisten(mailbox, &unlistens);
+            mailbox.drop_channels(&unlistens);
         }
         if listens.is_empty() {
             return None;
@@ -188,7 +190,6 @@ impl Hub {
 
     fn unlisten(&self, mailbox: &Mailbox, channels: &[String]) {
         self.state().unwant(mailbox.session, channels);
-        mailbox.drop_channels(channels);
         self.nudge.notify_one();
     }
 

@@ -8,9 +8,9 @@
 //! A lookup compares the number up to which an entry was checked with the latest, and looks at its marks only when they differ:
 //! once per entry and purge at most.
 //!
-//! What was purged softly several times is stale since the first time that it met. Of a mark the last soft purge is remembered, and all before
-//! it as one: what was stored before those is said to be stale since the first of them, which may be longer ago than it is. So nothing is used
-//! for longer than it may be.
+//! What was purged softly several times is stale since the first time that it met. Of a mark a few runs of soft purges are remembered, of which
+//! the older ones are the longer: what was stored amid a run is said to be stale since its first purge, which may be some times as long ago as
+//! it is. So nothing is used for longer than it may be, and what is purged again and again has most of its time.
 //!
 //! **Bounded.** When there are too many marks or prefixes, the oldest is dropped, and whatever is as old as that is gone as a whole:
 //! the `floor`. Nothing that was purged comes back; some of what was not has to be fetched again.
@@ -74,39 +74,75 @@ pub(crate) enum Judgement {
     Gone,
 }
 
-/// Soft purges of the same, by their numbers, 0 for none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Soft {
+/// Runs of soft purges of the same that are told apart.
+const RUNS_MAX: usize = 8;
+
+/// Soft purges of the same, one after the other: by the number of the last, and since when what is older than that is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
     number: u64,
-    /// The last of those before it, since a hard one.
-    before: u64,
     at: u32,
-    /// The first of those before it.
-    before_at: u32,
+}
+
+/// Soft purges of the same since the last hard one, the oldest run first. Both numbers and seconds grow.
+#[derive(Clone, Debug, Default)]
+struct Soft {
+    runs: Vec<Run>,
 }
 
 impl Soft {
-    /// There was one more, in any order; what is older than the last hard one (`hard`) is gone, and not stale.
-    fn note(&mut self, number: u64, at: u32, hard: u64) {
-        let (number, at) = if number > self.number {
-            (std::mem::replace(&mut self.number, number), std::mem::replace(&mut self.at, at))
-        } else {
-            (number, at)
-        };
-        if number > hard && number < self.number {
-            self.before_at = if self.before > hard { self.before_at.min(at) } else { at };
-            self.before = self.before.max(number);
+    /// There was one more, in any order.
+    fn note(&mut self, number: u64, at: u32) {
+        let place = self.runs.partition_point(|run| run.number < number);
+        self.runs.insert(place, Run { number, at });
+        // What an earlier one met was met by the later ones too.
+        let mut first = u32::MAX;
+        for run in self.runs.iter_mut().rev() {
+            first = first.min(run.at);
+            run.at = first;
+        }
+        // Nothing tells those of the same second apart.
+        self.runs.dedup_by(|later, earlier| {
+            let is_same = later.at == earlier.at;
+            earlier.number = if is_same { later.number } else { earlier.number };
+            is_same
+        });
+        if self.runs.len() > RUNS_MAX {
+            self.merge();
         }
     }
 
+    /// Takes two runs for one: those by which what lies between them is said to be stale for the fewest times as long as it is. So runs are the
+    /// longer the older they are, and few do for any time.
+    fn merge(&mut self) {
+        let Some(last) = self.runs.last().map(|run| run.at) else { return };
+        let age = |run: &Run| f64::from(last - run.at);
+        let times = |pair: &[Run]| age(&pair[0]) / age(&pair[1]);
+        let pairs = self.runs.windows(2).map(times).enumerate();
+        if let Some((place, _)) = pairs.min_by(|one, other| one.1.total_cmp(&other.1)) {
+            self.runs[place + 1].at = self.runs[place].at;
+            self.runs.remove(place);
+        }
+    }
+
+    /// There was a hard one: what is older is gone, and not stale.
+    fn forget(&mut self, hard: u64) {
+        self.runs.retain(|run| run.number > hard);
+    }
+
+    /// The number of the last, 0 for none.
+    fn latest(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.number)
+    }
+
     /// Since when something of before is stale, if it is.
-    fn stale_since(self, since: u64) -> Option<u32> {
-        (since < self.number).then_some(if since < self.before { self.before_at } else { self.at })
+    fn stale_since(&self, since: u64) -> Option<u32> {
+        self.runs.get(self.runs.partition_point(|run| run.number <= since)).map(|run| run.at)
     }
 }
 
 /// The numbers of the latest purges, 0 for none.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Numbers {
     hard: u64,
     soft: Soft,
@@ -116,16 +152,20 @@ impl Numbers {
     fn note(&mut self, numbered: &Numbered) {
         let Numbered { number, purge: Purge { how, at, .. } } = numbered;
         match how {
-            How::Hard => self.hard = self.hard.max(*number),
-            How::Soft => self.soft.note(*number, *at, self.hard),
+            How::Hard => {
+                self.hard = self.hard.max(*number);
+                self.soft.forget(self.hard);
+            }
+            How::Soft if *number > self.hard => self.soft.note(*number, *at),
+            How::Soft => {}
         }
     }
 
-    fn latest(self) -> u64 {
-        self.hard.max(self.soft.number)
+    fn latest(&self) -> u64 {
+        self.hard.max(self.soft.latest())
     }
 
-    fn judge(self, since: u64) -> Judgement {
+    fn judge(&self, since: u64) -> Judgement {
         if self.hard > since {
             return Judgement::Gone;
         }
@@ -229,8 +269,10 @@ impl Purges {
             What::Prefix(prefix) => self.add_rule(prefix, numbered),
             What::All if *how == How::Hard => {
                 self.floor.fetch_max(*number, Ordering::AcqRel);
+                self.stale_floor.write().forget(*number);
             }
-            What::All => self.stale_floor.write().note(*number, *at, self.floor.load(Ordering::Acquire)),
+            What::All if *number > self.floor.load(Ordering::Acquire) => self.stale_floor.write().note(*number, *at),
+            What::All => {}
         }
         self.latest.fetch_max(*number, Ordering::AcqRel);
     }
@@ -283,8 +325,10 @@ impl Purges {
         let stale_since = self.stale_floor.read().stale_since(since);
         let mut worst = stale_since.map_or(Judgement::Valid, Judgement::Stale);
         for mark in marks {
-            let numbers = self.table(mark.number()).read().get(&mark.number()).copied();
-            match numbers.map_or(Judgement::Valid, |numbers| numbers.judge(since)) {
+            let table = self.table(mark.number()).read();
+            let judgement = table.get(&mark.number()).map_or(Judgement::Valid, |numbers| numbers.judge(since));
+            drop(table);
+            match judgement {
                 Judgement::Gone => return (Judgement::Gone, latest),
                 Judgement::Stale(at) => worst = worst.and_stale(at),
                 Judgement::Valid => {}
@@ -309,26 +353,22 @@ impl Purges {
     pub(crate) fn snapshot(&self) -> Vec<Numbered> {
         let _order = self.order.lock();
         let mut all = Vec::new();
-        let mut add = |numbers: Numbers, what: &What| {
-            let Numbers { hard, soft } = numbers;
-            let softs =
-                [(soft.before, soft.before_at), (soft.number, soft.at)].map(|(number, at)| (How::Soft, number, at));
-            for (how, number, at) in [(How::Hard, hard, 0)].into_iter().chain(softs) {
-                if number > 0 {
-                    all.push(Numbered { number, purge: Purge { what: what.clone(), how, at } });
-                }
+        let mut add = |numbers: &Numbers, what: &What| {
+            let softs = numbers.soft.runs.iter().map(|run| (How::Soft, run.number, run.at));
+            let hard = (numbers.hard > 0).then_some((How::Hard, numbers.hard, 0));
+            for (how, number, at) in hard.into_iter().chain(softs) {
+                all.push(Numbered { number, purge: Purge { what: what.clone(), how, at } });
             }
         };
-        let floors = Numbers { hard: self.floor.load(Ordering::Acquire), soft: *self.stale_floor.read() };
-        add(floors, &What::All);
+        let floors = Numbers { hard: self.floor.load(Ordering::Acquire), soft: self.stale_floor.read().clone() };
+        add(&floors, &What::All);
         for table in &self.tables {
-            let table: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, *numbers)).collect();
-            for (mark, numbers) in table {
-                add(numbers, &What::Mark(Mark::from_number(mark)));
+            for (mark, numbers) in table.read().iter() {
+                add(numbers, &What::Mark(Mark::from_number(*mark)));
             }
         }
         for rule in self.rules.read().iter() {
-            add(rule.numbers, &What::Prefix(rule.prefix.clone()));
+            add(&rule.numbers, &What::Prefix(rule.prefix.clone()));
         }
         // So that the oldest are the first to be dropped after a restart too.
         all.sort_unstable_by_key(|numbered| numbered.number);
@@ -370,10 +410,9 @@ mod tests {
         assert_eq!(judge(&purges, 0), Judgement::Stale(100), "{what:?}");
         assert_eq!(judge(&purges, first), Judgement::Stale(3700), "{what:?}");
         assert_eq!(judge(&purges, second), Judgement::Valid, "{what:?}");
-        // Those before the last are one: never later than it is.
         let third = purges.purge(soft(what, 7300)).number;
         let found = [0, first, second, third].map(|since| judge(&purges, since));
-        let expected = [Judgement::Stale(100), Judgement::Stale(100), Judgement::Stale(7300), Judgement::Valid];
+        let expected = [Judgement::Stale(100), Judgement::Stale(3700), Judgement::Stale(7300), Judgement::Valid];
         assert_eq!(found, expected, "{what:?}");
         // It is the same after a restart, in whatever order it is found, and however often.
         let restored = Purges::new(10, 10);
@@ -387,5 +426,69 @@ mod tests {
         purges.purge(soft(what, 9000));
         let found = [third, hard, fourth].map(|since| judge(&purges, since));
         assert_eq!(found, [Judgement::Gone, Judgement::Stale(8000), Judgement::Stale(9000)], "{what:?}");
+    }
+
+    #[test]
+    fn whatever_is_purged_softly_nothing_is_said_to_be_stale_later_than_it_is() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..300 {
+            let (mut numbers, mut all): (Numbers, Vec<Numbered>) = (Numbers::default(), Vec::new());
+            let (mut at, pause) = (1000, 1 << random.u32(0..16));
+            for number in 1..=random.u64(1..200) {
+                at += random.u32(0..pause);
+                let how = if random.u8(0..100) == 0 { How::Hard } else { How::Soft };
+                // A clock may be put back.
+                let at = if random.u8(0..20) == 0 { at - random.u32(0..1000) } else { at };
+                let numbered = Numbered { number, purge: Purge { what: What::All, how, at } };
+                numbers.note(&numbered);
+                all.push(numbered);
+            }
+            assert!(numbers.soft.runs.len() <= RUNS_MAX);
+            // All purges that something met are looked at one by one.
+            let mut kinds = std::collections::BTreeSet::new();
+            for since in 0..=all.len() {
+                let met = &all[since..];
+                let first = met.iter().map(|one| one.purge.at).min();
+                let is_gone = met.iter().any(|one| one.purge.how == How::Hard);
+                match (numbers.judge(since as u64), first) {
+                    (Judgement::Gone, _) => assert!(is_gone, "{round}: {since}"),
+                    (Judgement::Stale(at), Some(first)) => {
+                        assert!(at <= first && !is_gone, "{round}: {since}: {at}, {first}");
+                        kinds.insert(at);
+                    }
+                    (Judgement::Stale(at), None) => panic!("{round}: {since}: {at}"),
+                    (Judgement::Valid, first) => assert_eq!(first, None, "{round}: {since}"),
+                }
+            }
+            // It is told exactly where the runs suffice, and of what came last.
+            let last = numbers.hard as usize..all.len();
+            let first = |since: usize| all[since..].iter().map(|one| one.purge.at).min();
+            let seconds: std::collections::BTreeSet<_> = last.clone().filter_map(first).collect();
+            assert!(kinds.is_subset(&seconds));
+            assert!(kinds == seconds || all.len() > RUNS_MAX, "{round}: {kinds:?}, {seconds:?}");
+            assert_eq!(kinds.last(), seconds.last(), "{round}");
+            // What was written down says the same, in whatever order it is read.
+            let mut restored = Numbers::default();
+            let runs = numbers.soft.runs.clone();
+            let mut notes: Vec<_> = runs.iter().map(|run| (How::Soft, run.number, run.at)).collect();
+            notes.push((How::Hard, numbers.hard, 0));
+            random.shuffle(&mut notes);
+            for (how, number, at) in notes {
+                restored.note(&Numbered { number, purge: Purge { what: What::All, how, at } });
+            }
+            assert_eq!(restored.soft.runs, runs, "{round}");
+        }
+    }
+
+    #[test]
+    fn what_is_purged_every_minute_has_most_of_its_time() {
+        const MONTH: u32 = 30 * 24 * 60;
+        let mut soft = Soft::default();
+        (1..=MONTH).for_each(|minute| soft.note(minute.into(), minute * 60));
+        for age in [1, 2, 5, 10, 60, 600, 24 * 60, 7 * 24 * 60] {
+            let stale_since = soft.stale_since((MONTH - age).into()).unwrap() / 60;
+            let told = MONTH - stale_since;
+            assert!((age - 1..=10 * age).contains(&told), "{age}: {told}");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Whom the server is asked about next, and what it has said.
 //!
-//! A name costs a stranger nothing, and a question takes a round trip. So users of whom an answer is known go first, however old it is: they
-//! log in again and again. All other names wait in a line for each address, and addresses take turns, so that a flood of names from one is
-//! waited for by that one. Whoever wants to know the same as somebody else waits for the same question. Nothing is asked for those who have
-//! gone.
+//! A name costs a stranger nothing, and a question takes a round trip. So users of whom an answer is known that has served its time have a line
+//! of their own, which has every other turn: they log in again and again, and nobody makes more of these. All other names wait in a line for
+//! each address, and addresses take turns, so that a flood of names from one is waited for by that one. Whoever wants to know the same as
+//! somebody else waits for the same question. Nothing is asked for those who have gone.
 //!
 //! An answer is good for its time, and for a second if there is no such user. Whoever proves a password wrongly has the answer looked up again:
-//! the password may be another one since. When the server cannot be asked, everybody hears it at once, and nobody tries again for a second.
+//! the password may be another one since. As anybody can have that done, it waits in the line of whoever asks next. When the server cannot be asked, everybody hears it at once, and nobody tries again for a second.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -32,8 +32,10 @@ pub(super) type Told = Result<Option<Stored>, ()>;
 pub(super) struct Desk<D> {
     answers: HashMap<String, Answer>,
     waiting: HashMap<String, Waiting<D>>,
-    /// Names of which an old answer is known.
+    /// Names of which an answer is known that was good for its time.
     known: VecDeque<String>,
+    /// The last one was of these.
+    was_known: bool,
     /// Other names, by who asks for them.
     lines: HashMap<Place, VecDeque<String>>,
     /// Whose turn it is.
@@ -73,6 +75,7 @@ impl<D> Default for Desk<D> {
             answers: HashMap::new(),
             waiting: HashMap::new(),
             known: VecDeque::new(),
+            was_known: false,
             lines: HashMap::new(),
             turns: VecDeque::new(),
             away_since: None,
@@ -90,7 +93,7 @@ impl<D: Clone> Desk<D> {
         if self.away_since.is_some_and(|since| now.saturating_duration_since(since) < AWAY) {
             return Reply::Failed;
         }
-        let is_known = answer.is_some_and(|answer| answer.stored.is_some());
+        let is_known = answer.is_some_and(|answer| answer.stored.is_some() && !answer.is_doubted);
         let (sender, receiver) = oneshot::channel();
         let waiting = self.waiting.entry(user.to_owned());
         let waiting = waiting.or_insert_with(|| Waiting { by: by.clone(), places: Vec::new(), who: Vec::new() });
@@ -113,7 +116,9 @@ impl<D: Clone> Desk<D> {
     /// Whom the server is to be asked about next, and by which database.
     pub(super) fn next(&mut self) -> Option<(String, D)> {
         loop {
-            let name = self.known.pop_front().or_else(|| self.next_in_line())?;
+            let first = if self.was_known { self.next_in_line() } else { None };
+            self.was_known = first.is_none() && !self.known.is_empty();
+            let name = first.or_else(|| self.known.pop_front()).or_else(|| self.next_in_line())?;
             // It may have been asked for in another line.
             let Some(waiting) = self.waiting.get(&name) else { continue };
             if waiting.who.iter().any(|who| !who.is_closed()) {
@@ -232,7 +237,7 @@ mod tests {
             (0..3000).map(|number| wait(&mut desk, later, &format!("nobody{number}"), place(1))).collect();
         let _of_the_flood = wait(&mut desk, later, "nobody2999", place(3));
         let (_new, _old) = (wait(&mut desk, later, "bob", place(2)), wait(&mut desk, later, "ada", place(2)));
-        // Whoever is known comes first, and the others take turns.
+        // Whoever is known has every other turn, and the others take turns among them.
         let order: Vec<_> = (0..5).map(|_| next(&mut desk).unwrap()).collect();
         assert_eq!(order, ["ada", "nobody0", "nobody2999", "bob", "nobody1"]);
         // Nothing is asked for those who have gone, nor twice.
@@ -240,6 +245,32 @@ mod tests {
         drop(flood);
         assert_eq!(next(&mut desk), None);
         assert!(desk.is_idle() && desk.lines.is_empty() && desk.turns.is_empty());
+    }
+
+    #[test]
+    fn whoever_has_many_users_doubted_keeps_nobody_out() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let users: Vec<_> = (0..3000).map(|number| format!("user{number}")).collect();
+        users.iter().for_each(|user| desk.answered(now, user, stored("sesame")));
+        // By wrong passwords, again and again.
+        let later = now + NOBODY;
+        users.iter().for_each(|user| desk.doubt(later, user));
+        let _flood: Vec<_> = users.iter().map(|user| wait(&mut desk, later, user, place(1))).collect();
+        let _new = wait(&mut desk, later, "ada", place(2));
+        let order = [(); 3].map(|()| next(&mut desk).unwrap());
+        assert_eq!(order, ["user0", "ada", "user1"]);
+    }
+
+    #[test]
+    fn those_who_are_known_keep_nobody_out_either() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let users: Vec<_> = (0..3000).map(|number| format!("user{number}")).collect();
+        users.iter().for_each(|user| desk.answered(now, user, stored("sesame")));
+        let later = now + TTL;
+        let _known: Vec<_> = users.iter().map(|user| wait(&mut desk, later, user, place(1))).collect();
+        let _new: Vec<_> = ["ada", "bob"].iter().map(|user| wait(&mut desk, later, user, place(2))).collect();
+        let order = [(); 5].map(|()| next(&mut desk).unwrap());
+        assert_eq!(order, ["user0", "ada", "user1", "bob", "user2"]);
     }
 
     #[test]
@@ -272,7 +303,7 @@ mod tests {
         assert_eq!(known(&mut desk, NOBODY, "ada"), Some(stored("sesame")));
         desk.doubt(now + NOBODY, "ada");
         let _asked = wait(&mut desk, now + NOBODY, "ada", None);
-        // It is known still that there is such a user.
+        // It is known still that there is such a user, and waited for among others.
         assert_eq!(next(&mut desk).unwrap(), "ada");
         desk.answered(now + NOBODY, "ada", stored("other"));
         assert_eq!(known(&mut desk, TTL, "ada"), Some(stored("other")));

@@ -132,10 +132,9 @@ impl Listener<'_> {
     fn check(&self) -> Result<(), String> {
         let cluster = self.database.cluster();
         let primary = cluster.view().primary.map(|at| &cluster.members[at].params.address);
-        // As long as none is known, the last one may still be it: its connection says whether it lives.
+        // As long as none is known, the last one may still be it, unless it is known that it is not: its connection says whether it lives.
         let is_other = primary.is_some_and(|primary| *primary != self.address);
-        let is_gone = cluster.at(&self.address).is_none();
-        if is_other || is_gone || self.database.is_retired() {
+        if is_other || cluster.is_out(&self.address) || self.database.is_retired() {
             return Err("the primary is another server now".to_owned());
         }
         if !Arc::ptr_eq(&cluster, &self.cluster) {

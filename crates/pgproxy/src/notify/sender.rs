@@ -7,7 +7,7 @@
 //! become somebody else's, and nobody is noted for it any more once what it has sent must have come.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const BACKENDS_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Sender {
+    /// Which of the backends it was that had the same process's number, one after the other.
+    number: u64,
     /// What the client was told to be.
     pid: i32,
     is_certain: bool,
@@ -34,6 +36,7 @@ struct Sender {
 pub(crate) struct Noted {
     senders: Arc<Senders>,
     backend: i32,
+    number: u64,
 }
 
 /// Who may have notified last, by the backend's process.
@@ -42,6 +45,8 @@ pub(crate) struct Senders {
     /// Whether anybody wants to know.
     is_active: AtomicBool,
     by_backend: Mutex<HashMap<i32, Sender>>,
+    /// How many backends were noted.
+    count: AtomicU64,
 }
 
 impl Senders {
@@ -56,11 +61,14 @@ impl Senders {
 
     /// A client, known by a number, is about to do something on a backend that notifies, for certain or maybe. The backend keeps `noted`.
     pub(crate) fn note(self: &Arc<Self>, noted: &mut Option<Noted>, backend: i32, pid: i32, is_certain: bool) {
-        self.note_at(Instant::now(), backend, pid, is_certain);
-        noted.get_or_insert_with(|| Noted { senders: Arc::clone(self), backend });
+        let noted = noted.get_or_insert_with(|| {
+            let number = self.count.fetch_add(1, Ordering::Relaxed);
+            Noted { senders: Arc::clone(self), backend, number }
+        });
+        self.note_at(Instant::now(), (backend, noted.number), pid, is_certain);
     }
 
-    fn note_at(&self, at: Instant, backend: i32, pid: i32, is_certain: bool) {
+    fn note_at(&self, at: Instant, (backend, number): (i32, u64), pid: i32, is_certain: bool) {
         let mut known = lock(&self.by_backend);
         if known.len() >= BACKENDS_MAX {
             known.retain(|_, sender| !sender.is_over(at));
@@ -68,11 +76,11 @@ impl Senders {
         if known.len() >= BACKENDS_MAX {
             known.clear();
         }
-        let sender = Sender { pid, is_certain, at, closed_at: None };
+        let sender = Sender { number, pid, is_certain, at, closed_at: None };
         known
             .entry(backend)
             .and_modify(|last| {
-                let is_on_its_way = at.saturating_duration_since(last.at) < ON_ITS_WAY && last.closed_at.is_none();
+                let is_on_its_way = at.saturating_duration_since(last.at) < ON_ITS_WAY && last.number == number;
                 if !(last.is_certain && !is_certain && is_on_its_way) {
                     *last = sender;
                 }
@@ -90,8 +98,9 @@ impl Senders {
         known.get(&backend).filter(|sender| !sender.is_over(now)).map_or(backend, |sender| sender.pid)
     }
 
-    fn closed_at(&self, at: Instant, backend: i32) {
-        if let Some(sender) = lock(&self.by_backend).get_mut(&backend) {
+    fn closed_at(&self, at: Instant, backend: i32, number: u64) {
+        let mut known = lock(&self.by_backend);
+        if let Some(sender) = known.get_mut(&backend).filter(|sender| sender.number == number) {
             sender.closed_at = Some(at);
         }
     }
@@ -106,7 +115,7 @@ impl Sender {
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        self.senders.closed_at(Instant::now(), self.backend);
+        self.senders.closed_at(Instant::now(), self.backend, self.number);
     }
 }
 
@@ -119,13 +128,13 @@ mod tests {
         let senders = Senders::default();
         assert_eq!(senders.whose(7), 7, "nobody of ours");
         let now = Instant::now();
-        senders.note_at(now, 7, 1, false);
-        senders.note_at(now, 7, 2, true);
-        senders.note_at(now, 7, 3, false);
+        senders.note_at(now, (7, 0), 1, false);
+        senders.note_at(now, (7, 0), 2, true);
+        senders.note_at(now, (7, 0), 3, false);
         assert_eq!(senders.whose(7), 2);
-        senders.note_at(now, 7, 4, true);
+        senders.note_at(now, (7, 0), 4, true);
         assert_eq!((senders.whose(7), senders.whose(8)), (4, 8));
-        senders.note_at(now + ON_ITS_WAY, 7, 5, false);
+        senders.note_at(now + ON_ITS_WAY, (7, 0), 5, false);
         assert_eq!(senders.whose(7), 5);
     }
 
@@ -142,5 +151,10 @@ mod tests {
         // Another one of ours with the same number.
         senders.note(&mut noted, 7, 2, false);
         assert_eq!(senders.whose_at(now + ON_ITS_WAY, 7), 2);
+        // It is closed here after the server has given its number to yet another one.
+        let mut next = None;
+        senders.note(&mut next, 7, 3, true);
+        drop(noted);
+        assert_eq!(senders.whose_at(Instant::now() + ON_ITS_WAY, 7), 3);
     }
 }

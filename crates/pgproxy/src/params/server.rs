@@ -25,7 +25,7 @@ pub struct ServerParams {
 }
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServerAddress {
     /// A host, which is looked up at every connection, and a port.
     Tcp {

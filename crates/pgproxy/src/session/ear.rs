@@ -58,12 +58,28 @@ impl Session {
             let message = "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY";
             return Some(Failure::new(SqlState::NOT_SUPPORTED, message));
         }
+        if let Some(failure) = self.refused_more(plan) {
+            return Some(failure);
+        }
         let count = listens.map_or(0, Listens::len) + self.listens_ahead.get();
-        if self.shares_listen(plan) && count >= CHANNELS_MAX {
+        let is_heard =
+            |kind: &Kind| matches!(kind, Kind::Listen(channel) if listens.is_some_and(|known| known.is_heard(channel)));
+        let is_new = !plan.single().is_some_and(|one| is_heard(&one.kind));
+        if self.shares_listen(plan) && is_new && count >= CHANNELS_MAX {
             let message = format!("more than {CHANNELS_MAX} channels are listened to");
             return Some(Failure::new(SqlState::LIMIT_EXCEEDED, message));
         }
         None
+    }
+
+    /// Why a text may not run that was perhaps prepared before so much was said in this transaction.
+    pub(super) fn refused_more(&self, plan: &Plan) -> Option<Failure> {
+        let is_of_these = |kind: &Kind| matches!(kind, Kind::Listen(_) | Kind::Unlisten(_));
+        let is_full = self.ear.as_ref().is_some_and(|ear| ear.listens.is_full());
+        (is_full && plan.statements.iter().any(|statement| is_of_these(&statement.kind))).then(|| {
+            let message = "too much is listened to and taken back in one transaction";
+            Failure::new(SqlState::LIMIT_EXCEEDED, message)
+        })
     }
 
     /// Notifications come in the encoding that servers begin with. A client that has another one hears its own backend's.

@@ -84,6 +84,8 @@ impl Session {
         let engaged = self.engage_with(&cluster).await?.and_then(|()| self.is_not_cancelled());
         if let Err(failure) = engaged {
             self.give_back();
+            // It is not asked and nothing is held back: the client hears why.
+            self.place.again.forget();
             self.fails = Some(Box::new(failure));
         }
         Ok(())
@@ -310,14 +312,16 @@ impl Session {
     }
 
     /// Whether the next group of messages waits until this one is over: on a replica, where the next one may have to go elsewhere, and behind what
-    /// has to be listened to first.
+    /// has to be listened to first. A message that has begun to pass is not of the next one, however long it is.
     pub(super) fn stalls(&self) -> bool {
-        self.begins_to_listen()
-            || self.place.is_replica
+        let on_replica = || {
+            self.place.is_replica
                 && self.is_used
                 && !self.is_group_open
                 && self.keeps().is_none()
                 && self.backend.as_ref().is_some_and(|backend| backend.is_clean() || !backend.ledger.is_empty())
+        };
+        self.client.splitter.is_between_messages() && (self.begins_to_listen() || on_replica())
     }
 }
 

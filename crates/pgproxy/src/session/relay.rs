@@ -24,7 +24,11 @@ impl Session {
             let mut moved = false;
             match self.requests() {
                 Ok(None) => {}
-                Ok(Some(turn)) => return Poll::Ready(Ok(turn)),
+                Ok(Some(turn)) => {
+                    // It may take long, and what is there for the client does not depend on it.
+                    self.flush_client(cx)?;
+                    return Poll::Ready(Ok(turn));
+                }
                 Err(cut) => return Poll::Ready(Err(cut)),
             }
             moved |= self.flush_server(cx)?;

@@ -293,6 +293,9 @@ impl Session {
         let label = match self.portals.get(portal).map(Arc::clone) {
             None => 0,
             Some(plan) => {
+                if let Some(failure) = self.refused_more(&plan) {
+                    return Ok(self.refuse(failure));
+                }
                 self.begins(&plan);
                 match self.prepare_by_text(&plan) {
                     Some(Ok(label)) => label,

@@ -101,6 +101,10 @@ impl Session {
         lent.sequences.lent();
         lent.overheard.clear();
         self.applied_number = self.settings_number;
+        // What was to be cancelled on the last one, or is being, has nothing to do with this one.
+        if self.cancels.count.get() > 0 || self.cancels.is_astray.get() {
+            self.cancels = Rc::default();
+        }
         (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
         self.backend = Some(lent);
         Ok(Ready::Yes)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::PostgresOptions;
 
 use crate::proxy::Proxy;
-use crate::replicas::{cluster, wait_until};
+use crate::replicas::{cluster, value, wait_until};
 
 /// The server's first process, which takes connections and hears of cancels.
 fn postmaster(proxy: &Proxy) -> i32 {
@@ -64,4 +64,34 @@ fn what_waits_for_a_primary_can_be_cancelled() {
     proxy.postgres.restart(0).unwrap();
     wait_until("it is written again", || client.query("INSERT INTO t VALUES (2)").unwrap().errors.is_empty());
     assert_eq!(client.query("SELECT sum(a) FROM t").unwrap().value(), "2");
+}
+
+#[test]
+fn a_read_is_cancelled_that_waits_for_a_replica_to_be_made_ready() {
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let proxy = cluster(&options, |params| {
+        params.pool.size = 1;
+        params.causality.scope = None;
+    });
+    let mut client = proxy.client();
+    client.query("SET work_mem = '5MB'").unwrap();
+    // The one that `cluster` has read by.
+    let text = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%cluster_name%' AND pid <> pg_backend_pid()";
+    let replica: i32 = proxy.postgres.sql(1, text).unwrap()[0].parse().unwrap();
+    // It does not take the setting for a while.
+    signal(replica, "-STOP");
+    let begun = Instant::now();
+    let mut asks = client.another_handle().unwrap();
+    let answer = std::thread::scope(|scope| {
+        let waits = scope.spawn(move || asks.query("SELECT current_setting('work_mem')"));
+        wait_until("it is lent", || proxy.view().iter().any(|pool| pool.lent == 1));
+        let cancels = scope.spawn(|| client.cancel().unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        signal(replica, "-CONT");
+        cancels.join().unwrap();
+        waits.join().unwrap()
+    });
+    assert_eq!(answer.unwrap().code(), "57014");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(value(&mut client, "SELECT current_setting('work_mem')"), "5MB");
 }

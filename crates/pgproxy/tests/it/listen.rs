@@ -8,7 +8,7 @@ use crate::cancels::signal;
 use crate::proxy::Proxy;
 
 /// What a notification says: the process, the channel, the payload.
-type Heard = (i32, String, String);
+pub(crate) type Heard = (i32, String, String);
 
 fn read(message: &PgMessage) -> Heard {
     assert_eq!(message.tag, b'A', "{message:?}");
@@ -18,11 +18,11 @@ fn read(message: &PgMessage) -> Heard {
 }
 
 /// The next message, which is a notification.
-fn heard(client: &mut PgClient) -> Heard {
+pub(crate) fn heard(client: &mut PgClient) -> Heard {
     read(&client.message().unwrap())
 }
 
-fn run(client: &mut PgClient, text: &str) -> PgAnswer {
+pub(crate) fn run(client: &mut PgClient, text: &str) -> PgAnswer {
     let answer = client.query(text).unwrap();
     assert_eq!(answer.code(), "", "{text}: {answer:?}");
     answer

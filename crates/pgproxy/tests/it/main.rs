@@ -6,6 +6,7 @@ mod cancels;
 mod console;
 mod drivers;
 mod failover;
+mod hearing;
 mod history;
 mod isolation;
 mod listen;

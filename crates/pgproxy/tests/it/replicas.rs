@@ -34,6 +34,21 @@ pub(crate) fn value(client: &mut PgClient, text: &str) -> String {
     client.query(text).unwrap().value().to_owned()
 }
 
+/// Has the server count the letters of a text that it is sent, by a call of a function outside of SQL.
+pub(crate) fn call(client: &mut PgClient, letters: usize) -> String {
+    const TEXTLEN: u32 = 1257;
+    let mut body = TEXTLEN.to_be_bytes().to_vec();
+    // No formats, one argument, its length, and the format of the answer.
+    body.extend([0, 0, 0, 1]);
+    body.extend((letters as u32).to_be_bytes());
+    body.resize(body.len() + letters, b'a');
+    body.extend([0, 0]);
+    client.send(&PgMessages::default().raw(b'F', &body).0).unwrap();
+    let told = client.message().unwrap();
+    assert_eq!((told.tag, client.answer().unwrap().kinds.as_str()), (b'V', "Z"), "{told:?}");
+    String::from_utf8(told.body[4..].to_vec()).unwrap()
+}
+
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
@@ -256,4 +271,13 @@ fn a_client_outlives_the_server_that_was_to_look_at_its_statement() {
     }
     drop((one, two, fresh));
     proxy.check_accounts();
+}
+
+#[test]
+fn a_long_call_of_a_function_goes_through_on_a_replica() {
+    let proxy = two(|_| ());
+    let mut client = proxy.client();
+    client.query("SET tenfold.route = 'replica'").unwrap();
+    assert_eq!(call(&mut client, 256 * 1024), "262144");
+    assert!(value(&mut client, WHERE).starts_with("replica"));
 }

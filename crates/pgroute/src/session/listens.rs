@@ -4,7 +4,8 @@
 //! was never said. What has committed is due: somebody has to do it before the client hears of its commit.
 //!
 //! Only what a commit changes is due. Who takes a channel back and listens to it again within a transaction goes on listening, and misses
-//! nothing. For the same reason nothing is kept of words that change nothing, however often they are said.
+//! nothing. For the same reason nothing is kept of words that change nothing, however often they are said. What is kept of an open transaction is
+//! bounded by whoever asks [`Listens::is_full`] before more is said.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,18 +21,21 @@ pub struct Heard {
     pub unlistens: Vec<String>,
 }
 
-/// What was done since a savepoint, or since the transaction began.
+/// Savepoints at most between which something was said. Each word is looked for in what was done since each of them.
+const LEVELS_MAX: usize = 1000;
+
+/// Changes at most that are kept of a transaction, of all its savepoints.
+const CHANGES_MAX: usize = 50_000;
+
+/// What was done since some savepoint, or since the transaction began. There is none before something was said.
 #[derive(Clone, Debug, Default)]
 struct Level {
-    savepoint: Option<String>,
-    /// Something was said, whether it changed anything or not.
-    is_said: bool,
     /// Nothing of before is listened to.
     is_cleared: bool,
     /// Channels for which it is otherwise than before, and how it is.
     changes: BTreeMap<String, bool>,
-    /// How many more channels there are by these.
-    more: isize,
+    /// How many channels are listened to after these.
+    len: usize,
 }
 
 /// Channels of a session.
@@ -39,34 +43,36 @@ struct Level {
 pub struct Listens {
     channels: BTreeSet<String>,
     open: Vec<Level>,
+    /// Savepoints, and how many levels were there when each was made.
+    savepoints: Vec<(String, usize)>,
+    /// Changes of all levels.
+    changes: usize,
     /// For which it is otherwise than those know who do it, and how it is.
     due: BTreeMap<String, bool>,
     has_failed: bool,
 }
 
 impl Level {
-    fn set(&mut self, channel: &str, is_heard: bool, was_heard: bool) {
-        let before = if is_heard == was_heard {
-            self.changes.remove(channel)
-        } else {
-            self.changes.insert(channel.to_owned(), is_heard)
-        };
-        let worth = |change: Option<bool>| change.map_or(0, |is_heard| if is_heard { 1 } else { -1 });
-        self.more += worth((is_heard != was_heard).then_some(is_heard)) - worth(before);
+    /// What was done after this counts as done here.
+    fn take_in(&mut self, next: Self) {
+        if next.is_cleared {
+            *self = next;
+            return;
+        }
+        self.len = next.len;
+        for (channel, is_heard) in next.changes {
+            // What is otherwise than it was here is, if it was changed here, as it was before.
+            if self.changes.remove(&channel).is_none() {
+                self.changes.insert(channel, is_heard);
+            }
+        }
     }
 }
 
 impl Listens {
     /// How many channels it listens to, once the transaction that is open has committed.
     pub fn len(&self) -> usize {
-        let mut len = 0;
-        for level in self.open.iter().rev() {
-            len += level.more;
-            if level.is_cleared {
-                return len.unsigned_abs();
-            }
-        }
-        self.channels.len().saturating_add_signed(len)
+        self.open.last().map_or(self.channels.len(), |level| level.len)
     }
 
     /// Whether it listens to none.
@@ -79,9 +85,19 @@ impl Listens {
         self.channels.iter().map(String::as_str)
     }
 
+    /// Whether it listens to a channel, once the transaction that is open has committed.
+    pub fn is_heard(&self, channel: &str) -> bool {
+        is_heard_by(&self.open, &self.channels, channel)
+    }
+
+    /// Whether so much was said in the transaction that is open that nothing more may be.
+    pub fn is_full(&self) -> bool {
+        self.open.len() >= LEVELS_MAX || self.changes >= CHANGES_MAX
+    }
+
     /// Whether a transaction is open that has said something of them: it cannot be prepared for a commit in two phases.
     pub fn is_changing(&self) -> bool {
-        self.open.iter().any(|level| level.is_said)
+        !self.open.is_empty()
     }
 
     /// A statement has succeeded, and said `tag` at its end.
@@ -92,22 +108,23 @@ impl Listens {
             Kind::Unlisten(None) | Kind::DiscardAll => self.clear(),
             // A `COMMIT` of a transaction that has failed says that it was a rollback.
             Kind::Commit { .. } if tag != b"ROLLBACK" => self.commit(),
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => self.open.clear(),
-            Kind::Savepoint(name) => self.open.push(Level { savepoint: Some(name.clone()), ..Level::default() }),
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => self.forget(),
+            Kind::Savepoint(name) => self.savepoints.push((name.clone(), self.open.len())),
             Kind::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
-                    self.open.split_off(at).iter().for_each(|level| self.take_in(level));
+                    self.release(at);
                 }
             }
             Kind::RollbackTo(name) => {
                 self.has_failed = false;
                 match self.savepoint(name) {
                     Some(at) => {
-                        self.open.truncate(at);
-                        self.open.push(Level { savepoint: Some(name.clone()), ..Level::default() });
+                        self.savepoints.truncate(at + 1);
+                        let kept = self.savepoints[at].1;
+                        self.changes -= self.open.drain(kept..).map(|level| level.changes.len()).sum::<usize>();
                     }
                     // It is from before the first word that was listened for.
-                    None => self.open.clear(),
+                    None => self.forget(),
                 }
             }
             _ => {}
@@ -123,7 +140,7 @@ impl Listens {
     pub fn ready(&mut self, status: TransactionStatus) {
         if status == TransactionStatus::Idle {
             if self.has_failed {
-                self.open.clear();
+                self.forget();
             } else {
                 self.commit();
             }
@@ -141,41 +158,68 @@ impl Listens {
     }
 
     fn set(&mut self, channel: &str, is_heard: bool) {
-        self.level().is_said = true;
+        self.level();
         let (last, before) = self.open.split_last_mut().expect("there is a level");
         let was_heard = !last.is_cleared && is_heard_by(before, &self.channels, channel);
-        last.set(channel, is_heard, was_heard);
+        let kept = last.changes.len();
+        let now = last.changes.get(channel).copied().unwrap_or(was_heard);
+        if is_heard == was_heard {
+            last.changes.remove(channel);
+        } else {
+            last.changes.insert(channel.to_owned(), is_heard);
+        }
+        last.len = last.len + usize::from(is_heard) - usize::from(now);
+        self.changes = self.changes + last.changes.len() - kept;
     }
 
     fn clear(&mut self) {
         let level = self.level();
-        let savepoint = level.savepoint.take();
-        *level = Level { savepoint, is_said: true, is_cleared: true, ..Level::default() };
+        let kept = level.changes.len();
+        *level = Level { is_cleared: true, ..Level::default() };
+        self.changes -= kept;
     }
 
     /// What was done since a savepoint counts as done before it.
-    fn take_in(&mut self, level: &Level) {
-        if level.is_cleared {
-            self.clear();
+    fn release(&mut self, at: usize) {
+        let kept = self.savepoints[at].1;
+        self.savepoints.truncate(at);
+        let levels: Vec<_> = self.open.drain(kept..).collect();
+        let before = self.savepoints.last().map_or(0, |(_, levels)| *levels);
+        for level in levels {
+            match self.open.get_mut(before..).and_then(<[Level]>::last_mut) {
+                Some(last) => {
+                    self.changes -= last.changes.len() + level.changes.len();
+                    last.take_in(level);
+                    self.changes += last.changes.len();
+                }
+                None => self.open.push(level),
+            }
         }
-        level.changes.iter().for_each(|(channel, is_heard)| self.set(channel, *is_heard));
-        self.level().is_said |= level.is_said;
     }
 
+    /// What was done since the last savepoint.
     fn level(&mut self) -> &mut Level {
-        if self.open.is_empty() {
-            self.open.push(Level::default());
+        if self.open.len() == self.savepoints.last().map_or(0, |(_, levels)| *levels) {
+            self.open.push(Level { len: self.len(), ..Level::default() });
         }
-        let last = self.open.len() - 1;
-        &mut self.open[last]
+        self.open.last_mut().expect("there is one since the last savepoint")
     }
 
     fn savepoint(&self, name: &str) -> Option<usize> {
-        self.open.iter().rposition(|level| level.savepoint.as_deref() == Some(name))
+        self.savepoints.iter().rposition(|(known, _)| known == name)
+    }
+
+    /// Nothing was said in a transaction that is open.
+    fn forget(&mut self) {
+        self.open.clear();
+        self.savepoints.clear();
+        self.changes = 0;
     }
 
     fn commit(&mut self) {
-        for level in std::mem::take(&mut self.open) {
+        let open = std::mem::take(&mut self.open);
+        self.forget();
+        for level in open {
             if level.is_cleared {
                 std::mem::take(&mut self.channels).into_iter().for_each(|channel| self.is_due(channel, false));
             }

@@ -165,3 +165,35 @@ fn whatever_is_said_it_is_as_if_it_was_kept_as_it_was_said() {
         }
     }
 }
+
+#[test]
+fn what_is_kept_of_a_transaction_is_bounded() {
+    let kind = |text: &str| classify(text.as_bytes(), true, &Catalogue::default()).statements[0].kind.clone();
+    let (savepoint, listen, unlisten) = (kind("SAVEPOINT s"), kind("LISTEN a"), kind("UNLISTEN a"));
+    let mut listens = Listens::default();
+    let mut rounds = 0;
+    while !listens.is_full() {
+        listens.succeeded(&savepoint, b"SAVEPOINT");
+        listens.succeeded(if rounds % 2 == 0 { &listen } else { &unlisten }, b"LISTEN");
+        assert!(listens.is_changing() && listens.is_heard("a") == (rounds % 2 == 0));
+        rounds += 1;
+    }
+    assert_eq!(rounds, 1000);
+    // Savepoints alone are none of its business, and what is taken back or becomes one counts no more.
+    (0..10_000).for_each(|_| listens.succeeded(&savepoint, b"SAVEPOINT"));
+    (0..=10_000).for_each(|_| listens.succeeded(&kind("RELEASE s"), b"RELEASE"));
+    assert!(!listens.is_full());
+    assert_eq!(listens.len(), 0);
+    listens.succeeded(&kind("ROLLBACK"), b"ROLLBACK");
+    assert!(!listens.is_changing() && !listens.is_full());
+    // Many channels, time and again.
+    let many: Vec<_> = (0..10_000).map(|number| kind(&format!("LISTEN c{number}"))).collect();
+    for round in 1..=5 {
+        listens.succeeded(&savepoint, b"SAVEPOINT");
+        listens.succeeded(&kind("UNLISTEN *"), b"UNLISTEN");
+        many.iter().for_each(|listen| listens.succeeded(listen, b"LISTEN"));
+        assert_eq!((listens.len(), listens.is_full()), (10_000, round == 5));
+    }
+    listens.succeeded(&kind("RELEASE s"), b"RELEASE");
+    assert_eq!((listens.len(), listens.is_full()), (10_000, false));
+}
