@@ -16,7 +16,7 @@ use crate::source::Place;
 use crate::tls::Files;
 use crate::value::Text;
 
-/// Largest file of a token. What is larger is another file.
+/// Largest file of a token, with what stands around it. What is larger is another file.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
 /// Where the admin listener is, for whoever asks it.
@@ -50,7 +50,7 @@ fn token(raw: &RawAdmin, files: &mut Files<'_>, sink: &mut Sink) -> (Option<Secr
             (token, failed)
         }
         (Some(field), None) => {
-            let token = token_of(&files.path(field), field, sink);
+            let token = reported(&files.path(field), field, sink);
             let is_missing = token.is_none();
             (token, failed || is_missing)
         }
@@ -105,16 +105,28 @@ fn address_is_free(raw: &RawAdmin, listeners: &Named<RawListener>, sink: &mut Si
     }
 }
 
-fn token_of(path: &Path, field: &Field<Text>, sink: &mut Sink) -> Option<Secret> {
-    // What the file holds is not said: it may be the token after all.
+fn reported(path: &Path, field: &Field<Text>, sink: &mut Sink) -> Option<Secret> {
+    let report = |problem: String| {
+        let diagnostic = Diagnostic::error(field.place, "admin.token_file", problem);
+        sink.push(diagnostic.fix(format!("make it with: openssl rand -hex 32 > {}", path.display())));
+    };
+    token_of(path).map_err(report).ok()
+}
+
+/// Reads the token that a file holds.
+///
+/// # Errors
+/// What is wrong with the file, in words that begin with its path. What it holds is not said: it may be the token after all.
+pub fn token_of(path: &Path) -> Result<Secret, String> {
     let problem = match read(path) {
-        Ok(text) if Secret::may_be(text.trim_ascii()) => return Some(Secret::new(text.trim_ascii())),
+        Ok(text) if text.len() as u64 > TOKEN_FILE_BYTES_MAX => {
+            format!("has more than {TOKEN_FILE_BYTES_MAX} bytes, and a token fewer")
+        }
+        Ok(text) if Secret::may_be(text.trim_ascii()) => return Ok(Secret::new(text.trim_ascii())),
         Ok(_) => "holds no token of at least 16 visible ASCII characters".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
-    let diagnostic = Diagnostic::error(field.place, "admin.token_file", format!("{} {problem}", path.display()));
-    sink.push(diagnostic.fix(format!("make it with: openssl rand -hex 32 > {}", path.display())));
-    None
+    Err(format!("{} {problem}", path.display()))
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -123,6 +135,6 @@ fn read(path: &Path) -> std::io::Result<String> {
         return Err(std::io::Error::other("it is no file"));
     }
     let mut text = String::new();
-    std::fs::File::open(path)?.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     Ok(text)
 }

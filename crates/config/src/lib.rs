@@ -62,7 +62,7 @@ mod warnings;
 use std::path::{Path, PathBuf};
 
 pub use address::endpoint_address;
-pub use admin_table::AdminAccess;
+pub use admin_table::{AdminAccess, token_of};
 pub use database::PoolEstimate;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::reference;

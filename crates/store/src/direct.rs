@@ -53,7 +53,8 @@ impl Store {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
         let meta = Bytes::copy_from_slice(&head.meta);
-        let object = Arc::new(Object { identity, meta, chunks: base.pool.cut(body), body_bytes: body.len() as u64 });
+        let (chunks, body_bytes, body_version) = (base.pool.cut(body), body.len() as u64, version);
+        let object = Arc::new(Object { identity, meta, chunks, body_bytes, body_version });
         let disk = self.0.disk.as_ref().filter(|_| lasts);
         Ok(self.0.keep(object, (Token(checked), judgement.stale_since()), disk))
     }

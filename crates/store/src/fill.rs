@@ -48,20 +48,9 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Shows something that is known already, and not yet to be found where it will stand.
-    pub(crate) fn known(base: &Arc<Base>, source: Source) -> Self {
-        let (hash, pending) = (source.identity().hash, Arc::new(Pending::read()));
-        pending.set(Stage::Started(source));
-        base.memory.show(hash, &pending);
-        Self { base: Arc::clone(base), pending, hashes: [hash; 2] }
-    }
-
-    /// Shows what a fetch has found, also under the key that it is stored under.
-    pub(crate) fn found(mut self, source: Source) -> Self {
-        let hash = source.identity().hash;
-        self.show_as(hash);
+    /// Ends with what the fetch has found, which is known by now.
+    pub(crate) fn found(self, source: Source) {
         self.pending.set(Stage::Started(source));
-        self
     }
 
     fn show_as(&mut self, hash: u64) {
@@ -81,6 +70,27 @@ impl Drop for Shown {
         }
         // Whoever wakes up has to find the key free.
         self.pending.set(Stage::Nothing);
+    }
+}
+
+/// Something that is known and not yet to be found where it will stand: others can find it, as long as this is there.
+pub(crate) struct Known {
+    base: Arc<Base>,
+    pending: Arc<Pending>,
+    hash: u64,
+}
+
+impl Known {
+    pub(crate) fn new(base: &Arc<Base>, source: &Source) -> Self {
+        let (hash, pending) = (source.identity().hash, Arc::new(Pending::known(source.clone())));
+        base.memory.show_known(source.identity(), &pending);
+        Self { base: Arc::clone(base), pending, hash }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.base.memory.hide_known(self.hash, &self.pending);
     }
 }
 
@@ -430,7 +440,8 @@ impl Writer {
         let Identity { key, hash, marks, since, version } = &self.flow.identity;
         let identity =
             Identity { key: key.clone(), hash: *hash, marks: marks.clone(), since: *since, version: *version };
-        Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes }
+        let body_version = *version;
+        Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes, body_version }
     }
 
     /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.

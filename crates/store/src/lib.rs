@@ -86,6 +86,7 @@ pub use invalidations::Invalidations;
 pub use key::{Key, Mark};
 pub use object::{CHUNK_BYTES, Head, Object};
 pub use params::{DiskParams, OpenError, StoreParams};
+pub use pending::Past;
 pub use purges::{How, Purge, Token, What};
 pub use reader::{Begin, Fetch, Follower, Hit, Kept, Lookup, Outcome, ReadError, Reader};
 pub use stats::{DiskStats, MemoryStats, Stats};

@@ -5,6 +5,9 @@
 //! are taken out at a time. With more shards than cores two seldom meet; a lock that is free costs two atomics. What holds a shard
 //! up longest is the growth of its tables, which happens when a cache is filled for the first time.
 //!
+//! What is whole and has yet to be written, to be found on disk then, stands beside the fetches: a fetch of its key begins and ends while it
+//! can be found, and neither hides the other.
+//!
 //! Keys are told apart by 64 bits of a keyed hash, and then compared. Should two in use share them, one pushes the other out.
 
 use std::collections::HashMap;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 
 use crate::key::Key;
 use crate::object::{Identity, Object};
-use crate::pending::{Joined, Pending, Source, Stage};
+use crate::pending::{Joined, Past, Pending, Source, Stage};
 use crate::policy::Policy;
 use crate::policy::hash::ByHash;
 use crate::purges::{Judgement, Purges, Token};
@@ -73,7 +76,10 @@ pub(crate) struct Shard {
     slots: HashMap<u64, u32, ByHash>,
     entries: Vec<Option<Entry>>,
     policy: Policy,
-    pending: HashMap<u64, Arc<Pending>, ByHash>,
+    /// Fetches, and reads from disk.
+    pending: ByKey,
+    /// What is known, and not yet to be found where it will stand.
+    known: ByKey,
     top: Top,
     stats: MemoryStats,
 }
@@ -124,10 +130,7 @@ impl Memory {
         let mut gone = None;
         let found = match shard.find(key, purges, &mut gone) {
             Some((object, stale)) => Found::Whole(object, stale),
-            None => {
-                let joined = shard.pending.get(&key.hash()).and_then(|pending| pending.join(key, purges));
-                joined.map_or(Found::Nothing, Found::Pending)
-            }
+            None => shard.coming(key, purges).map_or(Found::Nothing, Found::Pending),
         };
         match &found {
             Found::Whole(..) => shard.stats.hits += 1,
@@ -139,10 +142,19 @@ impl Memory {
         found
     }
 
-    /// Joins whoever is fetching a key, or begins to.
-    pub(crate) fn join_or_begin(&self, key: Key<'_>, purges: &Purges, begin: impl FnOnce() -> Pending) -> Joining {
+    /// Joins whoever is fetching a key, or has what is newer than what is past for whoever asks, or begins to fetch.
+    pub(crate) fn join_or_begin(
+        &self,
+        key: Key<'_>,
+        purges: &Purges,
+        past: Past<'_>,
+        begin: impl FnOnce() -> Pending,
+    ) -> Joining {
         let mut shard = self.shard(key.hash()).lock();
-        if let Some(joined) = shard.pending.get(&key.hash()).and_then(|pending| pending.join(key, purges)) {
+        let there = [&shard.pending, &shard.known].map(|map| map.get(&key.hash()));
+        let there = there.into_iter().flatten().filter(|pending| !pending.is_past(past));
+        let joined = there.filter_map(|pending| pending.join(key, purges)).next();
+        if let Some(joined) = joined {
             shard.stats.joined += 1;
             return Joining::Joined(joined);
         }
@@ -153,13 +165,23 @@ impl Memory {
         Joining::First(pending)
     }
 
-    /// Shows a fetch under another key too, or something that is known, unless somebody else is fetching that. What was known before and a
-    /// disk has yet to write is older.
+    /// Shows a fetch under another key too, unless somebody else is fetching that. What is read there meanwhile is older.
     pub(crate) fn show(&self, hash: u64, pending: &Arc<Pending>) {
         let mut shard = self.shard(hash).lock();
         let before = match shard.pending.get(&hash) {
-            Some(before) if !before.is_known() => return,
+            Some(before) if before.is_fetching() => return,
             _ => shard.pending.insert(hash, Arc::clone(pending)),
+        };
+        drop(shard);
+        drop(before);
+    }
+
+    /// Shows something that is known, whoever fetches or reads the key meanwhile, unless something newer is known of it.
+    pub(crate) fn show_known(&self, identity: &Identity, pending: &Arc<Pending>) {
+        let mut shard = self.shard(identity.hash).lock();
+        let before = match shard.known.get(&identity.hash).and_then(|before| before.age()) {
+            Some(before) if before > identity.age() => return,
+            _ => shard.known.insert(identity.hash, Arc::clone(pending)),
         };
         drop(shard);
         drop(before);
@@ -167,10 +189,12 @@ impl Memory {
 
     /// Hides a fetch that has ended.
     pub(crate) fn hide(&self, hash: u64, pending: &Arc<Pending>) {
-        let mut shard = self.shard(hash).lock();
-        if shard.pending.get(&hash).is_some_and(|found| Arc::ptr_eq(found, pending)) {
-            shard.pending.remove(&hash);
-        }
+        take_if(&mut self.shard(hash).lock().pending, hash, |found| Arc::ptr_eq(found, pending));
+    }
+
+    /// Hides what can be found where it stands.
+    pub(crate) fn hide_known(&self, hash: u64, pending: &Arc<Pending>) {
+        take_if(&mut self.shard(hash).lock().known, hash, |found| Arc::ptr_eq(found, pending));
     }
 
     /// Ends a read from disk.
@@ -205,6 +229,7 @@ impl Memory {
             return Inserted::Outdated;
         }
         let before = before.and_then(|slot| inner.take(slot));
+        let known = inner.take_known(&object.identity);
         let slot = inner.policy.insert(hash, weight);
         if inner.entries.len() <= slot as usize {
             inner.entries.resize_with(slot as usize + 1, || None);
@@ -213,7 +238,7 @@ impl Memory {
         inner.slots.insert(hash, slot);
         inner.stats.inserts += 1;
         drop(guard);
-        drop(before);
+        drop((before, known));
         evict(shard);
         Inserted::Kept
     }
@@ -225,19 +250,22 @@ impl Memory {
         let is_older = |entry: &Entry| !is_newer(&entry.object.identity, newer);
         let slot = slot.filter(|slot| shard.entry(*slot).is_some_and(is_older));
         let entry = slot.and_then(|slot| shard.take(slot));
+        let known = shard.take_known(newer);
         drop(shard);
-        drop(entry);
+        drop((entry, known));
     }
 
-    /// Takes a key out.
+    /// Takes a key out, also where it has yet to be written.
     pub(crate) fn remove(&self, key: Key<'_>) {
         let mut shard = self.shard(key.hash()).lock();
         let slot = shard.slots.get(&key.hash()).copied();
         let is_meant = |entry: &Entry| *entry.object.identity.key == *key.bytes();
         let slot = slot.filter(|slot| shard.entry(*slot).is_some_and(is_meant));
         let entry = slot.and_then(|slot| shard.take(slot));
+        let Shard { pending, known, .. } = &mut *shard;
+        let known = [pending, known].map(|map| take_if(map, key.hash(), |found| found.is_known_as(key.bytes())));
         drop(shard);
-        drop(entry);
+        drop((entry, known));
     }
 
     /// The hashes of all that is there, with their versions.
@@ -279,7 +307,14 @@ fn shard_bytes(bytes: u64, count: u64) -> u64 {
 
 /// Whether the first is to stay when the second comes.
 fn is_newer(first: &Identity, second: &Identity) -> bool {
-    (first.since, first.version) > (second.since, second.version)
+    first.age() > second.age()
+}
+
+type ByKey = HashMap<u64, Arc<Pending>, ByHash>;
+
+/// Takes what stands under a hash, if it is what is meant: to be freed beside the lock.
+fn take_if(map: &mut ByKey, hash: u64, is_meant: impl FnOnce(&Arc<Pending>) -> bool) -> Option<Arc<Pending>> {
+    map.get(&hash).is_some_and(is_meant).then(|| map.remove(&hash)).flatten()
 }
 
 /// Takes out what has no place any more, a few entries at a time, and frees them beside the lock.
@@ -309,7 +344,8 @@ impl Shard {
             slots: HashMap::default(),
             entries: Vec::new(),
             policy: Policy::new(bytes),
-            pending: HashMap::default(),
+            pending: ByKey::default(),
+            known: ByKey::default(),
             top: Top::new(),
             stats: MemoryStats::default(),
         }
@@ -344,6 +380,21 @@ impl Shard {
         }
         self.policy.hit(slot);
         Some(found)
+    }
+
+    /// What is not in memory as an entry: the newest that is known, or comes. What is known is found while it is fetched again, or read.
+    fn coming(&self, key: Key<'_>, purges: &Purges) -> Option<Joined> {
+        let pending = self.pending.get(&key.hash());
+        let Some(known) = self.known.get(&key.hash()) else { return pending?.join(key, purges) };
+        match pending.filter(|pending| pending.age() > known.age()) {
+            Some(newer) => newer.join(key, purges).or_else(|| known.join_known(purges)),
+            None => known.join_known(purges).or_else(|| pending?.join(key, purges)),
+        }
+    }
+
+    /// Takes out what is known of a key and older than this.
+    fn take_known(&mut self, newer: &Identity) -> Option<Arc<Pending>> {
+        take_if(&mut self.known, newer.hash, |known| known.age() <= Some(newer.age()))
     }
 
     fn take(&mut self, slot: u32) -> Option<Entry> {

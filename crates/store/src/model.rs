@@ -4,14 +4,16 @@ use bytes::Bytes;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::disk::DiskObject;
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
 use crate::memory::{Found, Joining, Memory};
 use crate::noted::Filter;
-use crate::object::{CHUNK_BYTES, Identity, Object};
-use crate::pending::Pending;
+use crate::object::{CHUNK_BYTES, Head, Identity, Object};
+use crate::pending::{Past, Pending, Source, Stage};
 use crate::pool::Pool;
 use crate::purges::{How, Judgement, Purge, Purges, Token};
+use crate::reader::{Begin, Kept};
 use crate::store::Store;
 
 /// Threads are stopped in the middle of a step at most so often, which bounds the number of orders.
@@ -35,7 +37,8 @@ fn no_lookup_after_a_purge_finds_what_was_fetched_before() {
             let key = hasher.key(b"k");
             let marks = Filter::new(0).note([tag()]);
             let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since, version };
-            let object = Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 };
+            let object =
+                Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0, body_version: version };
             memory.insert(std::sync::Arc::new(object), since, None);
         };
         let other = Arc::clone(&shared);
@@ -91,7 +94,13 @@ fn what_was_purged_stays_gone_while_its_mark_is_forgotten() {
 fn object(store: &Store, version: u64, body_bytes: u64) -> std::sync::Arc<Object> {
     let (key, marks) = (store.key(b"k"), Filter::new(0).note([]));
     let identity = Identity { key: b"k"[..].into(), hash: key.hash(), marks, since: Token(0), version };
-    std::sync::Arc::new(Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes })
+    std::sync::Arc::new(Object {
+        identity,
+        meta: Bytes::new(),
+        chunks: Box::default(),
+        body_bytes,
+        body_version: version,
+    })
 }
 
 #[test]
@@ -122,14 +131,93 @@ fn what_is_read_while_it_is_removed_or_replaced_does_not_stay_in_memory() {
     });
 }
 
+/// What is on disk alone, as one who has read it has it.
+fn on_disk(store: &Store, version: u64) -> Kept {
+    let object = object(store, version, 1024 * 1024);
+    store.0.disk.iter().for_each(|disk| disk.pretend(&object));
+    let (identity, meta, body_bytes) = (object.identity.clone(), Bytes::new(), object.body_bytes);
+    let object = DiskObject { identity, meta, body_bytes, body_version: version, chunks: [].into() };
+    Kept(Source::OnDisk(std::sync::Arc::new(object)))
+}
+
+/// What is found of the key beside what is in memory as an entry.
+fn coming(store: &Store) -> Option<Kept> {
+    match store.0.base.memory.lookup(store.key(b"k"), &store.0.base.purges) {
+        Found::Pending(joined) => match joined.pending.stage() {
+            Stage::Started(source) => Some(Kept(source)),
+            stage => panic!("{stage:?}"),
+        },
+        Found::Whole(..) | Found::Nothing => None,
+    }
+}
+
+#[test]
+fn what_has_yet_to_be_written_and_a_fetch_do_not_hide_each_other() {
+    loom::model(|| {
+        let (store, jobs) = Store::idle();
+        let (key, base) = (store.key(b"k"), &store.0.base);
+        let begin = |known: &Kept| store.begin_past(key, &[], Past { known: Some(known), reads: true });
+        let Begin::Lead(lead) = store.begin(key, &[]) else { panic!("nothing is there") };
+        drop(lead);
+        let first = on_disk(&store, 1);
+        // Somebody reads it from a disk that hangs.
+        let reads = base.memory.join_or_begin(key, &base.purges, Past::default(), Pending::read);
+        assert!(matches!(reads, Joining::First(_)));
+        let head = || Head { meta: Bytes::from_static(b"0123456789"), ..Head::default() };
+        assert!(store.refresh(&first, store.token(), head()));
+        assert_eq!(store.stats().disk.map(|disk| disk.queued_bytes), Some(10), "what waits is counted");
+        let known = coming(&store).expect("it is shown though it is read");
+        assert!(known.version() > 1);
+        // It does not do for one who has it, and does for others, also while the one fetches.
+        let Begin::Lead(lead) = begin(&known) else { panic!("what it has is no use to it") };
+        assert!(matches!(begin(&known), Begin::Follow(_)), "one fetches");
+        assert_eq!(coming(&store).map(|found| found.version()), Some(known.version()));
+        drop(lead);
+        assert_eq!(coming(&store).map(|found| found.version()), Some(known.version()), "nothing came of it");
+        assert!(matches!(begin(&first), Begin::Follow(_)), "it is newer than that");
+        let Begin::Lead(lead) = begin(&known) else { panic!("it is free") };
+        assert!(lead.refresh(&known, head()));
+        let newer = coming(&store).expect("shown").version();
+        assert!(newer > known.version());
+        assert!(matches!(begin(&known), Begin::Follow(_)));
+        // The first one is written.
+        drop(jobs.recv());
+        assert_eq!(coming(&store).map(|found| found.version()), Some(newer));
+        base.purges.purge(Purge::prefix(b"k", How::Soft));
+        assert!(coming(&store).is_some(), "what is stale may be found to be good");
+        store.remove(key);
+        assert!(coming(&store).is_none(), "what is removed is not there, written or not");
+    });
+}
+
+#[test]
+fn what_replaces_what_has_yet_to_be_written_is_found_in_its_place() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let (key, first) = (store.key(b"k"), on_disk(&store, 1));
+        let again = || {
+            assert!(store.refresh(&first, store.token(), Head::default()));
+            assert!(coming(&store).is_some());
+        };
+        again();
+        store.put(key, store.token(), Head::default(), b"new").expect("small");
+        store.0.base.memory.remove(key);
+        assert!(coming(&store).is_none(), "it was replaced, and memory gave up what replaced it");
+        again();
+        store.purge(Purge::prefix(b"k", How::Hard)).expect("purges");
+        assert!(coming(&store).is_none(), "it was purged");
+    });
+}
+
 #[test]
 fn one_leads_a_fetch() {
     every_order(|| {
         let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
         let begin = |shared: &(Memory, Purges, KeyHasher)| {
             let (memory, purges, hasher) = shared;
-            let joining =
-                memory.join_or_begin(hasher.key(b"k"), purges, || Pending::fetch(Token(0), Filter::new(0).note([])));
+            let joining = memory.join_or_begin(hasher.key(b"k"), purges, Past::default(), || {
+                Pending::fetch(Token(0), Filter::new(0).note([]))
+            });
             u32::from(matches!(joining, Joining::First(_)))
         };
         let other = Arc::clone(&shared);

@@ -35,12 +35,21 @@ pub(crate) struct Identity {
     pub(crate) version: u64,
 }
 
+impl Identity {
+    /// The later of two has replaced the other.
+    pub(crate) fn age(&self) -> (Token, u64) {
+        (self.since, self.version)
+    }
+}
+
 /// An entry in memory.
 pub struct Object {
     pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) chunks: Box<[Bytes]>,
     pub(crate) body_bytes: u64,
+    /// The version that came with the body, of which this may be one that was found to be good.
+    pub(crate) body_version: u64,
 }
 
 /// What an entry costs beside its key, marks, metadata and body: its own structure (168 bytes), its places in the tables of the

@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::noted::Noted;
 use crate::object::{Identity, Object};
 use crate::purges::{Judgement, Purges, Token};
+use crate::reader::Kept;
 use crate::sync::Mutex;
 
 /// How long it is waited that a disk says what it has of a key. One that is busy takes tenths of a second, and one that is throttled may take seconds;
@@ -76,6 +77,15 @@ struct Fetch {
     growing: Arc<Growing>,
 }
 
+/// What is of no more use to whoever asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past<'k> {
+    /// What it knows: only what is newer does.
+    pub known: Option<&'k Kept>,
+    /// What is being read from disk: it has waited for that already.
+    pub reads: bool,
+}
+
 /// One who has joined a fetch or a read, with a seat if it is a fetch.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -100,12 +110,45 @@ impl Pending {
 
     /// When a read from disk is given up; `None` of a fetch, whose end is its owner's to say.
     pub(crate) fn given_up_at(&self) -> Option<Instant> {
-        self.fetch.is_none().then(|| self.begun + READ_WAIT)
+        let is_read = self.fetch.is_none() && matches!(*self.stage.lock(), Stage::Waiting);
+        is_read.then(|| self.begun + READ_WAIT)
     }
 
-    /// Whether it is something that is whole, and shown until a disk has written it.
-    pub(crate) fn is_known(&self) -> bool {
-        matches!(*self.stage.lock(), Stage::Started(Source::Whole(_) | Source::OnDisk(_)))
+    /// Something that is whole, and shown until a disk has written it.
+    pub(crate) fn known(source: Source) -> Self {
+        Self { stage: Mutex::new(Stage::Started(source)), ..Self::new(None) }
+    }
+
+    /// Whether it is whole, and stands under this key.
+    pub(crate) fn is_known_as(&self, key: &[u8]) -> bool {
+        match &*self.stage.lock() {
+            Stage::Started(source @ (Source::Whole(_) | Source::OnDisk(_))) => *source.identity().key == *key,
+            _ => false,
+        }
+    }
+
+    /// Whether it is a fetch that may bring something newer than all that is there.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetch.is_some() && matches!(*self.stage.lock(), Stage::Waiting | Stage::Started(Source::Growing(_)))
+    }
+
+    /// Whether nothing comes of it that is of use to one for whom this is past.
+    pub(crate) fn is_past(&self, past: Past<'_>) -> bool {
+        match &*self.stage.lock() {
+            Stage::Waiting => past.reads && self.fetch.is_none(),
+            Stage::Started(source @ (Source::Whole(_) | Source::OnDisk(_))) => {
+                past.known.is_some_and(|known| source.identity().version <= known.version())
+            }
+            _ => false,
+        }
+    }
+
+    /// Of what has come of it, if something has.
+    pub(crate) fn age(&self) -> Option<(Token, u64)> {
+        match &*self.stage.lock() {
+            Stage::Started(source) => Some(source.identity().age()),
+            _ => None,
+        }
     }
 
     /// Whether it is a fetch of which nothing has come yet.
@@ -145,6 +188,15 @@ impl Pending {
         is_good.then(|| Joined { pending: Arc::clone(self), seat })
     }
 
+    /// Joins what is known, be it stale: what it is good for is for whoever asks to say.
+    pub(crate) fn join_known(self: &Arc<Self>, purges: &Purges) -> Option<Joined> {
+        let is_there = match &*self.stage.lock() {
+            Stage::Started(source) => source.judge(purges) != Judgement::Gone,
+            _ => false,
+        };
+        is_there.then(|| Joined { pending: Arc::clone(self), seat: None })
+    }
+
     /// Says what became of it, unless that is known.
     pub(crate) fn set(&self, next: Stage) {
         let mut stage = self.stage.lock();
@@ -171,5 +223,13 @@ impl Pending {
                 stage => return stage,
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Pending {
+    /// What is known of it now.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.lock().clone()
     }
 }

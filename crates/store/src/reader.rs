@@ -62,6 +62,13 @@ impl Hit {
 #[derive(Clone, Debug)]
 pub struct Kept(pub(crate) Source);
 
+impl Kept {
+    /// Higher for what was stored later, of all keys.
+    pub fn version(&self) -> u64 {
+        self.0.identity().version
+    }
+}
+
 /// Waits for what somebody else fetches.
 pub struct Follower {
     inner: Arc<Inner>,

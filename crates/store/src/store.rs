@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 use crate::arena::InFile;
 use crate::base::Base;
 use crate::disk::{Disk, DiskHead, DiskObject, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
-use crate::fill::{Lead, Shown};
+use crate::fill::{Known, Lead, Shown};
 use crate::key::{Key, Mark};
 use crate::memory::{Found, Joining};
 use crate::object::{Head, Identity, Object};
 use crate::params::{OpenError, StoreParams};
-use crate::pending::{Joined, Pending, Source};
+use crate::pending::{Joined, Past, Pending, Source};
 use crate::purges::{How, Purge, Purges, Token, What};
 use crate::reader::{Begin, Follower, Hit, Kept, Lookup};
 use crate::stats::Stats;
@@ -134,7 +134,7 @@ impl Store {
     fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
         let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
         let base = &self.0.base;
-        let joined = match base.memory.join_or_begin(key, &base.purges, Pending::read) {
+        let joined = match base.memory.join_or_begin(key, &base.purges, Past::default(), Pending::read) {
             Joining::Joined(joined) => joined,
             Joining::First(pending) => {
                 if !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
@@ -150,13 +150,19 @@ impl Store {
     /// The right to fetch a key, or whoever has it. `marks` are those that are known before anything has come: who asks after a purge
     /// of one of them does not follow a fetch from before.
     pub fn begin(&self, key: Key<'_>, marks: &[Mark]) -> Begin {
+        self.begin_past(key, marks, Past::default())
+    }
+
+    /// The same for one who has something already that does not do: who has that, or no more than is past, is not followed, and what is known is
+    /// found as before while it is fetched again.
+    pub fn begin_past(&self, key: Key<'_>, marks: &[Mark], past: Past<'_>) -> Begin {
         let base = &self.0.base;
         let fetch = || {
             // Noted before the number is taken: who then finds nothing noted has purged before this began.
             let noted = base.filter.note(marks);
             Pending::fetch(self.token(), noted)
         };
-        match base.memory.join_or_begin(key, &base.purges, fetch) {
+        match base.memory.join_or_begin(key, &base.purges, past, fetch) {
             Joining::First(pending) => Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending)),
             Joining::Joined(joined) => Begin::Follow(Follower::new(Arc::clone(&self.0), joined)),
         }
@@ -309,7 +315,7 @@ impl Store {
 }
 
 impl Inner {
-    /// Replaces what comes with a body. A fetch that found it to be good is shown until a disk has written it.
+    /// Replaces what comes with a body. A fetch that found it to be good ends with it.
     pub(crate) fn refresh(&self, kept: &Kept, token: Token, head: Head, shown: Option<Shown>) -> bool {
         let base = &self.base;
         let old = kept.0.identity();
@@ -325,24 +331,24 @@ impl Inner {
             return false;
         }
         let meta = bytes::Bytes::copy_from_slice(&head.meta);
-        let before = old.version;
         match &kept.0 {
             Source::Growing(_) => false,
             Source::OnDisk(object) => {
                 let Some(disk) = &self.disk else { return false };
-                let (body_bytes, chunks) = (object.body_bytes, object.chunks.clone());
-                let head = DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, before };
-                let new = Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, chunks }));
+                let (body_bytes, chunks) = (object.body_bytes, Arc::clone(&object.chunks));
+                let body_version = object.body_version;
+                let head = DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, body_version };
+                let new = Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, body_version, chunks }));
                 // From the announcement on what was before is not to be found, and this is not there before it is written.
-                let shown = match shown {
-                    Some(shown) => shown.found(new),
-                    None => Shown::known(base, new),
-                };
+                let known = Known::new(base, &new);
+                if let Some(shown) = shown {
+                    shown.found(new);
+                }
                 disk.announce(&head.identity);
-                disk.refresh(head, Some(shown))
+                disk.refresh(head, Some(known))
             }
             Source::Whole(object) => {
-                let body_bytes = object.body_bytes;
+                let (body_bytes, body_version) = (object.body_bytes, object.body_version);
                 if base.memory.has_newer(&identity) {
                     return false;
                 }
@@ -352,9 +358,11 @@ impl Inner {
                 };
                 if let Some(disk) = large {
                     disk.announce(&identity);
-                    disk.refresh(DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, before }, None);
+                    let head = DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, body_version };
+                    disk.refresh(head, None);
                 }
-                let new = Arc::new(Object { identity, meta, chunks: object.chunks.clone(), body_bytes });
+                let chunks = object.chunks.clone();
+                let new = Arc::new(Object { identity, meta, chunks, body_bytes, body_version });
                 self.keep(new, (Token(checked), judgement.stale_since()), small);
                 true
             }

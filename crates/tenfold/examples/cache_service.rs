@@ -147,8 +147,8 @@ impl Shop {
     }
 
     fn router(&self) -> Result<Router> {
-        // Without a token it answers this machine alone, which `peer` tells it of.
-        let admin = CacheAdmin::builder().keyed(&self.products).keyed(&self.stock).build()?;
+        // It answers this machine alone, which `peer` tells it of. Behind a proxy it needs a token.
+        let admin = CacheAdmin::builder().without_token().keyed(&self.products).keyed(&self.stock).build()?;
         let admin = Router::new().fallback_service(admin).layer(middleware::from_fn(peer));
         let router = Router::new()
             .nest("/caches", admin)

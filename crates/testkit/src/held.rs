@@ -24,6 +24,21 @@ impl HeldThreads {
     pub fn hold(pid: u32, name: &str) -> Result<Self> {
         let threads = named(pid, name)?;
         ensure!(!threads.is_empty(), "process {pid} has no thread {name}");
+        Self::hold_all(threads).with_context(|| format!("threads {name} of process {pid} cannot be held"))
+    }
+
+    /// The same, with each thread held by itself, so that they can be let go one by one.
+    ///
+    /// # Errors
+    /// As [`HeldThreads::hold`].
+    pub fn hold_each(pid: u32, name: &str) -> Result<Vec<Self>> {
+        let threads = named(pid, name)?;
+        ensure!(!threads.is_empty(), "process {pid} has no thread {name}");
+        let each = threads.into_iter().map(|thread| Self::hold_all(vec![thread]));
+        each.collect::<Result<_>>().with_context(|| format!("threads {name} of process {pid} cannot be held"))
+    }
+
+    fn hold_all(threads: Vec<libc::pid_t>) -> Result<Self> {
         let (release, released) = sync_channel::<()>(1);
         let (ready, held) = sync_channel(1);
         // The thread that traces is the one that has to let go.
@@ -35,8 +50,7 @@ impl HeldThreads {
             }
             threads.iter().for_each(|thread| let_go(*thread));
         });
-        let held = held.recv().context("the tracer has ended")?;
-        held.with_context(|| format!("threads {name} of process {pid} cannot be held"))?;
+        held.recv().context("the tracer has ended")??;
         Ok(Self { release: Some(release), tracer: Some(tracer) })
     }
 }

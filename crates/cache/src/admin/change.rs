@@ -56,7 +56,9 @@ impl Change {
         let is_done = reached.iter().all(|reach| *reach == Reach::Everywhere);
         let told = self.0.iter().zip(reached).map(|((at, _), reach)| {
             let reach = match reach {
-                Reach::Everywhere => "everywhere",
+                Reach::Everywhere if members[*at].is_shared() => "everywhere",
+                // Nobody tells other instances of the service, whose memory is their own.
+                Reach::Everywhere => "process",
                 Reach::Here => "here",
             };
             json!({ "name": members[*at].name(), "reach": reach })

@@ -21,6 +21,9 @@ pub(super) trait Member: Send + Sync {
     /// What it is, holds and has done.
     fn told(&self) -> Json;
 
+    /// Whether other processes hear of what is invalidated: by a Redis.
+    fn is_shared(&self) -> bool;
+
     /// The key that a text means, or why it means none.
     fn key(&self, text: &str) -> Result<Invalidation, String>;
 
@@ -74,6 +77,10 @@ impl<K: Key + ?Sized, V: Value> Member for Typed<K, V> {
             "redis_is_up": self.cache.inner.redis().is_some().then_some(stats.redis_is_up),
             "memory_is_held": stats.memory_is_held,
         })
+    }
+
+    fn is_shared(&self) -> bool {
+        self.cache.inner.redis().is_some()
     }
 
     fn key(&self, text: &str) -> Result<Invalidation, String> {

@@ -23,11 +23,13 @@
 //!
 //! The path is not looked at, so that it may be mounted anywhere. What is invalidated is so as by the cache's own calls: with
 //! [`Coherence::Leased`](crate::Coherence::Leased) the answer comes when all who serve from memory have acknowledged, and 202 in place of 200
-//! says that Redis was away and others have not heard of it. A change that was begun goes on to its end though its client goes.
+//! says that Redis was away and others have not heard of it. A cache without Redis is invalidated in this process alone. A change that was begun
+//! goes on to its end though its client goes.
 //!
 //! The rules for who may ask are those of the admin listener (`http1::guard`). What is special here is that the object does not listen, and
-//! so does not know whom it answers: without a token the service has to say, by a [`Peer`] among the request's extensions, that this machine
-//! asks. What a proxy has passed on is refused then, for the proxy's peer is not who asks.
+//! so does not know whom it answers. Where it is to answer this machine without a token ([`CacheAdminBuilder::without_token`]), the service has to
+//! say, by a [`Peer`] among the request's extensions, that this machine asks. What a proxy says that it has passed on is refused then, for the
+//! proxy's peer is not who asks; one that does not say so cannot be told from this machine.
 
 mod change;
 mod member;
@@ -35,6 +37,7 @@ mod member;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,7 +66,8 @@ const CHANGES_MAX: usize = 64;
 /// What proxies add to what they pass on.
 const OF_PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-/// Who sent a request, as the service knows it: to be put among the request's extensions where there is no token. For a socket in the file
+/// Who sent a request, as the service knows it: to be put among the request's extensions [where there is no
+/// token](CacheAdminBuilder::without_token). For a socket in the file
 /// system, which only this machine can reach, it is an address of loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
@@ -77,6 +81,7 @@ pub struct CacheAdmin(Arc<Shared>);
 #[derive(Default)]
 pub struct CacheAdminBuilder {
     token: Option<Box<str>>,
+    is_open: bool,
     members: Vec<Box<dyn Member>>,
 }
 
@@ -91,10 +96,20 @@ struct Shared {
 struct Wrong(StatusCode, String);
 
 impl CacheAdminBuilder {
-    /// Has everybody who asks bear a token, `Authorization: Bearer TOKEN`: at least 16 visible ASCII characters. Without one only this machine
-    /// may ask.
+    /// Has everybody who asks bear a token, `Authorization: Bearer TOKEN`: at least 16 visible ASCII characters. It is needed unless
+    /// [`without_token`](Self::without_token) is called.
     pub fn token(mut self, token: impl Into<Box<str>>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Answers this machine without a token, where the service says by a [`Peer`] who asks.
+    ///
+    /// A proxy on this machine is this machine too. Of what it passes on, only that is refused which says so by a field such as `Forwarded` or
+    /// `X-Forwarded-For`, or names another host. nginx with no more than `proxy_pass http://127.0.0.1:8080` adds no field, and names the host
+    /// that it passes on to: whoever reaches it is answered. Behind such a proxy set a [`token`](Self::token).
+    pub fn without_token(mut self) -> Self {
+        self.is_open = true;
         self
     }
 
@@ -136,12 +151,18 @@ impl CacheAdminBuilder {
     /// Builds it.
     ///
     /// # Errors
-    /// [`BuildError`] for a token that is too short, and for two caches of one name.
+    /// [`BuildError`] for a token that is too short, for none and for one beside [`without_token`](Self::without_token), and for two caches of one
+    /// name.
     pub fn build(self) -> Result<CacheAdmin, BuildError> {
-        let Self { token, mut members } = self;
-        if token.as_deref().is_some_and(|token| !Secret::may_be(token)) {
-            let why = "at least 16 visible ASCII characters are needed".to_owned();
-            return Err(BuildError { cache: "all".to_owned(), field: "token", why });
+        let Self { token, is_open, mut members } = self;
+        let why = match token.as_deref() {
+            Some(_) if is_open => Some("there is one, and without_token says that there is none"),
+            Some(token) if !Secret::may_be(token) => Some("at least 16 visible ASCII characters are needed"),
+            None if !is_open => Some("there is none: set one, or have this machine answered by without_token"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(BuildError { cache: "all".to_owned(), field: "token", why: why.to_owned() });
         }
         members.sort_by(|a, b| a.name().cmp(b.name()));
         if let Some(two) = members.windows(2).find(|two| two[0].name() == two[1].name()) {
@@ -222,7 +243,14 @@ impl CacheAdmin {
             let text = format!("{CHANGES_MAX} changes are under way: try again later");
             return Err(Wrong(StatusCode::SERVICE_UNAVAILABLE, text));
         };
-        let change = change::Change::read(&body, &self.0.members)?;
+        // Keys are read by the service's own code, whose mistakes are not to cost the connection.
+        let read = || change::Change::read(&body, &self.0.members);
+        let change = catch_unwind(AssertUnwindSafe(read)).map_err(|_| {
+            Wrong(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "what reads the cache's keys panicked, and nothing was changed".to_owned(),
+            )
+        })??;
         let shared = Arc::clone(&self.0);
         // A client that goes does not leave it half done.
         let done = tokio::spawn(async move {

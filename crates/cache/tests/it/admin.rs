@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use cache::admin::{CacheAdmin, Peer};
 use cache::{Cache, Coherence, Key, MIB};
 use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
-use testkit::Redis;
+use testkit::{Redis, Relay, Way};
 
 use crate::redis::{name, two};
 use crate::{in_memory, product};
@@ -66,7 +67,7 @@ async fn a_key_a_tag_or_everything_goes() {
         products.iter().map(Option::is_some).chain(others).collect::<Vec<_>>()
     };
     let all = |names: &[&str]| {
-        let told = names.iter().map(|name| json!({ "name": name, "reach": "everywhere" })).collect::<Vec<_>>();
+        let told = names.iter().map(|name| json!({ "name": name, "reach": "process" })).collect::<Vec<_>>();
         json!({ "caches": told })
     };
     for (body, concerned, left) in [
@@ -138,7 +139,7 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
 #[tokio::test]
 async fn only_this_machine_asks_without_a_token() {
     let products = in_memory().build().await.unwrap();
-    let open = CacheAdmin::builder().keyed(&products).build().unwrap();
+    let open = CacheAdmin::builder().without_token().keyed(&products).build().unwrap();
     let guarded = CacheAdmin::builder().token(TOKEN).keyed(&products).build().unwrap();
     let list = |peer: Option<&str>, fields: &[(&'static str, &'static str)]| {
         let mut request = Request::get("/").body(String::new()).unwrap();
@@ -178,10 +179,48 @@ async fn only_this_machine_asks_without_a_token() {
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
     }
     assert!(!format!("{guarded:?}").contains(TOKEN));
-    let short = CacheAdmin::builder().token("short").build().unwrap_err();
-    assert_eq!(short.field, "token");
-    let twice = CacheAdmin::builder().cache(&products).keyed(&products).build().unwrap_err();
+    for mistake in [
+        CacheAdmin::builder().token("short"),
+        CacheAdmin::builder().keyed(&products),
+        CacheAdmin::builder().token(TOKEN).without_token(),
+    ] {
+        assert_eq!(mistake.build().unwrap_err().field, "token");
+    }
+    let twice = CacheAdmin::builder().token(TOKEN).cache(&products).keyed(&products).build().unwrap_err();
     assert_eq!((twice.cache.as_str(), twice.field), ("product", "cache"));
+}
+
+#[tokio::test]
+async fn a_reader_of_keys_that_panics_is_told_of_and_changes_nothing() {
+    let pages: Cache<Page, String> = Cache::builder("page").memory(MIB).build().await.unwrap();
+    let read = |text: &str| if text == "wrong" { panic!("a mistake of the service") } else { page(text) };
+    let admin = CacheAdmin::builder().token(TOKEN).keyed_by(&pages, read).build().unwrap();
+    let (status, told) = asked(&admin, change(&json!({ "cache": "page", "key": "wrong" }))).await;
+    assert!(status == 500 && told["error"].as_str().unwrap().contains("panicked"), "{told}");
+    assert_eq!(asked(&admin, change(&json!({ "cache": "page", "key": "example.com 7" }))).await.0, 200);
+}
+
+/// Changes that do not come to their end, since Redis does not answer, take all places.
+#[tokio::test]
+async fn more_changes_at_once_than_there_are_places_for_are_refused() {
+    let redis = Redis::start(&[]).unwrap();
+    let relay = Relay::start(redis.address()).unwrap();
+    let builder = in_memory().redis(format!("redis://{}", relay.address()));
+    let products = builder.redis_timeout(Duration::from_secs(20)).build().await.unwrap();
+    let admin = CacheAdmin::builder().token(TOKEN).keyed(&products).build().unwrap();
+    relay.stall(Way::ToClient, Duration::from_secs(3));
+    let ask = || {
+        let admin = admin.clone();
+        async move { asked(&admin, change(&json!({ "cache": "product", "key": "7" }))).await.0 }
+    };
+    let many: Vec<_> = (0..70).map(|_| tokio::spawn(ask())).collect();
+    let mut answers = Vec::new();
+    for one in many {
+        answers.push(one.await.unwrap());
+    }
+    let count = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!((count(200), count(503)), (64, 6), "{answers:?}");
+    assert_eq!(ask().await, 200, "places are given back");
 }
 
 /// A body of which nothing comes.

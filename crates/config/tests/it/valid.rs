@@ -347,7 +347,11 @@ fn a_token_may_be_in_a_file_of_its_own() {
     let loaded = config::load(&folder.join("tenfold.toml"), &env).unwrap();
     write("secrets/token", "hunter2\n");
     let wrong = config::load(&folder.join("tenfold.toml"), &env).unwrap_err();
+    // Another file, which begins like one.
+    write("secrets/token", &format!("0123456789abcdef{}hunter2", " ".repeat(4096)));
+    let long = config::load(&folder.join("tenfold.toml"), &env).unwrap_err();
     std::fs::remove_dir_all(&folder).unwrap();
+    assert!(long.to_string().contains("has more than 4096 bytes"), "{long}");
     assert_eq!(loaded.named, [folder.join("secrets/token")]);
     for shown in [format!("{loaded:?}"), loaded.effective.to_string()] {
         assert!(!shown.contains("from-file"), "{shown}");

@@ -229,13 +229,14 @@ impl Log {
                 self.flush();
                 drop(shown);
             }
-            Job::Refresh(head, shown) => {
+            Job::Refresh(head, known) => {
+                self.done_with(head.meta.len() as u64);
                 self.refresh(&head);
-                if shown.is_some() {
+                if known.is_some() {
                     // As with what is committed.
                     self.flush();
                 }
-                drop(shown);
+                drop(known);
             }
             Job::Wake => {}
             Job::Flush(done) => {
@@ -329,11 +330,11 @@ impl Log {
         let identity = &new.identity;
         // The version before may be in the buffer.
         self.flush();
-        let known = self.shared.index.latest(identity.hash).filter(|place| place.version == new.before);
-        let head = known.and_then(|place| {
+        let latest = self.shared.index.latest(identity.hash);
+        let head = latest.and_then(|place| {
             let segment = self.shared.segment(place.segment)?;
             let record = super::read::record_at(&segment, &place).ok()?;
-            let old = ObjectHead::decode(record.head())?;
+            let old = ObjectHead::decode(record.head()).filter(|old| old.body_version == new.body_version)?;
             Some(head_of(identity, &new.meta, old.body_version, old.chunks))
         });
         match head {

@@ -35,7 +35,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::base::Base;
-use crate::fill::{Flow, Shown};
+use crate::fill::{Flow, Known, Shown};
 use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
@@ -86,7 +86,7 @@ pub(crate) enum Job {
     /// The body is whole: write what follows the last chunk, and the object itself.
     Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, shown: Shown },
     /// Write an object anew that has the chunks of another version, and is shown until then.
-    Refresh(DiskHead, Option<Shown>),
+    Refresh(DiskHead, Option<Known>),
     /// Look at what waits elsewhere.
     Wake,
     /// Write what waits, and say so.
@@ -99,8 +99,8 @@ pub(crate) struct DiskHead {
     pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: u64,
-    /// The version that it is made of.
-    pub(crate) before: u64,
+    /// The version that came with the body: as long as that is the one on disk, there may have been others of it meanwhile.
+    pub(crate) body_version: u64,
 }
 
 /// What a reader is told.
@@ -232,9 +232,9 @@ impl Disk {
     }
 
     /// Writes an object anew that was announced and has the chunks of another version, or drops it.
-    pub(crate) fn refresh(&self, head: DiskHead, shown: Option<Shown>) -> bool {
-        let Identity { hash, version, .. } = head.identity;
-        self.send_last(hash, version, 0, Job::Refresh(head, shown))
+    pub(crate) fn refresh(&self, head: DiskHead, known: Option<Known>) -> bool {
+        let (hash, version, bytes) = (head.identity.hash, head.identity.version, head.meta.len() as u64);
+        self.send_last(hash, version, bytes, Job::Refresh(head, known))
     }
 
     /// Has a version written that was announced, by a job that makes it known, or forgets what is older.

@@ -1,5 +1,6 @@
 //! The threads that read: whole objects for those who wait, and chunks of larger ones.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -22,7 +23,9 @@ pub(crate) struct DiskObject {
     pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: u64,
-    pub(crate) chunks: Box<[Chunk]>,
+    /// The version that came with the body.
+    pub(crate) body_version: u64,
+    pub(crate) chunks: Arc<[Chunk]>,
 }
 
 /// What waits for a reader, and when it last came further: in milliseconds of a clock of its own.
@@ -101,23 +104,34 @@ pub(super) fn record_at(segment: &Segment, place: &Place) -> Result<Owned, DiskE
 /// Works until nobody can ask any more.
 pub(super) fn run(shared: &Shared, number: usize, jobs: &Receiver<ReadJob>) {
     while let Ok(job) = jobs.recv() {
-        match job {
-            ReadJob::Load { key, hash, pending } => {
-                let source = shared.index.find(hash).and_then(|place| load(shared, &key, hash, &place));
-                shared.base.memory.end_of(hash, &pending, source);
-            }
-            ReadJob::Chunk { chunk, done } => {
-                let outcome = chunk.read();
-                match &outcome {
-                    Ok(data) => shared.counters.bytes_read.add(data.len() as u64),
-                    Err(error) => shared.note(error),
-                }
-                // Whoever asked may have gone.
-                let _ = done.send(outcome);
-            }
-        }
-        shared.readings[number].end();
+        attend(shared, number, job, load);
     }
+}
+
+/// Does a job. One that panics costs its own answer: whoever waits hears of its end, and the next one is done.
+fn attend(
+    shared: &Shared,
+    number: usize,
+    job: ReadJob,
+    load: impl FnOnce(&Shared, &[u8], u64, &Place) -> Option<Source>,
+) {
+    match job {
+        ReadJob::Load { key, hash, pending } => {
+            let load = || shared.index.find(hash).and_then(|place| load(shared, &key, hash, &place));
+            let source = catch_unwind(AssertUnwindSafe(load)).unwrap_or_default();
+            shared.base.memory.end_of(hash, &pending, source);
+        }
+        ReadJob::Chunk { chunk, done } => {
+            let outcome = catch_unwind(|| chunk.read()).unwrap_or(Err(DiskError::Gone));
+            match &outcome {
+                Ok(data) => shared.counters.bytes_read.add(data.len() as u64),
+                Err(error) => shared.note(error),
+            }
+            // Whoever asked may have gone.
+            let _ = done.send(outcome);
+        }
+    }
+    shared.readings[number].end();
 }
 
 /// Reads an object; `None` when it cannot be had, and then it is known no more.
@@ -156,12 +170,14 @@ fn source_of(shared: &Shared, key: &[u8], hash: u64, record: &Owned) -> Result<O
     let (meta, body_bytes) = (Bytes::copy_from_slice(head.meta), header.whole_bytes);
     match header.kind {
         Kind::Object if record.body().len() as u64 == body_bytes => {
-            let object = Arc::new(Object { identity, meta, chunks: shared.base.pool.cut(record.body()), body_bytes });
+            let (chunks, body_version) = (shared.base.pool.cut(record.body()), header.version);
+            let object = Arc::new(Object { identity, meta, chunks, body_bytes, body_version });
             Ok(keep(shared, &object, Token(checked), judgement.stale_since()).then_some(Source::Whole(object)))
         }
         Kind::Large => {
             let chunks = chunks_of(shared, &head, body_bytes)?;
-            Ok(Some(Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, chunks }))))
+            let body_version = head.body_version;
+            Ok(Some(Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, body_version, chunks }))))
         }
         _ => Err(DiskError::Corrupt("kind")),
     }
@@ -181,7 +197,7 @@ pub(super) fn keep(shared: &Shared, object: &Arc<Object>, checked: Token, stale:
 
 /// The chunks of a large object, if all of them are there still. Their segments are held, so that they can be read to the end
 /// whatever is removed meanwhile.
-fn chunks_of(shared: &Shared, head: &ObjectHead<'_>, body_bytes: u64) -> Result<Box<[Chunk]>, DiskError> {
+fn chunks_of(shared: &Shared, head: &ObjectHead<'_>, body_bytes: u64) -> Result<Arc<[Chunk]>, DiskError> {
     if head.chunks.len() as u64 != body_bytes.div_ceil(CHUNK_BYTES as u64) {
         return Err(DiskError::Corrupt("list of chunks"));
     }
@@ -208,5 +224,29 @@ impl Shared {
             }
             DiskError::Gone => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Base;
+    use crate::params::DiskParams;
+    use crate::pending::{Pending, Stage};
+    use crate::purges::Purges;
+
+    #[test]
+    fn a_read_that_panics_ends_and_holds_up_nothing() {
+        loom::model(|| {
+            let base = Arc::new(Base::new(1 << 20, Purges::new(4, 4)));
+            let shared = Shared::new(base, DiskParams::new("/nowhere", 16 << 20));
+            shared.index.restore(7, Place { version: 1, segment: 1, offset: 0, bytes: 1 });
+            let pending = Arc::new(Pending::read());
+            shared.readings[0].add();
+            let job = ReadJob::Load { key: b"k"[..].into(), hash: 7, pending: Arc::clone(&pending) };
+            attend(&shared, 0, job, |_, _, _, _| panic!("a mistake of its own"));
+            assert_eq!(shared.readings[0].waiting.load(Ordering::Acquire), 0, "nothing waits");
+            assert!(matches!(pending.stage(), Stage::Nothing), "whoever waited goes on");
+        });
     }
 }

@@ -266,6 +266,39 @@ fn a_newer_version_replaces_an_older_one_for_good() {
 }
 
 #[test]
+fn what_is_found_good_twice_at_once_stays() {
+    let folder = TempDir::new().expect("a folder");
+    run(async {
+        let store = open(folder.path());
+        put(&store, "k", head("1", &[]), &body("k", 1, 300_000));
+        // Both are of the same version, and both are good.
+        let in_memory = hit(&store, "k").expect("stored").kept();
+        for round in ["2", "3"] {
+            assert!(store.refresh(&in_memory, store.token(), head(round, &[])), "{round}");
+        }
+        let store = again(store, folder.path());
+        assert_eq!(read(&store, "k").await.expect("on disk").0, b"3");
+        let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("on disk") };
+        let Outcome::Stream(reader) = follower.head().await else { panic!("large") };
+        for round in ["4", "5"] {
+            assert!(store.refresh(&reader.kept(), store.token(), head(round, &[])), "{round}");
+        }
+        drop(reader);
+        let store = again(store, folder.path());
+        let found = read(&store, "k").await.expect("on disk");
+        assert_eq!((&found.0[..], found.1 == body("k", 1, 300_000)), (&b"5"[..], true));
+        // What another body has taken the place of is not brought back.
+        let Lookup::Coming(follower) = store.lookup(store.key(b"k")) else { panic!("on disk") };
+        let Outcome::Stream(reader) = follower.head().await else { panic!("large") };
+        put(&store, "k", head("6", &[]), &body("k", 6, 300_001));
+        store.refresh(&reader.kept(), store.token(), head("7", &[]));
+        drop(reader);
+        let store = again(store, folder.path());
+        assert_eq!(read(&store, "k").await, None, "the two do not belong together");
+    });
+}
+
+#[test]
 fn the_oldest_goes_when_the_bytes_are_used_up() {
     let folder = TempDir::new().expect("a folder");
     run(async {

@@ -52,11 +52,11 @@ struct Which {
 #[group(required = true, multiple = false)]
 struct What {
     /// The value of a key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Option<String>,
 
     /// Whatever carries a tag
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", allow_hyphen_values = true)]
     tag: Option<String>,
 
     /// Everything
@@ -64,7 +64,7 @@ struct What {
     all: bool,
 }
 
-/// Has values gone from the caches of a service, in all of its instances.
+/// Has values gone from the caches of a service, in all of its instances where they share a Redis.
 ///
 /// # Errors
 /// When the service does not answer, has no such cache, or refuses the key.
@@ -81,22 +81,26 @@ pub(crate) fn invalidate(args: &InvalidateArgs) -> anyhow::Result<ExitCode> {
     };
     let (target, path) = target::service(at, token_file.as_deref())?;
     let told = Client::of(target).with_answer_timeout(ANSWER_TIMEOUT).send("POST", &path, Some(&order))?;
-    let is_here_alone = |cache: &Value| text(cache, "reach") != "everywhere";
+    // What no Redis tells others of is done as far as it can be.
+    let is_done = |cache: &Value| matches!(text(cache, "reach"), "everywhere" | "process");
     if *json {
         super::print(&format!("{told:#}\n"))?;
     } else {
         let line = |cache: &Value| {
-            let how = if is_here_alone(cache) {
-                "invalidated in the process that was asked: Redis is away and is told when it is back; others serve on what they have"
-            } else {
-                "invalidated"
+            let how = match text(cache, "reach") {
+                "everywhere" => "invalidated",
+                "process" => {
+                    "invalidated in the process that was asked alone: the cache has no Redis, by which others would hear of it"
+                }
+                _ => {
+                    "invalidated in the process that was asked: Redis is away and is told when it is back; others serve on what they have"
+                }
             };
             format!("{}: {how}\n", text(cache, "name"))
         };
         super::print(&items(&told["caches"]).iter().map(line).collect::<String>())?;
     }
-    let is_done = !items(&told["caches"]).iter().any(is_here_alone);
-    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if items(&told["caches"]).iter().all(is_done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Shows the caches of a service.

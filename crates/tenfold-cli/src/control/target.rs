@@ -1,7 +1,5 @@
 //! Where the admin listener of the process is, or the service whose caches are meant, and with which token it is asked.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -18,9 +16,6 @@ const TOKEN_VARIABLE: &str = "TENFOLD_ADMIN_TOKEN";
 
 /// Where it is when nothing says otherwise.
 const DEFAULT: &str = "127.0.0.1:9900";
-
-/// Most that is read of a file with a token.
-const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
 /// What answers there, for what is said when it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,19 +80,9 @@ pub(super) fn service(url: &str, token_file: Option<&Path>) -> anyhow::Result<(T
     };
     ensure!(path.bytes().all(|byte| byte.is_ascii_graphic()), "--at {url}: the path has characters that no URL has");
     ensure!(!path.contains(['?', '#']), "--at {url}: write http://HOST:PORT/PATH, without a query");
-    let token = token_file.map(token_of).transpose()?;
+    let token = token_file.map(config::token_of).transpose().map_err(anyhow::Error::msg)?;
     let authority = authority("--at", listener)?;
     Ok((Target { authority, token, found: "given by --at".to_owned(), kind: Kind::Service }, path.to_owned()))
-}
-
-fn token_of(file: &Path) -> anyhow::Result<Secret> {
-    let shown = file.display();
-    let mut text = String::new();
-    let opened = File::open(file).with_context(|| format!("{shown} cannot be opened"))?;
-    opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("{shown} cannot be read"))?;
-    let token = text.trim_ascii();
-    ensure!(Secret::may_be(token), "{shown} holds no token of at least 16 visible ASCII characters");
-    Ok(Secret::new(token))
 }
 
 /// Finds the admin listener. `env` gives the values of environment variables.
@@ -141,8 +126,9 @@ fn authority(option: &str, url: &str) -> anyhow::Result<String> {
         Some(_) => bail!("{option} {url}: write http://HOST:PORT"),
         None => url,
     };
+    ensure!(!rest.contains('@'), "{option} {url}: write http://HOST:PORT, without a user");
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    ensure!(!rest.contains(['/', '@', '?', '#']), "{option} {url}: write http://HOST:PORT, without a path");
+    ensure!(!rest.contains(['/', '?', '#']), "{option} {url}: write http://HOST:PORT, without a path");
     let has_port = match rest.strip_prefix('[') {
         Some(v6) => v6.contains("]:"),
         None => rest.contains(':'),
@@ -172,7 +158,7 @@ mod tests {
         bad("https://127.0.0.1:9900", "not https");
         bad("ftp://127.0.0.1", "write http://HOST:PORT");
         bad("http://127.0.0.1:9900/api", "without a path");
-        bad("http://user@host:1", "without a path");
+        bad("http://user@host:1", "without a user");
         bad("http://127.0.0.1:99000", "port above 65535");
         bad("", "no host");
     }
@@ -194,8 +180,10 @@ mod tests {
             let error = service(bad, None).expect_err(bad).to_string();
             assert!(error.contains("--at"), "{error}");
         }
+        let user = service("http://user@shop.example.com/caches", None).expect_err("a user").to_string();
+        assert!(user.contains("--at") && user.contains("without a user"), "{user}");
         let missing = service("http://127.0.0.1:8080", Some(Path::new("no/such/file"))).expect_err("no file");
-        assert!(missing.to_string().contains("no/such/file cannot be opened"), "{missing}");
+        assert!(missing.to_string().contains("no/such/file cannot be read"), "{missing}");
     }
 
     #[test]

@@ -28,6 +28,10 @@ impl Service {
         let builder = Cache::builder("product").memory(cache::MIB).redis(format!("redis://{redis}"));
         let builder = builder.redis_timeout(Duration::from_secs(20)).ttl(Duration::from_secs(60));
         let cache = builder.coherence(coherence).tags(|_| vec!["all".to_owned()]).build().await.unwrap();
+        Self::of(cache, database).await
+    }
+
+    async fn of(cache: Cache<u64, u64>, database: &Arc<AtomicU64>) -> Self {
         let admin = CacheAdmin::builder().token(TOKEN).keyed(&cache).build().unwrap();
         let router = axum::Router::new().nest_service("/ops/caches", admin);
         let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -168,7 +172,9 @@ async fn with_bounded_stale_the_one_that_is_asked_has_it_at_once_and_others_with
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         a.cache.invalidate_all().await;
+        let began = Instant::now();
         while b.read(0).await != round {
+            assert!(began.elapsed() < Duration::from_secs(20), "b has not heard of the second");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -191,11 +197,31 @@ async fn the_list_and_what_goes_wrong_are_told() {
     };
     failed(&["invalidate", "products", "--all"], &token, "no cache products; there are product").await;
     failed(&["invalidate", "product", "--key", "x"], &token, "cache product: no key \"x\"").await;
+    // What begins like an option is a key all the same.
+    failed(&["invalidate", "product", "--key", "-7"], &token, "cache product: no key \"-7\"").await;
+    printed(&service.run(&["invalidate", "product", "--tag", "-sale"], &token).await);
     let wrong = TempDir::new().unwrap();
     std::fs::write(wrong.path().join("token"), "fedcba9876543210").unwrap();
     failed(&["list"], &wrong, "name a file with its token by --token-file").await;
+    std::fs::write(wrong.path().join("token"), format!("{TOKEN}{}x", " ".repeat(5000))).unwrap();
+    failed(&["list"], &wrong, "token has more than 4096 bytes").await;
     redis.kill();
     let output = service.run(&["invalidate", "product", "--key", "3"], &token).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.code() == Some(1) && text.contains("Redis is away"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_the_process_that_was_asked_is_said_to_be_the_only_one() {
+    let (token, database) = (token(), Arc::new(AtomicU64::new(1)));
+    let build = async || Cache::builder("product").memory(cache::MIB).build().await.unwrap();
+    let (a, b) = (Service::of(build().await, &database).await, Service::of(build().await, &database).await);
+    assert_eq!((a.read(3).await, b.read(3).await), (1, 1));
+    database.store(2, Ordering::SeqCst);
+    let told = printed(&a.run(&["invalidate", "product", "--key", "3"], &token).await);
+    assert!(told.starts_with("product: invalidated in the process that was asked alone"), "{told}");
+    assert_eq!((a.read(3).await, b.read(3).await), (2, 1), "nobody tells the other");
+    let told = printed(&b.run(&["invalidate", "--every-cache", "--all", "--json"], &token).await);
+    assert!(told.contains("\"reach\": \"process\""), "{told}");
+    assert_eq!(b.read(3).await, 2);
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use http1::{Method, Request, Version};
 use httpcache::Stored;
-use store::{Begin, Fetch, Lead, Mark};
+use store::{Begin, Fetch, Lead, Mark, Past};
 use tokio::sync::mpsc;
 
 use super::facts::{self, Came};
@@ -161,7 +161,9 @@ pub(super) fn refresh(
     let Some(under_way) = UnderWay::begin(core) else { return };
     let tiers = core.shared.cache.keep();
     let store = &tiers.store;
-    let Begin::Lead(lead) = store.begin(store.key(key), &marks(parts, call, with)) else { return };
+    let known = source.kept();
+    let past = Past { known: Some(&known), reads: false };
+    let Begin::Lead(lead) = store.begin_past(store.key(key), &marks(parts, call, with), past) else { return };
     let is_newer = |found: Source| found.fetched() > source.fetched();
     if super::find(store, key).is_some_and(is_newer) || source.has_newer_on_disk(store) {
         // Another core has fetched it between the look and the wish.

@@ -106,13 +106,23 @@ impl Source {
         Some(stored)
     }
 
-    /// What a fetch has to know of it, to ask whether it is good.
-    pub(super) fn about(&self, stored: Stored) -> About {
-        let kept = match self {
+    /// What a new version can be made of.
+    pub(super) fn kept(&self) -> Kept {
+        match self {
             Self::Memory(hit) => hit.kept(),
             Self::Stream(reader) => reader.kept(),
-        };
-        About { kept, meta: self.meta().clone(), marks: self.marks().into(), key: self.key().into(), stored }
+        }
+    }
+
+    /// What a fetch has to know of it, to ask whether it is good.
+    pub(super) fn about(&self, stored: Stored) -> About {
+        About {
+            kept: self.kept(),
+            meta: self.meta().clone(),
+            marks: self.marks().into(),
+            key: self.key().into(),
+            stored,
+        }
     }
 }
 

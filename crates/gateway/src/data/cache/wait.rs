@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http1::{Method, Version};
 use httpcache::{CacheStatus, UnixTime};
-use store::{Begin, Follower, Store};
+use store::{Begin, Follower, Past, Store};
 use tokio::sync::mpsc;
 
 use self::answer::{Answered, answer_with, good, other_variant, own_answer, primary, stale};
@@ -84,6 +84,8 @@ struct Waiting {
     told: Option<Rc<Told>>,
     /// Until when it waits for a disk to say what it has, once it does.
     disk_until: Option<Instant>,
+    /// It has waited that long, and for no other read.
+    reads_are_past: bool,
 }
 
 /// What comes next for a request that has waited.
@@ -105,7 +107,17 @@ pub(super) async fn run<'c>(
 ) -> Option<Outcome> {
     let (status, since, is_partial) = (CacheStatus::default(), super::now(), !wants_whole(parts, call));
     let wants_own = with_facts(parts, call, |facts| facts.wants_own(&with.cache.params.policy));
-    let mut waiting = Waiting { ask, status, since, is_partial, wants_own, own: None, told: None, disk_until: None };
+    let mut waiting = Waiting {
+        ask,
+        status,
+        since,
+        is_partial,
+        wants_own,
+        own: None,
+        told: None,
+        disk_until: None,
+        reads_are_past: false,
+    };
     for _ in 0..ROUNDS_MAX {
         let Some(found) = waiting.join(parts, local, call, with, key).await else { break };
         match waiting.take(parts, local, call, with, (key, found)).await {
@@ -140,7 +152,7 @@ impl Ask {
     fn knows(&self, found: &Waited) -> bool {
         let Waited::Found(found) = found else { return false };
         let known = self.known.as_ref();
-        !found.is_growing() && known.is_some_and(|(known, _)| known.fetched() == found.fetched())
+        !found.is_growing() && known.is_some_and(|(known, _)| known.kept().version() == found.kept().version())
     }
 }
 
@@ -169,7 +181,11 @@ impl Waiting {
         for _ in 0..READS_MAX {
             let begun = match coming.take() {
                 Some(follower) => Begin::Follow(follower),
-                None => store.begin(store.key(key), &fetch::marks(parts, call, with)),
+                None => {
+                    let known = self.ask.known.as_ref().map(|(known, _)| known.kept());
+                    let past = Past { known: known.as_ref(), reads: self.reads_are_past };
+                    store.begin_past(store.key(key), &fetch::marks(parts, call, with), past)
+                }
             };
             match begun {
                 Begin::Follow(_) if is_apart || is_alone => return None,
@@ -182,8 +198,9 @@ impl Waiting {
                     self.status.collapsed = self.own.is_none();
                     let is_read = follower.given_up_at().is_some();
                     let found = self.follow(parts, with, follower).await;
-                    // It is gone without a disk that does not answer. Who comes first fetches for all.
+                    // It is gone without a disk that does not answer. Who comes first fetches for all, whatever is being read.
                     if is_read && matches!(found, Waited::TimedOut) {
+                        self.reads_are_past = true;
                         continue;
                     }
                     // Others read from disk what does not do; who fetches it has yet to be decided.

@@ -161,7 +161,7 @@ mod tests {
     fn object(hash: u64, version: u64) -> Arc<Object> {
         let identity =
             Identity { key: b"k"[..].into(), hash, marks: Filter::new(0).note([]), since: Token(0), version };
-        Arc::new(Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0 })
+        Arc::new(Object { identity, meta: Bytes::new(), chunks: Box::default(), body_bytes: 0, body_version: 1 })
     }
 
     /// Has an object written, or wait in the buffer.
