@@ -8,6 +8,7 @@ mod drivers;
 mod failover;
 mod history;
 mod isolation;
+mod lease;
 mod listen;
 mod login;
 mod mirror;
