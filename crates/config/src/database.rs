@@ -130,7 +130,7 @@ fn database(
         route: route(raw.route.value),
         replica: ReplicaPolicy { zone: zone.map(|zone| zone.as_str().to_owned()), ..replica_policy(raw) },
         causality: causality(raw.causality.value.value()),
-        failover: failover(&raw.failover.value, files),
+        failover: failover(&key, &raw.failover.value, files, sink),
         prepared: PrepareParams {
             bytes_max: raw.prepared.value.bytes_max.value.0 as usize,
             per_backend_max: raw.prepared.value.per_backend_max.value.0 as usize,
@@ -208,10 +208,17 @@ fn causality(raw: Option<&RawCausality>) -> CausalityParams {
     CausalityParams { scope: Some(scope), wait_max: raw.wait_max.value.0 }
 }
 
-fn failover(raw: &RawFailover, files: &Files<'_>) -> FailoverParams {
+fn failover(key: &str, raw: &RawFailover, files: &Files<'_>, sink: &mut Sink) -> FailoverParams {
     let lease = raw.lease.as_ref().and_then(|field| {
         let url = field.value.url.as_ref()?.value.0.clone();
-        Some(LeaseParams { url, ttl: field.value.ttl.value.0 })
+        let (ttl, interval) = (field.value.ttl.value.0, field.value.interval.value.0);
+        if interval * 2 > ttl {
+            let message = "an answer is not good for two intervals: the lease ends whenever one is late";
+            let place = field.value.interval.place;
+            let diagnostic = Diagnostic::error(place, format!("{key}.failover.lease.interval"), message);
+            sink.push(diagnostic.fix("lower it, or raise ttl".to_owned()));
+        }
+        Some(LeaseParams { url, ttl, interval })
     });
     FailoverParams {
         switch_wait: raw.switch_wait.value.0,

@@ -13,7 +13,8 @@ use pgroute::position::ReplicaId;
 use pgroute::servers::{Lag, Observation, ServerId, Servers, State};
 use tokio::sync::Notify;
 
-use crate::params::{DatabaseParams, ReplicaPolicy, ServerAddress, ServerParams};
+use crate::lease::Deadline;
+use crate::params::{DatabaseParams, LeaseParams, ReplicaPolicy, ServerAddress, ServerParams};
 use crate::seen::Seen;
 
 pub(crate) use causal::Causal;
@@ -28,6 +29,8 @@ pub(crate) struct Cluster {
     pub(crate) number: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) causal: Causal,
+    /// Who says which of them may be written to, if the newest timeline is not enough.
+    pub(crate) lease: Option<LeaseParams>,
     state: Mutex<Known>,
     view: ArcSwap<View>,
     /// The view has changed.
@@ -46,6 +49,8 @@ pub(crate) struct Member {
     in_flight: AtomicU32,
     /// Wakes who watches it.
     pub(crate) wake: Notify,
+    /// Until when it may be written to, where somebody outside says that.
+    pub(crate) lease: Option<Arc<Deadline>>,
     /// It has to be asked what it is, at once.
     is_suspect: AtomicBool,
 }
@@ -82,12 +87,13 @@ impl Cluster {
     /// The servers of a configuration. What was seen before, of others or by another process, holds for them too.
     pub(crate) fn new(params: &DatabaseParams, seen: Option<Seen>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let member = |params: &ServerParams, weight, zone: Option<String>| Member {
-            params: params.clone(),
+        let member = |server: &ServerParams, weight, zone: Option<String>| Member {
+            params: server.clone(),
             weight,
             zone,
             in_flight: AtomicU32::new(0),
             wake: Notify::new(),
+            lease: params.failover.lease.as_ref().map(|_| Arc::default()),
             is_suspect: AtomicBool::new(false),
         };
         let mut members = vec![member(&params.primary, 1, None)];
@@ -95,14 +101,14 @@ impl Cluster {
             params.replicas.iter().map(|replica| member(&replica.server, replica.weight, replica.zone.clone())),
         );
         let failover = &params.failover;
+        // A server that is alone is what there is, whatever it says.
+        let is_alone = members.len() == 1 && failover.lease.is_none();
         let good_for = failover.watch_interval * GOOD_INTERVALS + failover.watch_timeout;
         let servers = Servers::new(members.len() as u32, good_for);
         let servers = match seen {
-            Some(Seen { system, timeline }) if members.len() > 1 => servers.with_seen(system, timeline),
+            Some(Seen { system, timeline }) if !is_alone => servers.with_seen(system, timeline),
             _ => servers,
         };
-        // A server that is alone is what there is, whatever it says.
-        let is_alone = members.len() == 1;
         let view = View {
             primary: is_alone.then_some(0),
             is_disputed: false,
@@ -113,6 +119,7 @@ impl Cluster {
         Self {
             number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             causal: Causal::new(members.len()),
+            lease: failover.lease.clone(),
             members,
             state: Mutex::new(Known { servers, lag: Lag::default(), is_alarmed: false }),
             view: ArcSwap::from_pointee(view),
@@ -131,12 +138,29 @@ impl Cluster {
     pub(crate) fn is_of(&self, params: &DatabaseParams) -> bool {
         let named = params.replicas.iter().map(|replica| (&replica.server, replica.weight, &replica.zone));
         let named = std::iter::once((&params.primary, 1, &None)).chain(named);
-        self.members.iter().map(|member| (&member.params, member.weight, &member.zone)).eq(named)
+        self.lease == params.failover.lease
+            && self.members.iter().map(|member| (&member.params, member.weight, &member.zone)).eq(named)
     }
 
-    /// Whether there is one server only: then nothing is to be decided.
+    /// Whether there is one server only, and nobody else says whether it may be used: then nothing is to be decided.
     pub(crate) fn is_alone(&self) -> bool {
-        self.members.len() == 1
+        self.members.len() == 1 && self.lease.is_none()
+    }
+
+    /// Whether a server may be written to now, as far as that is said outside.
+    pub(crate) fn may_write(&self, server: usize) -> bool {
+        self.members[server].lease.as_ref().is_none_or(|lease| lease.holds())
+    }
+
+    /// Whether there is a lease, and nobody is known to hold it.
+    pub(crate) fn is_without_holder(&self) -> bool {
+        self.lease.is_some() && (0..self.members.len()).all(|server| !self.may_write(server))
+    }
+
+    /// A server's lease has begun or ended. Servers are named that may not be used any more, but for this one.
+    pub(crate) fn lease_changed(&self, params: &DatabaseParams) -> Vec<usize> {
+        let known = self.known();
+        self.publish(known, params)
     }
 
     /// Where statements may go now.
@@ -175,7 +199,7 @@ impl Cluster {
         let now = Instant::now();
         let roles = known.servers.roles(now);
         let before = self.view.load_full();
-        let primary = roles.primary.map(|id| id.0 as usize);
+        let primary = roles.primary.map(|id| id.0 as usize).filter(|&at| self.may_write(at));
         if let Some(system) = roles.system
             && self.causal.follow(system, roles.timeline)
         {
@@ -195,7 +219,8 @@ impl Cluster {
                 None => {}
             }
             lag_bytes.push(said.and_then(|said| known.lag.bytes(said.position)));
-            servers.push((*state, said.and_then(|said| known.lag.of(now, said.position))));
+            let state = if *state == State::Primary && primary.is_none() { State::Unknown } else { *state };
+            servers.push((state, said.and_then(|said| known.lag.of(now, said.position))));
         }
         if roles.is_disputed && !known.is_alarmed {
             let servers = roles.states.iter().filter(|(_, (state, _))| *state == State::Old);
@@ -273,9 +298,10 @@ impl Cluster {
         Flight { cluster: Arc::clone(self), server }
     }
 
-    /// Whether the server at an address must not be used: it is an old primary or none of this system, or it is none of these servers.
+    /// Whether the server at an address must not be used as the primary that it was: it is an old one or none of this system, its lease has ended, or it
+    /// is none of these servers.
     pub(crate) fn is_out(&self, address: &ServerAddress) -> bool {
-        self.at(address).is_none_or(|server| is_put_out(self.view().servers[server].0))
+        self.at(address).is_none_or(|server| is_put_out(self.view().servers[server].0) || !self.may_write(server))
     }
 
     /// The server at an address.

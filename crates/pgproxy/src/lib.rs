@@ -33,6 +33,7 @@ mod core;
 mod database;
 mod engage;
 mod failure;
+mod lease;
 mod listener;
 mod login;
 mod metrics;

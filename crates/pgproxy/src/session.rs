@@ -371,8 +371,8 @@ impl Session {
         if self.tether.is_killed(self.backend.as_ref().map(|backend| &backend.key.address)) {
             return Poll::Ready(Err(Cut::Told(killed())));
         }
-        if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
-            return Poll::Ready(Err(self.lost(fenced())));
+        if let Some(failure) = self.fenced() {
+            return Poll::Ready(Err(self.lost(failure)));
         }
         if let Poll::Ready(turn) = self.poll_relay(cx) {
             return Poll::Ready(turn);
@@ -436,6 +436,16 @@ impl Session {
         }
     }
 
+    /// Why nothing may be sent to the server any more: it is the primary no more, or never was.
+    fn fenced(&self) -> Option<Failure> {
+        let backend = self.backend.as_ref().filter(|backend| backend.is_fenced())?;
+        let message = match backend.has_lease_ended() {
+            true => "the server's lease has ended",
+            false => "the server is the primary no more",
+        };
+        Some(Failure::new(pgroute::SqlState::CONNECTION_FAILURE, message))
+    }
+
     fn cells(&self) -> &crate::metrics::Cells {
         self.seat.database.metrics.core(self.held.core.id)
     }
@@ -448,11 +458,6 @@ fn stopping() -> Failure {
 /// Somebody wants it to end.
 fn killed() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
-}
-
-/// Its server is the primary no more, or never was.
-fn fenced() -> Failure {
-    Failure::new(pgroute::SqlState::CONNECTION_FAILURE, "the server is the primary no more")
 }
 
 fn idle_for_too_long() -> Failure {

@@ -103,6 +103,8 @@ pub struct ServerView {
     pub lag_bytes: Option<u64>,
     /// Whether reads go to it.
     pub is_usable: bool,
+    /// Whether it holds the lease, where there is one.
+    pub has_lease: Option<bool>,
 }
 
 /// A client as it is now.
@@ -214,6 +216,7 @@ fn servers(database: &crate::database::Database) -> Vec<ServerView> {
         lag: view.servers[at].1,
         lag_bytes: view.lag_bytes[at],
         is_usable: view.is_usable(at),
+        has_lease: member.lease.as_ref().map(|lease| lease.holds()),
     };
     cluster.members.iter().enumerate().map(server).collect()
 }

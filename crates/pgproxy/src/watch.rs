@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::connect::{self, Login};
 use crate::core::{Core, Message};
 use crate::database::Database;
+use crate::lease;
 use crate::planted::{Bug, is_planted};
 use crate::seen::Seen;
 
@@ -60,9 +61,14 @@ pub(crate) fn look(core: &Rc<Core>) {
     for database in core.process.databases() {
         let cluster = database.cluster();
         if cluster.is_to_be_watched() {
+            let lease = cluster.lease.clone();
             for server in 0..cluster.members.len() {
-                let (core, database) = (Rc::clone(core), Arc::downgrade(&database));
-                tokio::task::spawn_local(watch(core, database, Arc::downgrade(&cluster), server));
+                let (of, cluster) = (Arc::downgrade(&database), Arc::downgrade(&cluster));
+                if let Some(params) = lease.clone() {
+                    let asker = lease::keep(Rc::clone(core), Weak::clone(&of), Weak::clone(&cluster), server, params);
+                    tokio::task::spawn_local(asker);
+                }
+                tokio::task::spawn_local(watch(Rc::clone(core), of, cluster, server));
             }
         }
     }
@@ -215,7 +221,7 @@ impl Watcher {
             self.database.keep_seen(Seen { timeline: said.timeline, ..seen }).await;
         }
         let out = self.cluster.observed(&self.database.settings(), asked_at, self.server, said);
-        self.put_out(&out);
+        put_out(&self.core, &self.database, &self.cluster, &out);
         if let Some(seen) = self.cluster.seen().filter(|_| before.is_none()) {
             self.database.keep_seen(seen).await;
         }
@@ -235,22 +241,7 @@ impl Watcher {
 
     fn broken(&self) {
         let out = self.cluster.broken(&self.database.settings(), self.server);
-        self.put_out(&out);
-    }
-
-    /// Servers that must not be used any more: what is connected to them is cut.
-    fn put_out(&self, servers: &[usize]) {
-        if servers.is_empty() {
-            return;
-        }
-        for &server in servers {
-            self.database.fence(&self.cluster.members[server].params.address);
-        }
-        let process = &self.core.process;
-        for core in 0..process.cores.len() {
-            // Whoever is not told sees it when it sends or hears something.
-            let _behind = process.cores.try_send(core, Message::Fenced);
-        }
+        put_out(&self.core, &self.database, &self.cluster, &out);
     }
 
     fn is_current(&self) -> bool {
@@ -268,6 +259,21 @@ impl Watcher {
     fn interval(&self) -> Duration {
         let interval = self.database.settings().failover.watch_interval;
         if self.cluster.view().primary.is_none() { interval.min(URGENT_INTERVAL) } else { interval }
+    }
+}
+
+/// Servers that must not be used any more: what is connected to them is cut.
+pub(crate) fn put_out(core: &Core, database: &Database, cluster: &Cluster, servers: &[usize]) {
+    if servers.is_empty() {
+        return;
+    }
+    for &server in servers {
+        database.fence(&cluster.members[server].params.address);
+    }
+    let process = &core.process;
+    for core in 0..process.cores.len() {
+        // Whoever is not told sees it when it sends or hears something.
+        let _behind = process.cores.try_send(core, Message::Fenced);
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`auth`] proves and checks passwords.
 //! - [`scan`] finds the words of statements, and [`classify`] says by them where a text may go and what it does to its session.
 //! - [`console`] reads what PgBouncer's tools ask, and makes their tables.
+//! - [`lease`] says whether a server may be written to, where somebody outside decides that.
 //! - [`pool`] says who gets which backend next.
 //! - [`position`] says which replica has what a reader must see.
 //! - [`prepared`] shares prepared statements among clients.
@@ -13,6 +14,7 @@
 pub mod auth;
 pub mod classify;
 pub mod console;
+pub mod lease;
 pub mod pool;
 pub mod position;
 pub mod prepared;

@@ -245,9 +245,11 @@ families! {
     DATABASE_CUT_TRANSACTIONS = Counter "database_transactions_cut" NONE, ["database"],
         "Transactions that were cut because their connection broke.";
     DATABASE_SERVER_STATE = Gauge "database_server_state" NONE, ["database", "server", "state"],
-        "1 for what a server is: `primary`, `replica`, `unknown`, `foreign` (of another system) or `old` (a primary no more, or one of two); 0 for the rest.";
+        "1 for what a server is: `primary`, `replica`, `unknown` (also a primary without the lease, where there is one), `foreign` (of another system) or `old` (a primary no more, or one of two); 0 for the rest.";
     DATABASE_SERVER_READS = Gauge "database_server_takes_reads" NONE, ["database", "server"],
         "1 while reads go to a server because it is a replica.";
+    DATABASE_SERVER_LEASE = Gauge "database_server_has_lease" NONE, ["database", "server"],
+        "1 while a server holds the lease of `failover.lease`, and may be written to; there only with such a lease.";
     DATABASE_REPLICA_LAG = Gauge "database_replica_lag" SECONDS, ["database", "server"],
         "How far a replica is behind the primary, at most; not there while that is not known.";
     DATABASE_REPLICA_LAG_BYTES = Gauge "database_replica_lag" BYTES, ["database", "server"],

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use pgroute::auth::Stored;
+use pgroute::lease::Target;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 use vocab::Secret;
@@ -88,18 +89,21 @@ text_value!(
     auth_query,
     |query| query.0.clone()
 );
-text_value!(
-    LeaseUrl,
-    "an http URL, such as \"http://{host}:8008/primary\"",
-    |text| match text.strip_prefix("http://") {
-        Some(rest)
-            if !rest.starts_with('/') && !rest.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            Ok(LeaseUrl(text.to_owned())),
-        Some(_) => Err(("is no URL", None)),
-        None => Err(("is not reached by plain HTTP", None)),
-    },
-    |url| url.0.clone()
-);
+text_value!(LeaseUrl, "an http URL, such as \"http://{host}:8008/primary\"", lease_url, |url| url.0.clone());
+
+fn lease_url(text: &str) -> Result<LeaseUrl, Wrong> {
+    if !text.starts_with("http://") {
+        return Err(("is not reached by plain HTTP", None));
+    }
+    // Any server will do to see whether it is a URL.
+    if Target::new(text, "db1.example.com", 5432).is_none() {
+        return Err(("is no URL", None));
+    }
+    if !text.contains("{host}") && !text.contains("{port}") {
+        return Err(("asks the same for every server", None));
+    }
+    Ok(LeaseUrl(text.to_owned()))
+}
 
 fn auth_query(text: &str) -> Result<AuthQueryText, Wrong> {
     if text.contains("$1") {

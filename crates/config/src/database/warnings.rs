@@ -122,10 +122,9 @@ fn without_effect(key: &str, raw: &RawDatabase, sink: &mut Sink) {
     let mut told = |name: &str, place: Place, message: &str| {
         sink.push(Diagnostic::warning(place, format!("{key}.{name}"), message));
     };
-    if let Some(lease) = &raw.failover.value.lease {
-        told("failover.lease", lease.place, "nobody is asked who holds the lease yet: the newest timeline decides");
-    }
-    if let Some(state) = raw.failover.value.state.as_ref().filter(|_| raw.replicas.value.0.is_empty()) {
+    let failover = &raw.failover.value;
+    let is_alone = raw.replicas.value.0.is_empty() && failover.lease.is_none();
+    if let Some(state) = failover.state.as_ref().filter(|_| is_alone) {
         told(
             "failover.state",
             state.place,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use balance::Algorithm;
 use config::{Loaded, load_str};
 use pgproxy::{
-    AuthMethod, BackendTls, CausalityParams, CausalityScope, DatabaseName, DatabaseParams, Listen, Mode, NoReplica,
-    Pid, PinPolicy, PoolParams, RoutePolicy, ServerAddress,
+    AuthMethod, BackendTls, CausalityParams, CausalityScope, DatabaseName, DatabaseParams, LeaseParams, Listen, Mode,
+    NoReplica, Pid, PinPolicy, PoolParams, RoutePolicy, ServerAddress,
 };
 use pgroute::auth::{Method, Stored};
 
@@ -80,7 +80,9 @@ fn the_full_file_arrives_in_the_parameters() {
     let causality = CausalityParams { scope: Some(CausalityScope::Token), wait_max: Duration::from_millis(50) };
     assert_eq!((&shop.causality, any.causality.scope), (&causality, None));
     assert!(shop.failover.state.as_ref().unwrap().ends_with("shop.seen"), "{:?}", shop.failover);
-    assert_eq!(shop.failover.lease.as_ref().unwrap().url, "http://{host}:8008/primary");
+    let (ttl, interval) = (Duration::from_secs(3), Duration::from_millis(500));
+    let lease = LeaseParams { ttl, interval, ..LeaseParams::new("http://{host}:8008/primary".to_owned()) };
+    assert_eq!(shop.failover.lease, Some(lease));
     assert_eq!((shop.prepared.bytes_max, shop.prepared.per_backend_max, shop.prepared.names_max), (8 << 20, 50, 500));
     assert_eq!((shop.limits.clients_max, shop.limits.clients_per_user_max), (400, Some(100)));
     assert_eq!((shop.limits.statement_bytes_max, shop.limits.pipeline_bytes_max), (1 << 20, 128 << 10));

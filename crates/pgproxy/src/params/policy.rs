@@ -112,7 +112,7 @@ pub struct FailoverParams {
     pub watch_timeout: Duration,
     /// The file that keeps the newest timeline that was seen, over restarts.
     pub state: Option<PathBuf>,
-    /// Who may write, by a key that others keep.
+    /// Who may be written to, by a key that others keep.
     pub lease: Option<LeaseParams>,
 }
 
@@ -126,11 +126,20 @@ impl Default for FailoverParams {
 /// A key that names the only server which may be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseParams {
-    /// Where it is asked for, by HTTP: the status is 200 at the holder alone, as with Patroni's `/primary`. `{host}` stands for
+    /// Where it is asked for, by HTTP: the status is 200 at the holder alone, as with Patroni's `/primary`. `{host}` and `{port}` stand for
     /// the server's.
     pub url: String,
-    /// How long an answer is good.
+    /// How long an answer is good, from when it was asked for.
     pub ttl: Duration,
+    /// How often every server is asked for it.
+    pub interval: Duration,
+}
+
+impl LeaseParams {
+    /// A lease that is asked for at a URL every second, and whose answers are good for five.
+    pub fn new(url: String) -> Self {
+        Self { url, ttl: Duration::from_secs(5), interval: Duration::from_secs(1) }
+    }
 }
 
 /// `LISTEN` of clients that share backends.

@@ -15,6 +15,7 @@ use super::{Handed, NotLent, Own, Pool};
 use crate::backend::Backend;
 use crate::cluster::Flight;
 use crate::failure::Failure;
+use crate::lease::Deadline;
 
 /// A backend that was lent. Dropped, it is closed, and its pool hears of that.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Lent {
     backend: Option<Box<Backend>>,
     /// Counts it among those that sessions use.
     pub(crate) flight: Option<Flight>,
+    /// Until when it may be used, if that is for a primary with a lease.
+    pub(crate) lease: Option<Arc<Deadline>>,
     /// It is from now on the own one of whoever asked for it.
     pub(crate) own: Option<Own>,
 }
@@ -32,12 +35,17 @@ impl Lent {
     pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>, is_owned: bool) -> Self {
         backend.whereabouts.set(At::Lent);
         let own = is_owned.then(|| Own::new(Arc::clone(&pool), backend.id, &backend.whereabouts));
-        Self { pool, backend: Some(backend), flight: None, own }
+        Self { pool, backend: Some(backend), flight: None, lease: None, own }
     }
 
     /// Whether its server must not be used any more.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.age.generation < self.pool.fence.load(Ordering::Relaxed)
+        self.age.generation < self.pool.fence.load(Ordering::Relaxed) || self.has_lease_ended()
+    }
+
+    /// Whether its server was a primary with a lease, which has ended.
+    pub(crate) fn has_lease_ended(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.holds())
     }
 
     /// Gives it back to the pool, clean.

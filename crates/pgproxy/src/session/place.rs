@@ -136,7 +136,7 @@ impl Session {
         loop {
             let (primary, is_disputed) = {
                 let view = cluster.view();
-                (view.primary, view.is_disputed)
+                (view.primary.filter(|&at| cluster.may_write(at)), view.is_disputed)
             };
             if let Some(server) = primary {
                 match self.try_server(cluster, server, false).await? {
@@ -147,7 +147,7 @@ impl Session {
             }
             let now = Instant::now();
             if now >= until {
-                return Ok(Err(no_primary(is_disputed, last)));
+                return Ok(Err(no_primary(cluster, is_disputed, last)));
             }
             // A primary that is known and does not answer may be about to come back; another one shows by a change.
             let pause = if primary.is_some() { LOOK_AGAIN } else { LOOK_AGAIN * 4 };
@@ -175,6 +175,9 @@ impl Session {
             let view = cluster.view();
             view.primary == Some(server) || is_replica && view.is_usable(server)
         };
+        if let Some(backend) = &mut self.backend {
+            backend.lease = if is_replica { None } else { cluster.members[server].lease.clone() };
+        }
         if self.backend.as_ref().is_none_or(|backend| backend.is_fenced()) {
             self.backend = None;
         }
@@ -325,7 +328,13 @@ impl Session {
     }
 }
 
-fn no_primary(is_disputed: bool, last: Option<Failure>) -> Failure {
+fn no_primary(cluster: &Cluster, is_disputed: bool, last: Option<Failure>) -> Failure {
+    if cluster.is_without_holder() {
+        let message = "no server is known to hold the lease: nothing is written until one does";
+        let hint =
+            "Look at what the URL of failover.lease answers for each server: 200 at the one that may be written to.";
+        return Failure::new(SqlState::CANNOT_CONNECT_NOW, message).with_hint(hint);
+    }
     let message = if is_disputed {
         "several servers say that they are the primary: nothing is written until there is one"
     } else {

@@ -103,10 +103,10 @@ impl Session {
     }
 
     fn flush_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
-        let Some(backend) = &mut self.backend else { return Ok(false) };
-        if backend.is_fenced() {
-            return Err(self.lost(super::fenced()));
+        if let Some(failure) = self.fenced() {
+            return Err(self.lost(failure));
         }
+        let Some(backend) = &mut self.backend else { return Ok(false) };
         let mut moved = false;
         loop {
             let passing = self.client.input.as_ref().map_or(&[][..], |input| &input.filled()[..self.client.pass]);

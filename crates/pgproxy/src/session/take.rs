@@ -262,6 +262,7 @@ impl Session {
         }
         lent.last_session = self.number;
         lent.settings_number = self.settings_number;
+        lent.lease = None;
         self.unanswered = 0;
         if let (Some(flight), Some(cluster)) = (lent.flight.take(), &self.place.cluster) {
             self.held.core.with_picker(cluster.number, |picker| flight.land(picker));

@@ -9,6 +9,7 @@ mod failover;
 mod hearing;
 mod history;
 mod isolation;
+mod lease;
 mod listen;
 mod login;
 mod mirror;

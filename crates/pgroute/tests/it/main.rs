@@ -3,6 +3,7 @@
 mod auth;
 mod classify;
 mod console;
+mod lease;
 mod pool;
 mod position;
 mod prepared;

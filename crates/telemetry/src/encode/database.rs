@@ -79,6 +79,8 @@ pub struct DatabaseServerRow {
     pub state: &'static str,
     /// Whether reads go to it.
     pub takes_reads: bool,
+    /// Whether it holds the lease, where there is one.
+    pub has_lease: Option<bool>,
     /// How far it is behind the primary, in seconds.
     pub lag_seconds: Option<f64>,
     /// The same in bytes of the log.
@@ -170,6 +172,12 @@ fn servers(rows: &[DatabaseRow], encoder: &mut DescriptorEncoder<'_>) -> fmt::Re
     let mut family = family::DATABASE_SERVER_READS.start(encoder)?;
     for one in all() {
         family.encode_family(&labels(one))?.encode_gauge(&u64::from(one.1.takes_reads))?;
+    }
+    let mut family = family::DATABASE_SERVER_LEASE.start(encoder)?;
+    for one in all() {
+        if let Some(has_lease) = one.1.has_lease {
+            family.encode_family(&labels(one))?.encode_gauge(&u64::from(has_lease))?;
+        }
     }
     let mut family = family::DATABASE_REPLICA_LAG.start(encoder)?;
     for one in all() {

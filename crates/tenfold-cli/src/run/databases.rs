@@ -102,12 +102,14 @@ fn add_server(rows: &mut Vec<DatabaseServerRow>, view: &ServerView) {
     match rows.iter_mut().find(|row| row.server == view.address) {
         Some(row) => {
             row.takes_reads &= view.is_usable;
+            row.has_lease = row.has_lease.zip(view.has_lease).map(|(one, other)| one && other);
             row.lag_seconds = [row.lag_seconds, lag_seconds].into_iter().flatten().reduce(f64::max);
             row.lag_bytes = row.lag_bytes.max(lag_bytes);
         }
         None => {
-            let (server, state, takes_reads) = (view.address.clone(), view.state, view.is_usable);
-            rows.push(DatabaseServerRow { server, state, takes_reads, lag_seconds, lag_bytes });
+            let (server, state) = (view.address.clone(), view.state);
+            let (takes_reads, has_lease) = (view.is_usable, view.has_lease);
+            rows.push(DatabaseServerRow { server, state, takes_reads, has_lease, lag_seconds, lag_bytes });
         }
     }
 }

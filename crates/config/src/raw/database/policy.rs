@@ -98,11 +98,13 @@ table! {
     /// A key that names the only server which may be written to.
     "`lease` of `failover`"
     struct RawLease {
-        /// Where it is asked for, by HTTP: the status is 200 at the holder alone, as with Patroni's `/primary`. `{host}` stands
-        /// for the server's host.
+        /// Where it is asked for, by HTTP without TLS: the status is 200 at the holder alone, as with Patroni's `/primary`. `{host}` and
+        /// `{port}` stand for the server's.
         url: LeaseUrl = required;
-        /// How long an answer is good.
+        /// How long an answer is good, from when it was asked for.
         ttl: Time<100, 3_600_000> = "5s";
+        /// How often every server is asked.
+        interval: Time<100, 60_000> = "1s";
     }
 }
 
