@@ -6,6 +6,9 @@ use pgroute::lease::{Answer, LINE_BYTES_MAX, Lease, Target, read};
 
 use Answer::{Holds, HoldsNot, Silence};
 
+/// When each was sent, and what came of it.
+type Questions = &'static [(u64, Answer)];
+
 fn ms(time: u64) -> Duration {
     Duration::from_millis(time)
 }
@@ -13,7 +16,7 @@ fn ms(time: u64) -> Duration {
 #[test]
 fn a_lease_lasts_from_the_last_good_question_on() {
     // Questions by the time when they were sent, and what came of them; then the time at which the lease ends. It is good for 5 s.
-    let table: &[(&[(u64, Answer)], Option<u64>)] = &[
+    let table: &[(Questions, Option<u64>)] = &[
         (&[], None),
         (&[(1000, Silence)], None),
         (&[(1000, HoldsNot)], None),
