@@ -70,7 +70,7 @@ async fn a_service_with_every_strategy_of_the_cache() {
         "negative: 10 requests for nothing, 1 read",
         "write-through: the next read has it: true",
         "tags: one invalidation, the next read is of the database: true",
-        "by hand: invalidated everywhere, the next read is of the database: true",
+        "by hand: invalidated here alone, the next read is of the database: true",
         "write-behind: 100 writes, 99 is read at once, fewer reach the database: true",
         "metrics: true",
         "shutdown: 0 keys left, 99 pieces in the database",

@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http1::{Method, Version};
 use httpcache::{CacheStatus, UnixTime};
-use store::{Begin, Follower, Past, Store};
+use store::{Begin, Follower, Mark, Past, Store};
 use tokio::sync::mpsc;
 
 use self::answer::{Answered, answer_with, good, other_variant, own_answer, primary, stale};
@@ -181,11 +181,7 @@ impl Waiting {
         for _ in 0..READS_MAX {
             let begun = match coming.take() {
                 Some(follower) => Begin::Follow(follower),
-                None => {
-                    let known = self.ask.known.as_ref().map(|(known, _)| known.kept());
-                    let past = Past { known: known.as_ref(), reads: self.reads_are_past };
-                    store.begin_past(store.key(key), &fetch::marks(parts, call, with), past)
-                }
+                None => self.begin(store, key, &fetch::marks(parts, call, with)),
             };
             match begun {
                 Begin::Follow(_) if is_apart || is_alone => return None,
@@ -230,6 +226,12 @@ impl Waiting {
             }
         }
         None
+    }
+
+    /// The right to fetch a key, or whoever has it, or has what is newer than what is known.
+    fn begin(&self, store: &Store, key: &[u8], marks: &[Mark]) -> Begin {
+        let known = self.ask.known.as_ref().map(|(known, _)| known.kept());
+        store.begin_past(store.key(key), marks, Past { known: known.as_ref(), reads: self.reads_are_past })
     }
 
     /// Waits for another's fetch, for as long as the route allows, or for a disk, for as long as it is of use.
