@@ -369,7 +369,7 @@ impl Session {
             self.cancel_for(cancels);
         }
         if self.tether.is_killed(self.backend.as_ref().map(|backend| &backend.key.address)) {
-            return Poll::Ready(Err(Cut::Told(killed())));
+            return Poll::Ready(Err(self.killed()));
         }
         if self.backend.as_ref().is_some_and(|backend| backend.is_fenced()) {
             return Poll::Ready(Err(self.lost(fenced())));

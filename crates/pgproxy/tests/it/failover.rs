@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgproxy::DatabaseParams;
-use testkit::{PgClient, PostgresOptions, TempDir};
+use pgproxy::{DatabaseParams, Whom};
+use testkit::{PgClient, PgMessages, PostgresOptions, TempDir};
 
 use crate::proxy::Proxy;
 use crate::replicas::{cluster, value, wait_until};
@@ -94,6 +94,33 @@ fn a_primary_that_hangs_is_cut_off_by_the_next_one() {
     assert!(answer.code() == "40001" || answer.errors.is_empty(), "{answer:?}");
     wait_until("it is seen to be old", || states(&proxy) == ["old", "primary"]);
     assert_eq!(value(&mut one, "SELECT sum(a) FROM t"), "1");
+}
+
+#[test]
+fn a_commit_that_is_killed_is_not_hurried() {
+    let mut proxy = synchronous();
+    let mut clients = [proxy.client(), proxy.client()];
+    clients[0].query("CREATE TABLE t (a int)").unwrap();
+    for client in &mut clients {
+        client.query("BEGIN; INSERT INTO t VALUES (1)").unwrap();
+    }
+    proxy.postgres.hang(1).unwrap();
+    let [mut plain, mut messages] = clients;
+    plain.send(&PgMessages::default().query("COMMIT").0).unwrap();
+    // The server answers none of these before the last.
+    messages.send(&PgMessages::default().parse("", "COMMIT").bind("", &[]).execute().sync().0).unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    proxy.postgres.wait_for(0, waiting, "2").unwrap();
+    proxy.kill(&Whom::All);
+    for client in [&mut plain, &mut messages] {
+        assert_eq!(client.message().unwrap().field(b'C'), "08007");
+    }
+    // A cancel would have them seen although nobody else has them.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(proxy.postgres.sql(0, waiting).unwrap(), ["2"]);
+    assert_eq!(proxy.postgres.sql(0, "SELECT count(*) FROM t").unwrap(), ["0"]);
+    proxy.postgres.go_on(1).unwrap();
+    proxy.postgres.wait_for(0, "SELECT count(*) FROM t", "2").unwrap();
 }
 
 #[test]
