@@ -237,7 +237,7 @@ impl Conversation {
             Change::Disable(name) => told(process.set_disabled(name, true), "DISABLE"),
             Change::Enable(name) => told(process.set_disabled(name, false), "ENABLE"),
             Change::Kill(name) => match process.pause(Some(name)) {
-                Ok(()) => told(process.kill(name, &Whom::All).await, "KILL"),
+                Ok(()) => told(process.kill(name, &Whom::All, false).await, "KILL"),
                 Err(error) => Err(of_control(&error)),
             },
             Change::Reload => match process.reload().await {

@@ -446,7 +446,7 @@ fn stopping() -> Failure {
 }
 
 /// Somebody wants it to end.
-fn killed() -> Failure {
+pub(crate) fn killed() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 

@@ -114,7 +114,7 @@ impl Proxy {
 
     /// Closes connections of clients.
     pub(crate) fn kill(&self, whom: &Whom) {
-        self.control.block_on(self.databases().kill("shop", whom)).unwrap();
+        self.control.block_on(self.databases().kill("shop", whom, false)).unwrap();
     }
 
     pub(crate) fn client(&self) -> PgClient {
