@@ -50,6 +50,28 @@ impl ReloadAsk {
     }
 }
 
+/// A pause of databases.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    databases: Vec<Arc<Database>>,
+    /// Those of them that were paused already.
+    before: Vec<Arc<Database>>,
+    /// Whether it is of all, and was not yet.
+    is_of_all: bool,
+}
+
+impl Pause {
+    /// Whether nobody has resumed any of them.
+    pub(crate) fn is_on(&self) -> bool {
+        self.databases.iter().all(|database| database.is_paused())
+    }
+
+    /// How many of their connections clients have now.
+    pub(crate) fn lent(&self) -> usize {
+        self.databases.iter().flat_map(|database| database.pools()).map(|pool| pool.backends().lent).sum()
+    }
+}
+
 /// Whose connections a client was told to be closed, since it looked last.
 #[derive(Debug, Default)]
 pub(crate) struct Orders(Vec<Arc<Whom>>);
@@ -89,15 +111,42 @@ impl Process {
         Ok(databases)
     }
 
-    /// Lends no connections from now on; those that are lent come back as their transactions end.
-    pub(crate) fn pause(&self, name: Option<&str>) -> Result<(), ControlError> {
-        self.meant(name)?.iter().for_each(|database| database.pause());
-        Ok(())
+    /// Lends no connections from now on; those that are lent come back as their transactions end. Without a name, databases that come later lend
+    /// none either.
+    pub(crate) fn pause(&self, name: Option<&str>) -> Result<Pause, ControlError> {
+        let mut pause = Pause::default();
+        let mut tell = |database: &Arc<Database>| {
+            pause.databases.push(Arc::clone(database));
+            pause.before.extend(database.is_paused().then(|| Arc::clone(database)));
+            database.pause();
+        };
+        match name {
+            Some(_) => self.meant(name)?.iter().for_each(&mut tell),
+            None => pause.is_of_all = !self.set_paused(true, tell),
+        }
+        Ok(pause)
+    }
+
+    /// Takes a pause back: what was paused before it stays so.
+    pub(crate) fn undo(&self, pause: &Pause) {
+        let resume = |database: &Arc<Database>| {
+            if !pause.before.iter().any(|before| Arc::ptr_eq(before, database)) {
+                database.resume();
+            }
+        };
+        if pause.is_of_all {
+            self.set_paused(false, resume);
+        } else {
+            pause.databases.iter().for_each(resume);
+        }
     }
 
     /// Lends them again.
     pub(crate) fn resume(&self, name: Option<&str>) -> Result<(), ControlError> {
-        self.meant(name)?.iter().for_each(|database| database.resume());
+        match name {
+            Some(_) => self.meant(name)?.iter().for_each(|database| database.resume()),
+            None => _ = self.set_paused(false, |database| database.resume()),
+        }
         Ok(())
     }
 
@@ -151,12 +200,6 @@ impl Process {
             let _core_ended = self.cores.send(core, message).await;
         }
         Ok(())
-    }
-
-    /// How many connections of databases clients have now.
-    pub(crate) fn lent(&self, name: Option<&str>) -> usize {
-        let databases = self.meant(name).unwrap_or_default();
-        databases.iter().flat_map(|database| database.pools()).map(|pool| pool.backends().lent).sum()
     }
 
     /// Hears from now on of reloads that the console asks for.

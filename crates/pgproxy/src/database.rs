@@ -144,14 +144,17 @@ impl Database {
 
     /// Lends no connections, those of users who come for the first time included.
     pub(crate) fn pause(&self) {
+        // Held, so that all pools are what was said last.
+        let pools = lock(&self.pools);
         self.is_paused.store(true, Ordering::SeqCst);
-        lock(&self.pools).values().for_each(|pool| pool.pause());
+        pools.values().for_each(|pool| pool.pause());
     }
 
     /// Lends them again.
     pub(crate) fn resume(&self) {
+        let pools = lock(&self.pools);
         self.is_paused.store(false, Ordering::SeqCst);
-        self.pools().iter().for_each(Pool::resume);
+        pools.values().for_each(Pool::resume);
     }
 
     /// Whether it lends none.

@@ -198,12 +198,13 @@ impl Databases {
         DatabasesView::new(Arc::clone(&self.process))
     }
 
-    /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end.
+    /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end. Of all means those,
+    /// too, that come later.
     ///
     /// # Errors
     /// When there is no such database.
     pub fn pause(&self, database: Option<&str>) -> Result<(), ControlError> {
-        self.process.pause(database)
+        self.process.pause(database).map(drop)
     }
 
     /// Lends them again.

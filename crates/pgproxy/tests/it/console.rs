@@ -357,3 +357,54 @@ fn a_kill_ends_logins_that_wait() {
     assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
     proxy.check_accounts();
 }
+
+#[test]
+fn a_pause_that_waits_hears_of_its_end() {
+    let proxy = proxy(|_| {});
+    let (mut console, mut other) = (ops(&proxy), ops(&proxy));
+    let mut busy = proxy.client();
+    busy.query("BEGIN").unwrap();
+    let is_paused = |other: &mut PgClient| cell(other, "DATABASES", ("name", "shop"), "paused").as_deref() == Some("1");
+    for text in ["PAUSE shop", "PAUSE"] {
+        console.send(&PgMessages::default().query(text).0).unwrap();
+        wait_until("it is paused", || is_paused(&mut other));
+        assert_eq!(other.query("RESUME").unwrap().tags, ["RESUME"]);
+        let ended = console.answer().unwrap();
+        assert_eq!((ended.kinds.as_str(), ended.code()), ("EZ", "55000"), "{text}");
+        // One that is cancelled was never there.
+        console.send(&PgMessages::default().query(text).0).unwrap();
+        wait_until("it is paused", || is_paused(&mut other));
+        console.cancel().unwrap();
+        let ended = console.answer().unwrap();
+        assert_eq!((ended.kinds.as_str(), ended.code()), ("EZ", "57014"), "{text}");
+        assert!(!is_paused(&mut other));
+        assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
+    }
+    busy.query("END").unwrap();
+    // Nor does a cancel take back what somebody else has paused; one that comes when nothing waits does nothing.
+    assert_eq!(other.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    console.cancel().unwrap();
+    assert_eq!(console.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    assert!(is_paused(&mut other));
+    assert_eq!(other.query("RESUME").unwrap().tags, ["RESUME"]);
+    proxy.check_accounts();
+}
+
+#[test]
+fn names_that_come_after_a_pause_of_all_are_held() {
+    let proxy = proxy(|params| params.name = DatabaseName::Any);
+    let mut console = ops(&proxy);
+    assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
+    assert_eq!(console.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    let port = proxy.port;
+    let later = std::thread::spawn(move || {
+        PgClient::connect(port, "web", "later", "").unwrap().query("SELECT 2").unwrap().value().to_owned()
+    });
+    wait_until("it is there", || proxy.databases().view().clients("later").is_some_and(|clients| clients.len() == 1));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!later.is_finished());
+    assert_eq!(cell(&mut console, "DATABASES", ("name", "later"), "paused").as_deref(), Some("1"));
+    assert_eq!(console.query("RESUME").unwrap().tags, ["RESUME"]);
+    assert_eq!(later.join().unwrap(), "2");
+    assert_eq!(PgClient::connect(port, "web", "last", "").unwrap().query("SELECT 3").unwrap().value(), "3");
+}
