@@ -142,6 +142,39 @@ fn reads_that_were_under_way_run_again_elsewhere() {
 }
 
 #[test]
+fn the_file_is_written_when_it_can_be_and_followed_when_it_comes() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("later").join("shop.seen");
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let mut proxy = cluster(&options, |params| params.failover.switch_wait = Duration::from_millis(800));
+    // A reload names a file, in a folder that is not there.
+    proxy.params.failover.state = Some(file.clone());
+    proxy.reload();
+    std::thread::sleep(Duration::from_millis(600));
+    proxy.client().query("SELECT 1").unwrap();
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let read = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
+    wait_until("it is written", || read(&file).ends_with("\ntimeline 1\n"));
+    // One that has more than this process has seen.
+    let other = folder.path().join("shop.seen");
+    std::fs::write(&other, read(&file).replace("timeline 1", "timeline 9")).unwrap();
+    proxy.params.failover.state = Some(other.clone());
+    proxy.reload();
+    wait_until("the primary is known to be old", || states(&proxy)[0] == "old");
+    assert!(read(&other).ends_with("\ntimeline 9\n"));
+    // Alone, a replica says nothing of what the primary is: no file outlasts that.
+    let fresh = folder.path().join("fresh.seen");
+    proxy.params.failover.state = Some(fresh.clone());
+    proxy.postgres.kill(0);
+    proxy.restart();
+    wait_until("the replica is known", || states(&proxy)[1] == "replica");
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!fresh.exists());
+    proxy.postgres.restart(0).unwrap();
+    wait_until("it is written", || read(&fresh).ends_with("\ntimeline 1\n"));
+}
+
+#[test]
 fn an_old_primary_that_is_alone_after_a_restart_gets_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("shop.seen");
