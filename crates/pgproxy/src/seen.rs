@@ -138,6 +138,7 @@ fn write(path: &Path, seen: Seen) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use testkit::TempDir;
 
     #[test]
@@ -173,13 +174,21 @@ mod tests {
         let (files, turn) = (Arc::new(SeenFiles::default()), Arc::default());
         let seen = Seen { system: 1, timeline: Timeline(2) };
         // As if somebody wrote, and his disk did not answer.
-        let writes = files.writing.lock().unwrap();
+        let (other, begun, ends) = (Arc::clone(&files), Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (has_begun, may_end) = (Arc::clone(&begun), Arc::clone(&ends));
+        let writes = std::thread::spawn(move || {
+            let _held = other.writing.lock().unwrap();
+            has_begun.wait();
+            may_end.wait();
+        });
+        begun.wait();
         for at_most in [Duration::from_millis(50), Duration::ZERO] {
             let late = files.keep_within(&turn, path.clone(), seen, at_most).await;
             assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         }
         assert_eq!(files.of(&path), None);
-        drop(writes);
+        ends.wait();
+        writes.join().unwrap();
         // What was begun comes to its end.
         files.keep_within(&turn, path.clone(), seen, Duration::from_secs(20)).await.unwrap();
         assert!(files.is_kept(&path, seen));
