@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pgroute::wire::write::Severity;
+use pgroute::wire::startup::MINOR_MAX;
+use pgroute::wire::write::{self, Severity};
 use pgroute::wire::{Piece, Splitter, WireError, frontend};
 use pgroute::{SqlState, wire};
 
@@ -12,7 +13,7 @@ use crate::backend::{receive, send};
 use crate::core::{Fresh, Held, Tether, after};
 use crate::failure::Failure;
 use crate::login::Entered;
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::socket::Socket;
 use crate::{console, login, opening};
 
@@ -122,13 +123,21 @@ async fn begin(held: Held, tether: &Rc<Tether>, fresh: Fresh) -> Option<Session>
             return None;
         }
     };
-    let entered = tether.deadline.guard(async {
+    let entering = tether.deadline.guard(async {
+        if startup.must_negotiate() {
+            talk.say(|out| write::negotiate_version(out, startup.minor.min(MINOR_MAX), &startup.unknown)).await?;
+        }
         match console::meant(&held, &startup) {
             Some(params) => Ok(Entered::Console(console::enter(&held, tether, (&params, &startup), &mut talk).await?)),
             None => login::login(&held, tether, &startup, &mut talk).await,
         }
     });
-    let entered = entered.await;
+    // It is listed before the login is over, so that it can be meant.
+    let entered = tokio::select! {
+        biased;
+        () = tether.killed() => Ok(Err(Refused::Told(session::killed()))),
+        entered = entering => entered,
+    };
     match entered {
         Ok(Ok(Entered::Link(link))) => {
             link.run(held, Rc::clone(tether), talk).await;

@@ -47,16 +47,20 @@ impl Default for Clients {
 impl Clients {
     /// A client has logged in.
     pub(crate) fn enter(&self, number: u64, startup: &Startup, talk: &Talk) -> Arc<Note> {
+        // As PostgreSQL has it. Names of users may have letters of any language; nobody's name moves a cursor.
+        let printed = |one: char| if matches!(one, ' '..='~') { one } else { '?' };
+        let seen = |one: char| if one.is_control() { '?' } else { one };
         let named = startup.settings.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("application_name"));
         let note = Arc::new(Note {
             number,
             database: startup.database.clone(),
-            user: startup.user.clone(),
+            user: startup.user.chars().map(seen).collect(),
             peer: talk.socket.peer(),
             local: talk.socket.local(),
             since: SystemTime::now(),
             tls: talk.socket.tls_version(),
-            application: named.map_or_else(String::new, |(_, name)| name.chars().take(APPLICATION_CHARS_MAX).collect()),
+            application: named
+                .map_or_else(String::new, |(_, name)| name.chars().take(APPLICATION_CHARS_MAX).map(printed).collect()),
             waits_since: AtomicU64::new(0),
             begun: self.begun,
         });

@@ -134,6 +134,11 @@ impl Cluster {
         roles.system.map(|system| Seen { system, timeline: roles.timeline })
     }
 
+    /// Takes what was seen by another process. It holds from the next answer of a server on.
+    pub(crate) fn saw(&self, seen: Seen) {
+        self.known().servers.saw(seen.system, seen.timeline);
+    }
+
     /// Whether a configuration names the same servers.
     pub(crate) fn is_of(&self, params: &DatabaseParams) -> bool {
         let named = params.replicas.iter().map(|replica| (&replica.server, replica.weight, &replica.zone));

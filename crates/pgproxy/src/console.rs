@@ -7,7 +7,6 @@
 mod snapshot;
 
 use std::future::poll_fn;
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,7 +20,7 @@ use pgroute::wire::write::{self, Report, Severity};
 use pgroute::wire::{Look, Piece, Splitter, frontend};
 
 use crate::client::{Refused, Talk, linger};
-use crate::control::{ControlError, Whom};
+use crate::control::{ControlError, Pause, Whom};
 use crate::core::{Held, Tether, after};
 use crate::failure::Failure;
 use crate::login;
@@ -66,6 +65,7 @@ pub(crate) async fn enter(
     login::by(params.method, (process, &process.console_secrets), stored, &startup.user, talk).await?;
     let _first = tether.note.set(process.clients.enter(process.next_session(), startup, talk));
     let secret = random::bytes::<4>();
+    tether.set_secret(secret.to_vec());
     let version = format!("{}/tenfold", env!("CARGO_PKG_VERSION"));
     let settings = [
         ("server_version", version.as_str()),
@@ -108,6 +108,14 @@ struct Conversation {
     talk: Talk,
     splitter: Splitter,
     user: String,
+}
+
+/// What came of listening.
+enum Heard {
+    Nothing,
+    /// So many bytes.
+    Bytes(usize),
+    Cancel,
 }
 
 /// Why a conversation ends: with words for the client, or without.
@@ -225,19 +233,16 @@ impl Conversation {
         let process = Arc::clone(&self.held.core.process);
         let told = |done: Result<(), ControlError>, tag| done.map(|()| tag).map_err(|error| of_control(&error));
         Ok(match change {
-            Change::Pause(name) => {
-                let done = told(process.pause(name.as_deref()), "PAUSE");
-                if done.is_ok() {
-                    self.until_back(&process, name.as_deref()).await?;
-                }
-                done
-            }
+            Change::Pause(name) => match process.pause(name.as_deref()) {
+                Ok(pause) => self.until_back(&process, &pause).await?.map(|()| "PAUSE"),
+                Err(error) => Err(of_control(&error)),
+            },
             Change::Resume(name) => told(process.resume(name.as_deref()), "RESUME"),
             Change::Reconnect(name) => told(process.reconnect(name.as_deref()), "RECONNECT"),
             Change::Disable(name) => told(process.set_disabled(name, true), "DISABLE"),
             Change::Enable(name) => told(process.set_disabled(name, false), "ENABLE"),
             Change::Kill(name) => match process.pause(Some(name)) {
-                Ok(()) => told(process.kill(name, &Whom::All).await, "KILL"),
+                Ok(_) => told(process.kill(name, &Whom::All, false).await, "KILL"),
                 Err(error) => Err(of_control(&error)),
             },
             Change::Reload => match process.reload().await {
@@ -251,16 +256,26 @@ impl Conversation {
         })
     }
 
-    /// Waits until no client has a connection, as PgBouncer does after `PAUSE`.
-    async fn until_back(&mut self, process: &Process, name: Option<&str>) -> Result<(), Cut> {
-        while process.lent(name) > 0 {
-            self.listen(Some(Instant::now() + LOOK)).await?;
+    /// Waits until no client has a connection, as PgBouncer does after `PAUSE`. As with that one, nothing is paused after a cancel.
+    async fn until_back(&mut self, process: &Process, pause: &Pause) -> Result<Result<(), Failure>, Cut> {
+        loop {
+            if !pause.is_on() {
+                let code = SqlState::parse(b"55000").expect("it is one");
+                return Ok(Err(Failure::new(code, "somebody has resumed it meanwhile")));
+            }
+            if pause.lent() == 0 {
+                return Ok(Ok(()));
+            }
+            if self.listen(Some(Instant::now() + LOOK)).await? {
+                process.undo(pause);
+                let message = "canceling statement due to user request";
+                return Ok(Err(Failure::new(SqlState::QUERY_CANCELED, message)));
+            }
         }
-        Ok(())
     }
 
-    /// Reads what comes, or waits until a time is over.
-    async fn listen(&mut self, until: Option<Instant>) -> Result<(), Cut> {
+    /// Reads what comes, or waits until a time is over; whether what is done meanwhile was cancelled.
+    async fn listen(&mut self, until: Option<Instant>) -> Result<bool, Cut> {
         let (tether, talk) = (&self.tether, &mut self.talk);
         if let Some(until) = until {
             tether.deadline.set(until);
@@ -271,29 +286,32 @@ impl Conversation {
         talk.input.resize(filled + room, 0);
         let heard = poll_fn(|cx| {
             tether.register(cx);
-            drop(tether.take_cancels());
+            // Without a time, nothing is done that could be cancelled.
+            if !tether.take_cancels().is_empty() && until.is_some() {
+                return Poll::Ready(Ok(Heard::Cancel));
+            }
             if tether.is_ending.get() {
                 let message = "terminating connection: the process does not serve any more";
                 return Poll::Ready(Err(Some(Failure::new(SqlState::ADMIN_SHUTDOWN, message))));
             }
             if until.is_some() && tether.deadline.poll_expired(cx).is_ready() {
-                return Poll::Ready(Ok(ControlFlow::Break(())));
+                return Poll::Ready(Ok(Heard::Nothing));
             }
             if room == 0 && until.is_some() {
                 return Poll::Pending;
             }
             talk.socket.poll_read(cx, &mut talk.input[filled..]).map(|read| match read {
                 Ok(0) | Err(_) => Err(None),
-                Ok(count) => Ok(ControlFlow::Continue(count)),
+                Ok(count) => Ok(Heard::Bytes(count)),
             })
         })
         .await;
         let count = match heard {
-            Ok(ControlFlow::Continue(count)) => count,
+            Ok(Heard::Bytes(count)) => count,
             _ => 0,
         };
         talk.input.truncate(filled + count);
-        heard.map(|_| ())
+        heard.map(|heard| matches!(heard, Heard::Cancel))
     }
 
     /// Sends an answer; a client that does not take it is given up.

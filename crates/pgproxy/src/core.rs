@@ -5,9 +5,10 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use balance::Picker;
@@ -22,7 +23,7 @@ use tokio::task::AbortHandle;
 use crate::accept::Acceptor;
 use crate::asked::Users;
 use crate::clients::Note;
-use crate::control::Whom;
+use crate::control::{Orders, Whom};
 use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::params::ServerAddress;
@@ -128,8 +129,8 @@ pub(crate) struct Tether {
     pub(crate) is_ending: Cell<bool>,
     /// What is known of it, once it is logged in.
     pub(crate) note: OnceCell<Arc<Note>>,
-    /// Whether it ends at once, whatever is under way: always, or while it has a connection to this server.
-    killed: RefCell<Option<Arc<Whom>>>,
+    /// Whether it ends at once, whatever is under way: always, or while it has a connection to one of these servers.
+    killed: RefCell<Orders>,
     /// Who wants what it does to be cancelled, and waits until the server has heard of it.
     cancels: RefCell<Vec<mpsc::Sender<()>>>,
     secret: RefCell<Vec<u8>>,
@@ -159,20 +160,16 @@ impl Tether {
 
     /// Whether it is to end at once. `server` is the one that it has a connection to.
     pub(crate) fn is_killed(&self, server: Option<&ServerAddress>) -> bool {
-        let killed = self.killed.borrow();
-        match killed.as_deref() {
-            None => false,
-            Some(Whom::All | Whom::Client(_)) => true,
-            Some(Whom::Server(name)) => {
-                let is_hit = server.is_some_and(|server| server.to_string() == *name);
-                drop(killed);
-                // What it gets from now on is not meant.
-                if !is_hit {
-                    self.killed.replace(None);
-                }
-                is_hit
-            }
-        }
+        self.killed.borrow_mut().is_meant(server)
+    }
+
+    /// Waits until it is to end at once. Until then it has no connection to a server.
+    pub(crate) async fn killed(&self) {
+        let ended = |cx: &mut Context<'_>| {
+            self.register(cx);
+            if self.is_killed(None) { Poll::Ready(()) } else { Poll::Pending }
+        };
+        poll_fn(ended).await;
     }
 
     /// Takes the secret by which it can be cancelled.
@@ -359,7 +356,7 @@ impl Core {
                 note.database == database && !matches!(**whom, Whom::Client(number) if number != note.number)
             });
             if is_meant {
-                *tether.killed.borrow_mut() = Some(Arc::clone(whom));
+                tether.killed.borrow_mut().add(whom);
                 tether.wake();
             }
         }

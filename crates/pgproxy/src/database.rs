@@ -1,9 +1,10 @@
 //! A database, which outlives configurations.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pgroute::auth::Stored;
@@ -38,6 +39,10 @@ pub(crate) struct Database {
     cluster: ArcSwap<Cluster>,
     /// What was seen of servers, in files.
     seen: Arc<SeenFiles>,
+    /// Held by what writes there.
+    keeping: Arc<tokio::sync::Mutex<()>>,
+    /// What was seen last could not be kept.
+    is_unkept: AtomicBool,
     is_retired: AtomicBool,
     /// Who listens to its channels.
     pub(crate) hub: Hub,
@@ -85,6 +90,8 @@ impl Database {
             statements: Mutex::new(Shared::new(params.prepared.bytes_max)),
             cluster: ArcSwap::from_pointee(Cluster::new(&params, known)),
             seen: Arc::clone(seen),
+            keeping: Arc::default(),
+            is_unkept: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
             hub: Hub::default(),
             proofs: Mutex::default(),
@@ -107,10 +114,13 @@ impl Database {
         self.settings.store(Arc::clone(&params));
         let cluster = self.cluster();
         if !cluster.is_of(&params) {
-            let kept = params.failover.state.as_deref().and_then(|path| self.seen.of(path));
-            self.cluster.store(Arc::new(Cluster::new(&params, cluster.seen().or(kept))));
+            self.cluster.store(Arc::new(Cluster::new(&params, cluster.seen())));
         }
         let cluster = self.cluster();
+        // The file may be another one, or one for the first time.
+        if let Some((_, kept)) = self.kept() {
+            cluster.saw(kept);
+        }
         lock(&self.pools).retain(|key, pool| {
             let Some(server) = cluster.at(&key.address) else {
                 pool.reconnect();
@@ -144,14 +154,17 @@ impl Database {
 
     /// Lends no connections, those of users who come for the first time included.
     pub(crate) fn pause(&self) {
+        // Held, so that all pools are what was said last.
+        let pools = lock(&self.pools);
         self.is_paused.store(true, Ordering::SeqCst);
-        lock(&self.pools).values().for_each(|pool| pool.pause());
+        pools.values().for_each(|pool| pool.pause());
     }
 
     /// Lends them again.
     pub(crate) fn resume(&self) {
+        let pools = lock(&self.pools);
         self.is_paused.store(false, Ordering::SeqCst);
-        self.pools().iter().for_each(Pool::resume);
+        pools.values().for_each(Pool::resume);
     }
 
     /// Whether it lends none.
@@ -174,14 +187,30 @@ impl Database {
         self.cluster().members.iter().map(|member| member.params.address.to_string()).collect()
     }
 
-    /// Keeps what was seen of its servers, if the configuration says where.
+    /// Keeps what was seen of its servers, if the configuration says where, and it is not kept yet. What fails is not waited for again, until
+    /// it has been kept.
     pub(crate) async fn keep_seen(&self, seen: Seen) {
-        let Some(path) = self.settings().failover.state.clone() else { return };
-        let (files, shown) = (Arc::clone(&self.seen), path.display().to_string());
-        let kept = tokio::task::spawn_blocking(move || files.keep(&path, seen)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(database = %self.name, file = %shown, %error, "the newest timeline is not kept: after a restart it is not known");
+        let params = self.settings().failover.clone();
+        let Some(path) = params.state else { return };
+        if self.seen.is_kept(&path, seen) {
+            self.is_unkept.store(false, Ordering::Relaxed);
+            return;
         }
+        let at_most = if self.is_unkept.load(Ordering::Relaxed) { Duration::ZERO } else { params.watch_timeout };
+        let file = path.display().to_string();
+        let kept = self.seen.keep_within(&self.keeping, path, seen, at_most).await;
+        if let Err(error) = kept
+            && !self.is_unkept.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(database = %self.name, %file, %error, "the newest timeline is not kept: after a restart it is not known. It is tried again");
+        }
+    }
+
+    /// The file that keeps what was seen of its servers, and what is in it.
+    pub(crate) fn kept(&self) -> Option<(PathBuf, Seen)> {
+        let path = self.settings().failover.state.clone()?;
+        let kept = self.seen.of(&path)?;
+        Some((path, kept))
     }
 
     /// Its servers.

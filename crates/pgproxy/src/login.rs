@@ -10,7 +10,7 @@ use pgroute::auth::{AuthError, Method, Stored, md5};
 use pgroute::session::Settings;
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{self, SaslInitial};
-use pgroute::wire::startup::{MINOR_MAX, Replication, Startup};
+use pgroute::wire::startup::{Replication, Startup};
 use pgroute::wire::write;
 
 use crate::client::{Refused, Talk, sasl};
@@ -66,9 +66,6 @@ pub(crate) async fn login(
         served.is_empty() || served.iter().any(|served| *served == name.to_string())
     });
     let database = database.or_else(|| replicate::meant(process, &held.place.listener, startup));
-    if startup.must_negotiate() {
-        talk.say(|out| write::negotiate_version(out, startup.minor.min(MINOR_MAX), &startup.unknown)).await?;
-    }
     let Some(database) = database else {
         let message = format!("database \"{}\" does not exist", startup.database);
         return Err(Failure::new(SqlState::UNKNOWN_DATABASE, message).into());

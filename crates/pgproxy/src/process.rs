@@ -1,7 +1,7 @@
 //! What all cores share: the databases by name.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -52,6 +52,8 @@ pub(crate) struct Process {
     any: ArcSwap<Option<DatabaseParams>>,
     /// Databases that it stands for.
     wild: Mutex<HashMap<String, Arc<Database>>>,
+    /// Databases lend no connections, those that come later included.
+    is_paused: AtomicBool,
     last_session: AtomicU64,
     /// Who was told the number of a server's process: cores, and slots there. Servers on several machines may have the same.
     told: Mutex<HashMap<i32, Vec<(usize, usize)>>>,
@@ -73,6 +75,7 @@ impl Process {
             named: ArcSwap::default(),
             any: ArcSwap::default(),
             wild: Mutex::default(),
+            is_paused: AtomicBool::new(false),
             last_session: AtomicU64::new(0),
             told: Mutex::default(),
         }
@@ -110,6 +113,10 @@ impl Process {
             }
             stays
         });
+        if self.is_paused.load(Ordering::SeqCst) {
+            let fresh = named.iter().filter(|(name, _)| !before.contains_key(*name));
+            fresh.for_each(|(_, database)| database.pause());
+        }
         self.any.store(Arc::new(any));
         self.named.store(Arc::new(named));
     }
@@ -125,15 +132,30 @@ impl Process {
         if let Some(database) = wild.get(name) {
             return Some(Arc::clone(database));
         }
+        let is_paused = self.is_paused.load(Ordering::SeqCst);
         if wild.len() >= WILD_MAX {
-            wild.retain(|_, database| Arc::strong_count(database) > 1);
+            // One that somebody has told something would forget it.
+            let is_told = |database: &Database| database.is_disabled() || database.is_paused() != is_paused;
+            wild.retain(|_, database| Arc::strong_count(database) > 1 || is_told(database));
         }
         if wild.len() >= WILD_MAX {
             return None;
         }
         let database = Arc::new(Database::new(name.to_owned(), params.clone(), self.cores.len(), &self.seen));
+        if is_paused {
+            database.pause();
+        }
         wild.insert(name.to_owned(), Arc::clone(&database));
         Some(database)
+    }
+
+    /// Says whether databases that come later lend connections, and tells those that there are. Whether it was so before.
+    pub(crate) fn set_paused(&self, is_paused: bool, tell: impl FnMut(&Arc<Database>)) -> bool {
+        // Held, so that none comes in between.
+        let wild = self.wild();
+        let before = self.is_paused.swap(is_paused, Ordering::SeqCst);
+        self.named.load().values().chain(wild.values()).for_each(tell);
+        before
     }
 
     /// All databases that there are.

@@ -10,7 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pgroute::position::Timeline;
 
@@ -26,7 +27,12 @@ pub(crate) struct Seen {
 
 /// What is in the files that were read or written.
 #[derive(Debug, Default)]
-pub(crate) struct SeenFiles(Mutex<HashMap<PathBuf, Seen>>);
+pub(crate) struct SeenFiles {
+    /// Never held while the disk is waited for: cores look here.
+    known: Mutex<HashMap<PathBuf, Seen>>,
+    /// Held by whoever writes.
+    writing: Mutex<()>,
+}
 
 impl SeenFiles {
     /// Reads a file, if it is there.
@@ -45,28 +51,59 @@ impl SeenFiles {
         self.known().get(path).copied()
     }
 
+    /// Whether a file is known to have this, or more.
+    pub(crate) fn is_kept(&self, path: &Path, seen: Seen) -> bool {
+        self.of(path).is_some_and(|found| found.system == seen.system && found.timeline >= seen.timeline)
+    }
+
+    /// Keeps what was seen, beside the cores, and waits so long for it. What takes longer goes on with `turn`, without which none begins.
+    ///
+    /// # Errors
+    /// As [`Self::keep`], and `TimedOut`.
+    pub(crate) async fn keep_within(
+        self: &Arc<Self>,
+        turn: &Arc<tokio::sync::Mutex<()>>,
+        path: PathBuf,
+        seen: Seen,
+        at_most: Duration,
+    ) -> io::Result<()> {
+        let kept = async {
+            let turn = Arc::clone(turn).lock_owned().await;
+            let files = Arc::clone(self);
+            let kept = tokio::task::spawn_blocking(move || {
+                let _held = turn;
+                files.keep(&path, seen)
+            });
+            kept.await.map_err(io::Error::other)?
+        };
+        tokio::time::timeout(at_most, kept).await?
+    }
+
     /// Keeps what was seen. This waits for the disk, and is not for a core.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system, and `InvalidData` when the file is none of ours, or has another system.
     pub(crate) fn keep(&self, path: &Path, seen: Seen) -> io::Result<()> {
-        // Held, so that nobody else writes meanwhile.
-        let mut known = self.known();
-        let is_older = |found: Seen| found.system == seen.system && found.timeline >= seen.timeline;
-        if known.get(path).copied().is_some_and(is_older) {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_kept(path, seen) {
             return Ok(());
         }
         // Another process may have been there, such as the one before this.
-        let found = read(path)?.filter(|found| is_older(*found));
+        let found = read(path)?;
+        if let Some(found) = found.filter(|found| found.system != seen.system) {
+            let message = format!("it is of system {}, and the servers are of system {}", found.system, seen.system);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let found = found.filter(|found| found.timeline >= seen.timeline);
         if found.is_none() {
             write(path, seen)?;
         }
-        known.insert(path.to_owned(), found.unwrap_or(seen));
+        self.known().insert(path.to_owned(), found.unwrap_or(seen));
         Ok(())
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,6 +138,7 @@ fn write(path: &Path, seen: Seen) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use testkit::TempDir;
 
     #[test]
@@ -123,7 +161,38 @@ mod tests {
         files.keep(&path, seen(u64::MAX, 4)).unwrap();
         again.load(&path).unwrap();
         assert_eq!(again.of(&path), Some(seen(u64::MAX, 4)));
+        // Another system takes its place by hand alone.
+        assert_eq!(again.keep(&path, seen(1, 9)).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(&path).unwrap(), Some(seen(u64::MAX, 4)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_up_nobody() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("shop.seen");
+        let (files, turn) = (Arc::new(SeenFiles::default()), Arc::default());
+        let seen = Seen { system: 1, timeline: Timeline(2) };
+        // As if somebody wrote, and his disk did not answer.
+        let (other, begun, ends) = (Arc::clone(&files), Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (has_begun, may_end) = (Arc::clone(&begun), Arc::clone(&ends));
+        let writes = std::thread::spawn(move || {
+            let _held = other.writing.lock().unwrap();
+            has_begun.wait();
+            may_end.wait();
+        });
+        begun.wait();
+        for at_most in [Duration::from_millis(50), Duration::ZERO] {
+            let late = files.keep_within(&turn, path.clone(), seen, at_most).await;
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(files.of(&path), None);
+        ends.wait();
+        writes.join().unwrap();
+        // What was begun comes to its end.
+        files.keep_within(&turn, path.clone(), seen, Duration::from_secs(20)).await.unwrap();
+        assert!(files.is_kept(&path, seen));
+        assert_eq!(read(&path).unwrap(), Some(seen));
     }
 
     #[test]

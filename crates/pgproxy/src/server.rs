@@ -198,12 +198,13 @@ impl Databases {
         DatabasesView::new(Arc::clone(&self.process))
     }
 
-    /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end.
+    /// Lends no connections of a database, or of all, from now on; those that are lent come back as their transactions end. Of all means those,
+    /// too, that come later.
     ///
     /// # Errors
     /// When there is no such database.
     pub fn pause(&self, database: Option<&str>) -> Result<(), ControlError> {
-        self.process.pause(database)
+        self.process.pause(database).map(drop)
     }
 
     /// Lends them again.
@@ -230,12 +231,13 @@ impl Databases {
         self.process.set_disabled(database, is_disabled)
     }
 
-    /// Closes clients' connections, with what they have under way: they hear `57P01`. New ones may come at once.
+    /// Closes clients' connections, with what they have under way: they hear `57P01`. New ones may come at once, unless they are to be refused
+    /// from then on, as by [`Self::set_disabled`].
     ///
     /// # Errors
-    /// When there is no such database, client or server.
-    pub async fn kill(&self, database: &str, whom: &Whom) -> Result<(), ControlError> {
-        self.process.kill(database, whom).await
+    /// When there is no such database, client or server; then nothing is done.
+    pub async fn kill(&self, database: &str, whom: &Whom, refuse: bool) -> Result<(), ControlError> {
+        self.process.kill(database, whom, refuse).await
     }
 
     /// Reloads that somebody in the console asks for, from now on.

@@ -369,7 +369,7 @@ impl Session {
             self.cancel_for(cancels);
         }
         if self.tether.is_killed(self.backend.as_ref().map(|backend| &backend.key.address)) {
-            return Poll::Ready(Err(Cut::Told(killed())));
+            return Poll::Ready(Err(self.killed()));
         }
         if let Some(failure) = self.fenced() {
             return Poll::Ready(Err(self.lost(failure)));
@@ -456,7 +456,7 @@ fn stopping() -> Failure {
 }
 
 /// Somebody wants it to end.
-fn killed() -> Failure {
+pub(crate) fn killed() -> Failure {
     Failure::new(pgroute::SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 

@@ -216,19 +216,39 @@ impl Watcher {
         };
         self.is_replica = is_replica;
         let before = self.cluster.seen();
-        // First, so that nothing is written to a primary which a restart would not know to be newer than the one before.
-        if let Some(seen) = before.filter(|seen| seen.system == said.system && seen.timeline < said.timeline) {
-            self.database.keep_seen(Seen { timeline: said.timeline, ..seen }).await;
+        // First, so that nothing is written to a primary which a restart would not know to be newer than the one before. What a replica says is
+        // not kept: it may be none of these servers', and nobody would know the primary after a restart.
+        if before.is_some_and(|seen| !is_replica && seen.system == said.system && seen.timeline <= said.timeline) {
+            self.database.keep_seen(Seen { system: said.system, timeline: said.timeline }).await;
         }
         let out = self.cluster.observed(&self.database.settings(), asked_at, self.server, said);
         put_out(&self.core, &self.database, &self.cluster, &out);
-        if let Some(seen) = self.cluster.seen().filter(|_| before.is_none()) {
+        let is_primary = self.cluster.view().primary == Some(self.server);
+        if let Some(seen) = self.cluster.seen().filter(|_| is_primary) {
+            // Kept for the first time, elsewhere than before, or once more after a failure.
             self.database.keep_seen(seen).await;
         }
+        self.warn_of_file(&out, said);
         if let Some(number) = sample.filter(|_| is_replica) {
             self.cluster.causal.sampled(self.server, number, position);
         }
         Ok(())
+    }
+
+    /// Says which file it is that puts the server out, where nobody is the primary because of that.
+    fn warn_of_file(&self, out: &[usize], said: Observation) {
+        if !out.contains(&self.server) || self.cluster.view().primary.is_some() {
+            return;
+        }
+        let Some((file, kept)) = self.database.kept() else { return };
+        if kept.system != said.system || kept.timeline > said.timeline {
+            let (database, server) = (&self.database.name, &self.cluster.members[self.server].params.address);
+            tracing::error!(
+                %database, %server, file = %file.display(), system = kept.system, timeline = kept.timeline.0,
+                its_system = said.system, its_timeline = said.timeline.0,
+                "the server gets nothing, since the file of failover.state has a newer timeline or another system"
+            );
+        }
     }
 
     async fn row(&self, backend: &mut Backend, text: &str) -> Result<Vec<Option<String>>, String> {

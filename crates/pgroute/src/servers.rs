@@ -105,6 +105,13 @@ impl Servers {
         Self { system: Some(system), newest: timeline, ..self }
     }
 
+    /// The same, learned later. Of another system than the known one it says nothing.
+    pub fn saw(&mut self, system: u64, timeline: Timeline) {
+        if *self.system.get_or_insert(system) == system {
+            self.newest = self.newest.max(timeline);
+        }
+    }
+
     /// A server has answered. The time is that of the question.
     pub fn observed(&mut self, asked_at: Instant, id: ServerId, said: Observation) {
         let Some(known) = self.known.get_mut(&id) else { return };

@@ -300,12 +300,22 @@ impl Session {
         if self.has_farewell {
             return Cut::Ended;
         }
-        let front = self.backend.as_ref().and_then(|backend| backend.ledger.next().copied());
-        if front.is_some_and(|due| self.commits(due.label)) {
+        // The server answers a group of messages at its end: what runs is not always what is answered next.
+        if self.may_commit() {
             let message = "the connection to the server was lost while it committed: nobody knows whether it has";
             return Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message));
         }
         Cut::Told(failure)
+    }
+
+    /// Somebody wants it to end, whatever is under way.
+    pub(super) fn killed(&mut self) -> Cut {
+        let failure = super::killed();
+        if !self.may_commit() {
+            return Cut::Told(failure);
+        }
+        let message = "the connection was terminated while it committed: nobody knows whether it has";
+        Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message))
     }
 
     /// The server does not keep to the protocol, or to what was asked.

@@ -228,6 +228,21 @@ impl Session {
         }
     }
 
+    /// Whether something that was asked may commit a transaction, and has no answer.
+    pub(super) fn may_commit(&self) -> bool {
+        self.backend.as_ref().is_some_and(|backend| backend.ledger.due().any(|due| self.commits(due.label)))
+    }
+
+    /// Whether the statement that runs is a commit, unless the server has not come to it yet.
+    pub(super) fn is_committing(&self) -> bool {
+        let mut due = self.backend.iter().flat_map(|backend| backend.ledger.due());
+        let first = due.find_map(|due| match self.effects.get(usize::try_from(due.label.checked_sub(1)?).ok()?)? {
+            Effect::Text { plan, at } => Some(plan.statements.get(*at)),
+            _ => None,
+        });
+        first.flatten().is_some_and(|statement| matches!(statement.kind, Kind::Commit { .. }))
+    }
+
     /// Whether a question commits a transaction.
     pub(super) fn commits(&self, label: u64) -> bool {
         let effect = label.checked_sub(1).and_then(|key| self.effects.get(usize::try_from(key).ok()?));

@@ -79,7 +79,7 @@ impl Session {
         let is_under_way = !backend.ledger.is_empty() || !self.to_server.is_empty() || self.client.pass > 0;
         let is_open = self.is_group_open || self.is_copying || !self.client.splitter.is_between_messages();
         if is_under_way && !matches!(cut, Cut::Goodbye) {
-            self.cancel();
+            self.cancel_at_end();
         }
         let may_serve = !self.is_doubtful && (!is_under_way || !is_open);
         if may_serve && is_under_way {
@@ -120,9 +120,16 @@ impl Session {
                 Ok(drained) => break !matches!(drained, Ok(Turn::Idle)),
                 Err(_) if Instant::now() >= until => break true,
                 // One that comes before the server has begun cancels nothing.
-                Err(_) => self.cancel(),
+                Err(_) => self.cancel_at_end(),
             }
         };
+    }
+
+    /// Has what runs cancelled, unless that is a commit: it is done, or waits for other servers to have it, which a cancel would end.
+    fn cancel_at_end(&mut self) {
+        if !self.is_committing() {
+            self.cancel();
+        }
     }
 
     /// Makes the backend fit for somebody else; whether it is.

@@ -10,6 +10,7 @@ use testkit::{PgClient, PgMessages, PostgresOptions, TempDir, free_port};
 use vocab::Secret;
 
 use crate::proxy::Proxy;
+use crate::replicas::wait_until;
 
 const PASSWORD: &str = "for the console";
 
@@ -313,4 +314,97 @@ fn databases_are_held_and_let_go() {
     assert_eq!(console.query("RESUME shop").unwrap().tags, ["RESUME"]);
     assert_eq!(proxy.client().query("SELECT 6").unwrap().value(), "6");
     proxy.check_accounts();
+}
+
+/// A startup message of a version that nobody knows, with an option that nobody knows.
+fn startup(user: &str, database: &str) -> Vec<u8> {
+    let mut body = (3_i32 << 16 | 9999).to_be_bytes().to_vec();
+    for text in ["user", user, "database", database, "_pq_.colour", "blue"] {
+        body.extend(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let len = i32::try_from(body.len() + 4).unwrap();
+    [len.to_be_bytes().as_slice(), &body].concat()
+}
+
+#[test]
+fn newer_versions_are_negotiated_in_the_console_too() {
+    let proxy = proxy(|_| {});
+    for (user, database) in [("web", "shop"), ("ops", "pgbouncer")] {
+        let mut client = PgClient::begin(proxy.port).unwrap();
+        client.send(&startup(user, database)).unwrap();
+        let first = client.message().unwrap();
+        assert_eq!(first.tag, b'v', "{database}: {first:?}");
+        assert!(first.body.ends_with(b"_pq_.colour\0"), "{database}: {first:?}");
+        assert_eq!(client.message().unwrap().tag, b'R', "{database}");
+    }
+}
+
+#[test]
+fn a_kill_ends_logins_that_wait() {
+    let proxy = proxy(|_| {});
+    proxy.databases().pause(Some("shop")).unwrap();
+    let (port, databases) = (proxy.port, proxy.databases());
+    let newcomer = std::thread::spawn(move || PgClient::connect(port, "newcomer", "shop", "").map(drop));
+    wait_until("it is there", || databases.view().clients("shop").unwrap().len() == 1);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!newcomer.is_finished());
+    proxy.kill(&Whom::All);
+    let error = format!("{:#}", newcomer.join().unwrap().unwrap_err());
+    assert!(error.contains("57P01"), "{error}");
+    databases.resume(Some("shop")).unwrap();
+    assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_pause_that_waits_hears_of_its_end() {
+    let proxy = proxy(|_| {});
+    let (mut console, mut other) = (ops(&proxy), ops(&proxy));
+    let mut busy = proxy.client();
+    busy.query("BEGIN").unwrap();
+    let is_paused = |other: &mut PgClient| cell(other, "DATABASES", ("name", "shop"), "paused").as_deref() == Some("1");
+    for text in ["PAUSE shop", "PAUSE"] {
+        console.send(&PgMessages::default().query(text).0).unwrap();
+        wait_until("it is paused", || is_paused(&mut other));
+        assert_eq!(other.query("RESUME").unwrap().tags, ["RESUME"]);
+        let ended = console.answer().unwrap();
+        assert_eq!((ended.kinds.as_str(), ended.code()), ("EZ", "55000"), "{text}");
+        // One that is cancelled was never there.
+        console.send(&PgMessages::default().query(text).0).unwrap();
+        wait_until("it is paused", || is_paused(&mut other));
+        console.cancel().unwrap();
+        let ended = console.answer().unwrap();
+        assert_eq!((ended.kinds.as_str(), ended.code()), ("EZ", "57014"), "{text}");
+        assert!(!is_paused(&mut other));
+        assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
+    }
+    busy.query("END").unwrap();
+    // Nor does a cancel take back what somebody else has paused; one that comes when nothing waits does nothing.
+    assert_eq!(other.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    console.cancel().unwrap();
+    assert_eq!(console.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    assert!(is_paused(&mut other));
+    assert_eq!(other.query("RESUME").unwrap().tags, ["RESUME"]);
+    proxy.check_accounts();
+}
+
+#[test]
+fn names_that_come_after_a_pause_of_all_are_held() {
+    let proxy = proxy(|params| params.name = DatabaseName::Any);
+    let mut console = ops(&proxy);
+    assert_eq!(proxy.client().query("SELECT 1").unwrap().value(), "1");
+    assert_eq!(console.query("PAUSE").unwrap().tags, ["PAUSE"]);
+    let port = proxy.port;
+    let later = std::thread::spawn(move || {
+        PgClient::connect(port, "web", "later", "").unwrap().query("SELECT 2").unwrap().value().to_owned()
+    });
+    wait_until("it is there", || proxy.databases().view().clients("later").is_some_and(|clients| clients.len() == 1));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!later.is_finished());
+    assert_eq!(cell(&mut console, "DATABASES", ("name", "later"), "paused").as_deref(), Some("1"));
+    assert_eq!(console.query("RESUME").unwrap().tags, ["RESUME"]);
+    assert_eq!(later.join().unwrap(), "2");
+    assert_eq!(PgClient::connect(port, "web", "last", "").unwrap().query("SELECT 3").unwrap().value(), "3");
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgproxy::DatabaseParams;
-use testkit::{PgClient, PostgresOptions, TempDir};
+use pgproxy::{DatabaseParams, Whom};
+use testkit::{PgClient, PgMessages, PostgresOptions, TempDir};
 
 use crate::proxy::Proxy;
 use crate::replicas::{cluster, value, wait_until};
@@ -97,6 +97,33 @@ fn a_primary_that_hangs_is_cut_off_by_the_next_one() {
 }
 
 #[test]
+fn a_commit_that_is_killed_is_not_hurried() {
+    let mut proxy = synchronous();
+    let mut clients = [proxy.client(), proxy.client()];
+    clients[0].query("CREATE TABLE t (a int)").unwrap();
+    for client in &mut clients {
+        client.query("BEGIN; INSERT INTO t VALUES (1)").unwrap();
+    }
+    proxy.postgres.hang(1).unwrap();
+    let [mut plain, mut messages] = clients;
+    plain.send(&PgMessages::default().query("COMMIT").0).unwrap();
+    // The server answers none of these before the last.
+    messages.send(&PgMessages::default().parse("", "COMMIT").bind("", &[]).execute().sync().0).unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    proxy.postgres.wait_for(0, waiting, "2").unwrap();
+    proxy.kill(&Whom::All);
+    for client in [&mut plain, &mut messages] {
+        assert_eq!(client.message().unwrap().field(b'C'), "08007");
+    }
+    // A cancel would have them seen although nobody else has them.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(proxy.postgres.sql(0, waiting).unwrap(), ["2"]);
+    assert_eq!(proxy.postgres.sql(0, "SELECT count(*) FROM t").unwrap(), ["0"]);
+    proxy.postgres.go_on(1).unwrap();
+    proxy.postgres.wait_for(0, "SELECT count(*) FROM t", "2").unwrap();
+}
+
+#[test]
 fn reads_that_were_under_way_run_again_elsewhere() {
     let options = PostgresOptions { replicas: 2, ..PostgresOptions::default() };
     let mut proxy = cluster(&options, |params| params.causality.scope = None);
@@ -112,6 +139,39 @@ fn reads_that_were_under_way_run_again_elsewhere() {
         assert_eq!(thread.join().unwrap().value(), "20000000");
     }
     assert!(proxy.database().reruns > 0, "{:?}", proxy.database());
+}
+
+#[test]
+fn the_file_is_written_when_it_can_be_and_followed_when_it_comes() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("later").join("shop.seen");
+    let options = PostgresOptions { replicas: 1, ..PostgresOptions::default() };
+    let mut proxy = cluster(&options, |params| params.failover.switch_wait = Duration::from_millis(800));
+    // A reload names a file, in a folder that is not there.
+    proxy.params.failover.state = Some(file.clone());
+    proxy.reload();
+    std::thread::sleep(Duration::from_millis(600));
+    proxy.client().query("SELECT 1").unwrap();
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let read = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
+    wait_until("it is written", || read(&file).ends_with("\ntimeline 1\n"));
+    // One that has more than this process has seen.
+    let other = folder.path().join("shop.seen");
+    std::fs::write(&other, read(&file).replace("timeline 1", "timeline 9")).unwrap();
+    proxy.params.failover.state = Some(other.clone());
+    proxy.reload();
+    wait_until("the primary is known to be old", || states(&proxy)[0] == "old");
+    assert!(read(&other).ends_with("\ntimeline 9\n"));
+    // Alone, a replica says nothing of what the primary is: no file outlasts that.
+    let fresh = folder.path().join("fresh.seen");
+    proxy.params.failover.state = Some(fresh.clone());
+    proxy.postgres.kill(0);
+    proxy.restart();
+    wait_until("the replica is known", || states(&proxy)[1] == "replica");
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!fresh.exists());
+    proxy.postgres.restart(0).unwrap();
+    wait_until("it is written", || read(&fresh).ends_with("\ntimeline 1\n"));
 }
 
 #[test]

@@ -112,6 +112,11 @@ impl Proxy {
         self.databases.as_ref().unwrap()
     }
 
+    /// Closes connections of clients.
+    pub(crate) fn kill(&self, whom: &Whom) {
+        self.control.block_on(self.databases().kill("shop", whom, false)).unwrap();
+    }
+
     pub(crate) fn client(&self) -> PgClient {
         self.client_of("web")
     }

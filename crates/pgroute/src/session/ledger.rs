@@ -127,6 +127,11 @@ impl Ledger {
         self.due.front()
     }
 
+    /// All questions that have no last answer yet, in the order in which they were asked.
+    pub fn due(&self) -> impl Iterator<Item = &Due> {
+        self.due.iter()
+    }
+
     /// Whether rows for the client may come now, so that a run of them can pass unseen.
     pub fn expects_rows(&self) -> bool {
         self.next().is_some_and(|due| {

@@ -105,6 +105,25 @@ fn what_was_seen_before_is_kept() {
 }
 
 #[test]
+fn what_was_seen_elsewhere_is_learned_later() {
+    let now = Instant::now();
+    let mut servers = Servers::new(2, GOOD_FOR);
+    servers.observed(now, ServerId(0), observation(7, "p2"));
+    for (system, timeline, primary) in
+        [(7, 2, Some(ServerId(0))), (8, 9, Some(ServerId(0))), (7, 3, None), (7, 1, None)]
+    {
+        servers.saw(system, Timeline(timeline));
+        assert_eq!(servers.roles(now).primary, primary, "{system} {timeline}");
+    }
+    // Of whom nothing is known, this is.
+    let mut servers = Servers::new(2, GOOD_FOR);
+    servers.saw(7, Timeline(2));
+    servers.observed(now, ServerId(0), observation(8, "p9"));
+    servers.observed(now, ServerId(1), observation(7, "p2"));
+    assert_eq!(servers.roles(now).primary, Some(ServerId(1)));
+}
+
+#[test]
 fn lag_is_the_time_since_the_primary_was_further() {
     let begin = Instant::now();
     let at = |seconds: u64| begin + Duration::from_secs(seconds);

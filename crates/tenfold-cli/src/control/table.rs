@@ -30,14 +30,20 @@ pub(super) struct Table {
 impl Cell {
     /// A cell that stands out.
     pub(super) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        Self { text: harmless(&text.into()), tone }
     }
 }
 
 impl<T: ToString> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.to_string(), tone: Tone::Plain }
+        Self { text: harmless(&text.to_string()), tone: Tone::Plain }
     }
+}
+
+/// A text as a terminal may see it: names come from clients too, and what would move the cursor, change colors or answer for the user is escaped.
+fn harmless(text: &str) -> String {
+    let shown = |one: char| if one.is_control() { one.escape_default().to_string() } else { one.into() };
+    text.chars().map(shown).collect()
 }
 
 impl Table {

@@ -203,9 +203,5 @@ async fn kill(databases: &Databases, name: &str, order: &KillOrder) -> Result<()
         (None, Some(server)) => Whom::Server(server.clone()),
         (None, None) => Whom::All,
     };
-    // First, or those who hear of their end would be back at once.
-    if order.refuse {
-        databases.set_disabled(name, true)?;
-    }
-    databases.kill(name, &whom).await
+    databases.kill(name, &whom, order.refuse).await
 }

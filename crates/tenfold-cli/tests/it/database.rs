@@ -194,6 +194,20 @@ fn clients_are_killed_by_hand() {
     assert_eq!(numbers.len(), 3, "{clients}");
     let shown = said(&db(&site, &["clients", "shop"]));
     assert!(shown.contains("127.0.0.1:") && shown.contains("web"), "{shown}");
+    // What somebody calls himself says nothing to the terminal of whoever looks.
+    let named = [("user", "web"), ("database", "shop"), ("application_name", "a\u{1b}]0;b\u{7}\u{9b}2Jc")];
+    let named = PgClient::connect_with(port, &named, PASSWORD).unwrap();
+    let shown = said(&db(&site, &["clients", "shop"]));
+    assert!(shown.contains("a?]0;b??2Jc"), "{shown:?}");
+    drop(named);
+    // Where nobody is meant, nothing is done.
+    let nobody = db(&site, &["kill", "shop", "--client", "99999999", "--and-refuse"]);
+    assert!(!nobody.status.success() && said(&nobody).contains("no client has number"), "{}", said(&nobody));
+    drop(client(port));
+    site.wait_until("they have gone", |site| {
+        Ok(page(site, "/api/databases/shop/clients").as_array().unwrap().len() == 3)
+    })
+    .unwrap();
     // One that is in a transaction, and none of the others.
     assert_eq!(one.query("BEGIN").unwrap().status, 'T');
     assert_eq!(said(&db(&site, &["kill", "shop", "--client", &numbers[0]])), "shop: killed\n");
