@@ -74,9 +74,9 @@ impl Session {
         let Some(backend) = &mut self.backend else { return };
         let mut numbers = backend.held.numbers();
         numbers.retain(|number| !own.contains(number));
-        numbers.iter().for_each(|number| backend.held.dropped(*number));
-        for number in numbers {
-            self.put(Question::Close, Some(Effect::Closed(number)), |out| {
+        let closes: Vec<_> = numbers.iter().map(|number| backend.held.close(*number)).collect();
+        for (number, sent) in numbers.into_iter().zip(closes) {
+            self.put(Question::Close, Some(Effect::Closed(sent)), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(number.to_string().as_bytes()));
             });
         }
