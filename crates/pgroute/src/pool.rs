@@ -428,11 +428,6 @@ impl Pool {
             .is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
     }
 
-    /// Whether what sessions begin with has changed since it was opened: it is for its owner alone, who began before that.
-    fn is_outdated(&self, backend: BackendId) -> bool {
-        self.backend(backend).is_some_and(|found| found.epoch != self.epoch)
-    }
-
     /// Opens what somebody waits for, or what `min` asks for, within the bounds.
     fn open_more(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.opens_at.is_some_and(|at| at > now) {
