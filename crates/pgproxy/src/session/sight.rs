@@ -4,8 +4,8 @@
 //! So before a text that names this view, the backend forgets what it has, and is told the client's statements under the client's names.
 //! Nobody else gets it like that: it is reset before.
 //!
-//! What cannot be parsed any more, such as a statement whose table is gone, is in nobody's way: each is a group of its own. Within a group of
-//! the client's that cannot be, so there the backend only forgets what is others'.
+//! What cannot be parsed any more, such as a statement whose table is gone, is in nobody's way: each is a group of its own. Within a group or a
+//! transaction of the client's that cannot be, so there the backend only forgets what is others'.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,9 +30,14 @@ impl Session {
             return;
         }
         backend.is_tainted = true;
-        self.forget_others();
+        let is_within = self.is_group_open || backend.status == TransactionStatus::Open;
+        self.forget_others(is_within);
         let texts = self.forget_others_texts();
-        if self.is_group_open {
+        if is_within {
+            let shown = self.backend.as_ref().map(|backend| backend.shown.clone()).unwrap_or_default();
+            let is_gone = |name: &&Box<[u8]>| self.names.find(name).is_none();
+            let gone: Vec<_> = shown.iter().filter(is_gone).collect();
+            gone.into_iter().for_each(|name| self.close_text(name));
             return;
         }
         for text in &texts {
@@ -65,9 +70,9 @@ impl Session {
         }
     }
 
-    /// Has the backend forget statements under names of ours: within a group only those that are not the client's.
-    fn forget_others(&mut self) {
-        let own: HashSet<Number> = match self.is_group_open {
+    /// Has the backend forget statements under names of ours: within a group or a transaction only those that are not the client's.
+    fn forget_others(&mut self, is_within: bool) {
+        let own: HashSet<Number> = match is_within {
             true => self.names.iter().map(|(_, named)| named.statement.number).collect(),
             false => HashSet::new(),
         };
