@@ -35,9 +35,12 @@ impl Session {
         let texts = self.forget_others_texts();
         if is_within {
             let shown = self.backend.as_ref().map(|backend| backend.shown.clone()).unwrap_or_default();
-            let is_gone = |name: &&Box<[u8]>| self.names.find(name).is_none();
-            let gone: Vec<_> = shown.iter().filter(is_gone).collect();
-            gone.into_iter().for_each(|name| self.close_text(name));
+            for name in shown {
+                // The client has closed it since.
+                if self.names.find(&name).is_none() {
+                    self.close_text(&name);
+                }
+            }
             return;
         }
         for text in &texts {
