@@ -54,6 +54,8 @@ pub(crate) struct Backend {
     pub(crate) shown: Vec<Box<[u8]>>,
     /// Notifications that came while something of ours was asked, as they came.
     pub(crate) overheard: Vec<u8>,
+    /// The beginning of a message that was read before something of ours is asked.
+    pub(crate) begun: Vec<u8>,
     pub(crate) key: CancelKey,
     pub(crate) dies_at: Option<Instant>,
     /// Where it is, for whoever owns it.
@@ -122,6 +124,7 @@ impl Backend {
             sequences: Sequences::default(),
             shown: Vec::new(),
             overheard: Vec::new(),
+            begun: Vec::new(),
             key: connected.key,
             dies_at: None,
             whereabouts: Whereabouts::default(),
@@ -179,7 +182,7 @@ impl Backend {
 
     async fn exchange(&mut self, message: &[u8]) -> Result<Asked, AskError> {
         send(&mut self.socket, message).await.map_err(|error| AskError::Broken(went_away(&error)))?;
-        let (mut asked, mut refused, mut input) = (Asked::default(), None, Vec::new());
+        let (mut asked, mut refused, mut input) = (Asked::default(), None, std::mem::take(&mut self.begun));
         let mut is_ready = false;
         loop {
             let look = |kind| match backend::look(kind) {

@@ -152,8 +152,9 @@ pub(crate) async fn reports(
                 Some(lent) => lent,
                 None => acquire(&held.core, database, local, false).await?,
             };
+            let epoch = lent.age.epoch;
             let reports = ask_reports(&held.core, (database, local), lent, settings, !others.is_empty()).await?;
-            local.pool.set_greeting(others, reports.clone());
+            local.pool.set_greeting(others, reports.clone(), epoch);
             reports
         }
     };

@@ -125,6 +125,10 @@ pub(crate) struct Session {
     unnamed: Vec<u8>,
     unnamed_plan: Option<Arc<Plan>>,
     unnamed_number: u64,
+    /// The group in which that was sent, while the server has not answered it.
+    unnamed_ahead: Option<u64>,
+    /// Counts groups of messages that were sent.
+    groups: u64,
     /// What portals run, where that does more than read or write rows.
     portals: HashMap<Box<[u8]>, Arc<Plan>>,
     effects: Slab<Effect>,
@@ -263,6 +267,8 @@ impl Session {
             unnamed: Vec::new(),
             unnamed_plan: None,
             unnamed_number: 0,
+            unnamed_ahead: None,
+            groups: 0,
             portals: HashMap::new(),
             effects: Slab::new(),
             group: Group::default(),

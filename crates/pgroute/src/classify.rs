@@ -195,11 +195,14 @@ pub fn classify(text: &[u8], standard_strings: bool, catalogue: &Catalogue) -> P
     plan
 }
 
-/// Whether a text has the name of the view of prepared statements, or of the function behind it, in small letters or in capitals.
+/// Whether a text has the name of the view of prepared statements, or of the function behind it, in small letters or in capitals. A name with
+/// escapes may be that.
 fn names_prepared(text: &[u8]) -> bool {
     const NAME: &[u8] = b"pg_prepared_statement";
     let names = memchr::memchr2_iter(b'p', b'P', text).filter_map(|at| text.get(at..at + NAME.len()));
-    names.into_iter().any(|name| name.eq_ignore_ascii_case(NAME))
+    let is_escaped =
+        memchr::memmem::find_iter(text, b"&\"").any(|at| at > 0 && text[at - 1].eq_ignore_ascii_case(&b'u'));
+    is_escaped || names.into_iter().any(|name| name.eq_ignore_ascii_case(NAME))
 }
 
 fn hint(words: &Words<'_>) -> Option<Hint> {

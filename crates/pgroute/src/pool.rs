@@ -296,14 +296,16 @@ impl Pool {
         let (total, bound) = (self.counts.total(), self.params.size + self.params.overflow);
         let is_too_many = total > bound && self.waiting.is_empty() || total > bound + self.params.reserve;
         let is_old = self.is_outdated(backend)
-            && (self.is_nobodys(backend) || self.first_for(backend, Some(core)).is_some() && !self.is_paused);
+            && (self.is_nobodys(backend)
+                || self.is_full() && self.first_for(backend, Some(core)).is_some() && !self.is_paused);
         if self.is_spent(now, backend) || is_too_many || is_old {
             self.remove(backend);
             out.push(Action::Close(backend));
             self.open_more(now, out);
             return;
         }
-        if let Some(at) = self.first_for(backend, Some(core)).filter(|_| !self.is_paused) {
+        let is_lent = !self.is_paused && !self.is_outdated(backend);
+        if let Some(at) = self.first_for(backend, Some(core)).filter(|_| is_lent) {
             self.give_waiting(now, at, backend, out);
             return;
         }
@@ -320,8 +322,15 @@ impl Pool {
 
     /// Lends what is idle to those who wait and take it.
     fn serve(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let taken =
-            |pool: &Self| (0..pool.idle.len()).rev().find_map(|at| Some((at, pool.first_for(pool.idle[at], None)?)));
+        let taken = |pool: &Self| {
+            let last = |is_outdated: bool| {
+                let of = |at: &usize| pool.is_outdated(pool.idle[*at]) == is_outdated;
+                let idle = (0..pool.idle.len()).rev().filter(of);
+                idle.into_iter().find_map(|at| Some((at, pool.first_for(pool.idle[at], None)?)))
+            };
+            // One from before only makes room for another one.
+            last(false).or_else(|| last(true).filter(|_| pool.is_full()))
+        };
         let mut replaced = 0;
         while !self.is_paused
             && replaced < self.waiting.len().max(1)
@@ -395,24 +404,28 @@ impl Pool {
         if wish == Wish::ToOwn && !self.is_nobodys(id) && self.may_open(now) {
             return None;
         }
+        // It stays for its owner as long as there is room for another one.
+        if self.is_outdated(id) && wish != Wish::Own(id) && !self.is_full() {
+            return None;
+        }
         self.idle.remove(at);
         Some(id)
     }
 
     /// Whether one more can be opened within the ordinary bounds.
     fn may_open(&self, now: Instant) -> bool {
-        self.counts.total() < self.params.size && self.opens_at.is_none_or(|at| at <= now)
+        !self.is_full() && self.opens_at.is_none_or(|at| at <= now)
+    }
+
+    /// Whether as many are there as are kept.
+    fn is_full(&self) -> bool {
+        self.counts.total() >= self.params.size
     }
 
     /// Whether it has lived long enough, or belongs to connections that were to be made anew.
     fn is_spent(&self, now: Instant, backend: BackendId) -> bool {
         self.backend(backend)
             .is_none_or(|found| found.generation != self.generation || found.dies_at.is_some_and(|at| at <= now))
-    }
-
-    /// Whether what sessions begin with has changed since it was opened: it is for its owner alone, who began before that.
-    fn is_outdated(&self, backend: BackendId) -> bool {
-        self.backend(backend).is_some_and(|found| found.epoch != self.epoch)
     }
 
     /// Opens what somebody waits for, or what `min` asks for, within the bounds.

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::classify::Plan;
 
-pub use held::{Held, Need};
+pub use held::{Held, Need, Sent};
 pub use shape::Shape;
 pub use texts::Texts;
 
@@ -55,7 +55,7 @@ pub struct Statement {
 }
 
 /// A statement's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub u64);
 
 impl fmt::Display for Number {
@@ -199,6 +199,8 @@ pub struct Named {
     pub plan: Arc<Plan>,
     /// Whether it was prepared by a text, which is the statement's then. Backends know it by its client's name.
     pub by_text: bool,
+    /// Which of its client's statements it is: another one may have its name since. [`Names::number`] counts them.
+    pub taken: u64,
 }
 
 /// Why a client's name cannot be taken.
@@ -222,6 +224,7 @@ pub struct Names {
     unnamed: Option<Named>,
     names_max: usize,
     bytes: usize,
+    taken: u64,
 }
 
 /// Most bytes of a client's names and their texts. Texts that clients share are counted for each, since any of them may be the last that has it.
@@ -256,6 +259,12 @@ impl Names {
     /// Those that were prepared by a text.
     pub fn by_text(&self) -> impl Iterator<Item = &[u8]> {
         self.named.iter().filter(|(_, named)| named.by_text).map(|(name, _)| &**name)
+    }
+
+    /// A number for one that is about to take a name.
+    pub fn number(&mut self) -> u64 {
+        self.taken += 1;
+        self.taken
     }
 
     /// Takes a name.
@@ -306,6 +315,13 @@ impl Names {
         let named = self.named.remove(name)?;
         self.bytes -= name.len() + named.statement.key.bytes();
         Some(named)
+    }
+
+    /// What took a name took no effect: the name is forgotten if it still stands for that.
+    pub fn untake(&mut self, name: &[u8], taken: u64) {
+        if self.find(name).is_some_and(|named| named.taken == taken) {
+            self.close(name);
+        }
     }
 
     /// Forgets all of them.

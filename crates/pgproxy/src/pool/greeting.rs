@@ -19,10 +19,10 @@ impl Pool {
         if settings.is_empty() { self.template().as_ref().clone() } else { self.greetings().get(settings).cloned() }
     }
 
-    /// Remembers it.
-    pub(crate) fn set_greeting(&self, settings: Vec<(String, String)>, reports: Reports) {
+    /// Remembers it, as a backend of that epoch says it, unless what sessions begin with has changed since.
+    pub(crate) fn set_greeting(&self, settings: Vec<(String, String)>, reports: Reports, epoch: u64) {
         let mut greetings = self.greetings();
-        if !settings.is_empty() {
+        if !settings.is_empty() && epoch == self.epoch.load(Ordering::SeqCst) {
             if greetings.len() >= GREETINGS_MAX {
                 greetings.clear();
             }
@@ -35,9 +35,12 @@ impl Pool {
         self.search_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers it.
-    pub(crate) fn set_search_path(&self, found: Arc<str>) {
-        *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    /// Remembers it, as a backend of that epoch says it, unless what sessions begin with has changed since.
+    pub(crate) fn set_search_path(&self, found: Arc<str>, epoch: u64) {
+        let mut known = self.search_path.lock().unwrap_or_else(PoisonError::into_inner);
+        if epoch == self.epoch.load(Ordering::SeqCst) {
+            *known = Some(found);
+        }
     }
 
     pub(super) fn forget_greetings(&self) {
@@ -54,11 +57,12 @@ impl Pool {
     /// What sessions begin with has changed: whoever comes from now on gets a connection that was made since.
     pub(crate) fn renew(self: &Arc<Self>) {
         let now = Instant::now();
+        // First, so that nothing from before comes behind what is forgotten here.
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         // The next one that is opened reports anew.
         self.greetings().clear();
         *self.search_path.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.refusal() = None;
-        self.epoch.fetch_add(1, Ordering::SeqCst);
         self.act(now, |decider, out| decider.renew(now, out));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgroute::classify::{Kind, Plan};
-use pgroute::prepared::{Named, Number, Shape};
+use pgroute::prepared::{Changes, Named, Number, Sent, Shape};
 use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::tag;
 use pgroute::wire::write;
@@ -17,17 +17,19 @@ pub(super) enum Effect {
     /// A text runs: its statements in order, of which so many are done.
     Text { plan: Arc<Plan>, at: usize },
     /// The client prepares a statement under a name, which it has from the moment of asking. The backend has it, too, unless it had it already.
-    Named { name: Box<[u8]>, number: Option<Number> },
-    /// The client asks what a statement takes and gives; what it was told of that so far.
-    Described { name: Box<[u8]>, shape: Shape },
-    /// The client forgets a name.
-    Forgotten { name: Box<[u8]>, named: Box<Named> },
+    Named { name: Box<[u8]>, taken: u64, sent: Sent },
+    /// The client asks what a statement takes and gives, which was prepared when there had been so many changes; what it was told of that so far.
+    Described { name: Box<[u8]>, number: Number, since: Changes, shape: Shape },
+    /// The client forgets a name; what that stood for, unless that has turned out to be nothing.
+    Forgotten { name: Box<[u8]>, named: Option<Box<Named>> },
     /// We prepare a statement.
-    Parsed(Number),
+    Parsed(Sent),
     /// We have the backend forget one.
-    Closed(Number),
+    Closed(Sent),
+    /// We prepare the statement without a name, or have the backend forget it: whose it has then, as it is noted there.
+    Unnamed(Option<(u64, u64)>),
     /// The client prepares a statement by a text, under a name that it has from the moment of asking; whether it has been told so.
-    Prepared { name: Box<[u8]>, is_done: bool },
+    Prepared { name: Box<[u8]>, taken: u64, is_done: bool },
     /// We prepare a statement by a client's text, because the client names it, or else because it looks at all of them.
     TextPrepared { name: Box<[u8]>, is_named: bool },
     /// We prepare a statement under its client's name, which looks at it.
@@ -35,13 +37,16 @@ pub(super) enum Effect {
     /// We have the backend forget what its sequences gave.
     SequencesForgotten,
     /// Something of ours is answered; the client is told this instead, and the name goes if it is not.
-    Marker { tag: u8, name: Box<[u8]> },
+    Marker { tag: u8, name: Box<[u8]>, taken: u64 },
     /// An error of ours, in place of the server's.
     Refusal(Box<Failure>),
 }
 
-/// The label of the client's `Parse` without a name.
-pub(super) const UNNAMED: u64 = u64::MAX;
+/// The label of the client's `Parse` without a name, beside the number of its text. No other label is as large.
+pub(super) const UNNAMED: u64 = 1 << 63;
+
+/// Whose statement without a name a backend has of which nobody knows what it is.
+pub(super) const NOBODYS: Option<(u64, u64)> = Some((0, 0));
 
 impl Session {
     /// A label for a question that does something.
@@ -63,6 +68,7 @@ impl Session {
     pub(super) fn put(&mut self, question: Question, effect: Option<Effect>, write: impl FnOnce(&mut Vec<u8>)) {
         let label = effect.map_or(0, |effect| self.label(effect));
         write(&mut self.scratch);
+        self.groups += u64::from(question == Question::Sync);
         if let Some(backend) = &mut self.backend {
             backend.ledger.ask(question, Owner::Ours, label);
         }
@@ -153,22 +159,28 @@ impl Session {
 
     /// A question has its last answer. What the client is told instead of it, if that is something else.
     pub(super) fn closed(&mut self, label: u64) -> Option<u8> {
-        if label == 0 || label == UNNAMED {
+        if label == 0 {
             return None;
         }
-        match self.take_effect(label)? {
-            Effect::Marker { tag, .. } => Some(tag),
-            Effect::Prepared { name, is_done: false } => {
-                self.unprepared(&name);
-                None
-            }
-            _ => None,
+        if label & UNNAMED != 0 {
+            self.unnamed_ahead.take_if(|_| label == UNNAMED | self.unnamed_number);
+            return None;
         }
+        let effect = self.take_effect(label)?;
+        match (effect, &mut self.backend) {
+            (Effect::Marker { tag, .. }, _) => return Some(tag),
+            (Effect::Prepared { name, taken, is_done: false }, _) => self.unprepared(&name, taken),
+            (Effect::Named { sent, .. } | Effect::Parsed(sent), Some(backend)) => backend.held.parsed(sent),
+            (Effect::Closed(sent), Some(backend)) => backend.held.closed(sent),
+            (Effect::Unnamed(of), Some(backend)) => _ = self.unnamed_ahead.take_if(|_| backend.unnamed == of),
+            _ => {}
+        }
+        None
     }
 
     /// A text has prepared nothing.
-    fn unprepared(&mut self, name: &[u8]) {
-        self.names.close(name);
+    fn unprepared(&mut self, name: &[u8], taken: u64) {
+        self.untake(name, taken);
         if let Some(backend) = &mut self.backend {
             backend.texts.forget(name);
         }
@@ -176,39 +188,52 @@ impl Session {
 
     /// An error has dropped a question, or was its answer: it took no effect.
     pub(super) fn dropped(&mut self, label: u64) {
-        let number = self.number;
-        if label == UNNAMED {
-            // It has forgotten the one before, too.
-            (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
-            if let Some(backend) = &mut self.backend
-                && backend.unnamed.is_some_and(|(session, _)| session == number)
-            {
-                backend.unnamed = Some((0, 0));
-            }
+        if label & UNNAMED != 0 {
+            self.dropped_unnamed(label & !UNNAMED);
             return;
         }
         let Some(effect) = self.take_effect(label) else { return };
         let Some(backend) = &mut self.backend else { return };
         match effect {
-            Effect::Named { name, number } => {
-                if let Some(number) = number {
-                    backend.held.dropped(number);
-                }
-                self.names.close(&name);
+            Effect::Named { name, taken, sent } => {
+                backend.held.unparsed(sent);
+                self.untake(&name, taken);
             }
-            Effect::Marker { name, .. } => {
-                self.names.close(&name);
-            }
-            Effect::Forgotten { name, named } => {
+            Effect::Marker { name, taken, .. } => self.untake(&name, taken),
+            Effect::Forgotten { name, named: Some(named) } => {
                 let _taken_meanwhile = self.names.take(&name, *named);
             }
-            Effect::Parsed(number) => backend.held.dropped(number),
-            Effect::Closed(number) => backend.held.kept(number),
-            Effect::Prepared { name, .. } => self.unprepared(&name),
+            Effect::Parsed(sent) => backend.held.unparsed(sent),
+            Effect::Closed(sent) => backend.held.unclosed(sent),
+            Effect::Unnamed(of) if backend.unnamed == of => backend.unnamed = NOBODYS,
+            Effect::Prepared { name, taken, .. } => self.unprepared(&name, taken),
             Effect::TextPrepared { name, .. } => _ = backend.texts.forget(&name),
             Effect::Shown(name) => backend.shown.retain(|shown| *shown != name),
             Effect::SequencesForgotten => backend.sequences.used(0),
             Effect::Text { .. } | Effect::Refusal(_) | Effect::Described { .. } => {}
+            Effect::Unnamed(_) | Effect::Forgotten { named: None, .. } => {}
+        }
+    }
+
+    /// An error has dropped a `Parse` without a name, unless another one is on its way that is believed instead.
+    fn dropped_unnamed(&mut self, text: u64) {
+        let mine = Some((self.number, text));
+        if let Some(backend) = self.backend.as_mut().filter(|backend| backend.unnamed == mine) {
+            backend.unnamed = NOBODYS;
+        }
+        if text == self.unnamed_number {
+            // It has forgotten the one before, too.
+            (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+        }
+    }
+
+    /// What took a name took no effect. A later message may have it forgotten, and taken again: there is nothing that could come back then.
+    fn untake(&mut self, name: &[u8], taken: u64) {
+        self.names.untake(name, taken);
+        for (_, effect) in &mut self.effects {
+            if let Effect::Forgotten { named, .. } = effect {
+                named.take_if(|named| named.taken == taken);
+            }
         }
     }
 

@@ -45,6 +45,14 @@ impl Session {
     /// server pass over the query, and a `Sync` between them would commit what the group has done.
     pub(super) fn refused_within(&self, plan: &Plan) -> Option<Failure> {
         let needs = self.mode != Mode::Session && (!plan.executes.is_empty() || prepares_several(plan));
+        let recalls = self.mode != Mode::Session
+            && plan.effects.recalls
+            && self.backend.as_ref().is_some_and(|backend| backend.sequences.is_foreign(self.number));
+        if recalls && self.is_group_open {
+            let message =
+                "a query that asks what sequences gave has to stand behind the Sync of the messages before it";
+            return Some(Failure::new(SqlState::NOT_SUPPORTED, message));
+        }
         let message = "a query that names prepared statements has to stand behind the Sync of the messages before it";
         (needs && self.is_group_open).then(|| Failure::new(SqlState::NOT_SUPPORTED, message))
     }

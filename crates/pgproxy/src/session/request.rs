@@ -229,7 +229,10 @@ impl Session {
         }
         self.is_used = true;
         self.is_group_open = match question {
-            Question::Query | Question::Sync | Question::FunctionCall => false,
+            Question::Query | Question::Sync | Question::FunctionCall => {
+                self.groups += 1;
+                false
+            }
             // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
             Question::CopyEnd => {
                 let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
@@ -271,9 +274,7 @@ impl Session {
             // A failure of ours must not have the server pass over what follows. Within a group nothing is put here that can fail.
             self.put(Question::Sync, None, write::sync);
         }
-        if let Some(backend) = &mut self.backend {
-            backend.unnamed = None;
-        }
+        self.forgets_unnamed();
         if let Some(text) = self.told_position(&plan) {
             write::query(&mut self.scratch, &text);
             self.ask(Question::Query, label);

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use pgroute::SqlState;
-use pgroute::prepared::{Changes, Key, Need, Number, Shape};
+use pgroute::prepared::{Changes, Held, Key, Named, Need, Number, Shape};
 use pgroute::session::{Owner, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{Parse, Target, tag};
@@ -40,10 +40,14 @@ pub(super) struct Bound {
     portal: Vec<u8>,
     /// Empty if there is no such portal.
     statement: Vec<u8>,
+    /// Which statement the name stood for, and how many changes there had been when it was prepared.
+    number: Number,
+    since: Changes,
 }
 
 impl Bound {
-    fn set(&mut self, portal: &[u8], statement: &[u8]) {
+    fn set(&mut self, portal: &[u8], statement: &[u8], (number, since): (Number, Changes)) {
+        (self.number, self.since) = (number, since);
         self.portal.clear();
         self.portal.extend_from_slice(portal);
         self.statement.clear();
@@ -64,18 +68,23 @@ impl Session {
         }
         let name: Box<[u8]> = self.bound.statement[..].into();
         self.bound.forget();
-        let Some(named) = self.names.find(&name) else { return 0 };
+        let (number, since) = (self.bound.number, self.bound.since);
+        let named =
+            self.names.find(&name).filter(|named| (named.statement.number, named.prepared_at) == (number, since));
+        let Some(named) = named else { return 0 };
         let shape = Shape { types: named.statement.key.types.clone(), ..Shape::default() };
-        self.label(Effect::Described { name, shape })
+        self.label(Effect::Described { name, number, since, shape })
     }
 
     /// Notes what the server tells a client of a statement.
     pub(super) fn was_told(&mut self, label: u64, message: &[u8]) -> Result<(), WireError> {
-        let Some(Effect::Described { name, shape }) = self.effect(label) else { return Ok(()) };
+        let Some(Effect::Described { name, number, since, shape }) = self.effect(label) else { return Ok(()) };
         if shape.told(message)? {
             let (name, shape) = (std::mem::take(name), std::mem::take(shape));
-            if let Some(named) = self.names.find(&name) {
-                let (number, since) = (named.statement.number, named.prepared_at);
+            let (number, since) = (*number, *since);
+            // The name may stand for another one since.
+            let is_still = |named: &Named| (named.statement.number, named.prepared_at) == (number, since);
+            if self.names.find(&name).is_some_and(is_still) {
                 self.told.insert(name, Told { number, since, shape });
             }
         }
@@ -91,7 +100,7 @@ impl Session {
         let (number, since) = (named.statement.number, named.prepared_at);
         if self.told.get(name).is_none_or(|told| (told.number, told.since) != (number, since)) {
             if !named.by_text {
-                self.bound.set(portal, name);
+                self.bound.set(portal, name, (number, since));
             }
             return None;
         }
@@ -146,8 +155,10 @@ impl Session {
         let mut messages = Vec::new();
         let ours = number.to_string();
         // The server refuses to describe one that a later change has made stale: only a new one says what it gives now.
-        if let Need::Parse { close } = backend.held.use_of(number, now, now) {
-            if let Some(close) = close {
+        let mut room = None;
+        if let Need::Parse { anew, close } = backend.held.use_of(number, now, now) {
+            room = close.map(|close| backend.held.sent(close));
+            for close in anew.then_some(number).into_iter().chain(close) {
                 backend.ledger.ask(Question::Close, Owner::Ours, 0);
                 write::target(&mut messages, tag::CLOSE, Target::Statement(close.to_string().as_bytes()));
             }
@@ -162,7 +173,12 @@ impl Session {
         write::sync(&mut messages);
         let asked = backend.exchange_within(&messages, timeout).await;
         // Whether it was parsed before something failed is not known.
-        let Asked { shape, .. } = asked.inspect_err(|_| backend.held.kept(number))?;
+        if asked.is_err() {
+            backend.held.kept(number);
+        }
+        let settle = if asked.is_ok() { Held::closed } else { Held::unclosed };
+        room.into_iter().for_each(|sent| settle(&mut backend.held, sent));
+        let Asked { shape, .. } = asked?;
         if shape.columns != told.shape.columns {
             let mut failure = Failure::new(SqlState::NOT_SUPPORTED, STALE.0);
             failure.routine = STALE.1;

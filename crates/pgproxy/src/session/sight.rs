@@ -4,8 +4,8 @@
 //! So before a text that names this view, the backend forgets what it has, and is told the client's statements under the client's names.
 //! Nobody else gets it like that: it is reset before.
 //!
-//! What cannot be parsed any more, such as a statement whose table is gone, is in nobody's way: each is a group of its own. Within a group of
-//! the client's that cannot be, so there the backend only forgets what is others'.
+//! What cannot be parsed any more, such as a statement whose table is gone, is in nobody's way: each is a group of its own. Within a group or a
+//! transaction of the client's that cannot be, so there the backend only forgets what is others'.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,9 +30,17 @@ impl Session {
             return;
         }
         backend.is_tainted = true;
-        self.forget_others();
+        let is_within = self.is_group_open || backend.status == TransactionStatus::Open;
+        self.forget_others(is_within);
         let texts = self.forget_others_texts();
-        if self.is_group_open {
+        if is_within {
+            let shown = self.backend.as_ref().map(|backend| backend.shown.clone()).unwrap_or_default();
+            for name in shown {
+                // The client has closed it since.
+                if self.names.find(&name).is_none() {
+                    self.close_text(&name);
+                }
+            }
             return;
         }
         for text in &texts {
@@ -65,18 +73,18 @@ impl Session {
         }
     }
 
-    /// Has the backend forget statements under names of ours: within a group only those that are not the client's.
-    fn forget_others(&mut self) {
-        let own: HashSet<Number> = match self.is_group_open {
+    /// Has the backend forget statements under names of ours: within a group or a transaction only those that are not the client's.
+    fn forget_others(&mut self, is_within: bool) {
+        let own: HashSet<Number> = match is_within {
             true => self.names.iter().map(|(_, named)| named.statement.number).collect(),
             false => HashSet::new(),
         };
         let Some(backend) = &mut self.backend else { return };
         let mut numbers = backend.held.numbers();
         numbers.retain(|number| !own.contains(number));
-        numbers.iter().for_each(|number| backend.held.dropped(*number));
-        for number in numbers {
-            self.put(Question::Close, Some(Effect::Closed(number)), |out| {
+        let closes: Vec<_> = numbers.iter().map(|number| backend.held.close(*number)).collect();
+        for (number, sent) in numbers.into_iter().zip(closes) {
+            self.put(Question::Close, Some(Effect::Closed(sent)), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(number.to_string().as_bytes()));
             });
         }

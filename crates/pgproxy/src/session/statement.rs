@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use pgroute::SqlState;
 use pgroute::classify::Plan;
-use pgroute::prepared::{Changes, Key, NameError, Named, Need, Number, Shape, Statement};
+use pgroute::prepared::{Changes, Held, Key, NameError, Named, Need, Number, Shape, Statement};
 use pgroute::session::{Pin, Question};
 use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
 use pgroute::wire::write;
 
-use super::effect::{Effect, PARSED, UNNAMED};
+use super::effect::{Effect, NOBODYS, PARSED, UNNAMED};
 use super::request::{Forward, is_plain, may_use_sequences, told};
 use super::texts::{Why, already_exists};
 use super::{Cut, Session};
@@ -91,10 +91,7 @@ impl Session {
             self.unnamed = message;
             self.unnamed_number += 1;
             self.unnamed_plan = Some(plan);
-            if let Some(backend) = &mut self.backend {
-                backend.unnamed = Some((self.number, self.unnamed_number));
-            }
-            self.ask(Question::Parse, UNNAMED);
+            self.asks_unnamed();
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
@@ -102,10 +99,7 @@ impl Session {
             self.unnamed.extend_from_slice(message);
             self.unnamed_number += 1;
             self.unnamed_plan = Some(plan);
-            if let Some(backend) = &mut self.backend {
-                backend.unnamed = Some((self.number, self.unnamed_number));
-            }
-            self.ask(Question::Parse, UNNAMED);
+            self.asks_unnamed();
             if listen.is_none() {
                 return Ok(Forward::Pass);
             }
@@ -120,14 +114,23 @@ impl Session {
             return Ok(self.ask(Question::Parse, 0));
         }
         let named = self.named(&parse, plan);
-        let (statement, since) = (Arc::clone(&named.statement), named.prepared_at);
+        let (statement, since, taken) = (Arc::clone(&named.statement), named.prepared_at, named.taken);
         match self.names.take(parse.name, named) {
-            Ok(()) => Ok(self.parse_named(&parse, &statement, since)),
+            Ok(()) => Ok(self.parse_named(&parse, &statement, since, taken)),
             Err(NameError::Taken) => Ok(self.refuse(already_exists(parse.name))),
             Err(error @ (NameError::TooMany(_) | NameError::TooLarge(_))) => {
                 Ok(self.refuse(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string())))
             }
         }
+    }
+
+    /// The client prepares the statement without a name.
+    fn asks_unnamed(&mut self) {
+        if let Some(backend) = &mut self.backend {
+            backend.unnamed = Some((self.number, self.unnamed_number));
+        }
+        self.unnamed_ahead = Some(self.groups);
+        self.ask(Question::Parse, UNNAMED | self.unnamed_number);
     }
 
     fn named(&mut self, parse: &Parse<'_>, plan: Arc<Plan>) -> Named {
@@ -144,10 +147,10 @@ impl Session {
         } else {
             database.statement(key)
         };
-        Named { statement, prepared_at, plan, by_text: false }
+        Named { statement, prepared_at, plan, by_text: false, taken: self.names.number() }
     }
 
-    fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes) -> Forward {
+    fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes, taken: u64) -> Forward {
         let Some(backend) = &mut self.backend else { return Forward::Need };
         // What it has under the client's name, for one that looked, is another one.
         backend.shown.retain(|shown| **shown != *parse.name);
@@ -157,20 +160,19 @@ impl Session {
         let may_fail = backend.status == TransactionStatus::Failed || !backend.ledger.is_empty();
         if backend.held.has(number, since) && !may_fail {
             backend.held.use_of(number, since, since);
-            let effect = Effect::Marker { tag: PARSED, name: parse.name.into() };
+            let effect = Effect::Marker { tag: PARSED, name: parse.name.into(), taken };
             self.put(Question::Close, Some(effect), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(NOBODY));
             });
             return Forward::Drop;
         }
         if backend.held.has(number, since) {
-            backend.held.dropped(number);
-            self.put(Question::Close, Some(Effect::Closed(number)), |out| {
-                write::target(out, tag::CLOSE, Target::Statement(ours.as_bytes()));
-            });
+            backend.held.kept(number);
         }
         self.make_room(number, since);
-        let label = self.label(Effect::Named { name: parse.name.into(), number: Some(number) });
+        let Some(backend) = &mut self.backend else { return Forward::Need };
+        let sent = backend.held.sent(number);
+        let label = self.label(Effect::Named { name: parse.name.into(), taken, sent });
         write::parse(&mut self.scratch, ours.as_bytes(), parse);
         self.ask(Question::Parse, label);
         Forward::Drop
@@ -182,10 +184,12 @@ impl Session {
         let Some(backend) = &mut self.backend else { return false };
         match backend.held.use_of(number, since, now) {
             Need::Nothing => false,
-            Need::Parse { close } => {
-                if let Some(close) = close {
+            Need::Parse { anew, close } => {
+                let before = anew.then(|| (number, Held::overtaken(number)));
+                let room = close.map(|close| (close, backend.held.sent(close)));
+                for (close, sent) in [before, room].into_iter().flatten() {
                     let name = OurName::new(close);
-                    self.put(Question::Close, Some(Effect::Closed(close)), |out| {
+                    self.put(Question::Close, Some(Effect::Closed(sent)), |out| {
                         write::target(out, tag::CLOSE, Target::Statement(name.as_bytes()));
                     });
                 }
@@ -202,7 +206,8 @@ impl Session {
         }
         self.cells().parses.increment();
         let (name, key) = (OurName::new(statement.number), &statement.key);
-        self.put(Question::Parse, Some(Effect::Parsed(statement.number)), |out| {
+        let Some(sent) = self.backend.as_ref().map(|backend| backend.held.sent(statement.number)) else { return };
+        self.put(Question::Parse, Some(Effect::Parsed(sent)), |out| {
             let parse = Parse { name: name.as_bytes(), text: &key.text, types: &key.types };
             write::parse(out, name.as_bytes(), &parse);
         });
@@ -212,17 +217,30 @@ impl Session {
     fn ensure_unnamed(&mut self) {
         let mine = self.unnamed_plan.is_some().then_some((self.number, self.unnamed_number));
         let Some(backend) = &mut self.backend else { return };
-        if backend.unnamed == mine {
+        // An error may yet drop what has it so, and leave another client's there.
+        if backend.unnamed == mine && self.unnamed_ahead.is_none_or(|group| group == self.groups) {
             return;
         }
         backend.unnamed = mine;
+        self.unnamed_ahead = Some(self.groups);
         if mine.is_some() {
             self.cells().parses.increment();
             let message = std::mem::take(&mut self.unnamed);
-            self.put(Question::Parse, None, |out| out.extend_from_slice(&message));
+            self.put(Question::Parse, Some(Effect::Unnamed(mine)), |out| out.extend_from_slice(&message));
             self.unnamed = message;
         } else {
-            self.put(Question::Close, None, |out| write::target(out, tag::CLOSE, Target::Statement(b"")));
+            self.put(Question::Close, Some(Effect::Unnamed(mine)), |out| {
+                write::target(out, tag::CLOSE, Target::Statement(b""));
+            });
+        }
+    }
+
+    /// The client has the backend forget the statement without a name. If that is somebody else's, an error may leave it there.
+    pub(super) fn forgets_unnamed(&mut self) {
+        let (number, is_group_open) = (self.number, self.is_group_open);
+        if let Some(backend) = &mut self.backend {
+            let is_others = backend.unnamed.is_some_and(|(session, _)| session != number);
+            backend.unnamed = if is_others && is_group_open { NOBODYS } else { None };
         }
     }
 
@@ -292,7 +310,14 @@ impl Session {
             Resolved::Doubted => Forward::Need,
             Resolved::Ours(ours) => {
                 write(&mut self.scratch, ours.as_bytes());
-                let label = self.label(Effect::Described { name: name.into(), shape: Shape::default() });
+                let named = self.names.find(name).map(|named| (named.statement.number, named.prepared_at));
+                let effect = named.map(|(number, since)| Effect::Described {
+                    name: name.into(),
+                    number,
+                    since,
+                    shape: Shape::default(),
+                });
+                let label = effect.map_or(0, |effect| self.label(effect));
                 self.ask(question, label);
                 Forward::Drop
             }
@@ -351,9 +376,7 @@ impl Session {
         };
         if name.is_empty() {
             (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
-            if let Some(backend) = &mut self.backend {
-                backend.unnamed = None;
-            }
+            self.forgets_unnamed();
             return Ok(self.ask(Question::Close, 0));
         }
         if self.mode == Mode::Session {
@@ -366,14 +389,15 @@ impl Session {
                 if let Some(backend) = &mut self.backend {
                     backend.texts.forget(name);
                 }
-                let label = self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) });
+                let label = self.label(Effect::Forgotten { name: name.into(), named: Some(Box::new(named)) });
                 Ok(self.ask(Question::Close, label))
             }
             None if self.has_own_texts => Ok(self.ask(Question::Close, 0)),
             // The backend keeps it, for others: it is asked to forget nothing.
             forgotten => {
-                let label = forgotten
-                    .map_or(0, |named| self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) }));
+                let label = forgotten.map_or(0, |named| {
+                    self.label(Effect::Forgotten { name: name.into(), named: Some(Box::new(named)) })
+                });
                 write::target(&mut self.scratch, tag::CLOSE, Target::Statement(NOBODY));
                 self.ask(Question::Close, label);
                 Ok(Forward::Drop)

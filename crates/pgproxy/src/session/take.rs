@@ -273,8 +273,10 @@ impl Session {
     /// Asks for what functions may have set that no server reports.
     async fn observe(&mut self) -> Result<(), Cut> {
         let timeout = self.params.timeouts.clean;
+        self.hands_rest_over();
         let Some(backend) = &mut self.backend else { return Ok(()) };
         let known = self.local.pool.search_path();
+        let epoch = backend.age.epoch;
         let asked = backend.ask(if known.is_some() { OBSERVE } else { OBSERVE_FIRST }, timeout).await;
         self.tell_overheard();
         let asked = match asked {
@@ -295,7 +297,7 @@ impl Session {
         let (path, role) = (values.next().flatten(), values.next().flatten());
         let default = known.unwrap_or_else(|| {
             let found: Arc<str> = values.next().flatten().unwrap_or_default().into();
-            self.local.pool.set_search_path(Arc::clone(&found));
+            self.local.pool.set_search_path(Arc::clone(&found), epoch);
             found
         });
         if let (Some(path), Some(role)) = (path, role) {
@@ -306,11 +308,21 @@ impl Session {
         Ok(())
     }
 
+    /// The beginning of a message may have been read already, whose rest stands before the answer to a question of ours.
+    fn hands_rest_over(&mut self) {
+        self.keep_passing();
+        if let (Some(backend), Some(input)) = (&mut self.backend, &mut self.server_input) {
+            backend.begun.extend_from_slice(input.filled());
+            input.clear();
+        }
+    }
+
     /// Sets again what the session began with, where it was reset to what the backend began with.
     async fn restore(&mut self) -> Result<(), Cut> {
         let timeout = self.params.timeouts.clean;
-        let Some(backend) = &mut self.backend else { return Ok(()) };
         let Some(text) = self.settings.restore() else { return Ok(()) };
+        self.hands_rest_over();
+        let Some(backend) = &mut self.backend else { return Ok(()) };
         let asked = backend.ask(&text, timeout).await;
         self.tell_overheard();
         match asked {

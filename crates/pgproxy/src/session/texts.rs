@@ -52,8 +52,8 @@ impl Session {
         }
         let key = Key { text: text.into(), types: [].into(), reading: self.reading() };
         let (statement, now) = (self.seat.database.statement(key), self.seat.database.changes());
-        let number = statement.number;
-        let named = Named { statement, prepared_at: now, plan: Arc::clone(plan), by_text: true };
+        let (number, taken) = (statement.number, self.names.number());
+        let named = Named { statement, prepared_at: now, plan: Arc::clone(plan), by_text: true, taken };
         if let Err(error) = self.names.take(name.as_bytes(), named) {
             return Some(Err(match error {
                 NameError::Taken => already_exists(name.as_bytes()),
@@ -63,7 +63,7 @@ impl Session {
         self.close_text(name.as_bytes());
         let oldest = self.backend.as_mut().and_then(|backend| backend.texts.prepare(name.as_bytes(), number, now));
         oldest.into_iter().for_each(|oldest| self.close_text(&oldest));
-        Some(Ok(self.label(Effect::Prepared { name: name.as_bytes().into(), is_done: false })))
+        Some(Ok(self.label(Effect::Prepared { name: name.as_bytes().into(), taken, is_done: false })))
     }
 
     /// Sees to it that the backend has what a text names; whether anything was put before it for that.

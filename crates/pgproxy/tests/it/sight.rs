@@ -98,3 +98,43 @@ fn a_statement_that_cannot_be_parsed_any_more_is_in_nobodys_way() {
     drop((one, two));
     proxy.check_accounts();
 }
+
+#[test]
+fn who_looks_within_a_transaction_does_not_break_it() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    one.ask(&parse("gone", "SELECT a FROM t").sync()).unwrap();
+    two.ask(&parse("other", "SELECT 'a secret'").sync()).unwrap();
+    one.query("DROP TABLE t").unwrap();
+    one.query("BEGIN").unwrap();
+    let tell = "SELECT coalesce(string_agg(statement, ','), '') FROM pg_prepared_statements";
+    let told = one.query(tell).unwrap();
+    assert!(told.code().is_empty() && !told.value().contains("secret"), "{told:?}");
+    assert_eq!(one.query("SELECT 'alive'").unwrap().value(), "alive");
+    one.query("COMMIT").unwrap();
+    let escaped = "SELECT coalesce(string_agg(statement, ','), '') FROM U&\"pg\\005fprepared_statements\"";
+    two.ask(&run("other")).unwrap();
+    assert!(!one.query(escaped).unwrap().value().contains("secret"));
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_sequences_gave_is_not_asked_for_within_a_group_where_others_have_asked() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE SEQUENCE s").unwrap();
+    two.query("SELECT nextval('s')").unwrap();
+    one.query("BEGIN").unwrap();
+    let begun = parse("", "SELECT 1 / 0").bind("", &[]).execute().sync();
+    assert_eq!(one.ask(&begun).unwrap().code(), "22012");
+    // The transaction has failed: what would be put before the query fails, and the query is passed over.
+    let within = parse("", "ROLLBACK").bind("", &[]).execute();
+    let answer = one.ask(&within.query("SELECT lastval()")).unwrap();
+    assert_eq!(answer.code(), "0A000", "{answer:?}");
+    assert_eq!(one.query("ROLLBACK").unwrap().code(), "");
+    assert_eq!(one.query("SELECT lastval()").unwrap().code(), "55000");
+    drop((one, two));
+    proxy.check_accounts();
+}

@@ -224,3 +224,102 @@ fn an_error_is_told_or_mended_though_the_next_group_comes_before_its_end() {
     drop(one);
     proxy.check_accounts();
 }
+
+/// Groups that are sent together, and the kinds of what each of them hears.
+fn together(client: &mut testkit::PgClient, groups: &[PgMessages]) -> Vec<String> {
+    let all: Vec<u8> = groups.iter().flat_map(|group| group.0.clone()).collect();
+    client.send(&all).unwrap();
+    groups.iter().map(|_| client.answer().unwrap().kinds).collect()
+}
+
+#[test]
+fn an_error_takes_nothing_back_that_the_next_group_has_done_again() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let bad = || parse("", "SELEC");
+    let groups = [bad().parse("a", "SELECT 'shared'").sync(), parse("b", "SELECT 'shared'").sync()];
+    assert_eq!(together(&mut one, &groups), ["EZ", "1Z"]);
+    // The backend has it, and that is known.
+    assert_eq!(two.ask(&parse("c", "SELECT 'shared'").sync()).unwrap().kinds, "1Z");
+    for (client, name) in [(&mut one, "b"), (&mut two, "c")] {
+        assert_eq!(client.ask(&run(name)).unwrap().value(), "shared");
+    }
+    // Nor does what follows at once find it missing.
+    let use_of = |name: &str| parse(name, "SELECT 'more'").sync();
+    let groups = [bad().parse("d", "SELECT 'more'").sync(), use_of("e"), use_of("f"), run("e"), run("f")];
+    assert_eq!(together(&mut one, &groups), ["EZ", "1Z", "1Z", "2DCZ", "2DCZ"]);
+    assert_eq!(two.ask(&use_of("f")).unwrap().kinds, "1Z");
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_goes_to_make_room_is_known_though_an_error_has_it_stay() {
+    let proxy = Proxy::start(|params| (params.pool.size, params.prepared.per_backend_max) = (1, 1));
+    let mut one = proxy.client();
+    let (a, b) = (|| parse("a", "SELECT 'a'"), || parse("b", "SELECT 'b'"));
+    one.ask(&a().sync()).unwrap();
+    // The first has it forgotten, which is passed over.
+    let groups = [parse("", "SELEC").parse("b", "SELECT 'b'").sync(), parse("c", "SELECT 'a'").sync(), run("c")];
+    assert_eq!(together(&mut one, &groups), ["EZ", "1Z", "2DCZ"]);
+    assert_eq!(together(&mut one, &[b().sync(), run("b"), run("a"), run("b")]), ["1Z", "2DCZ", "2DCZ", "2DCZ"]);
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn an_error_takes_no_name_of_the_next_group_back() {
+    let proxy = one_backend();
+    let mut one = proxy.client();
+    let bad = || parse("", "SELEC");
+    let next = || PgMessages::default().close("a").parse("a", "SELECT 'next'").sync();
+    assert_eq!(together(&mut one, &[bad().parse("a", "SELECT 'first'").sync(), next()]), ["EZ", "31Z"]);
+    assert_eq!(one.ask(&run("a")).unwrap().value(), "next");
+    // What was never there does not come back.
+    let never = bad().parse("n", "SELECT 1").sync();
+    assert_eq!(together(&mut one, &[never, bad().close("n").parse("n", "SELECT 2").sync()]), ["EZ", "EZ"]);
+    assert_eq!(one.ask(&parse("n", "SELECT 'new'").sync()).unwrap().kinds, "1Z");
+    assert_eq!(one.ask(&run("n")).unwrap().value(), "new");
+    assert_eq!(together(&mut one, &[bad().sync(), parse("", "SELECT 'good'").sync()]), ["EZ", "1Z"]);
+    assert_eq!(one.ask(&run("")).unwrap().value(), "good");
+    assert_eq!(together(&mut one, &[bad().sync(), run("")]), ["EZ", "EZ"]);
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn nobody_runs_the_statement_without_a_name_of_others_behind_an_error() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let take = |two: &mut testkit::PgClient| {
+        assert_eq!(two.ask(&parse("", "SELECT 'other'").sync()).unwrap().kinds, "1Z");
+    };
+    one.ask(&parse("", "SELECT 'mine'").sync()).unwrap();
+    take(&mut two);
+    let bad = || parse("bad", "SELEC");
+    assert_eq!(one.ask(&bad().bind("", &[]).execute().sync()).unwrap().kinds, "EZ");
+    assert_eq!(one.ask(&run("")).unwrap().value(), "mine");
+    take(&mut two);
+    assert_eq!(together(&mut one, &[bad().bind("", &[]).sync(), parse("x", "SELECT 1").sync()]), ["EZ", "1Z"]);
+    assert_eq!(one.ask(&run("")).unwrap().value(), "mine");
+    take(&mut two);
+    one.send(&bad().bind("", &[]).sync().bind("", &[]).execute().sync().0).unwrap();
+    assert_eq!(one.answer().unwrap().kinds, "EZ");
+    assert_eq!(one.answer().unwrap().value(), "mine");
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_query_whose_own_error_comes_before_what_it_names_hears_its_own() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.query("CREATE TABLE t (a int)").unwrap();
+    one.query("PREPARE p AS SELECT a FROM t").unwrap();
+    two.query("DEALLOCATE ALL").unwrap();
+    two.query("DROP TABLE t").unwrap();
+    assert_eq!(one.query("SELECT 1 / 0; EXECUTE p").unwrap().code(), "22012");
+    assert_eq!(one.query("EXECUTE p").unwrap().code(), "42P01");
+    drop((one, two));
+    proxy.check_accounts();
+}

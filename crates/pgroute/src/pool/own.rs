@@ -67,6 +67,11 @@ impl Pool {
         waiter.is_to_own && self.counts.opening > 0
     }
 
+    /// Whether what sessions begin with has changed since it was opened: it is for its owner alone, who began before that.
+    pub(super) fn is_outdated(&self, backend: BackendId) -> bool {
+        self.backend(backend).is_some_and(|found| found.epoch != self.epoch)
+    }
+
     pub(super) fn is_nobodys(&self, backend: BackendId) -> bool {
         self.backend(backend).is_some_and(|found| !found.is_owned)
     }

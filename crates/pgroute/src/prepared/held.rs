@@ -9,17 +9,30 @@ use super::{Changes, Number};
 pub enum Need {
     /// Nothing: the backend has it, or will have it when it comes to that.
     Nothing,
-    /// A `Parse`, and before that a `Close` of another one, if there is one.
+    /// A `Parse`, and before that what is to be closed.
     Parse {
-        /// What has to go.
+        /// Whether it is closed first itself: an older one is there, or may be.
+        anew: bool,
+        /// What has to go for it.
         close: Option<Number>,
     },
 }
 
+/// A `Parse` or a `Close` of a statement that was sent. Another one may have been sent since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    number: Number,
+    mark: u64,
+}
+
+/// The mark of a `Close` that stands before a `Parse` of the same statement.
+const OVERTAKEN: u64 = 0;
+
 /// Statements of a backend, the least used of which go when there are too many.
 ///
-/// A `Parse` that was sent counts as done, because what is sent behind it will find the statement. If an error drops it on its way,
-/// [`Held::dropped`] says so, and [`Held::kept`] of a `Close`: what was sent last is taken back first.
+/// A `Parse` that was sent counts as done, because what is sent behind it will find the statement. A `Close` counts as done when it is answered: until
+/// then nobody knows, so the statement is closed once more before it is used. An error may drop either on its way, when more that concerns the
+/// same statement was sent behind the dropped group: each is taken back only as far as it was the last one. What was sent last is taken back first.
 #[derive(Clone, Debug)]
 pub struct Held {
     numbers: HashMap<Number, Use>,
@@ -31,8 +44,12 @@ pub struct Held {
 struct Use {
     /// When it was used last, as a count.
     at: u64,
+    /// When the last `Parse` or `Close` of it was sent, by the same count.
+    mark: u64,
     /// How many changes there had been when it was parsed. `None`: nobody knows, or whether it is there at all. It is closed before it is used.
     parsed_at: Option<Changes>,
+    /// It is being closed.
+    is_closing: bool,
 }
 
 impl Use {
@@ -47,34 +64,53 @@ impl Held {
         Self { numbers: HashMap::new(), uses: 0, numbers_max: numbers_max.max(1) }
     }
 
-    /// How many there are.
+    /// How many there are, those left aside that are being closed.
     pub fn len(&self) -> usize {
-        self.numbers.len()
+        self.numbers.values().filter(|used| !used.is_closing).count()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
+        self.len() == 0
     }
 
     /// A statement is to be used, by a client that must not see one from before `since`. There have been `now` changes by now.
     pub fn use_of(&mut self, number: Number, since: Changes, now: Changes) -> Need {
         self.uses += 1;
-        let fresh = Use { at: self.uses, parsed_at: Some(now) };
+        let fresh = Use { at: self.uses, mark: self.uses, parsed_at: Some(now), is_closing: false };
+        let (mut anew, mut is_counted) = (false, false);
         if let Some(used) = self.numbers.get_mut(&number) {
             if used.is_from(since) {
                 used.at = self.uses;
                 return Need::Nothing;
             }
-            *used = fresh;
-            return Need::Parse { close: Some(number) };
+            (anew, is_counted) = (true, !used.is_closing);
         }
-        let close = (self.numbers.len() >= self.numbers_max).then(|| self.oldest()).flatten();
+        let is_full = !is_counted && self.numbers.len() >= self.numbers_max && self.len() >= self.numbers_max;
+        let close = is_full.then(|| self.oldest()).flatten();
         if let Some(close) = close {
-            self.numbers.remove(&close);
+            self.close(close);
         }
         self.numbers.insert(number, fresh);
-        Need::Parse { close }
+        Need::Parse { anew, close }
+    }
+
+    /// A `Close` of a statement is sent.
+    pub fn close(&mut self, number: Number) -> Sent {
+        self.uses += 1;
+        let closing = Use { at: 0, mark: self.uses, parsed_at: None, is_closing: true };
+        self.numbers.insert(number, closing);
+        Sent { number, mark: self.uses }
+    }
+
+    /// What was sent last of a statement.
+    pub fn sent(&self, number: Number) -> Sent {
+        Sent { number, mark: self.numbers.get(&number).map_or(OVERTAKEN, |used| used.mark) }
+    }
+
+    /// A `Close` that stands before the `Parse` of the same statement.
+    pub fn overtaken(number: Number) -> Sent {
+        Sent { number, mark: OVERTAKEN }
     }
 
     /// Whether a statement is there that a client may use which must not see one from before `since`.
@@ -92,15 +128,42 @@ impl Held {
         self.numbers.get(&number)?.parsed_at
     }
 
-    /// A `Parse` of it failed, or an error dropped it, or it is closed.
-    pub fn dropped(&mut self, number: Number) {
-        self.numbers.remove(&number);
+    /// A `Parse` was answered: whatever was believed since, it is there.
+    pub fn parsed(&mut self, sent: Sent) {
+        if !self.numbers.contains_key(&sent.number) {
+            self.kept(sent.number);
+        }
     }
 
-    /// An error dropped a `Close`, or it cannot be said what an error dropped: the backend may still have it, from whatever time.
+    /// A `Parse` failed, or an error dropped it.
+    pub fn unparsed(&mut self, sent: Sent) {
+        if self.is_last(sent) {
+            self.numbers.remove(&sent.number);
+        }
+    }
+
+    /// A `Close` was answered.
+    pub fn closed(&mut self, sent: Sent) {
+        if self.is_last(sent) {
+            self.numbers.remove(&sent.number);
+        }
+    }
+
+    /// An error dropped a `Close`: the backend may still have it, from whatever time.
+    pub fn unclosed(&mut self, sent: Sent) {
+        if self.is_last(sent) || !self.numbers.contains_key(&sent.number) {
+            self.kept(sent.number);
+        }
+    }
+
+    /// Nobody knows whether the backend has it, or from when.
     pub fn kept(&mut self, number: Number) {
         // It is the first to go again.
-        self.numbers.insert(number, Use { at: 0, parsed_at: None });
+        self.numbers.insert(number, Use { at: 0, mark: OVERTAKEN, parsed_at: None, is_closing: false });
+    }
+
+    fn is_last(&self, sent: Sent) -> bool {
+        sent.mark != OVERTAKEN && self.numbers.get(&sent.number).is_some_and(|used| used.mark == sent.mark)
     }
 
     /// All of them are gone: `DEALLOCATE ALL`, `DISCARD ALL`.
@@ -109,6 +172,7 @@ impl Held {
     }
 
     fn oldest(&self) -> Option<Number> {
-        self.numbers.iter().min_by_key(|&(number, used)| (used.at, *number)).map(|(number, _)| *number)
+        let there = self.numbers.iter().filter(|(_, used)| !used.is_closing);
+        there.min_by_key(|&(number, used)| (used.at, *number)).map(|(number, _)| *number)
     }
 }

@@ -86,7 +86,9 @@ fn a_shape_is_what_a_statement_takes_and_gives() {
 fn a_name_can_stand_for_what_it_would_if_it_had_been_prepared_later() {
     let (mut shared, mut names) = (Shared::new(1 << 20), Names::new(10));
     let statement = shared.statement(key("SELECT $1", ""));
-    names.take(b"s", Named { statement, prepared_at: Changes(1), plan: Arc::default(), by_text: false }).unwrap();
+    names
+        .take(b"s", Named { statement, prepared_at: Changes(1), plan: Arc::default(), by_text: false, taken: 0 })
+        .unwrap();
     let typed = shared.statement(Key { types: [0, 0, 0, 23].into(), ..key("SELECT $1", "") });
     names.renew(b"s", Arc::clone(&typed), Changes(5));
     names.renew(b"none", Arc::clone(&typed), Changes(5));
@@ -104,7 +106,7 @@ fn what_a_client_keeps_is_bounded() {
         let statement = shared.statement(key(&format!("{number}{}", " ".repeat(16 << 20)), ""));
         names.take(
             number.to_string().as_bytes(),
-            Named { statement, prepared_at: Changes(0), plan: Arc::default(), by_text: false },
+            Named { statement, prepared_at: Changes(0), plan: Arc::default(), by_text: false, taken: 0 },
         )
     };
     for number in 0..3 {
@@ -146,6 +148,7 @@ fn names_are_a_clients_own() {
         prepared_at: Changes(0),
         plan: Arc::default(),
         by_text: false,
+        taken: 0,
     };
     names.take(b"a", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"a", named("SELECT 1")), Err(NameError::Taken));
@@ -160,6 +163,13 @@ fn names_are_a_clients_own() {
     let longer = Shared::new(1 << 20).statement(key("SELECT 1", &"x".repeat(100)));
     names.read_as(b"b", longer);
     assert!(names.close(b"b").is_some() && names.by_text().next().is_none());
+    // What took the name before does not have it forgotten.
+    let numbers = [names.number(), names.number()];
+    names.take(b"b", Named { taken: numbers[1], ..named("SELECT 1") }).unwrap();
+    names.untake(b"b", numbers[0]);
+    assert!(names.find(b"b").is_some());
+    names.untake(b"b", numbers[1]);
+    assert!(names.find(b"b").is_none());
     names.take(b"b", named("SELECT 1")).unwrap();
     assert_eq!(names.take(b"c", named("SELECT 1")), Err(NameError::TooMany(2)));
     let (a, b) = (names.find(b"a").unwrap(), names.find(b"b").unwrap());
@@ -178,26 +188,67 @@ fn a_plan_is_stale_by_sharing_when_nothing_changed_since_its_client_prepared_it(
     assert!(changes.is_stale_by_sharing(changes));
 }
 
+const THERE: Changes = Changes(0);
+
+/// What a use asks for when nothing changes.
+fn used(held: &mut Held, number: u64) -> Need {
+    held.use_of(Number(number), THERE, THERE)
+}
+
 #[test]
 fn what_errors_drop_is_sent_again() {
     let mut held = Held::new(1);
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Nothing);
-    held.dropped(Number(1));
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
-    assert_eq!(held.use_of(Number(2), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: false, close: None });
+    assert_eq!(used(&mut held, 1), Need::Nothing);
+    held.unparsed(held.sent(Number(1)));
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: false, close: None });
+    assert_eq!(used(&mut held, 2), Need::Parse { anew: false, close: Some(Number(1)) });
     // Both were dropped by an error, the last one first: the backend has what it had, and nobody knows from when.
-    held.dropped(Number(2));
-    held.kept(Number(1));
-    assert!(!held.has(Number(1), Changes(0)) && held.parsed_at(Number(1)).is_none());
+    let (parse, close) = (held.sent(Number(2)), held.sent(Number(1)));
+    held.unparsed(parse);
+    held.unclosed(close);
+    assert!(!held.has(Number(1), THERE) && held.parsed_at(Number(1)).is_none());
     assert_eq!((held.len(), held.numbers()), (1, vec![Number(1)]));
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Nothing);
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
+    assert_eq!(used(&mut held, 1), Need::Nothing);
     // One that nobody is certain of is the first to go.
     held.kept(Number(1));
-    assert_eq!(held.use_of(Number(2), Changes(0), Changes(0)), Need::Parse { close: Some(Number(1)) });
+    assert_eq!(used(&mut held, 2), Need::Parse { anew: false, close: Some(Number(1)) });
     held.clear();
-    assert_eq!(held.use_of(Number(1), Changes(0), Changes(0)), Need::Parse { close: None });
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: false, close: None });
+}
+
+#[test]
+fn what_was_sent_since_is_not_taken_back() {
+    let mut held = Held::new(2);
+    used(&mut held, 1);
+    let first = held.sent(Number(1));
+    // It is not known to be there, so the next group has it closed, and parsed again.
+    held.kept(Number(1));
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
+    let second = held.sent(Number(1));
+    held.unparsed(first);
+    assert_eq!(used(&mut held, 1), Need::Nothing);
+    held.closed(Held::overtaken(Number(1)));
+    held.parsed(second);
+    assert!(held.has(Number(1), THERE));
+    // An error of the second group drops both.
+    held.unparsed(second);
+    held.unclosed(Held::overtaken(Number(1)));
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
+    // What is being closed may stay, so it is closed once more; the first answer says nothing then.
+    let close = held.close(Number(1));
+    assert_eq!((held.len(), held.has(Number(1), THERE)), (0, false));
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
+    held.closed(close);
+    held.unclosed(close);
+    assert!(held.has(Number(1), THERE));
+    let close = held.close(Number(1));
+    held.closed(close);
+    assert!(held.numbers().is_empty());
+    // Whatever was believed, it is there when the server says so.
+    held.parsed(second);
+    assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
 }
 
 proptest! {
@@ -213,10 +264,13 @@ proptest! {
                 let oldest = model.iter().min_by_key(|(_, used)| **used).map(|(number, _)| *number);
                 let close = oldest.filter(|_| model.len() == max);
                 close.map(|close| model.remove(&close));
-                Need::Parse { close }
+                Need::Parse { anew: false, close }
             };
             model.insert(number, at);
-            prop_assert_eq!(held.use_of(number, Changes(0), Changes(0)), expected);
+            prop_assert_eq!(held.use_of(number, THERE, THERE), expected);
+            if let Need::Parse { close: Some(close), .. } = expected {
+                held.closed(held.sent(close));
+            }
             prop_assert_eq!(held.len(), model.len());
         }
     }
@@ -226,11 +280,11 @@ proptest! {
 fn a_statement_from_before_a_change_is_parsed_anew_for_who_came_after_it() {
     let mut held = Held::new(10);
     let (before, after) = (Changes(3), Changes(4));
-    assert_eq!(held.use_of(Number(1), before, before), Need::Parse { close: None });
+    assert_eq!(held.use_of(Number(1), before, before), Need::Parse { anew: false, close: None });
     assert!(held.has(Number(1), before) && !held.has(Number(1), after));
     // Who prepared it before the change hears of it from the server, as without a proxy.
     assert_eq!(held.use_of(Number(1), before, after), Need::Nothing);
-    assert_eq!(held.use_of(Number(1), after, after), Need::Parse { close: Some(Number(1)) });
+    assert_eq!(held.use_of(Number(1), after, after), Need::Parse { anew: true, close: None });
     assert_eq!(held.use_of(Number(1), after, after), Need::Nothing);
     assert_eq!(held.len(), 1);
 }

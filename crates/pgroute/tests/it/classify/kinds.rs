@@ -162,6 +162,7 @@ fn prepared_statements_are_known_by_their_names() {
 fn who_looks_at_prepared_statements_is_known_by_any_letters() {
     for text in [
         "SELECT * FROM pg_prepared_statements",
+        "SELECT * FROM U&\"pg\\005fprepared_statements\"",
         "SELECT * FROM PG_Prepared_Statements",
         "SELECT PG_PREPARED_STATEMENT()",
         "SELECT 1 FROM pg_catalog.pg_prepared_statement",

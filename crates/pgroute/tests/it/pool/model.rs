@@ -24,6 +24,8 @@ struct World {
     to_own: BTreeSet<Ticket>,
     /// What whoever asks now wants.
     wish: Wish,
+    /// Somebody asks, and nothing else happens.
+    asks: bool,
     /// Who has just asked for one when there was none, and so takes any.
     modest: Option<Ticket>,
     waiting: VecDeque<(Ticket, Instant, Core)>,
@@ -60,6 +62,7 @@ impl World {
             owned: BTreeSet::new(),
             old: BTreeSet::new(),
             wish: Wish::Any,
+            asks: false,
             to_own: BTreeSet::new(),
             modest: None,
             waiting: VecDeque::new(),
@@ -68,6 +71,10 @@ impl World {
             served: 0,
             timed_out: 0,
         }
+    }
+
+    fn total(&self) -> usize {
+        self.opening.len() + self.idle.len() + self.lent.len()
     }
 
     fn soon(&mut self, millis: u64) -> Instant {
@@ -85,6 +92,8 @@ impl World {
                     assert!(self.opening.insert(backend, at).is_none() && known == [false; 2], "{backend:?} is in use");
                 }
                 Action::Close(backend) => {
+                    let makes_way = self.old.contains(&backend) && self.idle.contains(&backend) && self.asks;
+                    assert!(!makes_way || self.total() >= self.params.size, "it makes way where there is room");
                     let was_there = self.idle.remove(&backend) || self.lent.remove(&backend).is_some();
                     assert!(was_there, "{backend:?} is not there to be closed");
                     self.owned.remove(&backend);
@@ -108,7 +117,11 @@ impl World {
                     let is_near = |(ticket, since, core): &(Ticket, Instant, Core)| {
                         takes(ticket) && Some(*core) == self.near && *since <= latest
                     };
-                    let next = self.waiting.iter().position(is_near).unwrap_or(first);
+                    let mut next = self.waiting.iter().position(is_near).unwrap_or(first);
+                    if self.old.contains(&backend) {
+                        // Its owner has just asked, and nobody else is given it.
+                        next = self.waiting.len() - 1;
+                    }
                     let (next, since, _) = self.waiting.remove(next).unwrap();
                     assert_eq!(next, ticket, "somebody else is next");
                     assert_eq!(is_owned, self.to_own.remove(&ticket) && is_nobodys, "it is somebody else's");
@@ -196,7 +209,7 @@ impl World {
             if wish == Wish::ToOwn {
                 self.to_own.insert(Ticket(number));
             }
-            self.wish = wish;
+            (self.wish, self.asks) = (wish, true);
             self.pool.acquire(self.now, Ticket(number), core, wish, &mut out);
             self.modest = (!has_room).then_some(Ticket(number));
             let is_served = |action: &Action| matches!(action, Action::Give { .. });
@@ -214,7 +227,7 @@ impl World {
             );
         }
         self.act(&mut out);
-        (self.modest, self.near, self.wish) = (None, None, Wish::Any);
+        (self.modest, self.near, self.wish, self.asks) = (None, None, Wish::Any, false);
         if self.random.u8(0..8) == 0
             && let Some(backend) = self.owned.pop_first()
         {
