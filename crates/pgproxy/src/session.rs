@@ -121,12 +121,7 @@ pub(crate) struct Session {
     doubted: Option<(Box<[u8]>, Option<Failure>)>,
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
-    /// The `Parse` of the statement without a name.
-    unnamed: Vec<u8>,
-    unnamed_plan: Option<Arc<Plan>>,
-    unnamed_number: u64,
-    /// The group in which that was sent, while the server has not answered it.
-    unnamed_ahead: Option<u64>,
+    unnamed: Unnamed,
     /// Counts groups of messages that were sent.
     groups: u64,
     /// What portals run, where that does more than read or write rows.
@@ -166,6 +161,17 @@ pub(crate) struct Session {
     /// The server has said that it goes.
     has_farewell: bool,
     cancels: Rc<Cancels>,
+}
+
+/// The statement without a name.
+#[derive(Default)]
+struct Unnamed {
+    /// Its `Parse`.
+    message: Vec<u8>,
+    plan: Option<Arc<Plan>>,
+    number: u64,
+    /// The group in which it was sent, while the server has not answered it.
+    ahead: Option<u64>,
 }
 
 /// Requests to cancel that are on their way.
@@ -264,10 +270,7 @@ impl Session {
             bound: Bound::default(),
             doubted: None,
             floor: Changes(0),
-            unnamed: Vec::new(),
-            unnamed_plan: None,
-            unnamed_number: 0,
-            unnamed_ahead: None,
+            unnamed: Unnamed::default(),
             groups: 0,
             portals: HashMap::new(),
             effects: Slab::new(),

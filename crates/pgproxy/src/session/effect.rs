@@ -109,7 +109,7 @@ impl Session {
                     backend.unnamed = None;
                     backend.sequences.clear();
                 }
-                (self.unnamed_plan, self.is_opaque) = (None, false);
+                (self.unnamed.plan, self.is_opaque) = (None, false);
                 if self.pin.is_some_and(|pin| pin.ends_with(kind)) {
                     self.unpin();
                 }
@@ -163,7 +163,7 @@ impl Session {
             return None;
         }
         if label & UNNAMED != 0 {
-            self.unnamed_ahead.take_if(|_| label == UNNAMED | self.unnamed_number);
+            self.unnamed.ahead.take_if(|_| label == UNNAMED | self.unnamed.number);
             return None;
         }
         let effect = self.take_effect(label)?;
@@ -172,7 +172,7 @@ impl Session {
             (Effect::Prepared { name, taken, is_done: false }, _) => self.unprepared(&name, taken),
             (Effect::Named { sent, .. } | Effect::Parsed(sent), Some(backend)) => backend.held.parsed(sent),
             (Effect::Closed(sent), Some(backend)) => backend.held.closed(sent),
-            (Effect::Unnamed(of), Some(backend)) => _ = self.unnamed_ahead.take_if(|_| backend.unnamed == of),
+            (Effect::Unnamed(of), Some(backend)) => _ = self.unnamed.ahead.take_if(|_| backend.unnamed == of),
             _ => {}
         }
         None
@@ -221,9 +221,9 @@ impl Session {
         if let Some(backend) = self.backend.as_mut().filter(|backend| backend.unnamed == mine) {
             backend.unnamed = NOBODYS;
         }
-        if text == self.unnamed_number {
+        if text == self.unnamed.number {
             // It has forgotten the one before, too.
-            (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+            (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
         }
     }
 

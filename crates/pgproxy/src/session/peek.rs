@@ -104,7 +104,7 @@ impl Session {
             return Some(Arc::clone(plan));
         }
         if name.is_empty() {
-            self.unnamed_plan.clone()
+            self.unnamed.plan.clone()
         } else {
             self.names.find(name).map(|named| Arc::clone(&named.plan))
         }

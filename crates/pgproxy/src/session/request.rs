@@ -250,7 +250,7 @@ impl Session {
         let text = frontend::query(message).map_err(told)?;
         let plan = self.plan(text);
         // It forgets the statement without a name, whatever it is.
-        (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+        (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
         self.bound.forget();
         self.cells().statements.increment();
         if let Some(failure) = self.refusal(&plan).or_else(|| self.refused_within(&plan)) {
@@ -394,7 +394,7 @@ impl Session {
             self.told.remove(name);
             self.names.close(name);
             if name.is_empty() {
-                (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+                (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
             }
         }
         write::bare(self.to_client.bytes(), answer_tag::CLOSE_COMPLETE);

@@ -88,17 +88,17 @@ impl Session {
             let mut message = Vec::new();
             write::parse(&mut message, parse.name, &told);
             self.scratch.extend_from_slice(&message);
-            self.unnamed = message;
-            self.unnamed_number += 1;
-            self.unnamed_plan = Some(plan);
+            self.unnamed.message = message;
+            self.unnamed.number += 1;
+            self.unnamed.plan = Some(plan);
             self.asks_unnamed();
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
-            self.unnamed.clear();
-            self.unnamed.extend_from_slice(message);
-            self.unnamed_number += 1;
-            self.unnamed_plan = Some(plan);
+            self.unnamed.message.clear();
+            self.unnamed.message.extend_from_slice(message);
+            self.unnamed.number += 1;
+            self.unnamed.plan = Some(plan);
             self.asks_unnamed();
             if listen.is_none() {
                 return Ok(Forward::Pass);
@@ -127,10 +127,10 @@ impl Session {
     /// The client prepares the statement without a name.
     fn asks_unnamed(&mut self) {
         if let Some(backend) = &mut self.backend {
-            backend.unnamed = Some((self.number, self.unnamed_number));
+            backend.unnamed = Some((self.number, self.unnamed.number));
         }
-        self.unnamed_ahead = Some(self.groups);
-        self.ask(Question::Parse, UNNAMED | self.unnamed_number);
+        self.unnamed.ahead = Some(self.groups);
+        self.ask(Question::Parse, UNNAMED | self.unnamed.number);
     }
 
     fn named(&mut self, parse: &Parse<'_>, plan: Arc<Plan>) -> Named {
@@ -215,19 +215,19 @@ impl Session {
 
     /// Sees to it that the backend has the client's statement without a name, or none if the client has none.
     fn ensure_unnamed(&mut self) {
-        let mine = self.unnamed_plan.is_some().then_some((self.number, self.unnamed_number));
+        let mine = self.unnamed.plan.is_some().then_some((self.number, self.unnamed.number));
         let Some(backend) = &mut self.backend else { return };
         // An error may yet drop what has it so, and leave another client's there.
-        if backend.unnamed == mine && self.unnamed_ahead.is_none_or(|group| group == self.groups) {
+        if backend.unnamed == mine && self.unnamed.ahead.is_none_or(|group| group == self.groups) {
             return;
         }
         backend.unnamed = mine;
-        self.unnamed_ahead = Some(self.groups);
+        self.unnamed.ahead = Some(self.groups);
         if mine.is_some() {
             self.cells().parses.increment();
-            let message = std::mem::take(&mut self.unnamed);
+            let message = std::mem::take(&mut self.unnamed.message);
             self.put(Question::Parse, Some(Effect::Unnamed(mine)), |out| out.extend_from_slice(&message));
-            self.unnamed = message;
+            self.unnamed.message = message;
         } else {
             self.put(Question::Close, Some(Effect::Unnamed(mine)), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(b""));
@@ -251,7 +251,7 @@ impl Session {
         }
         if name.is_empty() {
             let needs = |plan: &Arc<Plan>| plan.shows_prepared || !plan.executes.is_empty();
-            if let Some(plan) = self.unnamed_plan.as_ref().filter(|plan| needs(plan)).map(Arc::clone) {
+            if let Some(plan) = self.unnamed.plan.as_ref().filter(|plan| needs(plan)).map(Arc::clone) {
                 if plan.shows_prepared {
                     self.show_prepared(None);
                 }
@@ -346,7 +346,7 @@ impl Session {
     /// Notes what a portal runs, where that does more than read or write rows.
     fn note_portal(&mut self, bind: &Bind<'_>) {
         let plan = if bind.statement.is_empty() {
-            self.unnamed_plan.clone()
+            self.unnamed.plan.clone()
         } else {
             self.names.find(bind.statement).map(|named| match named.by_text {
                 true => Arc::new(Plan::execute(&String::from_utf8_lossy(bind.statement))),
@@ -375,7 +375,7 @@ impl Session {
             return Ok(self.ask(Question::Close, 0));
         };
         if name.is_empty() {
-            (self.unnamed_plan, self.unnamed_number) = (None, self.unnamed_number + 1);
+            (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
             self.forgets_unnamed();
             return Ok(self.ask(Question::Close, 0));
         }
