@@ -111,6 +111,7 @@ impl Database {
     /// Goes by another configuration.
     pub(crate) fn configure(&self, params: DatabaseParams) {
         let params = Arc::new(params);
+        let is_other_lease = params.failover.lease.is_some() && params.failover.lease != self.settings().failover.lease;
         self.settings.store(Arc::clone(&params));
         let cluster = self.cluster();
         if !cluster.is_of(&params) {
@@ -130,6 +131,10 @@ impl Database {
             let proof = pool.target().login.proof.clone();
             let target = self.target(&params, &cluster.members[server].params, &key.user, user, proof);
             pool.configure(target, pool_params(&params, user));
+            if is_other_lease {
+                // What is lent was taken without it, and would be kept without it.
+                pool.fence();
+            }
             true
         });
     }

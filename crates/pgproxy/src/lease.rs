@@ -71,7 +71,8 @@ pub(crate) async fn keep(
     let mut asker = Asker { core, server, lease: Lease::new(params.ttl), was_held: false };
     loop {
         let (Some(database), Some(cluster)) = (database.upgrade(), cluster.upgrade()) else { return };
-        if !Arc::ptr_eq(&database.cluster(), &cluster) || database.is_retired() {
+        let is_over = !Arc::ptr_eq(&database.cluster(), &cluster) || database.is_retired();
+        if is_over && !asker.is_needed(&database, &cluster, &params) {
             // Nobody would end it any more.
             asker.write(&cluster, None);
             return;
@@ -110,6 +111,12 @@ impl Asker {
         self.lease.answered(asked_at, answer);
         self.write(cluster, self.lease.until());
         self.settle(database, cluster);
+    }
+
+    /// Whether transactions go on under the lease, which is the same still, though there are other servers now or none: they must not be cut.
+    fn is_needed(&self, database: &Database, cluster: &Cluster, params: &LeaseParams) -> bool {
+        let is_same = database.settings().failover.lease.as_ref() == Some(params);
+        is_same && cluster.members[self.server].lease.as_ref().is_some_and(|deadline| Arc::strong_count(deadline) > 1)
     }
 
     fn write(&self, cluster: &Cluster, until: Option<Duration>) {

@@ -121,13 +121,16 @@ impl Link {
             if tether.is_ending.get() || self.seat.database.is_retired() {
                 return Poll::Ready(Ok(()));
             }
-            if self.seat.database.cluster().is_out(&self.address) {
-                return Poll::Ready(Err(io::Error::other("the server is the primary no more, or was never the one")));
-            }
-            if let Poll::Ready(ended) = down.poll(cx, &mut self.server, &mut socket) {
+            let (seat, address) = (&self.seat, &self.address);
+            let may_send = || match seat.database.cluster().is_out(address) {
+                true => Err(io::Error::other("the server is the primary no more, or was never the one")),
+                false => Ok(()),
+            };
+            may_send()?;
+            if let Poll::Ready(ended) = down.poll(cx, &mut self.server, &mut socket, || Ok(())) {
                 return Poll::Ready(ended);
             }
-            up.poll(cx, &mut socket, &mut self.server)
+            up.poll(cx, &mut socket, &mut self.server, may_send)
         })
         .await;
         metrics.clients.add(-1);
@@ -146,10 +149,17 @@ impl Pipe {
         Self { bytes, sent: 0 }
     }
 
-    /// Passes on what can be; ready when nothing comes any more.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Socket, to: &mut Socket) -> Poll<io::Result<()>> {
+    /// Passes on what can be; ready when nothing comes any more. `may_send` is asked before anything is sent.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Socket,
+        to: &mut Socket,
+        may_send: impl Fn() -> io::Result<()>,
+    ) -> Poll<io::Result<()>> {
         loop {
             while self.sent < self.bytes.len() {
+                may_send()?;
                 match to.poll_write(cx, [&self.bytes[self.sent..], &[]]) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => self.sent += count,

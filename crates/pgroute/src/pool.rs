@@ -297,7 +297,7 @@ impl Pool {
         let is_too_many = total > bound && self.waiting.is_empty() || total > bound + self.params.reserve;
         let is_old = self.is_outdated(backend)
             && (self.is_nobodys(backend)
-                || self.is_full() && self.first_for(backend, Some(core)).is_some() && !self.is_paused);
+                || !self.may_open(now) && self.first_for(backend, Some(core)).is_some() && !self.is_paused);
         if self.is_spent(now, backend) || is_too_many || is_old {
             self.remove(backend);
             out.push(Action::Close(backend));
@@ -329,7 +329,7 @@ impl Pool {
                 idle.into_iter().find_map(|at| Some((at, pool.first_for(pool.idle[at], None)?)))
             };
             // One from before only makes room for another one.
-            last(false).or_else(|| last(true).filter(|_| pool.is_full()))
+            last(false).or_else(|| last(true).filter(|_| !pool.may_open(now)))
         };
         let mut replaced = 0;
         while !self.is_paused
@@ -404,8 +404,8 @@ impl Pool {
         if wish == Wish::ToOwn && !self.is_nobodys(id) && self.may_open(now) {
             return None;
         }
-        // It stays for its owner as long as there is room for another one.
-        if self.is_outdated(id) && wish != Wish::Own(id) && !self.is_full() {
+        // It stays for its owner as long as another one can be opened.
+        if self.is_outdated(id) && wish != Wish::Own(id) && self.may_open(now) {
             return None;
         }
         self.idle.remove(at);

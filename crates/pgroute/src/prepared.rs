@@ -317,11 +317,13 @@ impl Names {
         Some(named)
     }
 
-    /// What took a name took no effect: the name is forgotten if it still stands for that.
-    pub fn untake(&mut self, name: &[u8], taken: u64) {
-        if self.find(name).is_some_and(|named| named.taken == taken) {
+    /// What took a name took no effect: the name is forgotten if it still stands for that. Whether it did.
+    pub fn untake(&mut self, name: &[u8], taken: u64) -> bool {
+        let is_it = self.find(name).is_some_and(|named| named.taken == taken);
+        if is_it {
             self.close(name);
         }
+        is_it
     }
 
     /// Forgets all of them.

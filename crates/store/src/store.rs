@@ -333,6 +333,8 @@ impl Inner {
         let meta = bytes::Bytes::copy_from_slice(&head.meta);
         match &kept.0 {
             Source::Growing(_) => false,
+            // Purged since it was asked for: somebody may have fetched another body meanwhile, which this must not take the place of.
+            Source::OnDisk(_) if judgement != crate::purges::Judgement::Valid => false,
             Source::OnDisk(object) => {
                 let Some(disk) = &self.disk else { return false };
                 let (body_bytes, chunks) = (object.body_bytes, Arc::clone(&object.chunks));

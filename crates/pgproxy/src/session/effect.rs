@@ -229,7 +229,9 @@ impl Session {
 
     /// What took a name took no effect. A later message may have it forgotten, and taken again: there is nothing that could come back then.
     fn untake(&mut self, name: &[u8], taken: u64) {
-        self.names.untake(name, taken);
+        if self.names.untake(name, taken) {
+            return;
+        }
         for (_, effect) in &mut self.effects {
             if let Effect::Forgotten { named, .. } = effect {
                 named.take_if(|named| named.taken == taken);
@@ -260,8 +262,12 @@ impl Session {
 
     /// Whether the statement that runs is a commit, unless the server has not come to it yet.
     pub(super) fn is_committing(&self) -> bool {
-        let mut due = self.backend.iter().flat_map(|backend| backend.ledger.due());
-        let first = due.find_map(|due| match self.effects.get(usize::try_from(due.label.checked_sub(1)?).ok()?)? {
+        let due = self.backend.iter().flat_map(|backend| backend.ledger.due());
+        // A text of no effect runs before whatever stands behind it.
+        let first = due.take_while(|due| due.question != Question::Query || due.label != 0).find_map(|due| match self
+            .effects
+            .get(usize::try_from(due.label.checked_sub(1)?).ok()?)?
+        {
             Effect::Text { plan, at } => Some(plan.statements.get(*at)),
             _ => None,
         });

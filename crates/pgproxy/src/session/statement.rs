@@ -235,12 +235,11 @@ impl Session {
         }
     }
 
-    /// The client has the backend forget the statement without a name. If that is somebody else's, an error may leave it there.
+    /// The client has the backend forget the statement without a name. Within a group an error may leave it there.
     pub(super) fn forgets_unnamed(&mut self) {
-        let (number, is_group_open) = (self.number, self.is_group_open);
+        let is_group_open = self.is_group_open;
         if let Some(backend) = &mut self.backend {
-            let is_others = backend.unnamed.is_some_and(|(session, _)| session != number);
-            backend.unnamed = if is_others && is_group_open { NOBODYS } else { None };
+            backend.unnamed = if is_group_open && backend.unnamed.is_some() { NOBODYS } else { None };
         }
     }
 

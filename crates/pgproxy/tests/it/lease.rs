@@ -210,3 +210,38 @@ fn a_server_that_is_alone_needs_the_lease_too() {
     assert_eq!(client.query("INSERT INTO t VALUES (1)").unwrap().tags, ["INSERT 0 1"]);
     assert_eq!((states(&proxy), count(&proxy, 0)), (vec![("primary", None)], "1".to_owned()));
 }
+
+#[test]
+fn a_lease_that_comes_by_a_reload_is_for_those_too_who_keep_their_connections() {
+    let keeper = Keeper::start();
+    let mut proxy = Proxy::before(Postgres::start(&PostgresOptions::default()).unwrap(), |_, _| {});
+    let mut open = proxy.client();
+    open.query("CREATE TABLE t (a int)").unwrap();
+    open.query("BEGIN; INSERT INTO t VALUES (1)").unwrap();
+    keeper.set(&mut proxy.params);
+    proxy.reload();
+    let written = open.query("INSERT INTO t VALUES (2); COMMIT");
+    assert!(written.is_err() || !written.as_ref().unwrap().errors.is_empty(), "{written:?}");
+    assert_eq!(count(&proxy, 0), "0");
+}
+
+#[test]
+fn who_is_under_way_under_a_lease_that_stays_outlives_a_reload_of_other_servers() {
+    let (mut proxy, keeper) = two();
+    let mut open = proxy.client();
+    open.query("CREATE TABLE t (a int)").unwrap();
+    open.query("BEGIN; INSERT INTO t VALUES (1)").unwrap();
+    proxy.params.replicas.clear();
+    proxy.reload();
+    std::thread::sleep(2 * TTL);
+    assert_eq!(open.query("INSERT INTO t VALUES (2)").unwrap().tags, ["INSERT 0 1"]);
+    assert_eq!(open.query("COMMIT").unwrap().tags, ["COMMIT"]);
+    assert_eq!(count(&proxy, 0), "2");
+    // It ends for them, too.
+    open.query("BEGIN").unwrap();
+    keeper.say(&proxy.postgres, 0, Some(503));
+    wait_until("it has ended", || states(&proxy).iter().all(|(_, has_lease)| *has_lease != Some(true)));
+    let written = open.query("INSERT INTO t VALUES (3)");
+    assert!(written.is_err() || !written.as_ref().unwrap().errors.is_empty(), "{written:?}");
+    assert_eq!(count(&proxy, 0), "2");
+}

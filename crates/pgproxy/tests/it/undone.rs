@@ -311,6 +311,20 @@ fn nobody_runs_the_statement_without_a_name_of_others_behind_an_error() {
 }
 
 #[test]
+fn what_an_error_keeps_from_being_forgotten_is_run_by_nobody_else() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask(&parse("", "SELECT 'secret'").sync()).unwrap();
+    // The server passes over the Close.
+    let failed = one.ask(&PgMessages::default().bind("nosuch", &[]).close("").sync()).unwrap();
+    assert_eq!((failed.kinds.as_str(), failed.code()), ("EZ", "26000"));
+    let other = two.ask(&run("")).unwrap();
+    assert_eq!(other.code(), "26000", "{other:?}");
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
 fn a_query_whose_own_error_comes_before_what_it_names_hears_its_own() {
     let proxy = one_backend();
     let (mut one, mut two) = (proxy.client(), proxy.client());
