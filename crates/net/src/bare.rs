@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 /// Reads into what is free of `buf`. Nothing read into free room is the end of the connection.
 ///
@@ -21,17 +22,11 @@ use tokio::net::TcpStream;
 pub fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let room = buf.initialize_unfilled();
     let length = room.len();
-    loop {
-        ready!(socket.poll_read_ready(cx))?;
-        let read = all_or_last(socket, Interest::READABLE, length, || {
-            Ok(rustix::net::recv(socket, &mut *room, RecvFlags::empty())?.0)
-        });
-        if let Some(read) = read {
-            let count = read?;
-            buf.advance(count);
-            return Poll::Ready(Ok(()));
-        }
-    }
+    let count = ready!(poll_moved(socket, cx, Interest::READABLE, length, || {
+        Ok(rustix::net::recv(socket, &mut *room, RecvFlags::empty())?.0)
+    }))?;
+    buf.advance(count);
+    Poll::Ready(Ok(()))
 }
 
 /// Writes of `bytes` what the socket takes: how many.
@@ -39,15 +34,9 @@ pub fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>
 /// # Errors
 /// Those of the system.
 pub fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(cx))?;
-        let written = all_or_last(socket, Interest::WRITABLE, bytes.len(), || {
-            Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
-        });
-        if let Some(written) = written {
-            return Poll::Ready(written);
-        }
-    }
+    poll_moved(socket, cx, Interest::WRITABLE, bytes.len(), || {
+        Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    })
 }
 
 /// As [`poll_write`], of several parts one after the other.
@@ -56,11 +45,37 @@ pub fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Pol
 /// Those of the system.
 pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     let length = parts.iter().map(|part| part.len()).sum();
+    poll_moved(socket, cx, Interest::WRITABLE, length, || Ok(rustix::io::writev(socket, parts)?))
+}
+
+/// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and nobody is woken later.
+pub fn is_silent(socket: &TcpStream) -> bool {
+    // The kernel is asked only if the runtime is not sure: the last read may have taken exactly what there was.
+    let peeked = socket.try_io(Interest::READABLE, || {
+        Ok(rustix::net::recv(socket, &mut [0_u8][..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    });
+    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// What `call` moves, once the socket is ready. It is tried before the runtime is asked to wake the task, for mostly the
+/// socket is known to be ready. A task whose turn has been long enough has to wait all the same.
+fn poll_moved(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    length: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    let turn = ready!(coop::poll_proceed(cx));
     loop {
-        ready!(socket.poll_write_ready(cx))?;
-        let written = all_or_last(socket, Interest::WRITABLE, length, || Ok(rustix::io::writev(socket, parts)?));
-        if let Some(written) = written {
-            return Poll::Ready(written);
+        if let Some(moved) = all_or_last(socket, interest, length, &mut call) {
+            turn.made_progress();
+            return Poll::Ready(moved);
+        }
+        if interest.is_readable() {
+            ready!(socket.poll_read_ready(cx))?;
+        } else {
+            ready!(socket.poll_write_ready(cx))?;
         }
     }
 }

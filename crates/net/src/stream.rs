@@ -10,8 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -103,21 +102,10 @@ impl Stream {
     /// Whether nothing has come that would be read next: neither bytes nor the connection's end. Records that carry no
     /// bytes, as a server's session tickets, are taken in.
     pub fn is_silent(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         match self {
-            Self::Bare(socket) => {
-                // Asks the runtime, and the kernel only if the runtime is not sure: the last read may have taken
-                // exactly what there was.
-                if socket.poll_read_ready(&mut cx).is_pending() {
-                    return true;
-                }
-                let peeked = socket.try_io(Interest::READABLE, || {
-                    let mut byte = [0];
-                    Ok(rustix::net::recv(&*socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
-                });
-                matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
+            Self::Bare(socket) => bare::is_silent(socket),
             Self::Tls(session) => {
+                let mut cx = Context::from_waker(Waker::noop());
                 let mut byte = [0];
                 Pin::new(session.get_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use net::Buffer;
 use pgroute::classify::{Cache, Plan};
 use pgroute::prepared::{Changes, Names};
@@ -115,7 +116,7 @@ pub(crate) struct Session {
     changed: Changed,
     names: Names,
     /// What it was told of statements, by its names.
-    told: HashMap<Box<[u8]>, Told>,
+    told: HashMap<Box<[u8]>, Told, RandomState>,
     bound: Bound,
     /// The name of a statement that has to be looked at before it is used, and why it cannot be.
     doubted: Option<(Box<[u8]>, Option<Failure>)>,
@@ -266,7 +267,7 @@ impl Session {
             is_reset: false,
             is_discarding: false,
             changed: Changed::default(),
-            told: HashMap::new(),
+            told: HashMap::default(),
             bound: Bound::default(),
             doubted: None,
             floor: Changes(0),

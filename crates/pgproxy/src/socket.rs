@@ -138,6 +138,9 @@ impl Socket {
 
     /// Whether nothing has come that would be read next: neither bytes nor the end. If something has, a byte of it may be lost.
     pub(crate) fn is_silent(&mut self) -> bool {
+        if let Self::Tcp(socket) = self {
+            return bare::is_silent(socket);
+        }
         let mut cx = Context::from_waker(Waker::noop());
         // Being ready may be left from what was read last: only a read knows.
         self.poll_readable(&mut cx).is_pending() || self.poll_read(&mut cx, &mut [0]).is_pending()

@@ -19,6 +19,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use crate::classify::Plan;
@@ -57,6 +58,27 @@ pub struct Statement {
 /// A statement's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub u64);
+
+impl Number {
+    /// Bytes of the longest name.
+    pub const NAME_BYTES_MAX: usize = PREFIX.len() + 20;
+
+    /// Writes the name by which backends know it: how many bytes it has. A `Display` would cost as much as all else that a `Bind` does.
+    pub fn write_name(self, out: &mut [u8; Self::NAME_BYTES_MAX]) -> usize {
+        let digits = self.0.checked_ilog10().unwrap_or(0) as usize + 1;
+        let len = PREFIX.len() + digits;
+        out[..PREFIX.len()].copy_from_slice(PREFIX);
+        let mut rest = self.0;
+        for digit in out[PREFIX.len()..len].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        len
+    }
+}
+
+/// What names of ours begin with.
+const PREFIX: &[u8] = b"tf_";
 
 impl fmt::Display for Number {
     /// The name by which backends know it.
@@ -220,7 +242,7 @@ pub enum NameError {
 /// A client's names.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    named: HashMap<Box<[u8]>, Named>,
+    named: HashMap<Box<[u8]>, Named, RandomState>,
     unnamed: Option<Named>,
     names_max: usize,
     bytes: usize,

@@ -7,8 +7,10 @@
 //!
 //! When one side ends its direction, the other learns of it and may go on with its own. The tunnel is cut after the idle
 //! time without a byte in either direction. A client that speaks HTTP/2 has a stream in place of a connection, and the
-//! same holds for it.
+//! same holds for it. Bytes that pass do not look at the clock: a part of the idle time after the other is waited for, and
+//! whether anything came in it is known then. So a tunnel is cut a part of that time late, and never early.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -24,6 +26,9 @@ use super::http2::flow::{Inflow, Outflow};
 
 /// Fewest bytes between two pauses of the source for which it goes on being spliced: below, copying is cheaper.
 const SPLICED_MIN: usize = 16 * 1024;
+
+/// Parts of the idle time after each of which a tunnel is looked at.
+const IDLE_PARTS: u32 = 4;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,13 @@ impl Tunnel<'_> {
         early: (&[u8], &[u8]),
         moved: impl Fn(Way, usize),
     ) -> Ended {
-        self.deadline.set(Instant::now() + self.idle);
+        self.deadline.set(Instant::now() + self.idle / IDLE_PARTS);
+        // Parts of the idle time that have passed since something came.
+        let silent = Cell::new(0);
+        let moved = |way, count| {
+            moved(way, count);
+            silent.set(0);
+        };
         let mut ended = Ended { up: false, down: false, idle: false };
         let from_client = match client.0 {
             ClientSource::Wire(reader) => From::Wire(reader),
@@ -88,7 +99,15 @@ impl Tunnel<'_> {
             if up.broke || down.broke || (up.ended && down.ended) {
                 return Poll::Ready(());
             }
-            self.deadline.poll_expired(cx).map(|_| ended.idle = true)
+            while self.deadline.poll_expired(cx).is_ready() {
+                silent.set(silent.get() + 1);
+                if silent.get() > IDLE_PARTS {
+                    ended.idle = true;
+                    return Poll::Ready(());
+                }
+                self.deadline.set(Instant::now() + self.idle / IDLE_PARTS);
+            }
+            Poll::Pending
         })
         .await;
         Ended { up: up.ended && !up.broke, down: down.ended && !down.broke, ..ended }
@@ -101,10 +120,6 @@ impl Tunnel<'_> {
         early: &[u8],
         moved: impl Fn(usize),
     ) -> io::Result<()> {
-        let moved = |count| {
-            moved(count);
-            self.deadline.set(Instant::now() + self.idle);
-        };
         to.write(early).await?;
         moved(early.len());
         let reader = match from {
@@ -138,24 +153,20 @@ impl Tunnel<'_> {
         }
     }
 
-    /// Copies until the source pauses, or proves large where that matters.
+    /// Copies what has come, as far as it fits a buffer. Less than that, and the source pauses.
     async fn copy(&self, reader: &mut Reader<'_>, to: &mut To<'_, '_>, moved: &impl Fn(usize)) -> io::Result<Burst> {
-        let splices = reader.socket().is_some() && to.socket().is_some();
         let mut buffer = self.buffers.take();
-        while let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)).await {
-            let count = count?;
-            if count == 0 {
-                return Ok(Burst::End);
-            }
-            let large = splices && buffer.room() == 0;
-            to.write(buffer.filled()).await?;
-            moved(count);
-            buffer.clear();
-            if large {
-                return Ok(Burst::Large);
-            }
+        let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)).await else {
+            return Ok(Burst::Small);
+        };
+        let count = count?;
+        if count == 0 {
+            return Ok(Burst::End);
         }
-        Ok(Burst::Small)
+        to.write(buffer.filled()).await?;
+        moved(count);
+        let is_spliced = || reader.socket().is_some() && to.socket().is_some();
+        Ok(if buffer.room() == 0 && is_spliced() { Burst::Large } else { Burst::Small })
     }
 
     /// Splices until the source pauses.

@@ -14,14 +14,17 @@ use crate::backend::{ended, went_away};
 /// Bytes put in between that are not written, beyond which nothing more is looked at.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Reads of the server's, one after the other, before the client is listened to. Mostly it says nothing before it has its answer.
+const AHEAD_MAX: usize = 8;
+
 /// What is read at once at most.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 impl Session {
     /// Moves what can be moved; ready when something else has to be done.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Cut>> {
+        let mut ahead = 0;
         loop {
-            let mut moved = false;
             match self.requests() {
                 Ok(None) => {}
                 Ok(Some(turn)) => {
@@ -31,13 +34,20 @@ impl Session {
                 }
                 Err(cut) => return Poll::Ready(Err(cut)),
             }
-            moved |= self.flush_server(cx)?;
-            moved |= self.answers()?;
-            moved |= self.flush_client(cx)?;
+            let mut written = self.flush_server(cx)?;
+            let mut moved = self.answers()?;
+            written |= self.flush_client(cx)?;
             if self.is_done() {
                 return Poll::Ready(Ok(Turn::Idle));
             }
-            moved |= self.read_server(cx)?;
+            moved |= written && self.is_held_up();
+            let has_read = self.read_server(cx)?;
+            if has_read && ahead < AHEAD_MAX {
+                ahead += 1;
+                continue;
+            }
+            moved |= has_read;
+            ahead = 0;
             if self.client.wants > 0 {
                 moved |= self.read_client(cx)?;
             }
@@ -46,6 +56,12 @@ impl Session {
                 return if self.is_quiet() { Poll::Ready(Ok(Turn::Idle)) } else { Poll::Pending };
             }
         }
+    }
+
+    /// Whether there may be something to look at that had to wait until something else was written.
+    fn is_held_up(&self) -> bool {
+        let has_answers = || self.server_input.as_ref().is_some_and(|input| input.filled().len() > self.server_pass);
+        self.client.wants == 0 || self.server_wants == 0 || self.client.unread() > 0 || has_answers()
     }
 
     /// Whether the backend can go back.
@@ -197,6 +213,10 @@ impl Session {
         if client.pass > 0 && client.input.as_ref().is_some_and(|input| input.room() == 0) {
             return Ok(false);
         }
+        // Who has said nothing needs no buffer.
+        if client.input.is_none() && client.socket.poll_readable(cx).is_pending() {
+            return Ok(false);
+        }
         let input = client.input.get_or_insert_with(|| self.held.core.client_buffers.take());
         input.make_room(room_for(input, client.pass, client.wants));
         match client.socket.poll_read_into(cx, input) {
@@ -216,6 +236,9 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(false) };
         // What it was read for has to go first.
         if self.server_wants == 0 {
+            return Ok(false);
+        }
+        if self.server_input.is_none() && backend.socket.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let input = self.server_input.get_or_insert_with(|| self.held.core.server_buffers.take());

@@ -3,7 +3,6 @@
 //! A statement with a name is known to backends by a name of ours, under which all clients share it; whoever uses it has it parsed where it
 //! is not there. The statement without a name stays as it is: its text is kept, and goes to a backend again that has another one's.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use pgroute::SqlState;
@@ -30,16 +29,14 @@ const PORTALS_MAX: usize = 1000;
 
 /// A statement's name on backends, without memory of its own.
 struct OurName {
-    bytes: [u8; 24],
+    bytes: [u8; Number::NAME_BYTES_MAX],
     len: usize,
 }
 
 impl OurName {
     fn new(number: Number) -> Self {
-        let mut bytes = [0; 24];
-        let mut rest = &mut bytes[..];
-        write!(rest, "{number}").expect("a number of 64 bits has 20 digits");
-        let len = 24 - rest.len();
+        let mut bytes = [0; Number::NAME_BYTES_MAX];
+        let len = number.write_name(&mut bytes);
         Self { bytes, len }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{Changes, Number};
 
 /// What has to be sent before a statement can be used.
@@ -35,7 +37,7 @@ const OVERTAKEN: u64 = 0;
 /// same statement was sent behind the dropped group: each is taken back only as far as it was the last one. What was sent last is taken back first.
 #[derive(Clone, Debug)]
 pub struct Held {
-    numbers: HashMap<Number, Use>,
+    numbers: HashMap<Number, Use, RandomState>,
     uses: u64,
     numbers_max: usize,
 }
@@ -61,7 +63,7 @@ impl Use {
 impl Held {
     /// At most so many; one at least.
     pub fn new(numbers_max: usize) -> Self {
-        Self { numbers: HashMap::new(), uses: 0, numbers_max: numbers_max.max(1) }
+        Self { numbers: HashMap::default(), uses: 0, numbers_max: numbers_max.max(1) }
     }
 
     /// How many there are, those left aside that are being closed.
