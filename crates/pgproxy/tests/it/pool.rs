@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pgproxy::ServerAddress;
+use testkit::{PgMessages, Postgres, PostgresOptions, Relay, Way};
+
 use crate::proxy::Proxy;
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -90,6 +93,51 @@ fn backends_that_were_ended_are_made_anew() {
     assert_eq!(clients[0].message().unwrap().field(b'C'), "57P01");
     assert!(clients[0].message().is_err());
     assert_eq!(clients[1].query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_a_server_ends_while_nobody_has_it_is_counted_no_more() {
+    let proxy = Proxy::start(|params| (params.pool.size, params.pool.min) = (4, 1));
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("BEGIN; SELECT 1").unwrap().status, 'T'));
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("END").unwrap().status, 'I'));
+    assert_eq!(proxy.backends(), 4);
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    proxy.postgres.sql(0, end).unwrap();
+    // The one that is kept though nobody wants it is opened anew.
+    wait_for("all are noticed", || proxy.backends() == 1);
+    proxy.check_accounts();
+    for client in &mut clients {
+        assert_eq!(client.query("SELECT 'still'").unwrap().value(), "still");
+    }
+}
+
+#[test]
+fn a_backend_that_is_ended_as_it_goes_back_says_nothing_to_its_last_client() {
+    let postgres = Postgres::start(&PostgresOptions::default()).unwrap();
+    let relay = Relay::start(([127, 0, 0, 1], postgres.port(0)).into()).unwrap();
+    let proxy = Proxy::before(postgres, |params, _| {
+        params.pool.size = 1;
+        params.catalogue.read = false;
+        params.primary.address = ServerAddress::Tcp { host: "127.0.0.1".into(), port: relay.address().port() };
+    });
+    let mut client = proxy.client();
+    assert_eq!(client.query("SELECT 0").unwrap().kinds, "TDCZ");
+    // The notice is kept back, and what comes meanwhile comes at once behind it: the answer, and the server's last words.
+    relay.stall(Way::ToClient, Duration::from_millis(600));
+    client
+        .send(&PgMessages::default().query("DO $$BEGIN RAISE NOTICE 'first'; END$$; SELECT pg_sleep(0.1)").0)
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND state = 'idle'";
+    assert_eq!(proxy.postgres.sql(0, end).unwrap(), ["t"]);
+    assert_eq!(client.answer().unwrap().kinds, "NCTDCZ");
+    let begun = client.query("BEGIN").unwrap();
+    assert_eq!((begun.kinds.as_str(), begun.status), ("CZ", 'T'));
+    assert_eq!(client.query("COMMIT").unwrap().kinds, "CZ");
     proxy.check_accounts();
 }
 
