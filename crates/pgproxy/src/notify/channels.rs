@@ -247,7 +247,7 @@ mod tests {
     fn a_session_is_counted_once_as_long_as_it_listens_to_anything() {
         let mut channels = Channels::default();
         let (one, two) = (Mailbox::new(1, 10), Mailbox::new(2, 10));
-        let mut listen = |channels: &mut Channels, mailbox: &Arc<Mailbox>, names: Vec<String>| {
+        let listen = |channels: &mut Channels, mailbox: &Arc<Mailbox>, names: Vec<String>| {
             let _done = channels.want(names, mailbox);
             while channels.next_text().is_some() {
                 channels.has_asked();

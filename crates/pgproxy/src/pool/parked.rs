@@ -19,9 +19,9 @@ impl Parked {
     }
 
     /// Takes out what its server has ended.
-    pub(super) fn take_ended(&mut self) -> Vec<Box<Backend>> {
+    pub(super) fn take_ended(&mut self) -> Vec<Backend> {
         let has_ended = |backend: &mut Box<Backend>| backend.socket.has_ended_below();
-        self.0.iter_mut().filter_map(|place| place.take_if(has_ended)).collect()
+        self.0.iter_mut().filter_map(|place| place.take_if(has_ended)).map(|backend| *backend).collect()
     }
 
     /// Takes one out, if it is there.
