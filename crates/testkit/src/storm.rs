@@ -133,6 +133,8 @@ struct Client<'p> {
 struct Life {
     /// What it is called.
     name: Option<String>,
+    /// What it has in its search path.
+    path: Option<String>,
     /// What its statement gives.
     prepared: Option<String>,
     /// What is in its temporary table.
@@ -254,6 +256,7 @@ impl Client<'_> {
             6 => self.rolls_back(client),
             7 => self.copies_in(client),
             8 => self.reads_much(client),
+            9 if self.random.bool() => self.hides(client, life),
             9 => self.is_called(client, life),
             10 => self.cancels(client),
             _ if self.random.u8(..4) == 0 => self.pins(client, life),
@@ -393,6 +396,20 @@ impl Client<'_> {
         let Some(name) = &life.name else { return Ok(()) };
         let answer = client.query("SHOW application_name")?;
         self.is_done("SHOW", &answer, &[name]);
+        Ok(())
+    }
+
+    /// Has something set where nobody sees it.
+    fn hides(&mut self, client: &mut PgClient, life: &mut Life) -> Result<()> {
+        let mark = self.mark();
+        let set = format!("PERFORM set_config('search_path', '\"{mark}\", public', false)");
+        let answer = client.query(&format!("DO $$BEGIN {set}; END$$"))?;
+        if self.is_done("DO", &answer, &[]) {
+            life.path = Some(mark);
+        }
+        let Some(mark) = &life.path else { return Ok(()) };
+        let answer = client.query("SELECT split_part(current_setting('search_path'), '\"', 2)")?;
+        self.is_done("what was hidden", &answer, &[mark]);
         Ok(())
     }
 

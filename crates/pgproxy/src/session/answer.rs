@@ -297,12 +297,12 @@ impl Session {
         Ok(Deliver::Pass)
     }
 
-    /// Whether the backend is done with: all of the client's has its answer, and nothing keeps it.
+    /// Whether the backend is done with: all of the client's has its answer, nothing keeps it, and nothing is to be asked or set there before it goes back.
     fn needs_it_no_more(&self) -> bool {
         let is_between = self.backend.as_ref().is_some_and(|backend| {
             backend.ledger.is_empty() && !backend.ledger.is_uncertain() && backend.status == TransactionStatus::Idle
         });
-        is_between && !self.is_group_open && self.keeps().is_none()
+        is_between && !self.is_group_open && self.keeps().is_none() && !self.is_opaque && !self.is_reset
     }
 
     /// The connection to the server has ended. The client is told, unless the server has told it.
