@@ -19,6 +19,9 @@ use crate::value::Text;
 /// Largest file of a token, with what stands around it. What is larger is another file.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
+/// Most that is read of what somebody names on a command line: what a pipe of Linux holds at once.
+const TOKEN_GIVEN_BYTES_MAX: u64 = 64 * 1024;
+
 /// Where the admin listener is, for whoever asks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminAccess {
@@ -110,18 +113,26 @@ fn reported(path: &Path, field: &Field<Text>, sink: &mut Sink) -> Option<Secret>
         let diagnostic = Diagnostic::error(field.place, "admin.token_file", problem);
         sink.push(diagnostic.fix(format!("make it with: openssl rand -hex 32 > {}", path.display())));
     };
-    token_of(path).map_err(report).ok()
+    // To open a pipe would wait for whoever writes to it, and so would every reload.
+    let text = std::fs::metadata(path).and_then(|found| match found.is_file() {
+        true => read(path, TOKEN_FILE_BYTES_MAX),
+        false => Err(std::io::Error::other("it is no file")),
+    });
+    token_in(path, text, TOKEN_FILE_BYTES_MAX).map_err(report).ok()
 }
 
-/// Reads the token that a file holds.
+/// Reads the token that somebody names on a command line: out of a file, or of a pipe, for whose other end it waits.
 ///
 /// # Errors
-/// What is wrong with the file, in words that begin with its path. What it holds is not said: it may be the token after all.
+/// What is wrong with it, in words that begin with its path, and what to do. What it holds is not said: it may be the token after all.
 pub fn token_of(path: &Path) -> Result<Secret, String> {
-    let problem = match read(path) {
-        Ok(text) if text.len() as u64 > TOKEN_FILE_BYTES_MAX => {
-            format!("has more than {TOKEN_FILE_BYTES_MAX} bytes, and a token fewer")
-        }
+    let found = token_in(path, read(path, TOKEN_GIVEN_BYTES_MAX), TOKEN_GIVEN_BYTES_MAX);
+    found.map_err(|problem| format!("{problem}; name a file or a pipe that can be read and holds the token alone"))
+}
+
+fn token_in(path: &Path, text: std::io::Result<String>, bytes_max: u64) -> Result<Secret, String> {
+    let problem = match text {
+        Ok(text) if text.len() as u64 > bytes_max => format!("has more than {bytes_max} bytes, and a token fewer"),
         Ok(text) if Secret::may_be(text.trim_ascii()) => return Ok(Secret::new(text.trim_ascii())),
         Ok(_) => "holds no token of at least 16 visible ASCII characters".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
@@ -129,12 +140,9 @@ pub fn token_of(path: &Path) -> Result<Secret, String> {
     Err(format!("{} {problem}", path.display()))
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    // To open a pipe would wait for whoever writes to it.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
+/// The text of a file up to one byte more than it may have.
+fn read(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -33,6 +33,7 @@ mod core;
 mod database;
 mod engage;
 mod failure;
+mod folder;
 mod lease;
 mod listener;
 mod login;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arc_swap::ArcSwap;
 use net::inherit::Inherited;
 use net::listen;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::PrepareError;
+use crate::folder::Alone;
 use crate::params::{Listen, PgListenerParams};
 
 /// A listener, which outlives configurations as long as it listens at the same place.
@@ -80,8 +82,10 @@ impl ListenSocket {
                 Ok(Self::Tcp(socket))
             }
             Listen::Unix(path) => {
-                // One whose file has gone meanwhile would be found by nobody.
-                let given = inherited.take_unix(path).filter(|_| is_socket(path));
+                // One whose file has gone meanwhile, or is another's that was left, would be found by nobody: who connects would get to it, as it
+                // listens all the time.
+                let given =
+                    inherited.take_unix(path).filter(|_| look(path).is_ok_and(|found| found == Found::Listening));
                 let socket = given
                     .map_or_else(|| unix(path), Ok)
                     .map_err(|cause| PrepareError::Unix { path: path.clone(), cause })?;
@@ -102,15 +106,35 @@ impl ListenSocket {
     }
 }
 
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+/// What connecting to a file comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// There is no socket.
+    Nothing,
+    /// It is left from a process that ended.
+    Left,
+    /// Somebody listens.
+    Listening,
 }
 
-/// Listens at a file. One that nobody listens at is left from a process that ended, and is replaced.
+/// What there is at a file. Nobody is waited for: a queue may be full.
+fn look(path: &Path) -> io::Result<Found> {
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return Ok(Found::Nothing);
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Found::Left),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        _ => Ok(Found::Listening),
+    }
+}
+
+/// Listens at a file. One that nobody listens at is replaced.
 fn unix(path: &Path) -> io::Result<StdUnixListener> {
-    if is_socket(path)
-        && StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
+    // Two who find it left would both replace it, and clients find one of them.
+    let _alone = Alone::beside(path)?;
+    if look(path)? == Found::Left {
         std::fs::remove_file(path)?;
     }
     let socket = StdUnixListener::bind(path)?;
@@ -118,4 +142,75 @@ fn unix(path: &Path) -> io::Result<StdUnixListener> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::TempDir;
+
+    fn open(path: &Path, inherited: Option<&StdUnixListener>) -> Result<ListenSocket, PrepareError> {
+        let mut given = Inherited::default();
+        if let Some(socket) = inherited {
+            given.add("db", None, socket.try_clone().unwrap().into()).unwrap();
+        }
+        ListenSocket::open(&Listen::Unix(path.to_owned()), &mut given)
+    }
+
+    /// Whether who connects to the file gets to this socket.
+    fn leads_to(path: &Path, socket: &ListenSocket) -> bool {
+        let ListenSocket::Unix(socket) = socket else { return false };
+        socket.set_nonblocking(true).unwrap();
+        let _client = std::os::unix::net::UnixStream::connect(path).unwrap();
+        // What it was probed with may be in the queue as well.
+        std::iter::from_fn(|| socket.accept().ok()).count() > 0
+    }
+
+    #[test]
+    fn what_was_inherited_is_used_where_clients_find_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(".s.PGSQL.6432");
+        let socket = StdUnixListener::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        assert!(leads_to(&path, &open(&path, Some(&socket)).unwrap()));
+        // Its file has gone.
+        std::fs::remove_file(&path).unwrap();
+        assert!(leads_to(&path, &open(&path, Some(&socket)).unwrap()));
+        // Another one has taken its place, whose process has ended.
+        std::fs::remove_file(&path).unwrap();
+        drop(StdUnixListener::bind(&path).unwrap());
+        assert!(leads_to(&path, &open(&path, Some(&socket)).unwrap()));
+    }
+
+    #[test]
+    fn one_of_those_who_find_a_socket_that_was_left_replaces_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(".s.PGSQL.6432");
+        drop(StdUnixListener::bind(&path).unwrap());
+        // The other one has looked already.
+        let alone = Alone::beside(&path).unwrap();
+        std::thread::scope(|scope| {
+            let opened = scope.spawn(|| open(&path, None));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!opened.is_finished());
+            std::fs::remove_file(&path).unwrap();
+            let first = ListenSocket::Unix(StdUnixListener::bind(&path).unwrap());
+            drop(alone);
+            let error = opened.join().unwrap().unwrap_err();
+            assert!(error.to_string().contains("in use"), "{error}");
+            assert!(leads_to(&path, &first));
+        });
+    }
+
+    #[test]
+    fn a_queue_that_is_full_is_somebody_who_listens() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(".s.PGSQL.6432");
+        let other = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        other.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        other.listen(0).unwrap();
+        let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let error = open(&path, None).unwrap_err();
+        assert!(error.to_string().contains("in use"), "{error}");
+    }
 }

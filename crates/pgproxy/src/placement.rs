@@ -3,9 +3,13 @@
 //! Clients are gathered: a core is given some before the next one gets any. Those of a core take from each other what it keeps of their pool, without a
 //! lock or a move between event queues, and each of its turns does more of what has come, so that they cost less together than apart. What
 //! so many ask takes a server many times the work that it takes a core. Where they do not ask little but much, such as long rows under TLS,
-//! a core shows it by its time, and gets no more.
+//! a core shows it by its time, and gets no more as long as another one has time.
+//!
+//! A client stays where it is: what is decided here is decided when it comes. So a core that becomes busy later is relieved as clients go and others
+//! come, and not sooner. It is busy from one mark on and at ease from a lower one on, or a core at the mark would be given a client, refused
+//! the next, and so on.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -13,29 +17,70 @@ use rustix::time::{ClockId, clock_gettime};
 /// Clients that a core is given before the next one gets any.
 pub(crate) const TOGETHER: usize = 64;
 
-/// The part of its time that a core works, in thousandths, from which on it gets no more as long as another one has less to do.
+/// The part of its time that a core works, in thousandths, from which on it gets no more as long as another one has time.
 const BUSY: u32 = 600;
+
+/// The part from which on a core that was busy has time again: a quarter less, which is more than a core of steady clients goes up and down.
+const AT_EASE: u32 = 450;
+
+/// Steps of the time that a core works, in thousandths, by which busy cores differ. Of those that differ by less, the one with the fewest clients is
+/// the better one: they may all be at it at the next moment.
+const STEP: u32 = 100;
 
 /// How busy each core is, for whoever places clients.
 #[derive(Debug)]
 pub(crate) struct Placement {
     together: usize,
-    busy: Box<[AtomicU32]>,
+    cores: Box<[Busyness]>,
+}
+
+/// How busy a core is.
+#[derive(Debug, Default)]
+struct Busyness {
+    /// The part of its time that it worked when it was looked at last, in thousandths.
+    part: AtomicU32,
+    is_busy: AtomicBool,
+}
+
+/// A core, for whoever chooses among them.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    core: usize,
+    clients: usize,
+    /// The part of its time that it works, in thousandths, if it is busy.
+    busy: Option<u32>,
 }
 
 impl Placement {
     /// For so many cores, of which each is given so many clients before the next one gets any.
     pub(crate) fn new(cores: usize, together: usize) -> Self {
-        Self { together, busy: (0..cores).map(|_| AtomicU32::new(0)).collect() }
+        Self { together, cores: (0..cores).map(|_| Busyness::default()).collect() }
     }
 
     /// The core of the next client that `own` has accepted. Each has so many clients.
     pub(crate) fn choose(&self, own: usize, clients: impl Fn(usize) -> usize) -> usize {
-        let cores = self.busy.len();
-        let is_busy = |core: usize| self.busy[core].load(Ordering::Relaxed) >= BUSY;
-        let in_turn = || (own..cores).chain(0..own);
-        let gathered = in_turn().find(|&core| clients(core) < self.together && !is_busy(core));
-        gathered.or_else(|| in_turn().min_by_key(|&core| clients(core))).unwrap_or(own)
+        let candidate = |core: usize| Candidate { core, clients: clients(core), busy: self.cores[core].busy() };
+        choose(self.together, (own..self.cores.len()).chain(0..own).map(candidate)).unwrap_or(own)
+    }
+}
+
+/// The first core with time that has not its clients yet; or the one with the fewest clients of those with time; or of those that are the least busy.
+fn choose(together: usize, cores: impl Iterator<Item = Candidate> + Clone) -> Option<usize> {
+    let mut at_ease = cores.clone().filter(|found| found.busy.is_none());
+    let gathers = at_ease.find(|found| found.clients < together);
+    let last = || cores.min_by_key(|found| (found.busy.map(|part| part / STEP), found.clients));
+    gathers.or_else(last).map(|found| found.core)
+}
+
+impl Busyness {
+    fn tell(&self, part: u32) {
+        self.part.store(part, Ordering::Relaxed);
+        let mark = if self.is_busy.load(Ordering::Relaxed) { AT_EASE } else { BUSY };
+        self.is_busy.store(part >= mark, Ordering::Relaxed);
+    }
+
+    fn busy(&self) -> Option<u32> {
+        self.is_busy.load(Ordering::Relaxed).then(|| self.part.load(Ordering::Relaxed))
     }
 }
 
@@ -57,7 +102,7 @@ impl Meter {
         let passed = now.saturating_duration_since(self.since);
         if !passed.is_zero() {
             let part = worked.saturating_sub(self.worked).as_secs_f64() / passed.as_secs_f64();
-            placement.busy[core].store((part * 1000.0) as u32, Ordering::Relaxed);
+            placement.cores[core].tell((part * 1000.0) as u32);
         }
         (self.since, self.worked) = (now, worked);
     }
@@ -82,12 +127,25 @@ mod tests {
             ("from the last core on to the first", 2, [3, 64, 64], [0, 0, 0], 0),
             ("not to one that is busy", 1, [0, 10, 0], [0, 600, 0], 2),
             ("all are full: to where there are fewest", 0, [100, 64, 90], [0, 0, 0], 1),
-            ("all are busy: the same", 0, [10, 20, 5], [999, 999, 999], 2),
+            ("not to one that is busy, though the others are full", 0, [10, 90, 70], [900, 0, 599], 2),
+            ("all are busy: to the one that is so the least", 0, [10, 20, 5], [999, 650, 999], 1),
+            ("all are as busy: to where there are fewest", 0, [10, 20, 5], [999, 910, 930], 2),
         ];
-        for (name, own, clients, busy, expected) in cases {
-            let (clients, busy): ([usize; 3], [u32; 3]) = (clients, busy);
-            let placement = Placement { together: TOGETHER, busy: busy.map(AtomicU32::new).into() };
+        for (name, own, clients, parts, expected) in cases {
+            let (clients, parts): ([usize; 3], [u32; 3]) = (clients, parts);
+            let placement = Placement::new(3, TOGETHER);
+            placement.cores.iter().zip(parts).for_each(|(core, part)| core.tell(part));
             assert_eq!(placement.choose(own, |core| clients[core]), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_core_is_at_ease_when_it_has_less_to_do_than_when_it_became_busy() {
+        let core = Busyness::default();
+        let told = [(599, false), (600, true), (599, true), (450, true), (449, false), (599, false), (1000, true)];
+        for (part, is_busy) in told {
+            core.tell(part);
+            assert_eq!(core.busy(), is_busy.then_some(part), "{part}");
         }
     }
 
@@ -98,7 +156,7 @@ mod tests {
             let mut meter = Meter::start();
             work();
             meter.tell(&placement, 0);
-            placement.busy[0].load(Ordering::Relaxed)
+            placement.cores[0].part.load(Ordering::Relaxed)
         };
         let asleep = busy(&|| std::thread::sleep(Duration::from_millis(50)));
         assert!(asleep < 200, "{asleep}");

@@ -11,6 +11,7 @@ mod home;
 mod lent;
 mod local;
 mod own;
+mod parked;
 mod roster;
 
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +34,7 @@ pub(crate) use lent::{Lent, Waiting};
 pub(crate) use local::Local;
 use own::At;
 pub(crate) use own::{Own, Whereabouts};
+use parked::Parked;
 use roster::Roster;
 
 /// Sets of settings whose reports are remembered. Drivers send the same few.
@@ -111,10 +113,6 @@ struct State {
     last_ticket: u64,
     actions: Vec<Action>,
 }
-
-/// What waits to be lent, by its place. Boxed, as it is when it is lent: it does not move when it changes hands.
-#[derive(Debug, Default)]
-struct Parked(Vec<Option<Box<Backend>>>);
 
 /// What comes of asking for a backend.
 pub(crate) enum Taken {
@@ -337,6 +335,18 @@ impl Pool {
         self.state().decider.next_deadline()
     }
 
+    /// Closes what is idle here and was ended by its server, as at the server's restart: it is neither counted nor in anybody's way then.
+    fn drop_ended(self: &Arc<Self>, now: Instant) {
+        let mut ended = Vec::new();
+        self.act_with(now, |state, out| {
+            for backend in state.parked.take_ended() {
+                state.decider.lost(now, backend.id, out);
+                ended.push(backend);
+            }
+        });
+        drop(ended);
+    }
+
     /// Lends nothing from now on.
     pub(crate) fn pause(&self) {
         self.is_paused.store(true, Ordering::SeqCst);
@@ -452,20 +462,6 @@ impl State {
     fn take_waiter(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Handed>> {
         let at = self.waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         self.waiters.remove(at).map(|(_, sender)| sender)
-    }
-}
-
-impl Parked {
-    fn put(&mut self, backend: Box<Backend>) {
-        let slot = backend.id.slot();
-        if self.0.len() <= slot {
-            self.0.resize_with(slot + 1, || None);
-        }
-        self.0[slot] = Some(backend);
-    }
-
-    fn take(&mut self, id: BackendId) -> Option<Box<Backend>> {
-        self.0.get_mut(id.slot())?.take_if(|backend| backend.id == id)
     }
 }
 

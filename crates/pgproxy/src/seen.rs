@@ -2,7 +2,8 @@
 //! restart is known to be old.
 //!
 //! The file is written before anything is sent to the primary of a new timeline: a crash forgets nothing that a write has followed. It is replaced as a
-//! whole and synced. A timeline never goes back, whoever writes; another system takes the place of the one that stands there only by hand, since
+//! whole and synced. A timeline never goes back, whoever writes: processes that follow each other are there together for a while, and one at a time looks
+//! and writes. Another system takes the place of the one that stands there only by hand, since
 //! the servers of another system are not used.
 
 use std::collections::HashMap;
@@ -14,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgroute::position::Timeline;
+
+use crate::folder::{Alone, folder_of};
 
 /// Longest file of ours.
 const BYTES_MAX: u64 = 256;
@@ -82,12 +85,13 @@ impl SeenFiles {
     /// Keeps what was seen. This waits for the disk, and is not for a core.
     ///
     /// # Errors
-    /// Those of the system, and `InvalidData` when the file is none of ours, or has another system.
+    /// Those of the system, `InvalidData` when the file is none of ours, or has another system, and `TimedOut` when another process has its folder.
     pub(crate) fn keep(&self, path: &Path, seen: Seen) -> io::Result<()> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_kept(path, seen) {
             return Ok(());
         }
+        let _first = Alone::beside(path)?;
         // Another process may have been there, such as the one before this.
         let found = read(path)?;
         if let Some(found) = found.filter(|found| found.system != seen.system) {
@@ -131,8 +135,7 @@ fn write(path: &Path, seen: Seen) -> io::Result<()> {
     write!(file, "system {}\ntimeline {}\n", seen.system, seen.timeline.0)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
 #[cfg(test)]
@@ -165,6 +168,45 @@ mod tests {
         assert_eq!(again.keep(&path, seen(1, 9)).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(read(&path).unwrap(), Some(seen(u64::MAX, 4)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn processes_that_write_at_once_take_nothing_back() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("shop.seen");
+        for round in 0..20 {
+            // As two processes do it, which share nothing but the file. Both know the same and hear of another timeline.
+            let both = [round * 2 + 1, round * 2 + 2];
+            let begin = Barrier::new(both.len());
+            std::thread::scope(|scope| {
+                for timeline in both {
+                    let (path, begin) = (&path, &begin);
+                    scope.spawn(move || {
+                        let files = SeenFiles::default();
+                        begin.wait();
+                        files.keep(path, Seen { system: 1, timeline: Timeline(timeline) }).unwrap();
+                    });
+                }
+            });
+            assert_eq!(read(&path).unwrap().unwrap().timeline, Timeline(both[1]), "round {round}");
+        }
+    }
+
+    #[test]
+    fn whoever_comes_second_waits_for_the_first() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("shop.seen");
+        let first = Alone::beside(&path).unwrap();
+        std::thread::scope(|scope| {
+            let kept = scope.spawn(|| {
+                SeenFiles::default().keep(&path, Seen { system: 1, timeline: Timeline(1) }).unwrap();
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!kept.is_finished() && read(&path).unwrap().is_none());
+            drop(first);
+            kept.join().unwrap();
+        });
+        assert!(read(&path).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use net::bare;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -157,6 +158,21 @@ impl Socket {
             Self::Tcp(socket) => peek(socket.as_fd()),
             Self::Unix(socket) => peek(socket.as_fd()),
             Self::Tls(tls) => peek(tls.socket.as_fd()),
+        }
+    }
+
+    /// Whether the other side has ended it, asked of the kernel: so whatever was said before is still there, and whoever's event queue it is in hears of
+    /// nothing.
+    pub(crate) fn has_ended_below(&self) -> bool {
+        let asks = |socket: std::os::fd::BorrowedFd<'_>| {
+            let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+            let mut asked = [PollFd::from_borrowed_fd(socket, ends)];
+            poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().intersects(ends)
+        };
+        match self {
+            Self::Tcp(socket) => asks(socket.as_fd()),
+            Self::Unix(socket) => asks(socket.as_fd()),
+            Self::Tls(tls) => asks(tls.socket.as_fd()),
         }
     }
 

@@ -169,6 +169,7 @@ impl DatabasesView {
     pub fn databases(&self) -> Vec<DatabaseView> {
         let view = |database: Arc<crate::database::Database>| {
             let metrics = &database.metrics;
+            let (servers, is_disputed) = servers(&database);
             DatabaseView {
                 name: database.name.clone(),
                 clients: metrics.level(|cells| &cells.clients),
@@ -191,8 +192,8 @@ impl DatabasesView {
                 cancels: metrics.sum(|cells| &cells.cancels),
                 moves: metrics.sum(|cells| &cells.moves),
                 unclean: metrics.sum(|cells| &cells.unclean),
-                servers: servers(&database),
-                is_disputed: database.cluster().view().is_disputed,
+                servers,
+                is_disputed,
                 replica_reads: metrics.sum(|cells| &cells.replica_reads),
                 probes: metrics.sum(|cells| &cells.probes),
                 causal_waits: [metrics.sum(|cells| &cells.causal_waits), metrics.sum(|cells| &cells.causal_misses)],
@@ -207,7 +208,8 @@ impl DatabasesView {
     }
 }
 
-fn servers(database: &crate::database::Database) -> Vec<ServerView> {
+/// Its servers, and whether several say that they are the primary, both at the same moment.
+fn servers(database: &crate::database::Database) -> (Vec<ServerView>, bool) {
     let cluster = database.cluster();
     let view = cluster.view();
     let server = |(at, member): (usize, &crate::cluster::Member)| ServerView {
@@ -218,5 +220,5 @@ fn servers(database: &crate::database::Database) -> Vec<ServerView> {
         is_usable: view.is_usable(at),
         has_lease: member.lease.as_ref().map(|lease| lease.holds()),
     };
-    cluster.members.iter().enumerate().map(server).collect()
+    (cluster.members.iter().enumerate().map(server).collect(), view.is_disputed)
 }

@@ -275,6 +275,14 @@ impl PgClient {
         Ok(())
     }
 
+    /// Goes without a word, as a process that was killed with something unread: the other side finds the connection reset.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn reset(self) -> Result<()> {
+        Ok(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?)
+    }
+
     /// The value that was reported last for a setting.
     pub fn report(&self, name: &str) -> Option<&str> {
         self.reports.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

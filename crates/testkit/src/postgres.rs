@@ -10,6 +10,8 @@ use crate::{Process, Signal, TempDir, free_port, procfs};
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Time for a server to start, stop, be promoted, or answer. A busy machine with two cores takes some seconds for a copy.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Time to quit at once, before it is killed.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between two looks at something that is awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -264,6 +266,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // One that is killed leaves a piece of shared memory behind, of which the system has some thousands; one that quits takes it along.
+        let _stopped = self.signal_all(Signal::CONT);
+        if let Some(process) = &mut self.process {
+            let _asked = process.signal(Signal::QUIT);
+            let _slow = process.wait(QUIT_TIMEOUT);
+        }
         self.end();
     }
 }

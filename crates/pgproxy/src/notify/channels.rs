@@ -3,7 +3,8 @@
 //! The server is asked for a bounded number of channels at once, and whoever wants many takes turns with others. A channel that nobody wants any
 //! more is taken back, also where it was being asked for when that became so: what a server listens to in vain slows it down for good.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -18,6 +19,8 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Channels {
     /// Those that the server listens to, with who wants that, by the number of the session.
     listened: HashMap<String, HashMap<u64, Arc<Mailbox>>>,
+    /// To how many channels a session listens, if to any.
+    sessions: HashMap<u64, usize>,
     /// Those of them that were wanted by nobody at some time since they were looked at.
     emptied: Vec<String>,
     /// What has to be listened to.
@@ -58,7 +61,9 @@ impl Channels {
     pub(super) fn unwant(&mut self, session: u64, channels: &[String]) {
         for channel in channels {
             if let Some(who) = self.listened.get_mut(channel) {
-                who.remove(&session);
+                if who.remove(&session).is_some() {
+                    listens_less(&mut self.sessions, session);
+                }
                 if who.is_empty() {
                     self.emptied.push(channel.clone());
                 }
@@ -78,8 +83,7 @@ impl Channels {
 
     /// How many sessions listen.
     pub(super) fn sessions(&self) -> usize {
-        let sessions: HashSet<_> = self.listened.values().flat_map(HashMap::keys).collect();
-        sessions.len()
+        self.sessions.len()
     }
 
     /// What the server is to be asked next, if anything: to listen to what is wanted, and no more to what nobody wants. Channels that are
@@ -123,7 +127,10 @@ impl Channels {
         for Asked { channel, mailbox } in self.asked.drain(..) {
             let who = self.listened.entry(channel.clone()).or_default();
             if let Some(mailbox) = mailbox.filter(|mailbox| mailbox.state() == State::Open) {
-                who.insert(mailbox.session, mailbox);
+                let session = mailbox.session;
+                if who.insert(session, mailbox).is_none() {
+                    *self.sessions.entry(session).or_default() += 1;
+                }
             }
             if who.is_empty() {
                 self.emptied.push(channel);
@@ -146,6 +153,7 @@ impl Channels {
     /// The connection is lost: how many sessions hear of that.
     pub(super) fn lose(&mut self) -> usize {
         let mut lost = std::collections::HashSet::new();
+        self.sessions.clear();
         let listened = std::mem::take(&mut self.listened).into_values().flat_map(HashMap::into_values);
         let wanted = self.wanted.drain(..).map(|wanted| wanted.mailbox);
         let asked = self.asked.drain(..).filter_map(|asked| asked.mailbox);
@@ -161,6 +169,7 @@ impl Channels {
     /// Another connection begins, for those who wanted something when nobody listened.
     pub(super) fn begin_anew(&mut self) {
         self.listened.clear();
+        self.sessions.clear();
         self.emptied.clear();
     }
 
@@ -177,6 +186,16 @@ impl Channels {
     /// Whether nobody listens.
     pub(super) fn is_idle(&self) -> bool {
         self.wanted.is_empty() && self.asked.is_empty() && self.listened.values().all(HashMap::is_empty)
+    }
+}
+
+/// A session listens to one channel less.
+fn listens_less(sessions: &mut HashMap<u64, usize>, session: u64) {
+    if let Entry::Occupied(mut channels) = sessions.entry(session) {
+        *channels.get_mut() -= 1;
+        if *channels.get() == 0 {
+            channels.remove();
+        }
     }
 }
 
@@ -222,6 +241,35 @@ mod tests {
         channels.unwant(2, &names(&["a"]));
         assert_eq!(channels.next_text().unwrap(), "UNLISTEN \"a\";");
         assert!(channels.is_idle());
+    }
+
+    #[test]
+    fn a_session_is_counted_once_as_long_as_it_listens_to_anything() {
+        let mut channels = Channels::default();
+        let (one, two) = (Mailbox::new(1, 10), Mailbox::new(2, 10));
+        let listen = |channels: &mut Channels, mailbox: &Arc<Mailbox>, names: Vec<String>| {
+            let _done = channels.want(names, mailbox);
+            while channels.next_text().is_some() {
+                channels.has_asked();
+            }
+            // As it was counted before: by a look at all of them.
+            let walked: std::collections::HashSet<_> = channels.listened.values().flat_map(HashMap::keys).collect();
+            assert_eq!(walked.len(), channels.sessions());
+            channels.sessions()
+        };
+        assert_eq!(listen(&mut channels, &one, names(&["a", "b"])), 1);
+        assert_eq!(listen(&mut channels, &one, names(&["a"])), 1, "again");
+        assert_eq!(listen(&mut channels, &two, names(&["b", "b"])), 2);
+        channels.unwant(1, &names(&["a", "x"]));
+        assert_eq!(channels.sessions(), 2);
+        channels.unwant(1, &names(&["a", "b"]));
+        assert_eq!(channels.sessions(), 1);
+        channels.unwant(2, &names(&["b", "b"]));
+        assert_eq!(channels.sessions(), 0);
+        // What is closed meanwhile listens to nothing.
+        two.close(State::Gone);
+        assert_eq!(listen(&mut channels, &two, names(&["c"])), 0);
+        assert_eq!((listen(&mut channels, &one, names(&["c"])), channels.lose(), channels.sessions()), (1, 1, 0));
     }
 
     #[test]

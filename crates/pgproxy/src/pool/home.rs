@@ -11,12 +11,13 @@ use crate::backend::Backend;
 use crate::connect::connect;
 use crate::core::Core;
 
-/// How often a pool is looked at even if nothing is known to be due: idle times begin without a word.
+/// How often a pool is looked at even if nothing is known to be due: idle times begin without a word, and servers end what is idle.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs on a core until the pool has gone.
 pub(crate) async fn run(pool: Weak<Pool>, core: Rc<Core>) {
     let mut next = Instant::now();
+    let mut looked_at = next;
     loop {
         if let Some(pool) = pool.upgrade() {
             // Nobody else holds it for as long as this waits: it goes soon after the last one who does.
@@ -30,6 +31,10 @@ pub(crate) async fn run(pool: Weak<Pool>, core: Rc<Core>) {
             tokio::task::spawn_local(open(Arc::clone(&pool), backend, Rc::clone(&core)));
         }
         let now = Instant::now();
+        if now.saturating_duration_since(looked_at) >= LOOK {
+            looked_at = now;
+            pool.drop_ended(now);
+        }
         next = pool.sweep(now).map_or(now + LOOK, |next| next.clamp(now + Duration::from_millis(1), now + LOOK));
     }
 }

@@ -284,6 +284,10 @@ impl Session {
         if self.may_survive() && is_of_server(&Fields::of(message)) {
             return Ok(Deliver::Drop);
         }
+        if Fields::of(message).is_fatal() && self.needs_it_no_more() {
+            // It was about to go back. What the client asks next is answered elsewhere, and this would be taken for a part of that answer.
+            return Ok(Deliver::Drop);
+        }
         if !Fields::of(message).is_fatal() {
             let tag = message.first().copied().unwrap_or_default();
             let text = format!("the server sent an error that answers nothing (message {})", char::from(tag));
@@ -291,6 +295,14 @@ impl Session {
         }
         self.has_farewell = true;
         Ok(Deliver::Pass)
+    }
+
+    /// Whether the backend is done with: all of the client's has its answer, nothing keeps it, and nothing is to be asked or set there before it goes back.
+    fn needs_it_no_more(&self) -> bool {
+        let is_between = self.backend.as_ref().is_some_and(|backend| {
+            backend.ledger.is_empty() && !backend.ledger.is_uncertain() && backend.status == TransactionStatus::Idle
+        });
+        is_between && !self.is_group_open && self.keeps().is_none() && !self.is_opaque && !self.is_reset
     }
 
     /// The connection to the server has ended. The client is told, unless the server has told it.

@@ -224,6 +224,9 @@ impl Session {
             return Ok(());
         }
         self.await_cancels().await;
+        if self.has_farewell {
+            return Err(Cut::Ended);
+        }
         if self.is_doubtful {
             self.backend = None;
             return Ok(());
@@ -283,7 +286,8 @@ impl Session {
             Ok(asked) => asked,
             // What it keeps its backend for must not be lost without a word. It is asked again after its next statement.
             Err(AskError::Refused(_)) if self.keeps().is_some() => return Ok(()),
-            Err(AskError::Broken(failure)) if self.keeps().is_some() => {
+            // Nor what a function may have set, where there is only this server: without a proxy it would be cut off as well.
+            Err(AskError::Broken(failure)) if !self.may_survive() => {
                 self.is_doubtful = true;
                 return Err(self.lost(failure));
             }

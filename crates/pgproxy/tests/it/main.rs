@@ -19,6 +19,7 @@ mod proxy;
 mod replicas;
 mod replication;
 mod sight;
+mod storm;
 mod texts;
 mod tools;
 mod transaction;

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pgproxy::ServerAddress;
+use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, Relay, Way};
+
 use crate::proxy::Proxy;
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -90,6 +93,72 @@ fn backends_that_were_ended_are_made_anew() {
     assert_eq!(clients[0].message().unwrap().field(b'C'), "57P01");
     assert!(clients[0].message().is_err());
     assert_eq!(clients[1].query("SELECT 1").unwrap().value(), "1");
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_a_server_ends_while_nobody_has_it_is_counted_no_more() {
+    let proxy = Proxy::start(|params| (params.pool.size, params.pool.min) = (4, 1));
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("BEGIN; SELECT 1").unwrap().status, 'T'));
+    clients.iter_mut().for_each(|client| assert_eq!(client.query("END").unwrap().status, 'I'));
+    assert_eq!(proxy.backends(), 4);
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    proxy.postgres.sql(0, end).unwrap();
+    // The one that is kept though nobody wants it is opened anew.
+    wait_for("all are noticed", || proxy.backends() == 1);
+    proxy.check_accounts();
+    for client in &mut clients {
+        assert_eq!(client.query("SELECT 'still'").unwrap().value(), "still");
+    }
+}
+
+/// What takes a server some time, and calls nothing that nobody sees into.
+const SOME_TIME: &str = "SELECT 1 FROM pg_class a, pg_attribute b WHERE a.relnatts * b.attnum = 1000003";
+
+/// A client of one backend, which is ended as soon as it has answered: the answer, which begins with a notice, and its last words come at once.
+fn ended_behind(answer_to: &str) -> ((Proxy, Relay), PgClient, String) {
+    let postgres = Postgres::start(&PostgresOptions::default()).unwrap();
+    let relay = Relay::start(([127, 0, 0, 1], postgres.port(0)).into()).unwrap();
+    let proxy = Proxy::before(postgres, |params, _| {
+        params.pool.size = 1;
+        params.catalogue.read = false;
+        params.primary.address = ServerAddress::Tcp { host: "127.0.0.1".into(), port: relay.address().port() };
+    });
+    let mut client = proxy.client();
+    assert_eq!(client.query("SELECT 0").unwrap().kinds, "TDCZ");
+    // The notice is kept back, and what comes meanwhile comes at once behind it.
+    relay.stall(Way::ToClient, Duration::from_secs(2));
+    client.send(&PgMessages::default().query(&format!("{answer_to}; {SOME_TIME}")).0).unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND state = 'idle'";
+    std::thread::sleep(Duration::from_millis(50));
+    wait_for("the statement has ended", || proxy.postgres.sql(0, end).unwrap() == ["t"]);
+    let answer = client.answer().unwrap().kinds;
+    ((proxy, relay), client, answer)
+}
+
+#[test]
+fn a_backend_that_is_ended_as_it_goes_back_says_nothing_to_its_last_client() {
+    let ((proxy, _relay), mut client, answer) = ended_behind("COMMIT");
+    assert_eq!(answer, "NCTCZ");
+    let begun = client.query("BEGIN").unwrap();
+    assert_eq!((begun.kinds.as_str(), begun.status), ("CZ", 'T'));
+    assert_eq!(client.query("COMMIT").unwrap().kinds, "CZ");
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_backend_that_is_ended_with_what_nobody_has_seen_takes_its_client_with_it() {
+    // What it sets is asked for when it has run, and can be asked for no more.
+    let hidden = "DO $$BEGIN RAISE NOTICE 'it sets something'; SET search_path = 'hidden'; END$$";
+    let ((proxy, _relay), mut client, answer) = ended_behind(hidden);
+    assert_eq!(answer, "NCTCZ");
+    assert_eq!(client.message().unwrap().field(b'C'), "57P01");
+    let end = client.message().unwrap_err();
+    let kind = end.downcast_ref().map(std::io::Error::kind);
+    assert_eq!(kind, Some(std::io::ErrorKind::UnexpectedEof), "{end}");
     proxy.check_accounts();
 }
 

@@ -114,7 +114,12 @@ impl Proxy {
 
     /// Closes connections of clients.
     pub(crate) fn kill(&self, whom: &Whom) {
-        self.control.block_on(self.databases().kill("shop", whom, false)).unwrap();
+        self.try_kill(whom).unwrap();
+    }
+
+    /// The same, of whom may have gone.
+    pub(crate) fn try_kill(&self, whom: &Whom) -> Result<(), ControlError> {
+        self.control.block_on(self.databases().kill("shop", whom, false))
     }
 
     pub(crate) fn client(&self) -> PgClient {

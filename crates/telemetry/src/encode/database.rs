@@ -88,7 +88,7 @@ pub struct DatabaseServerRow {
 }
 
 impl DatabaseServerRow {
-    /// What a server may be.
+    /// What a server may be, from the best to the worst.
     pub const STATES: [&str; 5] = ["primary", "replica", "unknown", "foreign", "old"];
 }
 

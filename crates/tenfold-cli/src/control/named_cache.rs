@@ -19,7 +19,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "admin"])]
     at: Option<String>,
 
-    /// A file with the token that the service asks for
+    /// A file or pipe with the token that the service asks for, up to 64 KiB
     #[arg(long, value_name = "FILE", requires = "at")]
     token_file: Option<PathBuf>,
 

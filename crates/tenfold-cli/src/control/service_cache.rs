@@ -28,7 +28,7 @@ pub(crate) struct InvalidateArgs {
     #[arg(long, value_name = "URL")]
     at: String,
 
-    /// A file with the token that the service asks for
+    /// A file or pipe with the token that the service asks for, up to 64 KiB
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 

@@ -140,7 +140,43 @@ fn authority(option: &str, url: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    #[test]
+    fn a_token_is_read_from_whatever_can_be_read() {
+        // As a shell gives it for <(...): the other end of a pipe, by the number of its descriptor.
+        let given = |bytes: &[u8]| {
+            let (output, mut input) = std::io::pipe().expect("a pipe");
+            let path = format!("/dev/fd/{}", output.as_raw_fd());
+            std::thread::scope(|scope| {
+                scope.spawn(move || input.write_all(bytes));
+                let found = service("http://127.0.0.1:1/caches", Some(Path::new(&path)));
+                // Who writes more than is read hears of the end.
+                drop(output);
+                found.map(|(target, _)| target.token.expect("it was given").expose().to_owned()).map_err(|error| {
+                    let text = error.to_string();
+                    assert!(text.starts_with(&path) && text.contains("name a file or a pipe"), "{text}");
+                    text
+                })
+            })
+        };
+        assert_eq!(given(b"0123456789abcdef\n").expect("a token"), "0123456789abcdef");
+        let wrong = [
+            (&b""[..], "holds no token"),
+            (b"hunter2", "holds no token"),
+            (b"\xff\xff", "cannot be read"),
+            (&[b'a'; 70_000], "has more than 65536 bytes"),
+        ];
+        for (bytes, part) in wrong {
+            let error = given(bytes).expect_err(part);
+            assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
+        }
+        let error = service("http://127.0.0.1:1/caches", Some(Path::new("/dev"))).expect_err("a folder").to_string();
+        assert!(error.starts_with("/dev cannot be read") && error.contains("name a file or a pipe"), "{error}");
+    }
 
     #[test]
     fn urls_are_read() {

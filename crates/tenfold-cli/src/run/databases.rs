@@ -101,6 +101,7 @@ fn add_server(rows: &mut Vec<DatabaseServerRow>, view: &ServerView) {
     let (lag_seconds, lag_bytes) = (view.lag.map(|lag| lag.as_secs_f64()), view.lag_bytes);
     match rows.iter_mut().find(|row| row.server == view.address) {
         Some(row) => {
+            row.state = worse(row.state, view.state);
             row.takes_reads &= view.is_usable;
             row.has_lease = row.has_lease.zip(view.has_lease).map(|(one, other)| one && other);
             row.lag_seconds = [row.lag_seconds, lag_seconds].into_iter().flatten().reduce(f64::max);
@@ -112,6 +113,12 @@ fn add_server(rows: &mut Vec<DatabaseServerRow>, view: &ServerView) {
             rows.push(DatabaseServerRow { server, state, takes_reads, has_lease, lag_seconds, lag_bytes });
         }
     }
+}
+
+/// What is worse of a server. Some hear of a change before others, and none of them is the one that is told first.
+fn worse(one: &'static str, other: &'static str) -> &'static str {
+    let rank = |state| DatabaseServerRow::STATES.iter().position(|known| *known == state);
+    if rank(other) > rank(one) { other } else { one }
 }
 
 impl Collector for Rows {
@@ -204,4 +211,36 @@ async fn kill(databases: &Databases, name: &str, order: &KillOrder) -> Result<()
         (None, None) => Whom::All,
     };
     databases.kill(name, &whom, order.refuse).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_many_databases_is_what_is_worst_in_whatever_order_they_come() {
+        let view = |state, is_usable| ServerView {
+            address: "db1.example.com:5432".to_owned(),
+            state,
+            lag: None,
+            lag_bytes: None,
+            is_usable,
+            has_lease: None,
+        };
+        let cases = [
+            ("primary", "primary", "primary"),
+            ("primary", "replica", "replica"),
+            ("replica", "unknown", "unknown"),
+            ("unknown", "old", "old"),
+            ("foreign", "primary", "foreign"),
+        ];
+        for (one, other, expected) in cases {
+            for order in [[one, other], [other, one]] {
+                let mut rows = Vec::new();
+                order.iter().for_each(|state| add_server(&mut rows, &view(state, *state == "replica")));
+                let [row] = &rows[..] else { panic!("{rows:?}") };
+                assert_eq!((row.state, row.takes_reads), (expected, false), "{order:?}");
+            }
+        }
+    }
 }

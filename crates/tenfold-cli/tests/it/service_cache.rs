@@ -203,8 +203,8 @@ async fn the_list_and_what_goes_wrong_are_told() {
     let wrong = TempDir::new().unwrap();
     std::fs::write(wrong.path().join("token"), "fedcba9876543210").unwrap();
     failed(&["list"], &wrong, "name a file with its token by --token-file").await;
-    std::fs::write(wrong.path().join("token"), format!("{TOKEN}{}x", " ".repeat(5000))).unwrap();
-    failed(&["list"], &wrong, "token has more than 4096 bytes").await;
+    std::fs::write(wrong.path().join("token"), format!("{TOKEN}{}x", " ".repeat(70_000))).unwrap();
+    failed(&["list"], &wrong, "token has more than 65536 bytes").await;
     redis.kill();
     let output = service.run(&["invalidate", "product", "--key", "3"], &token).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

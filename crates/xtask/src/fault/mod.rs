@@ -24,7 +24,7 @@ use testkit::{Load, LoadParams, Report, Tenfold};
 
 pub use cache::CacheArgs;
 pub use coherence::CoherenceArgs;
-pub use database::{FailoverArgs, IsolationArgs, ReadsArgs};
+pub use database::{FailoverArgs, IsolationArgs, ReadsArgs, StormArgs};
 pub use floods::FloodsArgs;
 pub use kills::{Kills, kill_and_return};
 pub use origins::Origins;
@@ -55,6 +55,8 @@ pub enum FaultCommand {
     Outage(OutageArgs),
     /// Reads on replicas that stop replaying, held against what they have to show
     Reads(ReadsArgs),
+    /// Clients of a database that vanish at any byte, under pauses, reloads and kills
+    Storm(StormArgs),
     /// The process replaced by new ones under load and with WebSockets open
     Upgrade(UpgradeArgs),
     /// Write-behind killed under writes, its journal torn where power would be lost, its disk full
@@ -92,6 +94,7 @@ pub fn run(command: FaultCommand) -> Result<()> {
         FaultCommand::Floods(args) => floods::run(&args),
         FaultCommand::Outage(args) => outage::run(&args),
         FaultCommand::Reads(args) => database::run_reads(&args),
+        FaultCommand::Storm(args) => database::run_storm(&args),
         FaultCommand::Upgrade(args) => upgrades::run(&args),
         FaultCommand::WriteBehind(args) => writebehind::run(&args),
     }

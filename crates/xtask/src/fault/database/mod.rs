@@ -3,6 +3,7 @@
 mod failover;
 mod isolation;
 mod reads;
+mod storm;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,10 +16,12 @@ use super::subject::Subject;
 pub use failover::FailoverArgs;
 pub use isolation::IsolationArgs;
 pub use reads::ReadsArgs;
+pub use storm::StormArgs;
 
 pub(super) use failover::run as run_failover;
 pub(super) use isolation::run as run_isolation;
 pub(super) use reads::run as run_reads;
+pub(super) use storm::run as run_storm;
 
 /// How long it may take until all servers are known.
 const READY: Duration = Duration::from_secs(20);
