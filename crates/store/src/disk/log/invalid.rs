@@ -35,6 +35,7 @@ impl Log {
 
     /// Whether what was purged cannot come back, be it that it is written down, or that nothing is left on disk.
     fn write_notes(&mut self, notes: &[Note]) -> bool {
+        self.pass(notes);
         let Some(folder) = self.folder.as_mut() else {
             // What an earlier process left there is purged by them when it is there.
             self.late.extend_from_slice(notes);
@@ -48,8 +49,7 @@ impl Log {
         let is_long = folder.journal.is_long();
         match outcome {
             Ok(()) if is_long => {
-                let notes = self.notes();
-                match (Journal::rewrite(&self.shared.params.path, &notes), self.folder.as_mut()) {
+                match (Journal::rewrite(&self.shared.params.path, self.notes()), self.folder.as_mut()) {
                     (Ok(journal), Some(folder)) => folder.journal = journal,
                     // The long one is good still.
                     (Err(_), _) | (_, None) => self.shared.counters.errors.add(1),
@@ -62,6 +62,12 @@ impl Log {
                 self.let_go()
             }
         }
+    }
+
+    /// Goes on to the last position of some notes. What comes behind it in the stream may have been heard of, and not be purged yet.
+    pub(super) fn pass(&mut self, notes: &[Note]) {
+        let positions = notes.iter().filter_map(|note| if let Note::Position(at) = note { Some(*at) } else { None });
+        self.position = positions.chain(self.position).max();
     }
 
     /// Makes purges anew that were made before the folder could be read: what is there may have higher numbers than they had.
