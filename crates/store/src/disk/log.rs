@@ -216,25 +216,17 @@ impl Log {
     }
 
     fn handle(&mut self, job: Job) {
+        self.shared.queued_bytes.fetch_sub(job.bytes(), Ordering::AcqRel);
         match job {
-            Job::Store(object) => {
-                let bytes = object.body_bytes;
-                self.store(&object);
-                self.done_with(bytes);
-            }
-            Job::Chunk { flow, index, data } => {
-                self.done_with(data.len() as u64);
-                self.chunk(&flow, index, &data);
-            }
-            Job::Commit { flow, rest, chunks, shown } => {
-                self.done_with(rest.as_ref().map_or(0, |rest| rest.len() as u64));
+            Job::Store(object) => self.store(&object),
+            Job::Chunk { flow, index, data } => self.chunk(&flow, index, &data),
+            Job::Commit { flow, rest, chunks, known } => {
                 self.commit(&flow, rest.as_ref(), chunks);
-                // It is hidden as something that comes once it can be found as something that is there.
+                // It is hidden as something that is known once it can be found as something that is there.
                 self.flush();
-                drop(shown);
+                drop(known);
             }
             Job::Refresh(head, known) => {
-                self.done_with(head.meta.len() as u64);
                 self.refresh(&head);
                 if known.is_some() {
                     // As with what is committed.
@@ -252,10 +244,6 @@ impl Log {
         if self.folder.as_ref().is_some_and(|folder| folder.active.as_ref().is_some_and(Active::is_due)) {
             self.flush();
         }
-    }
-
-    fn done_with(&self, bytes: u64) {
-        self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     fn store(&mut self, object: &Object) {

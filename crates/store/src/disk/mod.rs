@@ -35,12 +35,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::base::Base;
-use crate::fill::{Flow, Known, Shown};
+use crate::fill::Flow;
 use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
 use crate::purges::{How, Numbered, Purge};
+use crate::shown::Known;
 use crate::stats::{DiskCounters, DiskStats};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use format::ChunkPlace;
@@ -83,14 +84,35 @@ pub(crate) enum Job {
     Store(Arc<Object>),
     /// Write a chunk of a body that grows.
     Chunk { flow: Arc<Flow>, index: u32, data: Bytes },
-    /// The body is whole: write what follows the last chunk, and the object itself.
-    Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, shown: Shown },
+    /// The body is whole: write what follows the last chunk, and the object itself, which is shown until then.
+    Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, known: Known },
     /// Write an object anew that has the chunks of another version, and is shown until then.
     Refresh(DiskHead, Option<Known>),
     /// Look at what waits elsewhere.
     Wake,
     /// Write what waits, and say so.
     Flush(oneshot::Sender<()>),
+}
+
+impl Job {
+    /// Bytes that wait with it. What a body has in memory while it comes is counted there.
+    fn bytes(&self) -> u64 {
+        let of = |identity: &Identity, meta: &Bytes| {
+            (identity.key.len() + size_of_val(&*identity.marks) + meta.len()) as u64
+        };
+        match self {
+            Self::Store(object) => of(&object.identity, &object.meta) + object.body_bytes,
+            Self::Chunk { data, .. } => data.len() as u64,
+            Self::Commit { flow, rest, .. } => {
+                of(&flow.identity, &flow.meta) + rest.as_ref().map_or(0, |rest| rest.len() as u64)
+            }
+            Self::Refresh(head, _) => {
+                let chunks = head.body_bytes.div_ceil(CHUNK_BYTES as u64);
+                of(&head.identity, &head.meta) + chunks * size_of::<Chunk>() as u64
+            }
+            Self::Wake | Self::Flush(_) => 0,
+        }
+    }
 }
 
 /// What a new version of a large object says; its chunks are those of the one before.
@@ -228,18 +250,18 @@ impl Disk {
     /// Writes a whole object that was announced, or drops it when too much waits already.
     pub(crate) fn store(&self, object: Arc<Object>) -> bool {
         let (hash, version) = (object.identity.hash, object.identity.version);
-        self.send_last(hash, version, object.body_bytes, Job::Store(object))
+        self.send_last(hash, version, Job::Store(object))
     }
 
     /// Writes an object anew that was announced and has the chunks of another version, or drops it.
     pub(crate) fn refresh(&self, head: DiskHead, known: Option<Known>) -> bool {
-        let (hash, version, bytes) = (head.identity.hash, head.identity.version, head.meta.len() as u64);
-        self.send_last(hash, version, bytes, Job::Refresh(head, known))
+        let (hash, version) = (head.identity.hash, head.identity.version);
+        self.send_last(hash, version, Job::Refresh(head, known))
     }
 
     /// Has a version written that was announced, by a job that makes it known, or forgets what is older.
-    pub(crate) fn send_last(&self, hash: u64, version: u64, bytes: u64, job: Job) -> bool {
-        let sent = self.send(bytes, job);
+    pub(crate) fn send_last(&self, hash: u64, version: u64, job: Job) -> bool {
+        let sent = self.send(job);
         if !sent {
             self.shared.withdraw(hash, version);
         }
@@ -247,7 +269,8 @@ impl Disk {
     }
 
     /// Writes a part of a larger object, or drops it.
-    pub(crate) fn send(&self, bytes: u64, job: Job) -> bool {
+    pub(crate) fn send(&self, job: Job) -> bool {
+        let bytes = job.bytes();
         let queued = &self.shared.queued_bytes;
         if queued.fetch_add(bytes, Ordering::AcqRel) + bytes > self.shared.params.queue_bytes {
             queued.fetch_sub(bytes, Ordering::AcqRel);
