@@ -14,14 +14,17 @@ pub fn normal_path(target: &[u8]) -> Option<Cow<'_, [u8]>> {
     resolve_dots(&read).map(Cow::Owned)
 }
 
-/// The path of a target, if it has neither escapes nor segments that begin with a dot. Most have not: one look finds where they end.
+/// The path of a target, if it has neither escapes nor segments that begin with a dot. Most have no dots at all, and one look finds where
+/// they end.
 fn plain_path(target: &[u8]) -> Option<&[u8]> {
-    let mut from = 0;
-    while let Some(at) = memchr::memchr3(b'?', b'%', b'.', &target[from..]).map(|at| from + at) {
-        match target[at] {
+    let Some(first) = memchr::memchr3(b'?', b'%', b'.', target) else { return Some(target) };
+    let mut before = first.checked_sub(1).map_or(0, |at| target[at]);
+    for (at, &byte) in target.iter().enumerate().skip(first) {
+        match byte {
             b'?' => return Some(&target[..at]),
-            b'.' if at == 0 || target[at - 1] != b'/' => from = at + 1,
-            _ => return None,
+            b'%' => return None,
+            b'.' if before == b'/' => return None,
+            _ => before = byte,
         }
     }
     Some(target)

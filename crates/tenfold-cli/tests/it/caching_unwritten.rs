@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{HeldThreads, RawUpstream, Script, TempDir};
+use testkit::{HeldThreads, RawUpstream, Script, Step, TempDir};
 
 use crate::caching::{asked, told};
 use crate::caching_disk::{FRESH, await_up, await_written, body, check_hit, large, text};
@@ -47,4 +47,37 @@ fn what_is_whole_is_served_for_as_long_as_it_may_be_though_the_disk_has_yet_to_w
     let response = get(&site, "/", "");
     check_hit(&response, &body);
     assert_eq!((response.fields.get("x-new"), asked(&upstream)), (Some("1"), 3));
+}
+
+#[test]
+fn what_was_given_up_for_a_disk_in_part_is_stale_when_its_time_is_over() {
+    let folder = TempDir::new().unwrap();
+    let mut first = large(LENGTH, &format!("Cache-Control: max-age=2\r\n{LAST}"));
+    let rest = first.split_off(first.len() - (1 << 20));
+    let pause = Step::Pause(Duration::from_secs(2));
+    let steps = [Step::AwaitRequest, Step::Send(first), pause, Step::Send(rest), Step::Close];
+    let upstream = RawUpstream::start(Script::new(steps)).unwrap();
+    let site = start(&text(&upstream, folder.path(), "64MiB", ""));
+    let body = body(LENGTH);
+    let held = std::thread::scope(|scope| {
+        let client = scope.spawn(|| get(&site, "/", ""));
+        // What has come is on disk by then, and memory needs it no more.
+        std::thread::sleep(Duration::from_secs(1));
+        let held = HeldThreads::hold(site.pid(), "store-write").unwrap();
+        assert!(client.join().unwrap().body == body);
+        held
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let good = format!("HTTP/1.1 304 Not Modified\r\n{FRESH}{LAST}X-New: 1\r\n\r\n");
+    upstream.set_script(Script::answer_once(good));
+    for _ in 0..2 {
+        let response = get(&site, "/", "");
+        assert!(response.status == 200 && response.body == body, "{}: {}", response.status, told(&response));
+        assert_eq!((response.fields.get("x-new"), asked(&upstream)), (Some("1"), 2), "{}", told(&response));
+    }
+    drop(held);
+    await_written(&site, 2);
+    let response = get(&site, "/", "");
+    check_hit(&response, &body);
+    assert_eq!((response.fields.get("x-new"), asked(&upstream)), (Some("1"), 2));
 }

@@ -150,10 +150,11 @@ mod tests {
     use super::super::IDLE;
     use super::*;
     use crate::base::Base;
+    use crate::disk::journal::{self, Past};
     use crate::noted::Filter;
     use crate::object::{Identity, Object};
     use crate::params::DiskParams;
-    use crate::purges::{Purges, Token};
+    use crate::purges::{How, Purge, Purges, Token};
 
     /// What writes to a folder of its own.
     fn log(name: &str) -> (Log, PathBuf) {
@@ -216,6 +217,30 @@ mod tests {
             drop(jobs);
             log.run(&receiver);
             assert!(shared.index.find(1).expect("written").offset > 64, "it comes behind the other");
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn a_position_is_written_down_with_its_purge_and_not_before() {
+        loom::model(|| {
+            let (mut log, folder) = log("position");
+            let positions = |log: &Log| {
+                Journal::rewrite(&folder, log.notes()).expect("written");
+                let Past::Notes(notes) = journal::read(&folder).expect("read") else { panic!("there is none") };
+                notes.iter().filter(|note| matches!(note, Note::Position(_))).cloned().collect::<Vec<_>>()
+            };
+            assert!(log.shared.base.restore_position(7), "somebody is about to purge");
+            assert_eq!(positions(&log), []);
+            let numbered = log.shared.base.purges.purge(Purge::all(How::Soft));
+            assert!(log.write_notes(&[Note::Purge(numbered), Note::Position(7)]));
+            assert!(log.shared.base.restore_position(8));
+            assert_eq!(positions(&log), [Note::Position(7)]);
+            // The next process knows it too.
+            drop(log);
+            let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
+            let shared = Arc::new(Shared::new(base, DiskParams::new(&folder, 16 << 20)));
+            assert_eq!(positions(&Log::open(shared)), [Note::Position(7)]);
             let _left_behind = std::fs::remove_dir_all(&folder);
         });
     }
