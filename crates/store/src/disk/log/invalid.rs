@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
 use super::super::format::{Header, Kind, encode_places};
 use super::super::journal::{Journal, Note};
 use super::super::{FORGETS_MAX, PURGES_MAX, recover};
@@ -19,18 +17,8 @@ impl Log {
         if purges.is_empty() {
             return;
         }
-        let notes: Vec<_> = purges
-            .iter()
-            .flat_map(|purge| {
-                let position = purge.position.map(Note::Position);
-                std::iter::once(Note::Purge(purge.numbered.clone())).chain(position)
-            })
-            .collect();
-        let lasts = self.write_notes(&notes);
-        for purge in purges {
-            // Whoever purged may not want to know.
-            let _: Result<(), bool> = oneshot::Sender::send(purge.done, lasts);
-        }
+        let lasts = self.write_notes(&purges.notes());
+        purges.tell(lasts);
     }
 
     /// Whether what was purged cannot come back, be it that it is written down, or that nothing is left on disk.
