@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::base::Base;
 use crate::disk::{Disk, INLINE_BYTES_MAX, Job};
 use crate::growing::Growing;
 use crate::key::Key;
@@ -18,6 +17,7 @@ use crate::pending::{Joined, Pending, Source, Stage};
 use crate::purges::{Judgement, Token};
 use crate::reader::{Fetch, Follower, Kept};
 use crate::seats::Wait;
+use crate::shown::{Known, Shown};
 use crate::store::Inner;
 
 /// Chunks that a body keeps in memory when it is not kept there whole.
@@ -37,61 +37,9 @@ pub(crate) struct Flow {
     pub(crate) identity: Identity,
     pub(crate) meta: Bytes,
     pub(crate) body_bytes: Option<u64>,
+    /// The version that came with the body, of which this may be one that was found to be good.
+    pub(crate) body_version: u64,
     pub(crate) growing: Arc<Growing>,
-}
-
-/// A fetch that others can find, as long as this is there.
-pub(crate) struct Shown {
-    base: Arc<Base>,
-    pending: Arc<Pending>,
-    hashes: [u64; 2],
-}
-
-impl Shown {
-    /// Ends with what the fetch has found, which is known by now.
-    pub(crate) fn found(self, source: Source) {
-        self.pending.set(Stage::Started(source));
-    }
-
-    fn show_as(&mut self, hash: u64) {
-        if hash != self.hashes[0] {
-            self.hashes[1] = hash;
-            self.base.memory.show(hash, &self.pending);
-        }
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        let [asked, stored] = self.hashes;
-        self.base.memory.hide(asked, &self.pending);
-        if stored != asked {
-            self.base.memory.hide(stored, &self.pending);
-        }
-        // Whoever wakes up has to find the key free.
-        self.pending.set(Stage::Nothing);
-    }
-}
-
-/// Something that is known and not yet to be found where it will stand: others can find it, as long as this is there.
-pub(crate) struct Known {
-    base: Arc<Base>,
-    pending: Arc<Pending>,
-    hash: u64,
-}
-
-impl Known {
-    pub(crate) fn new(base: &Arc<Base>, source: &Source) -> Self {
-        let (hash, pending) = (source.identity().hash, Arc::new(Pending::known(source.clone())));
-        base.memory.show_known(source.identity(), &pending);
-        Self { base: Arc::clone(base), pending, hash }
-    }
-}
-
-impl Drop for Known {
-    fn drop(&mut self) {
-        self.base.memory.hide_known(self.hash, &self.pending);
-    }
 }
 
 /// Why a fetch is not stored. Those who wait go on as if it had been declined.
@@ -142,7 +90,7 @@ pub struct Lead {
 impl Lead {
     pub(crate) fn new(inner: Arc<Inner>, key: Key<'_>, pending: Arc<Pending>) -> Self {
         let since = pending.since();
-        let shown = Shown { base: Arc::clone(&inner.base), pending, hashes: [key.hash(); 2] };
+        let shown = Shown::new(&inner.base, pending, key.hash());
         Self { inner, key: key.bytes().into(), since, shown }
     }
 
@@ -202,7 +150,8 @@ impl Lead {
         };
         let meta = Bytes::copy_from_slice(&head.meta);
         let growing = shown.pending.growing();
-        let flow = Arc::new(Flow { identity, meta, body_bytes: head.body_bytes, growing });
+        let (body_bytes, body_version) = (head.body_bytes, identity.version);
+        let flow = Arc::new(Flow { identity, meta, body_bytes, body_version, growing });
         shown.show_as(stored.hash());
         shown.pending.set(Stage::Started(Source::Growing(Arc::clone(&flow))));
         let largest = inner.disk.as_ref().map_or(0, |_| inner.disk_object_bytes_max);
@@ -398,8 +347,7 @@ impl Writer {
 
     fn send(&mut self, index: u32, data: Bytes) {
         let Some(disk) = self.inner.disk.as_ref().filter(|_| self.disk == OnDisk::Chunks) else { return };
-        let bytes = data.len() as u64;
-        if !disk.send(bytes, Job::Chunk { flow: Arc::clone(&self.flow), index, data }) {
+        if !disk.send(Job::Chunk { flow: Arc::clone(&self.flow), index, data }) {
             self.leave_disk();
         }
     }
@@ -430,9 +378,6 @@ impl Writer {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
-        if let Some(object) = &object {
-            shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
-        }
         Ok(self.store(object, rest, (Token(checked), judgement.stale_since()), shown))
     }
 
@@ -444,7 +389,7 @@ impl Writer {
         Object { identity, meta: self.flow.meta.clone(), chunks, body_bytes, body_version }
     }
 
-    /// Stores it where it can be. `shown` is kept until what was stored can be found on disk.
+    /// Stores it where it can be. What a disk has yet to write stands beside the fetches that come after this one.
     fn store(
         &self,
         object: Option<Arc<Object>>,
@@ -454,16 +399,25 @@ impl Writer {
     ) -> Stored {
         let identity = &self.flow.identity;
         match (self.disk, &self.inner.disk, object) {
-            (OnDisk::NotYet, Some(disk), Some(object)) => self.inner.keep(object, judged, Some(disk)),
+            (OnDisk::NotYet, Some(disk), Some(object)) => {
+                shown.pending.set(Stage::Started(Source::Whole(Arc::clone(&object))));
+                self.inner.keep(object, judged, Some(disk))
+            }
             (OnDisk::Chunks, Some(disk), object) => {
+                let unwritten = Source::Unwritten(Arc::clone(&self.flow));
+                let known = Known::new(&self.inner.base, &unwritten);
                 disk.announce(identity);
-                let in_memory = self.keep_in_memory(object, judged);
+                let in_memory = self.keep_in_memory(object.clone(), judged);
+                let whole = object.filter(|_| in_memory).map(Source::Whole);
+                shown.found(whole.unwrap_or(unwritten));
                 let chunks = self.chunks + u32::from(rest.is_some());
-                let bytes = rest.as_ref().map_or(0, |rest| rest.len() as u64);
-                let job = Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, shown };
-                Stored { in_memory, on_disk: disk.send_last(identity.hash, identity.version, bytes, job) }
+                let job = Job::Commit { flow: Arc::clone(&self.flow), rest, chunks, known };
+                Stored { in_memory, on_disk: disk.send_last(identity.hash, identity.version, job) }
             }
             (_, disk, object) => {
+                if let Some(object) = &object {
+                    shown.pending.set(Stage::Started(Source::Whole(Arc::clone(object))));
+                }
                 disk.iter().for_each(|disk| disk.forget_older(identity.hash, identity.version));
                 Stored { in_memory: self.keep_in_memory(object, judged), on_disk: false }
             }

@@ -74,6 +74,7 @@ mod pool;
 mod purges;
 mod reader;
 mod seats;
+mod shown;
 pub mod simulate;
 mod stats;
 mod store;

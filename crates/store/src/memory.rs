@@ -6,7 +6,7 @@
 //! up longest is the growth of its tables, which happens when a cache is filled for the first time.
 //!
 //! What is whole and has yet to be written, to be found on disk then, stands beside the fetches: a fetch of its key begins and ends while it
-//! can be found, and neither hides the other.
+//! can be found, and neither hides the other. What is being read from disk meanwhile is older.
 //!
 //! Keys are told apart by 64 bits of a keyed hash, and then compared. Should two in use share them, one pushes the other out.
 
@@ -142,16 +142,20 @@ impl Memory {
         found
     }
 
-    /// Joins whoever is fetching a key, or has what is newer than what is past for whoever asks, or begins to fetch.
+    /// Joins whoever is fetching a key, or has what is newer than what is past for whoever asks, or begins to fetch. Where only fetches
+    /// do, nothing is joined that was there before.
     pub(crate) fn join_or_begin(
         &self,
         key: Key<'_>,
         purges: &Purges,
-        past: Past<'_>,
+        (past, fetches_only): (Past<'_>, bool),
         begin: impl FnOnce() -> Pending,
     ) -> Joining {
         let mut shard = self.shard(key.hash()).lock();
-        let there = [&shard.pending, &shard.known].map(|map| map.get(&key.hash()));
+        let known = shard.known.get(&key.hash());
+        let pending = shard.pending.get(&key.hash());
+        let pending = pending.filter(|pending| pending.is_fetch() || known.is_none() && !fetches_only);
+        let there = [pending, known.filter(|_| !fetches_only)];
         let there = there.into_iter().flatten().filter(|pending| !pending.is_past(past));
         let joined = there.filter_map(|pending| pending.join(key, purges)).next();
         if let Some(joined) = joined {
@@ -176,13 +180,13 @@ impl Memory {
         drop(before);
     }
 
-    /// Shows something that is known, whoever fetches or reads the key meanwhile, unless something newer is known of it.
+    /// Shows something that is known, whoever fetches or reads the key meanwhile, unless something newer is there.
     pub(crate) fn show_known(&self, identity: &Identity, pending: &Arc<Pending>) {
         let mut shard = self.shard(identity.hash).lock();
-        let before = match shard.known.get(&identity.hash).and_then(|before| before.age()) {
-            Some(before) if before > identity.age() => return,
-            _ => shard.known.insert(identity.hash, Arc::clone(pending)),
-        };
+        if shard.has_newer(identity) {
+            return;
+        }
+        let before = shard.known.insert(identity.hash, Arc::clone(pending));
         drop(shard);
         drop(before);
     }
@@ -206,9 +210,7 @@ impl Memory {
 
     /// Whether something newer is there: one that comes late is not to take its place on disk either.
     pub(crate) fn has_newer(&self, identity: &Identity) -> bool {
-        let shard = self.shard(identity.hash).lock();
-        let entry = shard.slots.get(&identity.hash).and_then(|slot| shard.entry(*slot));
-        entry.is_some_and(|entry| is_newer(&entry.object.identity, identity))
+        self.shard(identity.hash).lock().has_newer(identity)
     }
 
     /// Adds an entry, in place of an older one of its key.
@@ -392,9 +394,16 @@ impl Shard {
         }
     }
 
+    /// Whether something newer of a key is there, or has yet to be written.
+    fn has_newer(&self, identity: &Identity) -> bool {
+        let entry = self.slots.get(&identity.hash).and_then(|slot| self.entry(*slot));
+        let known = self.known.get(&identity.hash).and_then(|known| known.age());
+        entry.is_some_and(|entry| is_newer(&entry.object.identity, identity)) || known > Some(identity.age())
+    }
+
     /// Takes out what is known of a key and older than this.
     fn take_known(&mut self, newer: &Identity) -> Option<Arc<Pending>> {
-        take_if(&mut self.known, newer.hash, |known| known.age() <= Some(newer.age()))
+        take_if(&mut self.known, newer.hash, |known| known.age() < Some(newer.age()))
     }
 
     fn take(&mut self, slot: u32) -> Option<Entry> {

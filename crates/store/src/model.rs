@@ -161,11 +161,13 @@ fn what_has_yet_to_be_written_and_a_fetch_do_not_hide_each_other() {
         drop(lead);
         let first = on_disk(&store, 1);
         // Somebody reads it from a disk that hangs.
-        let reads = base.memory.join_or_begin(key, &base.purges, Past::default(), Pending::read);
+        let reads = base.memory.join_or_begin(key, &base.purges, (Past::default(), false), Pending::read);
         assert!(matches!(reads, Joining::First(_)));
         let head = || Head { meta: Bytes::from_static(b"0123456789"), ..Head::default() };
         assert!(store.refresh(&first, store.token(), head()));
-        assert_eq!(store.stats().disk.map(|disk| disk.queued_bytes), Some(10), "what waits is counted");
+        // The key, what comes with it, and where its 17 chunks are.
+        let queued = store.stats().disk.map(|disk| disk.queued_bytes);
+        assert_eq!(queued, Some(1 + 10 + 17 * 32), "what waits is counted");
         let known = coming(&store).expect("it is shown though it is read");
         assert!(known.version() > 1);
         // It does not do for one who has it, and does for others, also while the one fetches.
@@ -209,13 +211,145 @@ fn what_replaces_what_has_yet_to_be_written_is_found_in_its_place() {
     });
 }
 
+/// Has a body fetched that memory does not keep, and of which nothing is written.
+fn fetched(store: &Store, known: Option<&Kept>, meta: &'static str) {
+    let begun = store.begin_past(store.key(b"k"), &[], Past { known, reads: false });
+    let Begin::Lead(lead) = begun else { panic!("it is free") };
+    let body = vec![7; 5 * CHUNK_BYTES];
+    let head = Head { meta: meta.into(), body_bytes: Some(body.len() as u64), ..Head::default() };
+    let mut writer = lead.start(head).expect("starts");
+    writer.append(&body);
+    assert!(writer.finish().expect("whole").on_disk);
+}
+
+fn is_growing(kept: &Kept) -> bool {
+    matches!(kept.0, Source::Growing(_))
+}
+
+#[test]
+fn what_is_whole_is_nothing_that_comes_though_its_disk_has_yet_to_write_it() {
+    loom::model(|| {
+        let (store, jobs) = Store::idle();
+        let (key, head) = (store.key(b"k"), || Head { meta: "good".into(), ..Head::default() });
+        let begin = |known: &Kept| store.begin_past(key, &[], Past { known: Some(known), reads: false });
+        fetched(&store, None, "first");
+        let first = coming(&store).expect("it waits to be written");
+        assert!(!is_growing(&first), "it is as old as it is");
+        assert!(matches!(store.begin(key, &[]), Begin::Follow(_)), "it is of use to who knows nothing");
+        // It does not do for one who has it. What comes to nothing hides it from nobody, and neither does what comes.
+        let Begin::Lead(lead) = begin(&first) else { panic!("what it has is no use to it") };
+        assert_eq!(coming(&store).map(|found| found.version()), Some(first.version()));
+        drop(lead);
+        assert_eq!(coming(&store).map(|found| found.version()), Some(first.version()));
+        // It can be found good again and again.
+        let Begin::Lead(lead) = begin(&first) else { panic!("it is free") };
+        assert!(lead.refresh(&first, head()));
+        let second = coming(&store).expect("found good");
+        assert!(second.version() > first.version() && !is_growing(&second));
+        assert!(store.refresh(&second, store.token(), head()));
+        let third = coming(&store).expect("found good");
+        assert!(third.version() > second.version());
+        // A purge makes it stale, and it is there still; what is fetched then takes its place.
+        store.purge(Purge::prefix(b"k", How::Soft)).expect("purges");
+        assert!(coming(&store).is_some());
+        fetched(&store, Some(&third), "new");
+        let new = coming(&store).expect("whole");
+        assert!(new.version() > third.version());
+        // The ones before are written.
+        for _ in 0..3 {
+            drop(jobs.recv());
+        }
+        assert_eq!(coming(&store).map(|found| found.version()), Some(new.version()));
+        store.remove(key);
+        assert!(coming(&store).is_none());
+    });
+}
+
+#[test]
+fn one_that_waits_to_be_written_is_found_until_it_is() {
+    loom::model(|| {
+        let (store, jobs) = Store::idle();
+        fetched(&store, None, "");
+        assert!(coming(&store).is_some());
+        drop(store.lookup(store.key(b"k")));
+        while let Ok(job) = jobs.try_recv() {
+            drop(job);
+        }
+        assert!(coming(&store).is_none(), "it is where it stands, or nowhere");
+    });
+}
+
+#[test]
+fn what_is_known_takes_the_place_of_an_older_read_and_blind_ones_do_without_it() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let (key, first) = (store.key(b"k"), on_disk(&store, 1));
+        let base = &store.0.base;
+        let reads = base.memory.join_or_begin(key, &base.purges, (Past::default(), false), Pending::read);
+        assert!(matches!(reads, Joining::First(_)), "it is read, of what nobody ever hears");
+        assert!(store.refresh(&first, store.token(), Head::default()));
+        let begin = |known| store.begin_past(key, &[], Past { known, reads: false });
+        let Begin::Follow(follower) = begin(Some(&first)) else { panic!("it is newer") };
+        assert!(follower.given_up_at().is_none(), "nothing is waited for");
+        let known = coming(&store).expect("known");
+        let Begin::Lead(lead) = begin(Some(&known)) else { panic!("the read is of no use") };
+        drop(lead);
+        // Purges may be missing: what is there may be gone.
+        store.set_blind(true);
+        let Begin::Lead(lead) = begin(None) else { panic!("only what comes is good") };
+        assert!(matches!(begin(None), Begin::Follow(_)), "one fetches");
+        drop(lead);
+        store.set_blind(false);
+        assert!(matches!(begin(None), Begin::Follow(_)));
+    });
+}
+
+#[test]
+fn what_a_snapshot_has_is_all_that_was_purged_whatever_is_forgotten_meanwhile() {
+    let check = |first: fn() -> Purge, second: fn() -> Purge| {
+        every_order(move || {
+            let purges = Arc::new(Purges::new(1, 1));
+            let number = purges.purge(first()).number;
+            let other = Arc::clone(&purges);
+            // There is room for one.
+            let thread = thread::spawn(move || other.purge(second()));
+            let restored = Purges::new(1, 1);
+            purges.snapshot().for_each(|numbered| restored.restore(&numbered));
+            assert_ne!(restored.judge(number - 1, b"k", &[tag()]).0, Judgement::Valid);
+            thread.join().expect("joined");
+        });
+    };
+    check(|| Purge::mark(tag(), How::Hard), || Purge::mark(Mark::tag(b"b"), How::Hard));
+    check(|| Purge::prefix(b"k", How::Soft), || Purge::prefix(b"other", How::Hard));
+    check(|| Purge::all(How::Soft), || Purge::all(How::Hard));
+}
+
+#[test]
+fn whatever_a_refresh_has_to_write_counts_as_what_waits() {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 1_000_000;
+    builder.check(|| {
+        let (store, _jobs) = Store::idle();
+        let first = on_disk(&store, 1);
+        let marks: Vec<_> = (0..4_000_u32).map(|number| Mark::tag(&number.to_le_bytes())).collect();
+        let bytes = marks.len() as u64 * 8;
+        let mut sent = 0;
+        while sent < 2_000 && store.refresh(&first, store.token(), Head { marks: marks.clone(), ..Head::default() }) {
+            sent += 1;
+        }
+        let most = 16 * 1024 * 1024;
+        assert!(sent * bytes <= most, "{sent} wait, of {bytes} bytes each");
+        assert!(store.stats().disk.is_some_and(|disk| disk.queued_bytes >= sent * bytes));
+    });
+}
+
 #[test]
 fn one_leads_a_fetch() {
     every_order(|| {
         let shared = Arc::new((Memory::new(1024 * 1024), Purges::new(4, 4), KeyHasher::new()));
         let begin = |shared: &(Memory, Purges, KeyHasher)| {
             let (memory, purges, hasher) = shared;
-            let joining = memory.join_or_begin(hasher.key(b"k"), purges, Past::default(), || {
+            let joining = memory.join_or_begin(hasher.key(b"k"), purges, (Past::default(), false), || {
                 Pending::fetch(Token(0), Filter::new(0).note([]))
             });
             u32::from(matches!(joining, Joining::First(_)))

@@ -26,6 +26,8 @@ pub(crate) enum Source {
     Whole(Arc<Object>),
     /// It is being fetched.
     Growing(Arc<Flow>),
+    /// It is whole, and not kept in memory; a disk has yet to write what makes it known there.
+    Unwritten(Arc<Flow>),
     /// Its body is on disk.
     OnDisk(Arc<DiskObject>),
 }
@@ -34,7 +36,7 @@ impl Source {
     pub(crate) fn identity(&self) -> &Identity {
         match self {
             Self::Whole(object) => &object.identity,
-            Self::Growing(flow) => &flow.identity,
+            Self::Growing(flow) | Self::Unwritten(flow) => &flow.identity,
             Self::OnDisk(object) => &object.identity,
         }
     }
@@ -43,6 +45,11 @@ impl Source {
     pub(crate) fn judge(&self, purges: &Purges) -> Judgement {
         let identity = self.identity();
         purges.judge(identity.since.0, &identity.key, &identity.marks).0
+    }
+
+    /// Whether more of it may come. What is whole is good for as long as it says, and no longer.
+    pub(crate) fn is_growing(&self) -> bool {
+        matches!(self, Self::Growing(_))
     }
 }
 
@@ -122,7 +129,7 @@ impl Pending {
     /// Whether it is whole, and stands under this key.
     pub(crate) fn is_known_as(&self, key: &[u8]) -> bool {
         match &*self.stage.lock() {
-            Stage::Started(source @ (Source::Whole(_) | Source::OnDisk(_))) => *source.identity().key == *key,
+            Stage::Started(source) => !source.is_growing() && *source.identity().key == *key,
             _ => false,
         }
     }
@@ -136,7 +143,7 @@ impl Pending {
     pub(crate) fn is_past(&self, past: Past<'_>) -> bool {
         match &*self.stage.lock() {
             Stage::Waiting => past.reads && self.fetch.is_none(),
-            Stage::Started(source @ (Source::Whole(_) | Source::OnDisk(_))) => {
+            Stage::Started(source) if !source.is_growing() => {
                 past.known.is_some_and(|known| source.identity().version <= known.version())
             }
             _ => false,
@@ -149,6 +156,11 @@ impl Pending {
             Stage::Started(source) => Some(source.identity().age()),
             _ => None,
         }
+    }
+
+    /// Whether it is a fetch, whatever has come of it.
+    pub(crate) fn is_fetch(&self) -> bool {
+        self.fetch.is_some()
     }
 
     /// Whether it is a fetch of which nothing has come yet.
@@ -176,7 +188,7 @@ impl Pending {
                 None => self.begun.elapsed() < READ_WAIT,
             },
             Stage::Started(source) => {
-                grows = matches!(source, Source::Growing(_));
+                grows = source.is_growing();
                 source.judge(purges) == Judgement::Valid
             }
             Stage::Declined(_) | Stage::Nothing => false,
@@ -201,7 +213,8 @@ impl Pending {
     pub(crate) fn set(&self, next: Stage) {
         let mut stage = self.stage.lock();
         let before = match (&*stage, &next) {
-            (Stage::Waiting, _) | (Stage::Started(Source::Growing(_)), Stage::Started(Source::Whole(_))) => {
+            (Stage::Waiting, _) => std::mem::replace(&mut *stage, next),
+            (Stage::Started(Source::Growing(_)), Stage::Started(whole)) if !whole.is_growing() => {
                 std::mem::replace(&mut *stage, next)
             }
             _ => next,

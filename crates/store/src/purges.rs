@@ -15,12 +15,17 @@
 //! **Bounded.** When there are too many marks or prefixes, the oldest is dropped, and whatever is as old as that is gone as a whole:
 //! the `floor`. Nothing that was purged comes back; some of what was not has to be fetched again.
 
-use std::collections::{HashMap, VecDeque};
+mod order;
+mod soft;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::key::Mark;
 use crate::policy::hash::ByHash;
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
+use order::{Order, Place};
+use soft::Soft;
 
 /// The number of the last purge before something began: what a fetch takes with it, so that nothing is stored that a purge
 /// meant while it was under way.
@@ -74,73 +79,6 @@ pub(crate) enum Judgement {
     Gone,
 }
 
-/// Runs of soft purges of the same that are told apart.
-const RUNS_MAX: usize = 8;
-
-/// Soft purges of the same, one after the other: by the number of the last, and since when what is older than that is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    number: u64,
-    at: u32,
-}
-
-/// Soft purges of the same since the last hard one, the oldest run first. Both numbers and seconds grow.
-#[derive(Clone, Debug, Default)]
-struct Soft {
-    runs: Vec<Run>,
-}
-
-impl Soft {
-    /// There was one more, in any order.
-    fn note(&mut self, number: u64, at: u32) {
-        let place = self.runs.partition_point(|run| run.number < number);
-        self.runs.insert(place, Run { number, at });
-        // What an earlier one met was met by the later ones too.
-        let mut first = u32::MAX;
-        for run in self.runs.iter_mut().rev() {
-            first = first.min(run.at);
-            run.at = first;
-        }
-        // Nothing tells those of the same second apart.
-        self.runs.dedup_by(|later, earlier| {
-            let is_same = later.at == earlier.at;
-            earlier.number = if is_same { later.number } else { earlier.number };
-            is_same
-        });
-        if self.runs.len() > RUNS_MAX {
-            self.merge();
-        }
-    }
-
-    /// Takes two runs for one: those by which what lies between them is said to be stale for the fewest times as long as it is. So runs are the
-    /// longer the older they are, and few do for any time.
-    fn merge(&mut self) {
-        let Some(last) = self.runs.last().map(|run| run.at) else { return };
-        let age = |run: &Run| f64::from(last - run.at);
-        let times = |pair: &[Run]| age(&pair[0]) / age(&pair[1]);
-        let pairs = self.runs.windows(2).map(times).enumerate();
-        if let Some((place, _)) = pairs.min_by(|one, other| one.1.total_cmp(&other.1)) {
-            self.runs[place + 1].at = self.runs[place].at;
-            self.runs.remove(place);
-        }
-    }
-
-    /// There was a hard one: what is older is gone, and not stale.
-    fn forget(&mut self, hard: u64) {
-        self.runs.retain(|run| run.number > hard);
-    }
-
-    /// The number of the last, 0 for none.
-    fn latest(&self) -> u64 {
-        self.runs.last().map_or(0, |run| run.number)
-    }
-
-    /// Since when something of before is stale, if it is.
-    fn stale_since(&self, since: u64) -> Option<u32> {
-        self.runs.get(self.runs.partition_point(|run| run.number <= since)).map(|run| run.at)
-    }
-}
-
 /// The numbers of the latest purges, 0 for none.
 #[derive(Clone, Debug, Default)]
 struct Numbers {
@@ -163,6 +101,14 @@ impl Numbers {
 
     fn latest(&self) -> u64 {
         self.hard.max(self.soft.latest())
+    }
+
+    /// As they are written down, the oldest first.
+    fn noted(&self, what: &What) -> Vec<Numbered> {
+        let softs = self.soft.runs().iter().map(|run| (How::Soft, run.number, run.at));
+        let hard = (self.hard > 0).then_some((How::Hard, self.hard, 0));
+        let numbered = |(how, number, at)| Numbered { number, purge: Purge { what: what.clone(), how, at } };
+        hard.into_iter().chain(softs).map(numbered).collect()
     }
 
     fn judge(&self, since: u64) -> Judgement {
@@ -210,14 +156,6 @@ pub(crate) struct Purges {
     prefixes_max: usize,
 }
 
-/// Marks in the order of their purges. One that was purged again has a later place as well, and the earlier one means nothing.
-#[derive(Debug, Default)]
-struct Order {
-    places: VecDeque<(u64, u64)>,
-    /// Marks that are remembered.
-    count: usize,
-}
-
 impl Purges {
     pub(crate) fn new(marks_max: usize, prefixes_max: usize) -> Self {
         Self {
@@ -262,8 +200,7 @@ impl Purges {
                     table.entry(mark).or_default().note(numbered);
                     table.len() > before
                 };
-                order.count += usize::from(is_new);
-                order.places.push_back((*number, mark));
+                order.push((*number, mark), is_new);
                 self.drop_oldest_marks(order);
             }
             What::Prefix(prefix) => self.add_rule(prefix, numbered),
@@ -279,21 +216,17 @@ impl Purges {
 
     fn drop_oldest_marks(&self, order: &mut Order) {
         let is_last =
-            |number: u64, mark: u64| self.table(mark).read().get(&mark).is_some_and(|last| last.latest() <= number);
-        while order.count > self.marks_max
-            && let Some((number, mark)) = order.places.pop_front()
-        {
-            if is_last(number, mark) {
+            |(number, mark): Place| self.table(mark).read().get(&mark).is_some_and(|last| last.latest() <= number);
+        order.forget(self.marks_max, |(number, mark)| {
+            let is_last = is_last((number, mark));
+            if is_last {
                 // Whoever does not find the mark has to find the floor.
                 self.floor.fetch_max(number, Ordering::AcqRel);
                 self.table(mark).write().remove(&mark);
-                order.count -= 1;
             }
-        }
-        // A few marks that are purged again and again leave most places without a meaning.
-        if order.places.len() > 2 * self.marks_max {
-            order.places.retain(|(number, mark)| is_last(*number, *mark));
-        }
+            is_last
+        });
+        order.tidy(is_last);
     }
 
     fn add_rule(&self, prefix: &[u8], numbered: &Numbered) {
@@ -349,30 +282,22 @@ impl Purges {
         if since < self.floor.load(Ordering::Acquire) { (Judgement::Gone, latest) } else { (worst, latest) }
     }
 
-    /// All that has to be known after a restart, the oldest first.
-    pub(crate) fn snapshot(&self) -> Vec<Numbered> {
-        let _order = self.order.lock();
-        let mut all = Vec::new();
-        let mut add = |numbers: &Numbers, what: &What| {
-            let softs = numbers.soft.runs.iter().map(|run| (How::Soft, run.number, run.at));
-            let hard = (numbers.hard > 0).then_some((How::Hard, numbers.hard, 0));
-            for (how, number, at) in hard.into_iter().chain(softs) {
-                all.push(Numbered { number, purge: Purge { what: what.clone(), how, at } });
-            }
-        };
-        let floors = Numbers { hard: self.floor.load(Ordering::Acquire), soft: self.stale_floor.read().clone() };
-        add(&floors, &What::All);
+    /// All that has to be known after a restart, what was purged the longest ago first. Whoever purges meanwhile waits for no more than a copy of
+    /// one table, and what he purges is in it or not.
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = Numbered> {
+        let mut all: Vec<(What, Numbers)> = Vec::new();
         for table in &self.tables {
-            for (mark, numbers) in table.read().iter() {
-                add(numbers, &What::Mark(Mark::from_number(*mark)));
-            }
+            let copy: Vec<_> = table.read().iter().map(|(mark, numbers)| (*mark, numbers.clone())).collect();
+            all.extend(copy.into_iter().map(|(mark, numbers)| (What::Mark(Mark::from_number(mark)), numbers)));
         }
-        for rule in self.rules.read().iter() {
-            add(&rule.numbers, &What::Prefix(rule.prefix.clone()));
-        }
+        let rules = Arc::clone(&self.rules.read());
+        all.extend(rules.iter().map(|rule| (What::Prefix(rule.prefix.clone()), rule.numbers.clone())));
         // So that the oldest are the first to be dropped after a restart too.
-        all.sort_unstable_by_key(|numbered| numbered.number);
-        all
+        all.sort_unstable_by_key(|(_, numbers)| numbers.latest());
+        // At last, for what is not in the copies may have been dropped since, and a hard one takes the soft ones with it.
+        let soft = self.stale_floor.read().clone();
+        let floors = (What::All, Numbers { hard: self.floor.load(Ordering::Acquire), soft });
+        std::iter::once(floors).chain(all).flat_map(|(what, numbers)| numbers.noted(&what))
     }
 
     /// Marks and prefixes that are remembered.
@@ -416,7 +341,7 @@ mod tests {
         assert_eq!(found, expected, "{what:?}");
         // It is the same after a restart, in whatever order it is found, and however often.
         let restored = Purges::new(10, 10);
-        let mut all = purges.snapshot();
+        let mut all: Vec<_> = purges.snapshot().collect();
         all.extend(all.clone());
         all.iter().rev().for_each(|numbered| restored.restore(numbered));
         assert_eq!([0, first, second, third].map(|since| judge(&restored, since)), expected, "{what:?}");
@@ -443,7 +368,7 @@ mod tests {
                 numbers.note(&numbered);
                 all.push(numbered);
             }
-            assert!(numbers.soft.runs.len() <= RUNS_MAX);
+            assert!(numbers.soft.runs().len() <= soft::RUNS_MAX);
             // All purges that something met are looked at one by one.
             let mut kinds = std::collections::BTreeSet::new();
             for since in 0..=all.len() {
@@ -465,30 +390,18 @@ mod tests {
             let first = |since: usize| all[since..].iter().map(|one| one.purge.at).min();
             let seconds: std::collections::BTreeSet<_> = last.clone().filter_map(first).collect();
             assert!(kinds.is_subset(&seconds));
-            assert!(kinds == seconds || all.len() > RUNS_MAX, "{round}: {kinds:?}, {seconds:?}");
+            assert!(kinds == seconds || all.len() > soft::RUNS_MAX, "{round}: {kinds:?}, {seconds:?}");
             assert_eq!(kinds.last(), seconds.last(), "{round}");
             // What was written down says the same, in whatever order it is read.
             let mut restored = Numbers::default();
-            let runs = numbers.soft.runs.clone();
+            let runs = numbers.soft.runs();
             let mut notes: Vec<_> = runs.iter().map(|run| (How::Soft, run.number, run.at)).collect();
             notes.push((How::Hard, numbers.hard, 0));
             random.shuffle(&mut notes);
             for (how, number, at) in notes {
                 restored.note(&Numbered { number, purge: Purge { what: What::All, how, at } });
             }
-            assert_eq!(restored.soft.runs, runs, "{round}");
-        }
-    }
-
-    #[test]
-    fn what_is_purged_every_minute_has_most_of_its_time() {
-        const MONTH: u32 = 30 * 24 * 60;
-        let mut soft = Soft::default();
-        (1..=MONTH).for_each(|minute| soft.note(minute.into(), minute * 60));
-        for age in [1, 2, 5, 10, 60, 600, 24 * 60, 7 * 24 * 60] {
-            let stale_since = soft.stale_since((MONTH - age).into()).unwrap() / 60;
-            let told = MONTH - stale_since;
-            assert!((age - 1..=10 * age).contains(&told), "{age}: {told}");
+            assert_eq!(restored.soft.runs(), runs, "{round}");
         }
     }
 }

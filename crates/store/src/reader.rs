@@ -124,7 +124,9 @@ impl Follower {
         match source {
             Source::Whole(object) => Outcome::Hit(Hit { object, stale_since }),
             Source::Growing(_) => Outcome::Stream(Reader::new(self.inner, source, stale_since, self.seat)),
-            Source::OnDisk(_) => Outcome::Stream(Reader::new(self.inner, source, stale_since, None)),
+            Source::Unwritten(_) | Source::OnDisk(_) => {
+                Outcome::Stream(Reader::new(self.inner, source, stale_since, None))
+            }
         }
     }
 }
@@ -172,7 +174,7 @@ impl Reader {
     pub fn meta(&self) -> &Bytes {
         match &self.source {
             Source::Whole(object) => &object.meta,
-            Source::Growing(flow) => &flow.meta,
+            Source::Growing(flow) | Source::Unwritten(flow) => &flow.meta,
             Source::OnDisk(object) => &object.meta,
         }
     }
@@ -192,6 +194,7 @@ impl Reader {
         match &self.source {
             Source::Whole(object) => Some(object.body_bytes),
             Source::Growing(flow) => flow.body_bytes,
+            Source::Unwritten(flow) => Some(flow.growing.body_bytes()),
             Source::OnDisk(object) => Some(object.body_bytes),
         }
     }
@@ -201,9 +204,9 @@ impl Reader {
         self.stale_since
     }
 
-    /// Whether it is still being fetched.
+    /// Whether it was still being fetched when it was found.
     pub fn is_growing(&self) -> bool {
-        matches!(self.source, Source::Growing(_))
+        self.source.is_growing()
     }
 
     /// What a new version can be made of by [`crate::Store::refresh`].
@@ -231,7 +234,7 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let step = match &self.source {
             Source::Whole(object) => whole_step(object, self.at),
-            Source::Growing(flow) => flow.growing.next(self.at).await,
+            Source::Growing(flow) | Source::Unwritten(flow) => flow.growing.next(self.at).await,
             Source::OnDisk(object) => disk_step(object, self.at),
         };
         let bytes = match step {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::arena::InFile;
 use crate::base::Base;
 use crate::disk::{Disk, DiskHead, DiskObject, INLINE_BYTES_MAX, PREFIX_BYTES_MAX};
-use crate::fill::{Known, Lead, Shown};
+use crate::fill::{Flow, Lead};
 use crate::key::{Key, Mark};
 use crate::memory::{Found, Joining};
 use crate::object::{Head, Identity, Object};
@@ -16,6 +16,7 @@ use crate::params::{OpenError, StoreParams};
 use crate::pending::{Joined, Past, Pending, Source};
 use crate::purges::{How, Purge, Purges, Token, What};
 use crate::reader::{Begin, Follower, Hit, Kept, Lookup};
+use crate::shown::{Known, Shown};
 use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
 use crate::top::TopKey;
@@ -134,7 +135,7 @@ impl Store {
     fn look_on_disk(&self, key: Key<'_>) -> Option<Follower> {
         let disk = self.0.disk.as_ref().filter(|disk| disk.has(key.hash()))?;
         let base = &self.0.base;
-        let joined = match base.memory.join_or_begin(key, &base.purges, Past::default(), Pending::read) {
+        let joined = match base.memory.join_or_begin(key, &base.purges, (Past::default(), false), Pending::read) {
             Joining::Joined(joined) => joined,
             Joining::First(pending) => {
                 if !disk.load(key.bytes(), key.hash(), Arc::clone(&pending)) {
@@ -162,7 +163,9 @@ impl Store {
             let noted = base.filter.note(marks);
             Pending::fetch(self.token(), noted)
         };
-        match base.memory.join_or_begin(key, &base.purges, past, fetch) {
+        // While purges may be missing, only what comes is good.
+        let fetches_only = self.0.is_blind.load(Ordering::Relaxed) == 1;
+        match base.memory.join_or_begin(key, &base.purges, (past, fetches_only), fetch) {
             Joining::First(pending) => Begin::Lead(Lead::new(Arc::clone(&self.0), key, pending)),
             Joining::Joined(joined) => Begin::Follow(Follower::new(Arc::clone(&self.0), joined)),
         }
@@ -180,10 +183,10 @@ impl Store {
         self.0.refresh(kept, token, head, None)
     }
 
-    /// Whether the disk has a newer version than one that was read from there.
+    /// Whether the disk has a newer version than one that was read from there, or was still to be written.
     pub fn has_newer_on_disk(&self, kept: &Kept) -> bool {
-        let Source::OnDisk(object) = &kept.0 else { return false };
-        let Identity { hash, version, .. } = object.identity;
+        let (Source::OnDisk(_) | Source::Unwritten(_)) = &kept.0 else { return false };
+        let Identity { hash, version, .. } = *kept.0.identity();
         self.0.disk.as_ref().is_some_and(|disk| disk.has_newer(hash, version))
     }
 
@@ -332,15 +335,11 @@ impl Inner {
         }
         let meta = bytes::Bytes::copy_from_slice(&head.meta);
         match &kept.0 {
-            Source::Growing(_) => false,
             // Purged since it was asked for: somebody may have fetched another body meanwhile, which this must not take the place of.
-            Source::OnDisk(_) if judgement != crate::purges::Judgement::Valid => false,
-            Source::OnDisk(object) => {
+            Source::OnDisk(_) | Source::Unwritten(_) if judgement != crate::purges::Judgement::Valid => false,
+            Source::Growing(_) | Source::OnDisk(_) | Source::Unwritten(_) => {
+                let Some((new, head)) = renewed(&kept.0, identity, meta) else { return false };
                 let Some(disk) = &self.disk else { return false };
-                let (body_bytes, chunks) = (object.body_bytes, Arc::clone(&object.chunks));
-                let body_version = object.body_version;
-                let head = DiskHead { identity: identity.clone(), meta: meta.clone(), body_bytes, body_version };
-                let new = Source::OnDisk(Arc::new(DiskObject { identity, meta, body_bytes, body_version, chunks }));
                 // From the announcement on what was before is not to be found, and this is not there before it is written.
                 let known = Known::new(base, &new);
                 if let Some(shown) = shown {
@@ -368,6 +367,31 @@ impl Inner {
                 self.keep(new, (Token(checked), judgement.stale_since()), small);
                 true
             }
+        }
+    }
+}
+
+/// The body of one that a disk has, or will have, under another head; `None` of what is not whole.
+fn renewed(source: &Source, identity: Identity, meta: bytes::Bytes) -> Option<(Source, DiskHead)> {
+    let of = |body_bytes, body_version| {
+        let (identity, meta) = (identity.clone(), meta.clone());
+        DiskHead { identity, meta, body_bytes, body_version }
+    };
+    match source {
+        Source::Growing(_) | Source::Whole(_) => None,
+        Source::OnDisk(object) => {
+            let (body_bytes, body_version, chunks) = (object.body_bytes, object.body_version, &object.chunks);
+            let head = of(body_bytes, body_version);
+            let chunks = Arc::clone(chunks);
+            let object = DiskObject { identity, meta, body_bytes, body_version, chunks };
+            Some((Source::OnDisk(Arc::new(object)), head))
+        }
+        Source::Unwritten(flow) => {
+            let (body_version, growing) = (flow.body_version, Arc::clone(&flow.growing));
+            let body_bytes = growing.body_bytes();
+            let head = of(body_bytes, body_version);
+            let flow = Flow { identity, meta, body_bytes: Some(body_bytes), body_version, growing };
+            Some((Source::Unwritten(Arc::new(flow)), head))
         }
     }
 }
@@ -403,6 +427,7 @@ impl Store {
         let base = Arc::new(Base::new(params.memory_bytes, Purges::new(4, 4)));
         let (disk, jobs) = Disk::idle(Arc::clone(&base), crate::params::DiskParams::new("/nowhere", 16 * 1024 * 1024));
         let (reader_wait, is_blind) = (params.reader_wait, AtomicU64::new(0));
-        (Self(Arc::new(Inner { base, disk: Some(disk), disk_object_bytes_max: 0, reader_wait, is_blind })), jobs)
+        let disk_object_bytes_max = 4 * 1024 * 1024;
+        (Self(Arc::new(Inner { base, disk: Some(disk), disk_object_bytes_max, reader_wait, is_blind })), jobs)
     }
 }

@@ -6,13 +6,28 @@ use std::borrow::Cow;
 /// The path of a target without its query, in normal form. `None` when it climbs above the root or holds a broken
 /// escape, which two readers would read in two ways.
 pub fn normal_path(target: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-    let path = &target[..end];
-    if memchr::memchr(b'%', path).is_none() && memchr::memmem::find(path, b"/.").is_none() {
+    if let Some(path) = plain_path(target) {
         return Some(Cow::Borrowed(path));
     }
-    let read = unescape(path)?;
+    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let read = unescape(&target[..end])?;
     resolve_dots(&read).map(Cow::Owned)
+}
+
+/// The path of a target, if it has neither escapes nor segments that begin with a dot. Most have no dots at all, and one look finds where
+/// they end.
+fn plain_path(target: &[u8]) -> Option<&[u8]> {
+    let Some(first) = memchr::memchr3(b'?', b'%', b'.', target) else { return Some(target) };
+    let mut before = first.checked_sub(1).map_or(0, |at| target[at]);
+    for (at, &byte) in target.iter().enumerate().skip(first) {
+        match byte {
+            b'?' => return Some(&target[..at]),
+            b'%' => return None,
+            b'.' if before == b'/' => return None,
+            _ => before = byte,
+        }
+    }
+    Some(target)
 }
 
 /// Reads the escapes of unreserved characters (RFC 3986 section 2.3), and leaves all others.
@@ -95,6 +110,9 @@ mod tests {
             assert_eq!(normal.as_deref().map(|path| std::str::from_utf8(path).unwrap()), expected, "{target}");
         };
         check("/a/b?c=/../d", Some("/a/b"));
+        check("/a.b/c.?d=%/.", Some("/a.b/c."));
+        check("/a.b/./c.d", Some("/a.b/c.d"));
+        check("/a.b%2Dc", Some("/a.b-c"));
         check("/", Some("/"));
         check("*", Some("*"));
         check("/public/../admin", Some("/admin"));
@@ -110,6 +128,21 @@ mod tests {
         check("/%", None);
         check("/%2", None);
         check("/%zz", None);
+    }
+
+    #[test]
+    fn what_is_plain_is_what_has_no_escapes_and_no_leading_dots() {
+        let bytes = b"/.%?a";
+        for mut number in 0..bytes.len().pow(6) {
+            let mut target = Vec::new();
+            while number > 0 {
+                target.push(bytes[number % bytes.len()]);
+                number /= bytes.len();
+            }
+            let path = target.split(|&byte| byte == b'?').next().unwrap();
+            let is_plain = !path.contains(&b'%') && !path.windows(2).any(|pair| pair == b"/.");
+            assert_eq!(plain_path(&target), is_plain.then_some(path), "{}", target.escape_ascii());
+        }
     }
 
     #[test]

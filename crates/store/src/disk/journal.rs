@@ -65,10 +65,10 @@ pub(super) fn read(folder: &Path) -> io::Result<Past> {
 
 impl Journal {
     /// Writes a journal anew, and replaces the one that is there by it.
-    pub(super) fn rewrite(folder: &Path, notes: &[Note]) -> io::Result<Self> {
+    pub(super) fn rewrite(folder: &Path, notes: impl Iterator<Item = Note>) -> io::Result<Self> {
         let (path, fresh) = (folder.join(NAME), folder.join("purges.new"));
         let mut bytes = BEGINNING.to_vec();
-        notes.iter().for_each(|note| encode(note, &mut bytes));
+        notes.for_each(|note| encode(&note, &mut bytes));
         let mut file = File::create(&fresh)?;
         file.write_all(&bytes)?;
         file.sync_data()?;

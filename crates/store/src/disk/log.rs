@@ -60,6 +60,8 @@ pub(super) struct Log {
     late: Vec<Note>,
     /// Purges were made that no journal has, nor this: what is in the folder cannot be trusted.
     missed_purges: bool,
+    /// The last position in a stream of purges whose purge is written down, or was asked to be.
+    position: Option<u64>,
 }
 
 impl Log {
@@ -75,6 +77,7 @@ impl Log {
             pause: PAUSE_MIN,
             late: Vec::new(),
             missed_purges: false,
+            position: None,
         };
         log.attach();
         log
@@ -168,6 +171,7 @@ impl Log {
                 }
             }
         }
+        self.pass(&notes);
         let found = recover::recover(path, &shared.index, &shared.base.hasher)?;
         shared.base.skip_versions(found.version_max);
         // What was stored while nothing could be read here is newer than what is here.
@@ -182,7 +186,7 @@ impl Log {
             segments.insert(segment.number, Arc::new(segment));
         }
         drop(segments);
-        let journal = Journal::rewrite(path, &self.notes())?;
+        let journal = Journal::rewrite(path, self.notes())?;
         self.next_number = self.next_number.max(found.number_max + 1);
         self.folder = Some(Folder { _lock: lock, journal, active: None, sizes });
         self.make_room(0);
@@ -199,38 +203,30 @@ impl Log {
         if !recover::wipe(path) {
             return Err(io::Error::other("old segments cannot be removed").into());
         }
-        let journal = Journal::rewrite(path, &self.notes())?;
+        let journal = Journal::rewrite(path, self.notes())?;
         self.missed_purges = false;
         self.folder = Some(Folder { _lock: lock, journal, active: None, sizes: BTreeMap::new() });
         Ok(())
     }
 
     /// All that the journal has to hold.
-    fn notes(&self) -> Vec<Note> {
-        let purges = self.shared.base.purges.snapshot().into_iter().map(Note::Purge);
-        purges.chain(self.shared.base.position().map(Note::Position)).collect()
+    fn notes(&self) -> impl Iterator<Item = Note> {
+        let purges = self.shared.base.purges.snapshot().map(Note::Purge);
+        purges.chain(self.position.map(Note::Position))
     }
 
     fn handle(&mut self, job: Job) {
+        self.shared.queued_bytes.fetch_sub(job.bytes(), Ordering::AcqRel);
         match job {
-            Job::Store(object) => {
-                let bytes = object.body_bytes;
-                self.store(&object);
-                self.done_with(bytes);
-            }
-            Job::Chunk { flow, index, data } => {
-                self.done_with(data.len() as u64);
-                self.chunk(&flow, index, &data);
-            }
-            Job::Commit { flow, rest, chunks, shown } => {
-                self.done_with(rest.as_ref().map_or(0, |rest| rest.len() as u64));
+            Job::Store(object) => self.store(&object),
+            Job::Chunk { flow, index, data } => self.chunk(&flow, index, &data),
+            Job::Commit { flow, rest, chunks, known } => {
                 self.commit(&flow, rest.as_ref(), chunks);
-                // It is hidden as something that comes once it can be found as something that is there.
+                // It is hidden as something that is known once it can be found as something that is there.
                 self.flush();
-                drop(shown);
+                drop(known);
             }
             Job::Refresh(head, known) => {
-                self.done_with(head.meta.len() as u64);
                 self.refresh(&head);
                 if known.is_some() {
                     // As with what is committed.
@@ -248,10 +244,6 @@ impl Log {
         if self.folder.as_ref().is_some_and(|folder| folder.active.as_ref().is_some_and(Active::is_due)) {
             self.flush();
         }
-    }
-
-    fn done_with(&self, bytes: u64) {
-        self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     fn store(&mut self, object: &Object) {

@@ -24,6 +24,7 @@ mod marks;
 mod read;
 mod recover;
 mod segment;
+mod unwritten;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,12 +36,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::base::Base;
-use crate::fill::{Flow, Known, Shown};
+use crate::fill::Flow;
 use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
-use crate::purges::{How, Numbered, Purge};
+use crate::purges::Numbered;
+use crate::shown::Known;
 use crate::stats::{DiskCounters, DiskStats};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use format::ChunkPlace;
@@ -50,6 +52,7 @@ pub(crate) use journal::PREFIX_BYTES_MAX;
 pub(crate) use read::{DiskObject, Reading};
 pub(crate) use segment::Chunk;
 use segment::Segment;
+use unwritten::Waiting;
 
 /// Bytes of a body above which it is written in chunks, while it still grows.
 pub(crate) const INLINE_BYTES_MAX: u64 = format::INLINE_BYTES_MAX;
@@ -58,7 +61,7 @@ const JOBS_MAX: usize = 4096;
 const READS_MAX: usize = 1024;
 /// Threads that read. More would help a disk with many heads; most of what is read is in the system's cache.
 const READERS: usize = 2;
-/// Purges that wait to be written down, above which a restart takes all for purged. The model checker counts each step.
+/// Purges that wait to be written down, above which a restart takes the oldest for one of everything. The model checker counts each step.
 const PURGES_MAX: usize = if cfg!(test) { 64 } else { 65_536 };
 /// Places that wait to be forgotten, above which the whole tier is.
 const FORGETS_MAX: usize = PURGES_MAX;
@@ -83,14 +86,35 @@ pub(crate) enum Job {
     Store(Arc<Object>),
     /// Write a chunk of a body that grows.
     Chunk { flow: Arc<Flow>, index: u32, data: Bytes },
-    /// The body is whole: write what follows the last chunk, and the object itself.
-    Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, shown: Shown },
+    /// The body is whole: write what follows the last chunk, and the object itself, which is shown until then.
+    Commit { flow: Arc<Flow>, rest: Option<Bytes>, chunks: u32, known: Known },
     /// Write an object anew that has the chunks of another version, and is shown until then.
     Refresh(DiskHead, Option<Known>),
     /// Look at what waits elsewhere.
     Wake,
     /// Write what waits, and say so.
     Flush(oneshot::Sender<()>),
+}
+
+impl Job {
+    /// Bytes that wait with it. What a body has in memory while it comes is counted there.
+    fn bytes(&self) -> u64 {
+        let of = |identity: &Identity, meta: &Bytes| {
+            (identity.key.len() + size_of_val(&*identity.marks) + meta.len()) as u64
+        };
+        match self {
+            Self::Store(object) => of(&object.identity, &object.meta) + object.body_bytes,
+            Self::Chunk { data, .. } => data.len() as u64,
+            Self::Commit { flow, rest, .. } => {
+                of(&flow.identity, &flow.meta) + rest.as_ref().map_or(0, |rest| rest.len() as u64)
+            }
+            Self::Refresh(head, _) => {
+                let chunks = head.body_bytes.div_ceil(CHUNK_BYTES as u64);
+                of(&head.identity, &head.meta) + chunks * size_of::<Chunk>() as u64
+            }
+            Self::Wake | Self::Flush(_) => 0,
+        }
+    }
 }
 
 /// What a new version of a large object says; its chunks are those of the one before.
@@ -122,17 +146,9 @@ pub(crate) struct Shared {
     forgets: Mutex<Vec<ChunkPlace>>,
     /// 1 once it is known what the folder held when this began.
     is_known: AtomicU64,
-    purges: Mutex<Vec<Unwritten>>,
+    purges: Mutex<Waiting>,
     /// What each reader is at.
     readings: [Reading; READERS],
-}
-
-/// A purge that is to be written down.
-#[derive(Debug)]
-struct Unwritten {
-    numbered: Numbered,
-    position: Option<u64>,
-    done: oneshot::Sender<bool>,
 }
 
 /// The tier, as the store holds it.
@@ -228,18 +244,18 @@ impl Disk {
     /// Writes a whole object that was announced, or drops it when too much waits already.
     pub(crate) fn store(&self, object: Arc<Object>) -> bool {
         let (hash, version) = (object.identity.hash, object.identity.version);
-        self.send_last(hash, version, object.body_bytes, Job::Store(object))
+        self.send_last(hash, version, Job::Store(object))
     }
 
     /// Writes an object anew that was announced and has the chunks of another version, or drops it.
     pub(crate) fn refresh(&self, head: DiskHead, known: Option<Known>) -> bool {
-        let (hash, version, bytes) = (head.identity.hash, head.identity.version, head.meta.len() as u64);
-        self.send_last(hash, version, bytes, Job::Refresh(head, known))
+        let (hash, version) = (head.identity.hash, head.identity.version);
+        self.send_last(hash, version, Job::Refresh(head, known))
     }
 
     /// Has a version written that was announced, by a job that makes it known, or forgets what is older.
-    pub(crate) fn send_last(&self, hash: u64, version: u64, bytes: u64, job: Job) -> bool {
-        let sent = self.send(bytes, job);
+    pub(crate) fn send_last(&self, hash: u64, version: u64, job: Job) -> bool {
+        let sent = self.send(job);
         if !sent {
             self.shared.withdraw(hash, version);
         }
@@ -247,7 +263,8 @@ impl Disk {
     }
 
     /// Writes a part of a larger object, or drops it.
-    pub(crate) fn send(&self, bytes: u64, job: Job) -> bool {
+    pub(crate) fn send(&self, job: Job) -> bool {
+        let bytes = job.bytes();
         let queued = &self.shared.queued_bytes;
         if queued.fetch_add(bytes, Ordering::AcqRel) + bytes > self.shared.params.queue_bytes {
             queued.fetch_sub(bytes, Ordering::AcqRel);
@@ -271,16 +288,7 @@ impl Disk {
 
     /// Writes a purge down, together with others that came meanwhile. The answer is whether it will last.
     pub(crate) fn purge(&self, numbered: Numbered, position: Option<u64>) -> oneshot::Receiver<bool> {
-        let (done, receiver) = oneshot::channel();
-        let mut purges = self.shared.purges.lock();
-        if purges.len() == PURGES_MAX {
-            // Nobody knows after a restart what they were, and those who wait for them are told so.
-            let all = Numbered { number: numbered.number, purge: Purge::all(How::Hard) };
-            let position = purges.iter().filter_map(|purge| purge.position).max();
-            *purges = vec![Unwritten { numbered: all, position, done: oneshot::channel().0 }];
-        }
-        purges.push(Unwritten { numbered, position, done });
-        drop(purges);
+        let receiver = self.shared.purges.lock().push(numbered, position);
         // A full queue is being worked off, and purges are looked at between its jobs.
         let _ = self.jobs.try_send(Job::Wake);
         receiver
@@ -319,7 +327,7 @@ impl Shared {
             queued_bytes: AtomicU64::new(0),
             forgets: Mutex::new(Vec::new()),
             is_known: AtomicU64::new(0),
-            purges: Mutex::new(Vec::new()),
+            purges: Mutex::new(Waiting::default()),
             readings: std::array::from_fn(|_| Reading::default()),
         }
     }
@@ -382,32 +390,5 @@ impl Disk {
     /// What a thread does that has read something.
     pub(crate) fn has_read(&self, object: &Arc<Object>) -> bool {
         read::keep(&self.shared, object, object.identity.since, None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::sync::oneshot::error::TryRecvError;
-
-    use super::*;
-    use crate::purges::{Purges, What};
-
-    #[test]
-    fn purges_that_are_too_many_to_be_written_are_written_as_one() {
-        loom::model(|| {
-            let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
-            let (disk, _jobs) = Disk::idle(base, DiskParams::new("/nowhere", 16 << 20));
-            let purge = Purge::mark(Mark::tag(b"a"), How::Hard);
-            let mut waiting: Vec<_> = (1..=PURGES_MAX as u64 + 1)
-                .map(|number| disk.purge(Numbered { number, purge: purge.clone() }, Some(number + 100)))
-                .collect();
-            let written = std::mem::take(&mut *disk.shared.purges.lock());
-            let [all, last] = &written[..] else { panic!("{}", written.len()) };
-            assert_eq!((&all.numbered.purge.what, all.numbered.number), (&What::All, PURGES_MAX as u64 + 1));
-            assert_eq!((all.position, last.position), (Some(PURGES_MAX as u64 + 100), Some(PURGES_MAX as u64 + 101)));
-            let is_open = |waiting: &mut oneshot::Receiver<bool>| waiting.try_recv() == Err(TryRecvError::Empty);
-            assert!(waiting.pop().is_some_and(|mut last| is_open(&mut last)));
-            assert!(!waiting.iter_mut().any(is_open), "they are told that they will not last");
-        });
     }
 }

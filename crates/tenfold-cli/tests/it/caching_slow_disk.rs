@@ -222,7 +222,9 @@ fn a_disk_that_hangs_holds_nobody_for_long_and_loses_nothing() {
     upstream.set_script(Script::answer_once(large));
     let before = asked(&upstream);
     drop(held);
-    // What nobody asked for meanwhile is there as before, and what is fetched stays again.
+    // The readers have to have a turn first. What nobody asked for meanwhile is there as before, and what is fetched stays again.
+    let stored = "Cache-Control: only-if-cached\r\n";
+    site.wait_until("the disk answers", |site| Ok(get(site, "/d", stored).status == 200)).unwrap();
     check_hit(&get(&site, "/d", ""), &body);
     assert_eq!(get(&site, "/a", "").body.len(), LENGTH);
     site.wait_until("it is stored", |site| Ok(told(&get(site, "/a", "")).ends_with("detail=disk"))).unwrap();

@@ -11,6 +11,7 @@ mod caching;
 mod caching_beside;
 mod caching_disk;
 mod caching_slow_disk;
+mod caching_unwritten;
 mod command;
 mod compress;
 mod control;

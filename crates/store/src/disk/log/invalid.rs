@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
 use super::super::format::{Header, Kind, encode_places};
 use super::super::journal::{Journal, Note};
 use super::super::{FORGETS_MAX, PURGES_MAX, recover};
@@ -19,22 +17,13 @@ impl Log {
         if purges.is_empty() {
             return;
         }
-        let notes: Vec<_> = purges
-            .iter()
-            .flat_map(|purge| {
-                let position = purge.position.map(Note::Position);
-                std::iter::once(Note::Purge(purge.numbered.clone())).chain(position)
-            })
-            .collect();
-        let lasts = self.write_notes(&notes);
-        for purge in purges {
-            // Whoever purged may not want to know.
-            let _: Result<(), bool> = oneshot::Sender::send(purge.done, lasts);
-        }
+        let lasts = self.write_notes(&purges.notes());
+        purges.tell(lasts);
     }
 
     /// Whether what was purged cannot come back, be it that it is written down, or that nothing is left on disk.
     fn write_notes(&mut self, notes: &[Note]) -> bool {
+        self.pass(notes);
         let Some(folder) = self.folder.as_mut() else {
             // What an earlier process left there is purged by them when it is there.
             self.late.extend_from_slice(notes);
@@ -48,8 +37,7 @@ impl Log {
         let is_long = folder.journal.is_long();
         match outcome {
             Ok(()) if is_long => {
-                let notes = self.notes();
-                match (Journal::rewrite(&self.shared.params.path, &notes), self.folder.as_mut()) {
+                match (Journal::rewrite(&self.shared.params.path, self.notes()), self.folder.as_mut()) {
                     (Ok(journal), Some(folder)) => folder.journal = journal,
                     // The long one is good still.
                     (Err(_), _) | (_, None) => self.shared.counters.errors.add(1),
@@ -62,6 +50,12 @@ impl Log {
                 self.let_go()
             }
         }
+    }
+
+    /// Goes on to the last position of some notes. What comes behind it in the stream may have been heard of, and not be purged yet.
+    pub(super) fn pass(&mut self, notes: &[Note]) {
+        let positions = notes.iter().filter_map(|note| if let Note::Position(at) = note { Some(*at) } else { None });
+        self.position = positions.chain(self.position).max();
     }
 
     /// Makes purges anew that were made before the folder could be read: what is there may have higher numbers than they had.
@@ -144,10 +138,11 @@ mod tests {
     use super::super::IDLE;
     use super::*;
     use crate::base::Base;
+    use crate::disk::journal::{self, Past};
     use crate::noted::Filter;
     use crate::object::{Identity, Object};
     use crate::params::DiskParams;
-    use crate::purges::{Purges, Token};
+    use crate::purges::{How, Purge, Purges, Token};
 
     /// What writes to a folder of its own.
     fn log(name: &str) -> (Log, PathBuf) {
@@ -210,6 +205,30 @@ mod tests {
             drop(jobs);
             log.run(&receiver);
             assert!(shared.index.find(1).expect("written").offset > 64, "it comes behind the other");
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn a_position_is_written_down_with_its_purge_and_not_before() {
+        loom::model(|| {
+            let (mut log, folder) = log("position");
+            let positions = |log: &Log| {
+                Journal::rewrite(&folder, log.notes()).expect("written");
+                let Past::Notes(notes) = journal::read(&folder).expect("read") else { panic!("there is none") };
+                notes.iter().filter(|note| matches!(note, Note::Position(_))).cloned().collect::<Vec<_>>()
+            };
+            assert!(log.shared.base.restore_position(7), "somebody is about to purge");
+            assert_eq!(positions(&log), []);
+            let numbered = log.shared.base.purges.purge(Purge::all(How::Soft));
+            assert!(log.write_notes(&[Note::Purge(numbered), Note::Position(7)]));
+            assert!(log.shared.base.restore_position(8));
+            assert_eq!(positions(&log), [Note::Position(7)]);
+            // The next process knows it too.
+            drop(log);
+            let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
+            let shared = Arc::new(Shared::new(base, DiskParams::new(&folder, 16 << 20)));
+            assert_eq!(positions(&Log::open(shared)), [Note::Position(7)]);
             let _left_behind = std::fs::remove_dir_all(&folder);
         });
     }
