@@ -135,7 +135,12 @@ fn a_backend_knows_statements_of_texts_by_clients_names() {
     assert_eq!(texts.prepare(b"s", one, Changes(4)).as_deref(), Some(&b"r"[..]), "the one that was not used goes");
     assert_eq!(texts.len(), 2);
     assert_eq!(texts.keep_only(|name| name == b"s"), [Box::from(&b"q"[..])]);
-    texts.forget(b"s");
+    // An error has dropped something: anything may be there, and has to go.
+    texts.doubt(b"s");
+    assert!(!texts.has(b"s", one, Changes(0)));
+    assert_eq!(texts.prepare(b"t", one, Changes(4)), None);
+    assert_eq!(texts.prepare(b"u", one, Changes(4)).as_deref(), Some(&b"s"[..]), "before those that are known");
+    assert!(texts.forget(b"t") && texts.forget(b"u") && !texts.forget(b"s"));
     assert!(texts.is_empty());
 }
 
