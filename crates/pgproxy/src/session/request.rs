@@ -272,8 +272,7 @@ impl Session {
         let label = match self.prepare_by_text(&plan) {
             Some(Ok(label)) => label,
             Some(Err(failure)) => return Ok(self.refuse_query(failure)),
-            None if is_plain(&plan) => 0,
-            None => self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }),
+            None => self.runs(&plan),
         };
         self.begins(&plan);
         if plan.shows_prepared {
@@ -308,7 +307,7 @@ impl Session {
                 match self.prepare_by_text(plan) {
                     Some(Ok(label)) => label,
                     Some(Err(failure)) => return Ok(self.refuse(failure)),
-                    None => self.label(Effect::Text { plan: Arc::clone(plan), at: 0 }),
+                    None => self.runs(plan),
                 }
             }
         };

@@ -259,6 +259,12 @@ impl Session {
 
     /// Parts from a clean backend, which is as this session left it.
     pub(super) fn part(&mut self) -> Option<Lent> {
+        if self.backend.is_some() && self.has_rest() {
+            // Whoever came next would read on in the middle of a message.
+            self.keep_passing();
+            (self.backend, self.server_input) = (None, None);
+            self.cells().unclean.increment();
+        }
         let mut lent = self.backend.take()?;
         if self.applied_number != self.settings_number {
             lent.applied = self.settings.applied();

@@ -16,6 +16,7 @@ use pgroute::wire::write;
 
 use super::Session;
 use super::effect::Effect;
+use super::request::is_plain;
 use crate::failure::Failure;
 use crate::params::Mode;
 
@@ -154,6 +155,23 @@ impl Session {
         self.put(Question::Bind, None, |out| write::bind(out, RUN, RUN));
         self.put(Question::Execute, Some(effect), |out| write::execute(out, RUN));
         self.close_text(RUN);
+    }
+
+    /// What a text is to be known by that is about to run. One that names a statement does what that does, which a message may have prepared: then it
+    /// need not be one of those that `PREPARE` takes.
+    pub(super) fn runs(&mut self, plan: &Arc<Plan>) -> u64 {
+        let named = match plan.single().map(|one| &one.kind) {
+            Some(Kind::Execute(name)) => self.names.find(name.as_bytes()).filter(|named| !named.by_text),
+            _ => None,
+        };
+        let plan = match named.map(|named| Arc::clone(&named.plan)) {
+            Some(named) => {
+                self.begins(&named);
+                named
+            }
+            None => Arc::clone(plan),
+        };
+        if is_plain(&plan) { 0 } else { self.label(Effect::Text { plan, at: 0 }) }
     }
 
     /// Whether a text runs a statement of which nobody knows what it does, or which may do anything.

@@ -76,7 +76,9 @@ impl Pair {
     fn end(&mut self, parts: &[PgMessages], heard: (Vec<String>, Vec<String>), proxy: &Proxy, seed: u64) {
         let (mut proxied, mut direct) = heard;
         let end = format!("end{}", self.said);
-        self.send(&PgMessages::default().sync().query(&format!("ROLLBACK; SELECT '{end}'")));
+        self.send(
+            &PgMessages::default().sync().query(&format!("ROLLBACK; SELECT current_setting('work_mem'), '{end}'")),
+        );
         hear(&mut self.proxied, &mut proxied, &end);
         hear(&mut self.direct, &mut direct, &end);
         if self.lately.len() == LATELY_MAX {
