@@ -159,7 +159,7 @@ impl Session {
     /// Whether what a text names may stand for something else; or it looks at all of them, which depends on whether a transaction is open.
     fn wait_of_text(&self, plan: &Plan) -> Wait {
         let Some(backend) = &self.backend else { return Wait::No };
-        if plan.shows_prepared && !self.is_group_open && !backend.ledger.is_empty() {
+        if plan.shows_prepared && !self.is_group_open && backend.ledger.answered() < backend.ledger.group() {
             return Wait::Group;
         }
         let waits = names(plan).map(|name| self.wait_of_name(name.as_bytes()));

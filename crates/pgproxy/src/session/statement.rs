@@ -155,6 +155,7 @@ impl Session {
             self.put(Question::Close, Some(effect), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(NOBODY));
             });
+            (self.is_used, self.is_group_open) = (true, true);
             return Forward::Drop;
         }
         if backend.held.has(number, since) {

@@ -254,6 +254,26 @@ fn what_was_sent_since_is_not_taken_back() {
     assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
 }
 
+#[test]
+fn who_has_to_go_is_found_without_a_walk() {
+    let begun = std::time::Instant::now();
+    let count = 20_000;
+    let mut held = Held::new(count as usize);
+    // With all that it may have, and as many again, none of whose `Close` is answered before all are sent.
+    for number in 0..2 * count {
+        used(&mut held, number);
+    }
+    assert_eq!(held.len(), count as usize);
+    // What is used again goes last.
+    used(&mut held, count);
+    for number in 2 * count..3 * count {
+        let gone = if number + 1 == 3 * count { count } else { number + 1 - count };
+        assert_eq!(used(&mut held, number), Need::Parse { anew: false, close: Some(Number(gone)) });
+    }
+    // A walk for each took minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+}
+
 proptest! {
     /// Against a model that keeps the uses in order.
     #[test]
