@@ -202,6 +202,9 @@ impl Session {
             }
             Effect::Marker { name, taken, .. } => _ = self.names.untake(&name, taken),
             Effect::Forgotten { name, named } => {
+                if named.by_text {
+                    backend.texts.doubt(&name);
+                }
                 let _taken_meanwhile = self.names.take(&name, *named);
             }
             Effect::Parsed(sent) => backend.held.unparsed(sent),
