@@ -143,6 +143,8 @@ impl Session {
 
     pub(super) fn close_text(&mut self, name: &[u8]) {
         let effect = (*name != *RUN).then(|| Effect::TextClosed(name.into()));
+        // What a client that looked was shown by this name is not there any more.
+        self.backend.iter_mut().for_each(|backend| backend.shown.retain(|shown| **shown != *name));
         self.put(Question::Close, effect, |out| write::target(out, tag::CLOSE, Target::Statement(name)));
     }
 
