@@ -295,7 +295,10 @@ fn a_backend_goes_on_to_nobody_in_the_middle_of_a_message() {
                 let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
                 let (from, to) = (server.try_clone().unwrap(), proxy.try_clone().unwrap());
                 std::thread::spawn(move || copy_with_pauses(from, to));
-                std::thread::spawn(move || std::io::copy(&mut proxy, &mut server));
+                std::thread::spawn(move || {
+                    let copied = std::io::copy(&mut proxy, &mut server);
+                    server.shutdown(std::net::Shutdown::Both).and(copied)
+                });
             }
         });
         params.primary.address = ServerAddress::Tcp { host: "127.0.0.1".into(), port };
