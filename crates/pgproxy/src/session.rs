@@ -2,8 +2,10 @@
 //!
 //! Without a backend a session holds no buffer and waits for a byte. With one, [`relay`] moves bytes both ways until every question has its
 //! answer and no transaction is open; then the backend goes back, unless something pins it. What the messages say is looked at in
-//! [`request`] and [`answer`]; [`statement`] has the names of prepared statements, and [`effect`] what a question does when it is answered.
+//! [`request`] and [`answer`]; [`statement`] has the names of prepared statements, and [`effect`] what a question does when it is answered. What
+//! depends on an answer that has not come waits for it, by [`ahead`].
 
+mod ahead;
 mod answer;
 mod ear;
 mod effect;
@@ -22,6 +24,7 @@ mod sight;
 mod statement;
 mod take;
 mod texts;
+mod unnamed;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -47,6 +50,7 @@ use crate::params::{DatabaseParams, Mode, RoutePolicy};
 use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
+use ahead::Ahead;
 use ear::Ear;
 use effect::Effect;
 use global::Changed;
@@ -54,6 +58,7 @@ use heal::Group;
 use peer::{Out, Peer};
 use place::Place;
 use shape::{Bound, Told};
+use unnamed::Unnamed;
 
 /// The setting that says what the session must see.
 const POSITION: &str = "tenfold.position";
@@ -123,8 +128,8 @@ pub(crate) struct Session {
     /// Statements that were prepared before this are old, whatever they say.
     floor: Changes,
     unnamed: Unnamed,
-    /// Counts groups of messages that were sent.
-    groups: u64,
+    /// What was sent ahead of answers.
+    ahead: Ahead,
     /// What portals run, where that does more than read or write rows.
     portals: HashMap<Box<[u8]>, Arc<Plan>>,
     effects: Slab<Effect>,
@@ -162,17 +167,6 @@ pub(crate) struct Session {
     /// The server has said that it goes.
     has_farewell: bool,
     cancels: Rc<Cancels>,
-}
-
-/// The statement without a name.
-#[derive(Default)]
-struct Unnamed {
-    /// Its `Parse`.
-    message: Vec<u8>,
-    plan: Option<Arc<Plan>>,
-    number: u64,
-    /// The group in which it was sent, while the server has not answered it.
-    ahead: Option<u64>,
 }
 
 /// Requests to cancel that are on their way.
@@ -272,7 +266,7 @@ impl Session {
             doubted: None,
             floor: Changes(0),
             unnamed: Unnamed::default(),
-            groups: 0,
+            ahead: Ahead::default(),
             portals: HashMap::new(),
             effects: Slab::new(),
             group: Group::default(),

@@ -5,6 +5,7 @@ use pgroute::session::{Due, Owner, Question};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, write};
 
+use super::effect::UNNAMED;
 use super::{Armed, Cut, Session};
 use crate::backend::out_of_step;
 use crate::failure::Failure;
@@ -99,7 +100,7 @@ impl Session {
     fn answer(&mut self, kind: u8, message: &[u8]) -> Result<Deliver, Cut> {
         let Some(backend) = &mut self.backend else { return Ok(Deliver::Drop) };
         let front = backend.ledger.next().copied();
-        let due = backend.ledger.len();
+        let (due, number) = (backend.ledger.len(), backend.ledger.answered());
         let answer = match backend.ledger.answer(kind) {
             Ok(answer) => answer,
             // The server says why it goes.
@@ -136,7 +137,7 @@ impl Session {
                     return Ok(Deliver::Drop);
                 }
             }
-            tag::ERROR => return Ok(self.error(message, front)),
+            tag::ERROR => return Ok(self.error(message, front, number)),
             tag::PARAMETER_STATUS => {
                 // What is set again for the client's sake is reported to it as well.
                 self.reported(message)?;
@@ -182,6 +183,10 @@ impl Session {
         }
         if let Some(backend) = &mut self.backend {
             backend.status = status;
+            if backend.ledger.is_empty() {
+                self.ahead.clear();
+                self.unnamed.settle();
+            }
         }
         if status == TransactionStatus::Idle {
             self.cells().transactions.increment();
@@ -226,7 +231,8 @@ impl Session {
     }
 
     /// An error: what it dropped took no effect. It is for the client, whoever's question it was, unless nothing of the client's was dropped.
-    fn error(&mut self, message: &[u8], front: Option<Due>) -> Deliver {
+    /// The first question that was open has this number.
+    fn error(&mut self, message: &[u8], front: Option<Due>, number: u64) -> Deliver {
         let fields = Fields::of(message);
         self.settings.failed();
         self.has_not_listened();
@@ -247,8 +253,9 @@ impl Session {
         let mut out = std::mem::take(&mut self.scratch);
         let mut is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
         let is_query = front.is_some_and(|due| due.question == Question::Query && due.owner == Owner::Client);
-        // What fails before it comes to that says so itself.
-        let is_unknown = fields.sqlstate() == Some(SqlState::UNKNOWN_STATEMENT);
+        // What fails before it comes to that says so itself. Within a transaction ours has failed all that follows.
+        let is_unknown =
+            matches!(fields.sqlstate(), Some(SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION));
         if let Some(said) = self.instead.take_if(|_| is_query && is_unknown && !is_replaced) {
             out.extend_from_slice(&said);
             is_replaced = true;
@@ -256,10 +263,14 @@ impl Session {
         self.scratch = out;
         let Some(backend) = &mut self.backend else { return Deliver::Pass };
         let dropped: Vec<_> = backend.ledger.dropped().collect();
+        let skipped = number + 1..backend.ledger.answered();
         let next = backend.ledger.next().copied();
         let is_named = dropped.iter().any(|due| self.is_of_named_text(due.label));
         for due in dropped.iter().rev() {
             self.dropped(due.label);
+        }
+        if let Some(failed) = dropped.first() {
+            self.unnamed.dropped(&skipped, (failed.label & UNNAMED != 0).then_some(failed.label & !UNNAMED));
         }
         if is_stale && self.is_healed() {
             return Deliver::Drop;

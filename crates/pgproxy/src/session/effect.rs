@@ -20,8 +20,8 @@ pub(super) enum Effect {
     Named { name: Box<[u8]>, taken: u64, sent: Sent },
     /// The client asks what a statement takes and gives, which was prepared when there had been so many changes; what it was told of that so far.
     Described { name: Box<[u8]>, number: Number, since: Changes, shape: Shape },
-    /// The client forgets a name; what that stood for, unless that has turned out to be nothing.
-    Forgotten { name: Box<[u8]>, named: Option<Box<Named>> },
+    /// The client forgets a name, and what that stood for.
+    Forgotten { name: Box<[u8]>, named: Box<Named> },
     /// We prepare a statement.
     Parsed(Sent),
     /// We have the backend forget one.
@@ -32,6 +32,8 @@ pub(super) enum Effect {
     Prepared { name: Box<[u8]>, taken: u64, is_done: bool },
     /// We prepare a statement by a client's text, because the client names it, or else because it looks at all of them.
     TextPrepared { name: Box<[u8]>, is_named: bool },
+    /// We have the backend forget a client's name.
+    TextClosed(Box<[u8]>),
     /// We prepare a statement under its client's name, which looks at it.
     Shown(Box<[u8]>),
     /// We have the backend forget what its sequences gave.
@@ -68,7 +70,6 @@ impl Session {
     pub(super) fn put(&mut self, question: Question, effect: Option<Effect>, write: impl FnOnce(&mut Vec<u8>)) {
         let label = effect.map_or(0, |effect| self.label(effect));
         write(&mut self.scratch);
-        self.groups += u64::from(question == Question::Sync);
         if let Some(backend) = &mut self.backend {
             backend.ledger.ask(question, Owner::Ours, label);
         }
@@ -109,7 +110,8 @@ impl Session {
                     backend.unnamed = None;
                     backend.sequences.clear();
                 }
-                (self.unnamed.plan, self.is_opaque) = (None, false);
+                self.unnamed.forget();
+                self.is_opaque = false;
                 if self.pin.is_some_and(|pin| pin.ends_with(kind)) {
                     self.unpin();
                 }
@@ -159,11 +161,7 @@ impl Session {
 
     /// A question has its last answer. What the client is told instead of it, if that is something else.
     pub(super) fn closed(&mut self, label: u64) -> Option<u8> {
-        if label == 0 {
-            return None;
-        }
-        if label & UNNAMED != 0 {
-            self.unnamed.ahead.take_if(|_| label == UNNAMED | self.unnamed.number);
+        if label == 0 || label & UNNAMED != 0 {
             return None;
         }
         let effect = self.take_effect(label)?;
@@ -172,7 +170,6 @@ impl Session {
             (Effect::Prepared { name, taken, is_done: false }, _) => self.unprepared(&name, taken),
             (Effect::Named { sent, .. } | Effect::Parsed(sent), Some(backend)) => backend.held.parsed(sent),
             (Effect::Closed(sent), Some(backend)) => backend.held.closed(sent),
-            (Effect::Unnamed(of), Some(backend)) => _ = self.unnamed.ahead.take_if(|_| backend.unnamed == of),
             _ => {}
         }
         None
@@ -180,7 +177,7 @@ impl Session {
 
     /// A text has prepared nothing.
     fn unprepared(&mut self, name: &[u8], taken: u64) {
-        self.untake(name, taken);
+        _ = self.names.untake(name, taken);
         if let Some(backend) = &mut self.backend {
             backend.texts.forget(name);
         }
@@ -189,7 +186,11 @@ impl Session {
     /// An error has dropped a question, or was its answer: it took no effect.
     pub(super) fn dropped(&mut self, label: u64) {
         if label & UNNAMED != 0 {
-            self.dropped_unnamed(label & !UNNAMED);
+            let mine = Some((self.number, label & !UNNAMED));
+            // Another one may be on its way that is believed instead.
+            if let Some(backend) = self.backend.as_mut().filter(|backend| backend.unnamed == mine) {
+                backend.unnamed = NOBODYS;
+            }
             return;
         }
         let Some(effect) = self.take_effect(label) else { return };
@@ -197,45 +198,27 @@ impl Session {
         match effect {
             Effect::Named { name, taken, sent } => {
                 backend.held.unparsed(sent);
-                self.untake(&name, taken);
+                _ = self.names.untake(&name, taken);
             }
-            Effect::Marker { name, taken, .. } => self.untake(&name, taken),
-            Effect::Forgotten { name, named: Some(named) } => {
+            Effect::Marker { name, taken, .. } => _ = self.names.untake(&name, taken),
+            Effect::Forgotten { name, named } => {
+                if named.by_text {
+                    backend.texts.doubt(&name);
+                }
                 let _taken_meanwhile = self.names.take(&name, *named);
             }
             Effect::Parsed(sent) => backend.held.unparsed(sent),
             Effect::Closed(sent) => backend.held.unclosed(sent),
             Effect::Unnamed(of) if backend.unnamed == of => backend.unnamed = NOBODYS,
-            Effect::Prepared { name, taken, .. } => self.unprepared(&name, taken),
-            Effect::TextPrepared { name, .. } => _ = backend.texts.forget(&name),
+            Effect::Prepared { name, taken, .. } => {
+                backend.texts.doubt(&name);
+                self.names.untake(&name, taken);
+            }
+            Effect::TextPrepared { name, .. } | Effect::TextClosed(name) => backend.texts.doubt(&name),
             Effect::Shown(name) => backend.shown.retain(|shown| *shown != name),
             Effect::SequencesForgotten => backend.sequences.used(0),
             Effect::Text { .. } | Effect::Refusal(_) | Effect::Described { .. } => {}
-            Effect::Unnamed(_) | Effect::Forgotten { named: None, .. } => {}
-        }
-    }
-
-    /// An error has dropped a `Parse` without a name, unless another one is on its way that is believed instead.
-    fn dropped_unnamed(&mut self, text: u64) {
-        let mine = Some((self.number, text));
-        if let Some(backend) = self.backend.as_mut().filter(|backend| backend.unnamed == mine) {
-            backend.unnamed = NOBODYS;
-        }
-        if text == self.unnamed.number {
-            // It has forgotten the one before, too.
-            (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
-        }
-    }
-
-    /// What took a name took no effect. A later message may have it forgotten, and taken again: there is nothing that could come back then.
-    fn untake(&mut self, name: &[u8], taken: u64) {
-        if self.names.untake(name, taken) {
-            return;
-        }
-        for (_, effect) in &mut self.effects {
-            if let Effect::Forgotten { named, .. } = effect {
-                named.take_if(|named| named.taken == taken);
-            }
+            Effect::Unnamed(_) => {}
         }
     }
 

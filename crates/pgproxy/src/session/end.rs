@@ -81,7 +81,8 @@ impl Session {
         if is_under_way && !matches!(cut, Cut::Goodbye) {
             self.cancel_at_end();
         }
-        let may_serve = !self.is_doubtful && (!is_under_way || !is_open);
+        let has_rest = !is_under_way && self.has_rest();
+        let may_serve = !self.is_doubtful && !has_rest && (!is_under_way || !is_open);
         if may_serve && is_under_way {
             self.finish(cut).await;
         }

@@ -104,7 +104,7 @@ impl Session {
             return Some(Arc::clone(plan));
         }
         if name.is_empty() {
-            self.unnamed.plan.clone()
+            self.unnamed.plan().map(Arc::clone)
         } else {
             self.names.find(name).map(|named| Arc::clone(&named.plan))
         }

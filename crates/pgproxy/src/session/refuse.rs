@@ -4,17 +4,21 @@ use pgroute::SqlState;
 use pgroute::classify::{Kind, Plan};
 use pgroute::session::Question;
 use pgroute::wire::backend::TransactionStatus;
-use pgroute::wire::frontend::{self, tag};
+use pgroute::wire::frontend::{Parse, Target, tag};
 use pgroute::wire::write;
 
 use super::Session;
 use super::effect::Effect;
 use super::request::{Forward, prepares_several};
+use super::texts::already_exists;
 use crate::failure::Failure;
 use crate::params::{Mode, PinPolicy};
 
 /// A text that no server takes for a statement: it fails at the right moment, and what the client hears is an error of ours.
 const REFUSED: &str = "tenfold refuses this statement";
+
+/// The name under which it is prepared, which is there for no longer than that.
+const REFUSED_NAME: &[u8] = b"tf_refused";
 
 impl Session {
     /// Why a text may not run here, if there is a reason.
@@ -72,6 +76,7 @@ impl Session {
     pub(super) fn refuse_query(&mut self, failure: Failure) -> Forward {
         let label = self.label(Effect::Refusal(Box::new(failure)));
         write::query(&mut self.scratch, REFUSED);
+        self.forgets_unnamed();
         self.ask(Question::Query, label);
         Forward::Drop
     }
@@ -79,9 +84,19 @@ impl Session {
     /// Fails a group of messages with an error of ours.
     pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
         let label = self.label(Effect::Refusal(Box::new(failure)));
-        let parse = frontend::Parse { name: b"tf_refused", text: REFUSED.as_bytes(), types: &[] };
-        write::parse(&mut self.scratch, b"tf_refused", &parse);
+        let parse = Parse { name: REFUSED_NAME, text: REFUSED.as_bytes(), types: &[] };
+        write::parse(&mut self.scratch, REFUSED_NAME, &parse);
         self.ask(Question::Parse, label);
         Forward::Drop
+    }
+
+    /// Fails a `Parse` under a name that is taken. The server looks at the text before it looks for the name, so it is shown the text first.
+    pub(super) fn refuse_taken(&mut self, parse: &Parse<'_>) -> Forward {
+        let forget = |out: &mut Vec<u8>| write::target(out, tag::CLOSE, Target::Statement(REFUSED_NAME));
+        // An error may have left it there.
+        self.put(Question::Close, None, forget);
+        self.put(Question::Parse, None, |out| write::parse(out, REFUSED_NAME, parse));
+        self.put(Question::Close, None, forget);
+        self.refuse(already_exists(parse.name))
     }
 }

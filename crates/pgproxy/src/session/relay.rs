@@ -67,6 +67,9 @@ impl Session {
     /// Whether the backend can go back.
     fn is_done(&self) -> bool {
         let Some(backend) = &self.backend else { return false };
+        if self.has_rest() {
+            return false;
+        }
         if self.is_client_gone {
             return backend.ledger.is_empty()
                 && backend.splitter.is_between_messages()
@@ -82,6 +85,11 @@ impl Session {
             && self.client.splitter.is_between_messages()
             && (self.keeps().is_none() || self.is_reset)
             && (self.client.wants > 0 || self.gives_way || self.stalls())
+    }
+
+    /// Whether the beginning of a message from the server was read, which is nobody else's. The rest has to be read first.
+    pub(super) fn has_rest(&self) -> bool {
+        self.server_input.as_ref().is_some_and(|input| input.filled().len() > self.server_pass)
     }
 
     /// Whether there is no backend, and nothing to do before the client's next message.

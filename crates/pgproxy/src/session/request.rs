@@ -24,6 +24,8 @@ pub(super) enum Forward {
     Drop,
     /// It waits for a backend.
     Need,
+    /// It waits until something that was sent before it is answered.
+    Wait,
 }
 
 impl Session {
@@ -62,6 +64,10 @@ impl Session {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
                 Err(Blocked::Need) => return Ok(Some(Turn::Need)),
+                Err(Blocked::Wait) => {
+                    self.client.wants = 0;
+                    return Ok(None);
+                }
                 Err(Blocked::Cut(cut)) => return Err(cut),
             }
         }
@@ -100,9 +106,14 @@ impl Session {
             }
         };
         match forward {
-            Ok(Forward::Need) | Err(_) => {
+            Ok(Forward::Need | Forward::Wait) | Err(_) => {
                 self.client.splitter = before;
                 self.client.drops = false;
+                if !self.scratch.is_empty() {
+                    self.to_server.extend(&input.filled()[..self.client.pass]);
+                    self.to_server.bytes().append(&mut self.scratch);
+                    input.consume(std::mem::take(&mut self.client.pass));
+                }
             }
             Ok(Forward::Pass) if self.scratch.is_empty() => self.client.pass += len,
             Ok(ref forward) => {
@@ -110,7 +121,7 @@ impl Session {
                 let skipped = match forward {
                     Forward::From(at) => *at,
                     Forward::Drop => len,
-                    Forward::Pass | Forward::Need => 0,
+                    Forward::Pass | Forward::Need | Forward::Wait => 0,
                 };
                 self.to_server.extend(&input.filled()[..self.client.pass]);
                 self.to_server.bytes().append(&mut self.scratch);
@@ -121,6 +132,7 @@ impl Session {
         self.client.input = Some(input);
         match forward {
             Ok(Forward::Need) => Err(Blocked::Need),
+            Ok(Forward::Wait) => Err(Blocked::Wait),
             Ok(_) => {
                 self.unanswered += len;
                 Ok(true)
@@ -164,6 +176,9 @@ impl Session {
 
     /// A message, of which the beginning may be enough; `total` is its length.
     fn request(&mut self, kind: u8, message: &[u8], total: usize) -> Result<Forward, Cut> {
+        if self.waits(kind, message) {
+            return Ok(Forward::Wait);
+        }
         if self.backend.is_some() {
             self.remember(kind, message, message.len() == total);
         }
@@ -229,10 +244,7 @@ impl Session {
         }
         self.is_used = true;
         self.is_group_open = match question {
-            Question::Query | Question::Sync | Question::FunctionCall => {
-                self.groups += 1;
-                false
-            }
+            Question::Query | Question::Sync | Question::FunctionCall => false,
             // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
             Question::CopyEnd => {
                 let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
@@ -249,8 +261,6 @@ impl Session {
     fn query(&mut self, message: &[u8]) -> Result<Forward, Cut> {
         let text = frontend::query(message).map_err(told)?;
         let plan = self.plan(text);
-        // It forgets the statement without a name, whatever it is.
-        (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
         self.bound.forget();
         self.cells().statements.increment();
         if let Some(failure) = self.refusal(&plan).or_else(|| self.refused_within(&plan)) {
@@ -262,8 +272,7 @@ impl Session {
         let label = match self.prepare_by_text(&plan) {
             Some(Ok(label)) => label,
             Some(Err(failure)) => return Ok(self.refuse_query(failure)),
-            None if is_plain(&plan) => 0,
-            None => self.label(Effect::Text { plan: Arc::clone(&plan), at: 0 }),
+            None => self.runs(&plan),
         };
         self.begins(&plan);
         if plan.shows_prepared {
@@ -274,38 +283,37 @@ impl Session {
             // A failure of ours must not have the server pass over what follows. Within a group nothing is put here that can fail.
             self.put(Question::Sync, None, write::sync);
         }
+        // It forgets the statement without a name, whatever it is.
         self.forgets_unnamed();
-        if let Some(text) = self.told_position(&plan) {
-            write::query(&mut self.scratch, &text);
-            self.ask(Question::Query, label);
-            return Ok(Forward::Drop);
-        }
-        if let Some(text) = &listen {
-            write::query(&mut self.scratch, text);
-            self.ask(Question::Query, label);
-            return Ok(Forward::Drop);
-        }
-        Ok(self.ask(Question::Query, label))
+        let instead = self.told_position(&plan).or(listen);
+        self.ask(Question::Query, label);
+        self.changes_names(&plan);
+        let Some(text) = instead else { return Ok(Forward::Pass) };
+        write::query(&mut self.scratch, &text);
+        Ok(Forward::Drop)
     }
 
     fn execute(&mut self, message: &[u8]) -> Result<Forward, Cut> {
         let portal = Execute::read(message).map_err(told)?.portal;
         self.cells().statements.increment();
-        let label = match self.portals.get(portal).map(Arc::clone) {
+        let plan = self.portals.get(portal).map(Arc::clone);
+        let label = match &plan {
             None => 0,
             Some(plan) => {
-                if let Some(failure) = self.refused_more(&plan) {
+                if let Some(failure) = self.refused_more(plan) {
                     return Ok(self.refuse(failure));
                 }
-                self.begins(&plan);
-                match self.prepare_by_text(&plan) {
+                self.begins(plan);
+                match self.prepare_by_text(plan) {
                     Some(Ok(label)) => label,
                     Some(Err(failure)) => return Ok(self.refuse(failure)),
-                    None => self.label(Effect::Text { plan, at: 0 }),
+                    None => self.runs(plan),
                 }
             }
         };
-        Ok(self.ask(Question::Execute, label))
+        self.ask(Question::Execute, label);
+        plan.iter().for_each(|plan| self.changes_names(plan));
+        Ok(Forward::Pass)
     }
 
     fn describe(&mut self, message: &[u8]) -> Result<Forward, Cut> {
@@ -394,7 +402,7 @@ impl Session {
             self.told.remove(name);
             self.names.close(name);
             if name.is_empty() {
-                (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
+                self.unnamed.forget();
             }
         }
         write::bare(self.to_client.bytes(), answer_tag::CLOSE_COMPLETE);
@@ -404,6 +412,7 @@ impl Session {
 
 enum Blocked {
     Need,
+    Wait,
     Cut(Cut),
 }
 

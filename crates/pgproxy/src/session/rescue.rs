@@ -27,6 +27,7 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(()) };
         let status = backend.status;
         let is_between = backend.splitter.is_between_messages();
+        self.unnamed.lost(&backend.ledger);
         let due: Vec<_> = backend.ledger.abandon().collect();
         if due.iter().any(|due| self.commits(due.label)) {
             self.is_doubtful = true;

@@ -56,6 +56,7 @@ impl Session {
         let mut named: Vec<_> = self.names.iter().filter_map(by_message).collect();
         // Drivers count; where they do, the order is that in which they were prepared. The one that is used comes last, in the client's own group.
         named.sort_by_key(|(known, _)| (name == Some(&**known), known.len(), known.clone()));
+        let mut shown = Vec::with_capacity(named.len());
         for (known, statement) in named {
             let is_used = name == Some(&*known);
             self.close_text(&known);
@@ -67,10 +68,9 @@ impl Session {
             if !is_used {
                 self.put(Question::Sync, None, write::sync);
             }
-            if let Some(backend) = &mut self.backend {
-                backend.shown.push(known);
-            }
+            shown.push(known);
         }
+        self.backend.iter_mut().for_each(|backend| backend.shown.append(&mut shown));
     }
 
     /// Has the backend forget statements under names of ours: within a group or a transaction only those that are not the client's.

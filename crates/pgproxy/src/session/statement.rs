@@ -1,7 +1,7 @@
 //! Prepared statements of a client that shares backends: its names, and ours.
 //!
 //! A statement with a name is known to backends by a name of ours, under which all clients share it; whoever uses it has it parsed where it
-//! is not there. The statement without a name stays as it is: its text is kept, and goes to a backend again that has another one's.
+//! is not there.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::frontend::{self, Bind, Parse, Target, tag};
 use pgroute::wire::write;
 
-use super::effect::{Effect, NOBODYS, PARSED, UNNAMED};
+use super::effect::{Effect, PARSED};
 use super::request::{Forward, is_plain, may_use_sequences, told};
-use super::texts::{Why, already_exists};
+use super::texts::Why;
 use super::{Cut, Session};
 use crate::backend::Backend;
 use crate::failure::Failure;
@@ -85,18 +85,11 @@ impl Session {
             let mut message = Vec::new();
             write::parse(&mut message, parse.name, &told);
             self.scratch.extend_from_slice(&message);
-            self.unnamed.message = message;
-            self.unnamed.number += 1;
-            self.unnamed.plan = Some(plan);
-            self.asks_unnamed();
+            self.prepares_unnamed(&message, plan);
             return Ok(Forward::Drop);
         }
         if parse.name.is_empty() {
-            self.unnamed.message.clear();
-            self.unnamed.message.extend_from_slice(message);
-            self.unnamed.number += 1;
-            self.unnamed.plan = Some(plan);
-            self.asks_unnamed();
+            self.prepares_unnamed(message, plan);
             if listen.is_none() {
                 return Ok(Forward::Pass);
             }
@@ -113,21 +106,16 @@ impl Session {
         let named = self.named(&parse, plan);
         let (statement, since, taken) = (Arc::clone(&named.statement), named.prepared_at, named.taken);
         match self.names.take(parse.name, named) {
-            Ok(()) => Ok(self.parse_named(&parse, &statement, since, taken)),
-            Err(NameError::Taken) => Ok(self.refuse(already_exists(parse.name))),
+            Ok(()) => {
+                let forward = self.parse_named(&parse, &statement, since, taken);
+                self.changes_name(parse.name);
+                Ok(forward)
+            }
+            Err(NameError::Taken) => Ok(self.refuse_taken(&parse)),
             Err(error @ (NameError::TooMany(_) | NameError::TooLarge(_))) => {
                 Ok(self.refuse(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string())))
             }
         }
-    }
-
-    /// The client prepares the statement without a name.
-    fn asks_unnamed(&mut self) {
-        if let Some(backend) = &mut self.backend {
-            backend.unnamed = Some((self.number, self.unnamed.number));
-        }
-        self.unnamed.ahead = Some(self.groups);
-        self.ask(Question::Parse, UNNAMED | self.unnamed.number);
     }
 
     fn named(&mut self, parse: &Parse<'_>, plan: Arc<Plan>) -> Named {
@@ -150,7 +138,10 @@ impl Session {
     fn parse_named(&mut self, parse: &Parse<'_>, statement: &Statement, since: Changes, taken: u64) -> Forward {
         let Some(backend) = &mut self.backend else { return Forward::Need };
         // What it has under the client's name, for one that looked, is another one.
-        backend.shown.retain(|shown| **shown != *parse.name);
+        if let Some(at) = backend.shown.iter().position(|shown| **shown == *parse.name) {
+            backend.shown.swap_remove(at);
+            backend.texts.doubt(parse.name);
+        }
         let number = statement.number;
         let ours = OurName::new(number);
         // A transaction that has failed refuses to prepare, which only the server knows for certain when more has been asked.
@@ -161,6 +152,7 @@ impl Session {
             self.put(Question::Close, Some(effect), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(NOBODY));
             });
+            (self.is_used, self.is_group_open) = (true, true);
             return Forward::Drop;
         }
         if backend.held.has(number, since) {
@@ -172,6 +164,7 @@ impl Session {
         let label = self.label(Effect::Named { name: parse.name.into(), taken, sent });
         write::parse(&mut self.scratch, ours.as_bytes(), parse);
         self.ask(Question::Parse, label);
+        self.parses_ahead(number);
         Forward::Drop
     }
 
@@ -198,6 +191,12 @@ impl Session {
     /// Sees to it that the backend has a statement.
     fn ensure(&mut self, statement: &Statement, since: Changes) {
         let since = since.max(self.floor);
+        if self.is_parsed_ahead(statement.number)
+            && let Some(backend) = &mut self.backend
+        {
+            // An error may yet drop that.
+            backend.held.kept(statement.number);
+        }
         if !self.make_room(statement.number, since) {
             return;
         }
@@ -208,36 +207,7 @@ impl Session {
             let parse = Parse { name: name.as_bytes(), text: &key.text, types: &key.types };
             write::parse(out, name.as_bytes(), &parse);
         });
-    }
-
-    /// Sees to it that the backend has the client's statement without a name, or none if the client has none.
-    fn ensure_unnamed(&mut self) {
-        let mine = self.unnamed.plan.is_some().then_some((self.number, self.unnamed.number));
-        let Some(backend) = &mut self.backend else { return };
-        // An error may yet drop what has it so, and leave another client's there.
-        if backend.unnamed == mine && self.unnamed.ahead.is_none_or(|group| group == self.groups) {
-            return;
-        }
-        backend.unnamed = mine;
-        self.unnamed.ahead = Some(self.groups);
-        if mine.is_some() {
-            self.cells().parses.increment();
-            let message = std::mem::take(&mut self.unnamed.message);
-            self.put(Question::Parse, Some(Effect::Unnamed(mine)), |out| out.extend_from_slice(&message));
-            self.unnamed.message = message;
-        } else {
-            self.put(Question::Close, Some(Effect::Unnamed(mine)), |out| {
-                write::target(out, tag::CLOSE, Target::Statement(b""));
-            });
-        }
-    }
-
-    /// The client has the backend forget the statement without a name. Within a group an error may leave it there.
-    pub(super) fn forgets_unnamed(&mut self) {
-        let is_group_open = self.is_group_open;
-        if let Some(backend) = &mut self.backend {
-            backend.unnamed = if is_group_open && backend.unnamed.is_some() { NOBODYS } else { None };
-        }
+        self.parses_ahead(statement.number);
     }
 
     /// Who asks what a statement is, is told; who binds a portal to it, and knows that from before, must not get something else.
@@ -247,7 +217,7 @@ impl Session {
         }
         if name.is_empty() {
             let needs = |plan: &Arc<Plan>| plan.shows_prepared || !plan.executes.is_empty();
-            if let Some(plan) = self.unnamed.plan.as_ref().filter(|plan| needs(plan)).map(Arc::clone) {
+            if let Some(plan) = self.unnamed.plan().filter(|plan| needs(plan)).map(Arc::clone) {
                 if plan.shows_prepared {
                     self.show_prepared(None);
                 }
@@ -342,7 +312,7 @@ impl Session {
     /// Notes what a portal runs, where that does more than read or write rows.
     fn note_portal(&mut self, bind: &Bind<'_>) {
         let plan = if bind.statement.is_empty() {
-            self.unnamed.plan.clone()
+            self.unnamed.plan().map(Arc::clone)
         } else {
             self.names.find(bind.statement).map(|named| match named.by_text {
                 true => Arc::new(Plan::execute(&String::from_utf8_lossy(bind.statement))),
@@ -371,7 +341,6 @@ impl Session {
             return Ok(self.ask(Question::Close, 0));
         };
         if name.is_empty() {
-            (self.unnamed.plan, self.unnamed.number) = (None, self.unnamed.number + 1);
             self.forgets_unnamed();
             return Ok(self.ask(Question::Close, 0));
         }
@@ -385,17 +354,19 @@ impl Session {
                 if let Some(backend) = &mut self.backend {
                     backend.texts.forget(name);
                 }
-                let label = self.label(Effect::Forgotten { name: name.into(), named: Some(Box::new(named)) });
-                Ok(self.ask(Question::Close, label))
+                let label = self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) });
+                self.ask(Question::Close, label);
+                self.changes_name(name);
+                Ok(Forward::Pass)
             }
             None if self.has_own_texts => Ok(self.ask(Question::Close, 0)),
             // The backend keeps it, for others: it is asked to forget nothing.
             forgotten => {
-                let label = forgotten.map_or(0, |named| {
-                    self.label(Effect::Forgotten { name: name.into(), named: Some(Box::new(named)) })
-                });
+                let label = forgotten
+                    .map_or(0, |named| self.label(Effect::Forgotten { name: name.into(), named: Box::new(named) }));
                 write::target(&mut self.scratch, tag::CLOSE, Target::Statement(NOBODY));
                 self.ask(Question::Close, label);
+                self.changes_name(name);
                 Ok(Forward::Drop)
             }
         }

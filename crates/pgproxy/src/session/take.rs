@@ -12,6 +12,7 @@ use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::write;
 use tokio::sync::mpsc;
 
+use super::ahead::Ahead;
 use super::{Armed, Cut, Session};
 use crate::backend::AskError;
 use crate::connect;
@@ -101,6 +102,8 @@ impl Session {
         lent.sequences.lent();
         lent.overheard.clear();
         self.applied_number = self.settings_number;
+        self.ahead = Ahead::default();
+        self.unnamed.moves();
         // What was to be cancelled on the last one, or is being, has nothing to do with this one.
         if self.cancels.count.get() > 0 || self.cancels.is_astray.get() {
             self.cancels = Rc::default();
@@ -259,6 +262,12 @@ impl Session {
 
     /// Parts from a clean backend, which is as this session left it.
     pub(super) fn part(&mut self) -> Option<Lent> {
+        if self.backend.is_some() && self.has_rest() {
+            // Whoever came next would read on in the middle of a message.
+            self.keep_passing();
+            (self.backend, self.server_input) = (None, None);
+            self.cells().unclean.increment();
+        }
         let mut lent = self.backend.take()?;
         if self.applied_number != self.settings_number {
             lent.applied = self.settings.applied();

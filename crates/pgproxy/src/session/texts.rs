@@ -16,6 +16,7 @@ use pgroute::wire::write;
 
 use super::Session;
 use super::effect::Effect;
+use super::request::is_plain;
 use crate::failure::Failure;
 use crate::params::Mode;
 
@@ -30,7 +31,7 @@ const OURS: &str = "tf_";
 pub(super) enum Why {
     /// The client names it.
     Named,
-    /// The client names it to have it forgotten: anything of that name will do.
+    /// The client names it to have it forgotten, or takes the name: anything of that name will do.
     Forgotten,
     /// The client looks at all of its statements.
     Shown,
@@ -54,11 +55,14 @@ impl Session {
         let (statement, now) = (self.seat.database.statement(key), self.seat.database.changes());
         let (number, taken) = (statement.number, self.names.number());
         let named = Named { statement, prepared_at: now, plan: Arc::clone(plan), by_text: true, taken };
-        if let Err(error) = self.names.take(name.as_bytes(), named) {
-            return Some(Err(match error {
-                NameError::Taken => already_exists(name.as_bytes()),
-                error => Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string()),
-            }));
+        match self.names.take(name.as_bytes(), named) {
+            Ok(()) => {}
+            Err(NameError::Taken) => {
+                // The server says so, once it has looked at the text: it has something by that name then.
+                self.ensure_text(name.as_bytes(), Why::Forgotten);
+                return Some(Ok(0));
+            }
+            Err(error) => return Some(Err(Failure::new(SqlState::LIMIT_EXCEEDED, error.to_string()))),
         }
         self.close_text(name.as_bytes());
         let oldest = self.backend.as_mut().and_then(|backend| backend.texts.prepare(name.as_bytes(), number, now));
@@ -89,7 +93,10 @@ impl Session {
     /// Sees to it that the backend has a statement under its client's name, if the name stands for one, and nobody else's if it does not.
     pub(super) fn ensure_text(&mut self, name: &[u8], why: Why) {
         let Some(named) = self.names.find(name) else {
-            if self.backend.as_mut().is_some_and(|backend| backend.texts.forget(name)) {
+            let Some(backend) = &mut self.backend else { return };
+            let is_shown =
+                backend.shown.iter().position(|shown| **shown == *name).map(|at| backend.shown.swap_remove(at));
+            if backend.texts.forget(name) || is_shown.is_some() {
                 self.close_text(name);
             }
             return;
@@ -105,6 +112,7 @@ impl Session {
             self.put(Question::Parse, None, |out| {
                 write::parse(out, name, &Parse { name, text: b"", types: &[] });
             });
+            self.backend.iter_mut().for_each(|backend| backend.texts.doubt(name));
             return;
         }
         let Some(statement) = self.as_read_now(name, |_, _| false) else { return };
@@ -120,6 +128,7 @@ impl Session {
                 write::parse(out, name, &Parse { name, text: &key.text, types: &key.types });
             });
         }
+        self.changes_name(name);
     }
 
     /// Has the backend forget texts that are not the session's own, whose names are given.
@@ -133,7 +142,10 @@ impl Session {
     }
 
     pub(super) fn close_text(&mut self, name: &[u8]) {
-        self.put(Question::Close, None, |out| write::target(out, tag::CLOSE, Target::Statement(name)));
+        let effect = (*name != *RUN).then(|| Effect::TextClosed(name.into()));
+        // What a client that looked was shown by this name is not there any more.
+        self.backend.iter_mut().for_each(|backend| backend.shown.retain(|shown| **shown != *name));
+        self.put(Question::Close, effect, |out| write::target(out, tag::CLOSE, Target::Statement(name)));
     }
 
     /// Puts a text of ours before the client's message, as a group that has no end yet.
@@ -145,6 +157,23 @@ impl Session {
         self.put(Question::Bind, None, |out| write::bind(out, RUN, RUN));
         self.put(Question::Execute, Some(effect), |out| write::execute(out, RUN));
         self.close_text(RUN);
+    }
+
+    /// What a text is to be known by that is about to run. One that names a statement does what that does, which a message may have prepared: then it
+    /// need not be one of those that `PREPARE` takes.
+    pub(super) fn runs(&mut self, plan: &Arc<Plan>) -> u64 {
+        let named = match plan.single().map(|one| &one.kind) {
+            Some(Kind::Execute(name)) => self.names.find(name.as_bytes()).filter(|named| !named.by_text),
+            _ => None,
+        };
+        let plan = match named.map(|named| Arc::clone(&named.plan)) {
+            Some(named) => {
+                self.begins(&named);
+                named
+            }
+            None => Arc::clone(plan),
+        };
+        if is_plain(&plan) { 0 } else { self.label(Effect::Text { plan, at: 0 }) }
     }
 
     /// Whether a text runs a statement of which nobody knows what it does, or which may do anything.

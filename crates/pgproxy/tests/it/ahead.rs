@@ -1,6 +1,6 @@
 //! What is said ahead of answers, and by those who are only about to come, is nobody else's either.
 
-use testkit::{PgClient, PgMessages};
+use testkit::{PgAnswer, PgClient, PgMessages};
 
 use crate::proxy::Proxy;
 
@@ -76,5 +76,109 @@ fn a_group_that_is_under_way_when_another_one_ends_has_its_effects() {
     assert_eq!(one.answer().unwrap().tags, ["SET"]);
     assert_eq!(two.query("SHOW work_mem").unwrap().value(), "4MB", "it is another session's");
     assert_eq!(one.query("SHOW work_mem").unwrap().value(), "9MB");
+    proxy.check_accounts();
+}
+
+fn parse(name: &str, text: &str) -> PgMessages {
+    PgMessages::default().parse(name, text)
+}
+
+fn run(name: &str) -> PgMessages {
+    PgMessages::default().bind(name, &[]).execute().sync()
+}
+
+/// Groups that are sent together, and what each of them hears.
+fn together<const COUNT: usize>(client: &mut PgClient, groups: [PgMessages; COUNT]) -> [PgAnswer; COUNT] {
+    client.send(&groups.iter().flat_map(|group| group.0.clone()).collect::<Vec<_>>()).unwrap();
+    groups.map(|_| client.answer().unwrap())
+}
+
+#[test]
+fn what_an_error_passes_over_is_not_run_by_a_later_group() {
+    let proxy = one_backend();
+    let mut one = proxy.client();
+    let bad = || parse("bad", "SELEC");
+    one.ask(&parse("", "SELECT 'kept'").sync()).unwrap();
+    let [failed, kept] = together(&mut one, [bad().parse("", "SELECT 'lost'").sync(), run("")]);
+    assert_eq!((failed.kinds.as_str(), kept.value()), ("EZ", "kept"));
+    let changes = bad().close("").parse("", "SELECT 'lost'").query("SELECT 'lost'").sync();
+    let [_, again, other] = together(&mut one, [changes, parse("", "SELECT 'other'").sync(), run("")]);
+    assert_eq!((again.kinds.as_str(), other.value()), ("1Z", "other"), "it was taken since");
+    let [_, kept] = together(&mut one, [bad().query("SELECT 'lost'").sync(), run("")]);
+    assert_eq!(kept.value(), "other");
+    // One that fails itself has forgotten the one before.
+    let [failed, none] = together(&mut one, [parse("", "SELEC").sync(), run("")]);
+    assert_eq!((failed.code(), none.code()), ("42601", "26000"));
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_name_is_what_the_groups_before_have_made_of_it() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let [failed, taken, value] =
+        together(&mut one, [parse("a", "SELEC").sync(), parse("a", "SELECT 'good'").sync(), run("a")]);
+    assert_eq!((failed.code(), taken.kinds.as_str(), value.value()), ("42601", "1Z", "good"));
+    let bad = || parse("bad", "SELEC");
+    let [_, none] = together(&mut one, [bad().parse("b", "SELECT 'lost'").sync(), run("b")]);
+    assert_eq!(none.code(), "26000");
+    let [_, kept, taken] = together(&mut one, [bad().close("a").sync(), run("a"), parse("a", "SELECT 'other'").sync()]);
+    assert_eq!((kept.value(), taken.code()), ("good", "42P05"));
+    // The backend has it no more.
+    two.query("SET work_mem = '5MB'; DISCARD ALL").unwrap();
+    let [_, good] = together(&mut one, [bad().bind("a", &[]).sync(), run("a")]);
+    assert_eq!(good.value(), "good");
+    let texts = ["PREPARE p AS SELECT * FROM nowhere", "PREPARE p AS SELECT 'p'", "DEALLOCATE p"];
+    let [failed, none, _, value, _, free] = together(
+        &mut one,
+        [
+            PgMessages::default().query(texts[0]),
+            PgMessages::default().query("EXECUTE p"),
+            PgMessages::default().query(texts[1]),
+            PgMessages::default().query("EXECUTE p"),
+            PgMessages::default().query(texts[2]),
+            parse("p", "SELECT 'free'").sync(),
+        ],
+    );
+    assert_eq!((failed.code(), none.code(), value.value()), ("42P01", "26000", "p"));
+    assert_eq!(free.kinds, "1Z");
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn who_looks_at_statements_behind_the_beginning_of_a_transaction_does_not_break_it() {
+    let proxy = one_backend();
+    let mut one = proxy.client();
+    one.query("CREATE TABLE t (a int)").unwrap();
+    one.ask(&parse("gone", "SELECT a FROM t").sync()).unwrap();
+    one.query("DROP TABLE t").unwrap();
+    let query = |text: &str| PgMessages::default().query(text);
+    let look = "SELECT 1 FROM pg_prepared_statements WHERE false";
+    let [_, seen, alive, end] =
+        together(&mut one, [query("BEGIN"), query(look), query("SELECT 'alive'"), query("COMMIT")]);
+    assert_eq!((seen.code(), alive.code(), end.tags.concat().as_str()), ("", "", "COMMIT"));
+    proxy.check_accounts();
+}
+
+#[test]
+fn an_error_over_many_names_is_soon_undone() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        params.limits.pipeline_bytes_max = 16 << 20;
+    });
+    let mut one = proxy.client();
+    let of_all = |messages: PgMessages, each: fn(PgMessages, &str) -> PgMessages| {
+        (0..8000).fold(messages, |messages, number| each(messages, &number.to_string())).sync()
+    };
+    // The first group's end is held back until the second one is there.
+    let sleep = parse("", "SELECT pg_sleep(1)").bind("", &[]).execute().parse("bad", "SELEC");
+    let taken = of_all(sleep, |messages, name| messages.parse(name, "SELECT 1"));
+    let closed = of_all(PgMessages::default(), |messages, name| messages.close(name));
+    let begun = std::time::Instant::now();
+    let [failed, closed] = together(&mut one, [taken, closed]);
+    assert_eq!((failed.code(), closed.kinds.len()), ("42601", 8001));
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
     proxy.check_accounts();
 }

@@ -138,3 +138,35 @@ fn what_sequences_gave_is_not_asked_for_within_a_group_where_others_have_asked()
     drop((one, two));
     proxy.check_accounts();
 }
+
+#[test]
+fn a_name_that_was_shown_is_still_its_clients_when_something_else_has_had_it_since() {
+    let proxy = one_backend();
+    let mut one = proxy.client();
+    let look = "SELECT 1 FROM pg_prepared_statements WHERE false";
+    one.ask(&parse("a", look).bind("a", &[]).execute().sync()).unwrap();
+    one.ask(&parse("b", "SELECT 'b'").sync()).unwrap();
+    assert_eq!(one.query(look).unwrap().code(), "");
+    assert_eq!(one.query("PREPARE a AS SELECT 'other'").unwrap().code(), "42P05");
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.ask(&PgMessages::default().describe("a").sync()).unwrap().kinds, "tTZ");
+    one.query("COMMIT").unwrap();
+    // Closed by a message, it is not there for a text either.
+    one.ask(&PgMessages::default().close("b").sync()).unwrap();
+    assert_eq!(one.query("EXECUTE b").unwrap().code(), "26000");
+    assert_eq!(one.query("DEALLOCATE b").unwrap().code(), "26000");
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_runs_by_its_name_does_what_it_does_without() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask(&parse("set", "SET work_mem = '5MB'").sync()).unwrap();
+    assert_eq!(one.query("EXECUTE set").unwrap().tags, ["SET"]);
+    assert_eq!(two.query("SHOW work_mem").unwrap().value(), "4MB");
+    assert_eq!(one.query("SHOW work_mem").unwrap().value(), "5MB");
+    drop((one, two));
+    proxy.check_accounts();
+}

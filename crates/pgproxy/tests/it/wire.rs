@@ -1,7 +1,10 @@
 //! Messages as drivers and strangers send them.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use pgproxy::ServerAddress;
 use testkit::{PgClient, PgMessages};
 
 use crate::proxy::Proxy;
@@ -254,5 +257,62 @@ fn statements_and_transactions_have_their_times() {
     let cut = client.message().unwrap();
     assert_eq!(cut.field(b'C'), "25P03");
     assert!(client.message().is_err());
+    proxy.check_accounts();
+}
+
+/// What a server may say at any time.
+const NOTICE: &[u8] = b"N\0\0\0\x1dSNOTICE\0C00000\0Mat last\0\0";
+
+/// Copies what a server says. Behind an answer with a certain word it says something else, the beginning of it at once.
+fn copy_with_pauses(mut server: TcpStream, mut proxy: TcpStream) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let count = server.read(&mut bytes)?;
+        if count == 0 {
+            return proxy.shutdown(std::net::Shutdown::Both);
+        }
+        if bytes[..count].windows(8).any(|word| word == b"cut here") {
+            proxy.write_all(&[&bytes[..count], &NOTICE[..3]].concat())?;
+            std::thread::sleep(Duration::from_millis(300));
+            proxy.write_all(&NOTICE[3..])?;
+        } else {
+            proxy.write_all(&bytes[..count])?;
+        }
+    }
+}
+
+#[test]
+fn a_backend_goes_on_to_nobody_in_the_middle_of_a_message() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        let ServerAddress::Tcp { port: server, .. } = &params.primary.address else { unreachable!() };
+        let server = *server;
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            while let Ok((mut proxy, _)) = listener.accept() {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let (from, to) = (server.try_clone().unwrap(), proxy.try_clone().unwrap());
+                std::thread::spawn(move || copy_with_pauses(from, to));
+                std::thread::spawn(move || {
+                    let copied = std::io::copy(&mut proxy, &mut server);
+                    server.shutdown(std::net::Shutdown::Both).and(copied)
+                });
+            }
+        });
+        params.primary.address = ServerAddress::Tcp { host: "127.0.0.1".into(), port };
+    });
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let pid = two.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    assert_eq!(one.query("SELECT 'cut here'").unwrap().value(), "cut here");
+    assert_eq!(two.query("SELECT 2").unwrap().value(), "2");
+    assert_eq!(one.message().unwrap().tag, b'N', "it came while the first one had it");
+    assert_eq!(two.query("SELECT pg_backend_pid()").unwrap().value(), pid);
+    // Who goes meanwhile takes it along.
+    assert_eq!(one.query("SELECT 'cut here'").unwrap().value(), "cut here");
+    drop(one);
+    assert_eq!(two.query("SELECT 2").unwrap().value(), "2");
+    drop(two);
     proxy.check_accounts();
 }

@@ -1,6 +1,6 @@
 //! Which statements a backend has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
@@ -38,6 +38,9 @@ const OVERTAKEN: u64 = 0;
 #[derive(Clone, Debug)]
 pub struct Held {
     numbers: HashMap<Number, Use, RandomState>,
+    /// Those that are not being closed, by when they were used last, as far as that was looked at: a use does not move its statement here. Who looks for
+    /// the oldest one puts those right that it finds in front of that.
+    order: BTreeSet<(u64, Number)>,
     uses: u64,
     numbers_max: usize,
 }
@@ -46,6 +49,8 @@ pub struct Held {
 struct Use {
     /// When it was used last, as a count.
     at: u64,
+    /// By when it stands in the order.
+    filed: u64,
     /// When the last `Parse` or `Close` of it was sent, by the same count.
     mark: u64,
     /// How many changes there had been when it was parsed. `None`: nobody knows, or whether it is there at all. It is closed before it is used.
@@ -63,12 +68,12 @@ impl Use {
 impl Held {
     /// At most so many; one at least.
     pub fn new(numbers_max: usize) -> Self {
-        Self { numbers: HashMap::default(), uses: 0, numbers_max: numbers_max.max(1) }
+        Self { numbers: HashMap::default(), order: BTreeSet::new(), uses: 0, numbers_max: numbers_max.max(1) }
     }
 
     /// How many there are, those left aside that are being closed.
     pub fn len(&self) -> usize {
-        self.numbers.values().filter(|used| !used.is_closing).count()
+        self.order.len()
     }
 
     /// Whether there is none.
@@ -79,7 +84,8 @@ impl Held {
     /// A statement is to be used, by a client that must not see one from before `since`. There have been `now` changes by now.
     pub fn use_of(&mut self, number: Number, since: Changes, now: Changes) -> Need {
         self.uses += 1;
-        let fresh = Use { at: self.uses, mark: self.uses, parsed_at: Some(now), is_closing: false };
+        let at = self.uses;
+        let fresh = Use { at, filed: at, mark: at, parsed_at: Some(now), is_closing: false };
         let (mut anew, mut is_counted) = (false, false);
         if let Some(used) = self.numbers.get_mut(&number) {
             if used.is_from(since) {
@@ -88,20 +94,19 @@ impl Held {
             }
             (anew, is_counted) = (true, !used.is_closing);
         }
-        let is_full = !is_counted && self.numbers.len() >= self.numbers_max && self.len() >= self.numbers_max;
+        let is_full = !is_counted && self.len() >= self.numbers_max;
         let close = is_full.then(|| self.oldest()).flatten();
         if let Some(close) = close {
             self.close(close);
         }
-        self.numbers.insert(number, fresh);
+        self.insert(number, fresh);
         Need::Parse { anew, close }
     }
 
     /// A `Close` of a statement is sent.
     pub fn close(&mut self, number: Number) -> Sent {
         self.uses += 1;
-        let closing = Use { at: 0, mark: self.uses, parsed_at: None, is_closing: true };
-        self.numbers.insert(number, closing);
+        self.insert(number, Use { at: 0, filed: 0, mark: self.uses, parsed_at: None, is_closing: true });
         Sent { number, mark: self.uses }
     }
 
@@ -140,14 +145,14 @@ impl Held {
     /// A `Parse` failed, or an error dropped it.
     pub fn unparsed(&mut self, sent: Sent) {
         if self.is_last(sent) {
-            self.numbers.remove(&sent.number);
+            self.remove(sent.number);
         }
     }
 
     /// A `Close` was answered.
     pub fn closed(&mut self, sent: Sent) {
         if self.is_last(sent) {
-            self.numbers.remove(&sent.number);
+            self.remove(sent.number);
         }
     }
 
@@ -161,7 +166,7 @@ impl Held {
     /// Nobody knows whether the backend has it, or from when.
     pub fn kept(&mut self, number: Number) {
         // It is the first to go again.
-        self.numbers.insert(number, Use { at: 0, mark: OVERTAKEN, parsed_at: None, is_closing: false });
+        self.insert(number, Use { at: 0, filed: 0, mark: OVERTAKEN, parsed_at: None, is_closing: false });
     }
 
     fn is_last(&self, sent: Sent) -> bool {
@@ -171,10 +176,39 @@ impl Held {
     /// All of them are gone: `DEALLOCATE ALL`, `DISCARD ALL`.
     pub fn clear(&mut self) {
         self.numbers.clear();
+        self.order.clear();
     }
 
-    fn oldest(&self) -> Option<Number> {
-        let there = self.numbers.iter().filter(|(_, used)| !used.is_closing);
-        there.min_by_key(|&(number, used)| (used.at, *number)).map(|(number, _)| *number)
+    fn insert(&mut self, number: Number, used: Use) {
+        let before = self.numbers.insert(number, used);
+        self.unfile(number, before);
+        if !used.is_closing {
+            self.order.insert((used.filed, number));
+        }
+    }
+
+    fn remove(&mut self, number: Number) {
+        let before = self.numbers.remove(&number);
+        self.unfile(number, before);
+    }
+
+    fn unfile(&mut self, number: Number, before: Option<Use>) {
+        if let Some(before) = before.filter(|before| !before.is_closing) {
+            self.order.remove(&(before.filed, number));
+        }
+    }
+
+    fn oldest(&mut self) -> Option<Number> {
+        loop {
+            let &(filed, number) = self.order.first()?;
+            let used = self.numbers.get_mut(&number)?;
+            if used.at == filed {
+                return Some(number);
+            }
+            // Each use has this done once at most.
+            used.filed = used.at;
+            self.order.pop_first();
+            self.order.insert((used.at, number));
+        }
     }
 }

@@ -10,14 +10,17 @@ use super::{Changes, Number};
 
 /// Statements of a backend by clients' names for them, the least used of which go when there are too many.
 ///
-/// As with [`super::Held`], what was sent counts as done. What an error dropped is [forgotten](Texts::forget), although the backend may have
-/// it: so a name is closed before it is prepared, whatever is known of it.
+/// As with [`super::Held`], what was sent counts as done. What an error dropped is [in doubt](Texts::doubt): the backend may have anything by that
+/// name. So a name is closed before it is prepared, whatever is known of it, and before it is named by a client that means nothing by it.
 #[derive(Clone, Debug)]
 pub struct Texts {
     names: HashMap<Box<[u8]>, Use>,
     uses: u64,
     names_max: usize,
 }
+
+/// No statement has this number.
+const UNKNOWN: Number = Number(u64::MAX);
 
 #[derive(Clone, Copy, Debug)]
 struct Use {
@@ -68,7 +71,12 @@ impl Texts {
         Some(oldest)
     }
 
-    /// It is not there any more, or nobody knows. Whether it was.
+    /// Nobody knows what is there by a name.
+    pub fn doubt(&mut self, name: &[u8]) {
+        self.names.insert(name.into(), Use { number: UNKNOWN, at: 0, parsed_at: Changes(0) });
+    }
+
+    /// It is not there any more. Whether it was.
     pub fn forget(&mut self, name: &[u8]) -> bool {
         self.names.remove(name).is_some()
     }

@@ -87,6 +87,10 @@ pub struct OutOfStep {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     due: VecDeque<Due>,
+    /// How many questions were ever noted as due.
+    asked: u64,
+    /// The number of the first question behind the last one that ended a group.
+    group: u64,
     dropped: Vec<Due>,
     /// The server passes over everything up to a `Sync` that has not been sent.
     skips: bool,
@@ -115,6 +119,27 @@ impl Ledger {
     /// How many answers are due.
     pub fn len(&self) -> usize {
         self.due.len()
+    }
+
+    /// The number that the next question will have. They are counted as long as the connection lasts.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// The number of the question whose answer comes next: what has a lower one is settled.
+    pub fn answered(&self) -> u64 {
+        // What is passed over while something is copied in leaves a gap behind what copies, which is the first one then.
+        self.asked - self.due.len() as u64
+    }
+
+    /// The number of the first question of the group that is open, or is about to begin.
+    pub fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// Whether a question of an earlier group has no answer: an error may drop it, and not what is asked next.
+    pub fn is_doubtful(&self, number: u64) -> bool {
+        (self.answered()..self.group).contains(&number)
     }
 
     /// Whether nobody can know how many answers are due.
@@ -150,14 +175,22 @@ impl Ledger {
             Question::Sync if self.copies => self.passed += 1,
             Question::Sync => {
                 self.skips = false;
-                self.due.push_back(due);
+                self.push(due);
             }
             _ if self.skips => self.dropped.push(due),
             _ => {
                 // The copy has failed, or the connection is about to end: what follows belongs to this one.
                 self.copies = false;
-                self.due.push_back(due);
+                self.push(due);
             }
+        }
+    }
+
+    fn push(&mut self, due: Due) {
+        self.due.push_back(due);
+        self.asked += 1;
+        if matches!(due.question, Question::Query | Question::Sync | Question::FunctionCall) {
+            self.group = self.asked;
         }
     }
 

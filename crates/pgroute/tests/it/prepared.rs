@@ -135,7 +135,12 @@ fn a_backend_knows_statements_of_texts_by_clients_names() {
     assert_eq!(texts.prepare(b"s", one, Changes(4)).as_deref(), Some(&b"r"[..]), "the one that was not used goes");
     assert_eq!(texts.len(), 2);
     assert_eq!(texts.keep_only(|name| name == b"s"), [Box::from(&b"q"[..])]);
-    texts.forget(b"s");
+    // An error has dropped something: anything may be there, and has to go.
+    texts.doubt(b"s");
+    assert!(!texts.has(b"s", one, Changes(0)));
+    assert_eq!(texts.prepare(b"t", one, Changes(4)), None);
+    assert_eq!(texts.prepare(b"u", one, Changes(4)).as_deref(), Some(&b"s"[..]), "before those that are known");
+    assert!(texts.forget(b"t") && texts.forget(b"u") && !texts.forget(b"s"));
     assert!(texts.is_empty());
 }
 
@@ -247,6 +252,26 @@ fn what_was_sent_since_is_not_taken_back() {
     // Whatever was believed, it is there when the server says so.
     held.parsed(second);
     assert_eq!(used(&mut held, 1), Need::Parse { anew: true, close: None });
+}
+
+#[test]
+fn who_has_to_go_is_found_without_a_walk() {
+    let begun = std::time::Instant::now();
+    let count = 20_000;
+    let mut held = Held::new(count as usize);
+    // With all that it may have, and as many again, none of whose `Close` is answered before all are sent.
+    for number in 0..2 * count {
+        used(&mut held, number);
+    }
+    assert_eq!(held.len(), count as usize);
+    // What is used again goes last.
+    used(&mut held, count);
+    for number in 2 * count..3 * count {
+        let gone = if number + 1 == 3 * count { count } else { number + 1 - count };
+        assert_eq!(used(&mut held, number), Need::Parse { anew: false, close: Some(Number(gone)) });
+    }
+    // A walk for each took minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
 }
 
 proptest! {
