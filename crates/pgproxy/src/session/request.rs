@@ -257,7 +257,7 @@ impl Session {
             return Ok(self.refuse_query(failure));
         }
         // Before it could pin the session.
-        let listen = self.instead_of_listen(&plan);
+        let listen = self.instead_of_listen(&plan, text);
         let due = self.backend.as_ref().map_or(0, |backend| backend.ledger.len());
         let label = match self.prepare_by_text(&plan) {
             Some(Ok(label)) => label,
@@ -281,7 +281,7 @@ impl Session {
             return Ok(Forward::Drop);
         }
         if let Some(text) = &listen {
-            write::query(&mut self.scratch, text);
+            write::message(&mut self.scratch, tag::QUERY, |out| out.extend(text.iter().chain(b"\0")));
             self.ask(Question::Query, label);
             return Ok(Forward::Drop);
         }

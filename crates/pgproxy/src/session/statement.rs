@@ -72,11 +72,11 @@ impl Session {
         }
         self.ensure_texts(&plan);
         // What listens is said to the backend in other words.
-        let (listen, mut rewritten) = (self.instead_of_listen(&plan), Vec::new());
+        let (listen, mut rewritten) = (self.instead_of_listen(&plan, parse.text), Vec::new());
         let (parse, message) = match &listen {
             None => (parse, message),
             Some(text) => {
-                let parse = Parse { name: parse.name, text: text.as_bytes(), types: &[] };
+                let parse = Parse { name: parse.name, text, types: &[] };
                 write::parse(&mut rewritten, parse.name, &parse);
                 (parse, &rewritten[..])
             }

@@ -241,3 +241,27 @@ fn nobody_hears_of_anothers_sequences() {
     drop((one, two));
     proxy.check_accounts();
 }
+
+#[test]
+fn what_was_prepared_before_a_change_says_so_each_time() {
+    let proxy = two_backends();
+    let mut one = proxy.client();
+    one.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    one.query("PREPARE p AS SELECT * FROM t").unwrap();
+    one.query("PREPARE q (int) AS SELECT * FROM t WHERE a = $1").unwrap();
+    let both = ["EXECUTE p", "EXECUTE q(1)"];
+    for text in both {
+        assert_eq!(value(&mut one, text), "1");
+    }
+    one.query("ALTER TABLE t ADD b int").unwrap();
+    for text in both.repeat(2) {
+        assert_eq!(one.query(text).unwrap().errors[0].1, "cached plan must not change result type", "{text}");
+        assert_eq!(extended(&mut one, text).code(), "0A000", "{text}");
+    }
+    one.query("ALTER TABLE t DROP b").unwrap();
+    for text in both {
+        assert_eq!(value(&mut one, text), "1");
+    }
+    drop(one);
+    proxy.check_accounts();
+}
