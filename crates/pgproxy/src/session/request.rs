@@ -223,11 +223,7 @@ impl Session {
 
     /// Notes a question of the client's, which passes.
     pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
-        if self.holds() && self.is_used && !self.is_group_open {
-            // Another group goes with the one that is under way: neither can be done again.
-            self.place.again.forget();
-        }
-        self.is_used = true;
+        let was_open = self.open_group();
         self.is_group_open = match question {
             Question::Query | Question::Sync | Question::FunctionCall => {
                 self.groups += 1;
@@ -236,7 +232,7 @@ impl Session {
             // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
             Question::CopyEnd => {
                 let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
-                self.is_group_open || next.is_some_and(|due| due.question == Question::Execute)
+                was_open || next.is_some_and(|due| due.question == Question::Execute)
             }
             _ => true,
         };
@@ -244,6 +240,16 @@ impl Session {
             backend.ledger.ask(question, Owner::Client, label);
         }
         Forward::Pass
+    }
+
+    /// A message of the client's belongs to a group, which is open from then on; whether it was.
+    pub(super) fn open_group(&mut self) -> bool {
+        if self.holds() && self.is_used && !self.is_group_open {
+            // Another group goes with the one that is under way: neither can be done again.
+            self.place.again.forget();
+        }
+        self.is_used = true;
+        std::mem::replace(&mut self.is_group_open, true)
     }
 
     fn query(&mut self, message: &[u8]) -> Result<Forward, Cut> {

@@ -164,6 +164,8 @@ impl Session {
             self.put(Question::Close, Some(effect), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(NOBODY));
             });
+            // It is the client's question all the same: more of its group may come before it is answered.
+            self.open_group();
             return Forward::Drop;
         }
         if backend.held.has(number, since) {

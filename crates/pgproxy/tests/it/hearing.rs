@@ -116,3 +116,22 @@ fn who_listens_is_told_what_the_server_says_of_its_words() {
     drop(one);
     proxy.check_accounts();
 }
+
+#[test]
+fn a_listen_that_its_backend_knows_waits_for_nothing_within_its_group() {
+    let proxy = Proxy::start(|params| params.pool.size = 1);
+    // As asyncpg does it: it looks at a statement before it runs it, and the group ends with that.
+    let look = |text: &str| PgMessages::default().parse("s", text).describe("s").raw(b'H', &[]);
+    let run = || PgMessages::default().bind("s", &[]).execute().sync();
+    for round in 0..3 {
+        let mut one = proxy.client();
+        one.send(&look("LISTEN news").0).unwrap();
+        let told: Vec<_> = (0..3).map(|_| char::from(one.message().unwrap().tag)).collect();
+        assert_eq!(told, ['1', 't', 'n'], "{round}");
+        assert_eq!(one.ask(&run()).unwrap().tags, ["LISTEN"], "{round}");
+        let mut other = proxy.client();
+        other.query(&format!("NOTIFY news, '{round}'")).unwrap();
+        assert_eq!(heard(&mut one), (other.key.0, "news".to_owned(), round.to_string()));
+    }
+    proxy.check_accounts();
+}
