@@ -10,6 +10,8 @@ use crate::{Process, Signal, TempDir, free_port, procfs};
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Time for a server to start, stop, be promoted, or answer. A busy machine with two cores takes some seconds for a copy.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a server that is told to quit. It has ended its processes long before, unless one of them hangs.
+const QUIT_TIME: Duration = Duration::from_secs(1);
 /// Pause between two looks at something that is awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -263,7 +265,16 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Lets it end by itself first: one that is killed leaves its piece of shared memory behind, and a machine has only so many of them.
     fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            let runs = || procfs::state(process.pid()).is_some_and(|state| !matches!(state, 'Z' | 'T'));
+            let deadline = Instant::now() + QUIT_TIME;
+            let is_told = runs() && crate::process::send(process.pid(), Signal::QUIT).is_ok();
+            while is_told && runs() && Instant::now() < deadline {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
         self.end();
     }
 }
