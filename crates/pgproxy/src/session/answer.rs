@@ -247,8 +247,9 @@ impl Session {
         let mut out = std::mem::take(&mut self.scratch);
         let mut is_replaced = front.is_some_and(|due| self.refused(due.label, &mut out));
         let is_query = front.is_some_and(|due| due.question == Question::Query && due.owner == Owner::Client);
-        // What fails before it comes to that says so itself.
-        let is_unknown = fields.sqlstate() == Some(SqlState::UNKNOWN_STATEMENT);
+        // What fails before it comes to that says so itself. In a transaction it is ours that has failed it.
+        let is_unknown =
+            matches!(fields.sqlstate(), Some(SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION));
         if let Some(said) = self.instead.take_if(|_| is_query && is_unknown && !is_replaced) {
             out.extend_from_slice(&said);
             is_replaced = true;

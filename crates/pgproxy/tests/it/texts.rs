@@ -2,6 +2,7 @@
 
 use testkit::{PgAnswer, PgClient, PgMessages};
 
+use crate::drivers::hold;
 use crate::proxy::Proxy;
 
 /// Two backends, of which a client has now this one and now that one.
@@ -121,6 +122,14 @@ fn why_a_statement_is_not_there_any_more_is_told() {
         assert_eq!(one.query("EXECUTE q").unwrap().code(), "42P01");
         two.query("COMMIT").unwrap();
     }
+    // Where the backend never had it, what is prepared for it fails the transaction.
+    let pid = value(&mut one, "SELECT pg_backend_pid()");
+    let holder = hold(&proxy, &pid);
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.query("EXECUTE r").unwrap().code(), "42P01");
+    assert_eq!(one.query("EXECUTE r").unwrap().code(), "25P02");
+    one.query("ROLLBACK").unwrap();
+    drop(holder);
     // What cannot be run can be forgotten.
     two.query("BEGIN").unwrap();
     assert_eq!(one.query("DEALLOCATE q").unwrap().tags, ["DEALLOCATE"]);
