@@ -265,8 +265,8 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Lets it end by itself first: one that is killed leaves its piece of shared memory behind, and a machine has only so many of them.
     fn drop(&mut self) {
-        // One that is killed leaves a piece of shared memory behind, of which the system has some thousands; one that quits takes it along.
         let _stopped = self.signal_all(Signal::CONT);
         if let Some(process) = &mut self.process {
             let _asked = process.signal(Signal::QUIT);

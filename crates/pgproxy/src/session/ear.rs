@@ -39,12 +39,15 @@ impl Session {
         is_listen && self.params.listen.shared && self.mode != Mode::Session && self.pin.is_none() && self.hears_alike()
     }
 
-    /// What is said to the backend in place of a `LISTEN`.
-    pub(super) fn instead_of_listen(&self, plan: &Plan) -> Option<String> {
+    /// What is said to the backend in place of a `LISTEN`: the client's own words where it can be, so that it hears what the server says of them.
+    pub(super) fn instead_of_listen(&self, plan: &Plan, text: &[u8]) -> Option<Vec<u8>> {
         match plan.single().map(|one| &one.kind) {
             Some(Kind::Listen(channel)) if self.shares_listen(plan) => {
                 self.listens_ahead.set(self.listens_ahead.get() + 1);
-                Some(format!("UNLISTEN \"{}\"", channel.replace('"', "\"\"")))
+                let words = text.trim_ascii_start();
+                let is_first = words.get(..6).is_some_and(|first| first.eq_ignore_ascii_case(b"listen"));
+                let quoted = || format!("UNLISTEN \"{}\"", channel.replace('"', "\"\"")).into_bytes();
+                Some(if is_first { [b"UN", words].concat() } else { quoted() })
             }
             _ => None,
         }

@@ -116,12 +116,15 @@ impl Session {
         }
     }
 
-    /// A plan is older than a change that nobody saw. Whether the group can be run again; its statements are parsed anew then, and those of
-    /// everybody who prepares from now on.
+    /// A plan is older than a change. Whether the group can be run again; its statements are parsed anew then, and those of everybody who prepares
+    /// from now on. Where the client had prepared before a change that was seen, the others of its statements stay what they are: each of them
+    /// is older than the change as well, and to say so.
     pub(super) fn is_healed(&mut self) -> bool {
         let is_seen = self.group.since < self.seat.database.changes();
         self.seat.database.changed();
-        self.floor = self.seat.database.changes();
+        if !is_seen {
+            self.floor = self.seat.database.changes();
+        }
         let is_next = |due: &pgroute::session::Due| due.question == Question::Sync;
         let is_last = self.backend.as_ref().is_some_and(|backend| {
             backend.status == pgroute::wire::backend::TransactionStatus::Idle

@@ -238,17 +238,13 @@ impl Session {
 
     /// Notes a question of the client's, which passes.
     pub(super) fn ask(&mut self, question: Question, label: u64) -> Forward {
-        if self.holds() && self.is_used && !self.is_group_open {
-            // Another group goes with the one that is under way: neither can be done again.
-            self.place.again.forget();
-        }
-        self.is_used = true;
+        let was_open = self.open_group();
         self.is_group_open = match question {
             Question::Query | Question::Sync | Question::FunctionCall => false,
             // The server passes over `Sync` while it copies: another one has to come, but for a simple query.
             Question::CopyEnd => {
                 let next = self.backend.as_ref().and_then(|backend| backend.ledger.next());
-                self.is_group_open || next.is_some_and(|due| due.question == Question::Execute)
+                was_open || next.is_some_and(|due| due.question == Question::Execute)
             }
             _ => true,
         };
@@ -256,6 +252,16 @@ impl Session {
             backend.ledger.ask(question, Owner::Client, label);
         }
         Forward::Pass
+    }
+
+    /// A message of the client's belongs to a group, which is open from then on; whether it was.
+    pub(super) fn open_group(&mut self) -> bool {
+        if self.holds() && self.is_used && !self.is_group_open {
+            // Another group goes with the one that is under way: neither can be done again.
+            self.place.again.forget();
+        }
+        self.is_used = true;
+        std::mem::replace(&mut self.is_group_open, true)
     }
 
     fn query(&mut self, message: &[u8]) -> Result<Forward, Cut> {
@@ -267,7 +273,7 @@ impl Session {
             return Ok(self.refuse_query(failure));
         }
         // Before it could pin the session.
-        let listen = self.instead_of_listen(&plan);
+        let listen = self.instead_of_listen(&plan, text);
         let due = self.backend.as_ref().map_or(0, |backend| backend.ledger.len());
         let label = match self.prepare_by_text(&plan) {
             Some(Ok(label)) => label,
@@ -285,11 +291,11 @@ impl Session {
         }
         // It forgets the statement without a name, whatever it is.
         self.forgets_unnamed();
-        let instead = self.told_position(&plan).or(listen);
+        let instead = self.told_position(&plan).map(String::into_bytes).or(listen);
         self.ask(Question::Query, label);
         self.changes_names(&plan);
         let Some(text) = instead else { return Ok(Forward::Pass) };
-        write::query(&mut self.scratch, &text);
+        write::message(&mut self.scratch, tag::QUERY, |out| out.extend(text.iter().chain(b"\0")));
         Ok(Forward::Drop)
     }
 

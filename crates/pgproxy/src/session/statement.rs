@@ -69,11 +69,11 @@ impl Session {
         }
         self.ensure_texts(&plan);
         // What listens is said to the backend in other words.
-        let (listen, mut rewritten) = (self.instead_of_listen(&plan), Vec::new());
+        let (listen, mut rewritten) = (self.instead_of_listen(&plan, parse.text), Vec::new());
         let (parse, message) = match &listen {
             None => (parse, message),
             Some(text) => {
-                let parse = Parse { name: parse.name, text: text.as_bytes(), types: &[] };
+                let parse = Parse { name: parse.name, text, types: &[] };
                 write::parse(&mut rewritten, parse.name, &parse);
                 (parse, &rewritten[..])
             }
@@ -152,7 +152,8 @@ impl Session {
             self.put(Question::Close, Some(effect), |out| {
                 write::target(out, tag::CLOSE, Target::Statement(NOBODY));
             });
-            (self.is_used, self.is_group_open) = (true, true);
+            // It is the client's question all the same: more of its group may come before it is answered.
+            self.open_group();
             return Forward::Drop;
         }
         if backend.held.has(number, since) {

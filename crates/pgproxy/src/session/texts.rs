@@ -103,6 +103,9 @@ impl Session {
         };
         let (number, since) = (named.statement.number, named.prepared_at.max(self.floor));
         let by_text = named.by_text;
+        if why == Why::Named {
+            self.group.uses(named.prepared_at);
+        }
         let now = self.seat.database.changes();
         if self.backend.as_mut().is_none_or(|backend| backend.texts.has(name, number, since)) {
             return;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::PgMessages;
 
 use crate::cancels::signal;
-use crate::listen::{heard, run};
+use crate::listen::{heard, hears_nothing, run};
 use crate::proxy::Proxy;
 use crate::replicas::call;
 
@@ -92,5 +92,46 @@ fn what_is_said_between_savepoints_is_bounded_however_it_is_said() {
     proxy.postgres.sql(0, "NOTIFY a, 'heard'").unwrap();
     assert_eq!(heard(&mut one).2, "heard");
     drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn who_listens_is_told_what_the_server_says_of_its_words() {
+    let proxy = Proxy::start(|params| params.pool.size = 2);
+    let mut one = proxy.client();
+    let (long, cut) = ("x".repeat(70), "x".repeat(63));
+    for text in [format!("LISTEN {long}"), format!("  listen {long};"), format!("/* listen */ LISTEN {cut}")] {
+        let kinds = if text.contains(&long) { "NCZ" } else { "CZ" };
+        let answer = run(&mut one, &text);
+        assert_eq!((answer.kinds.as_str(), &answer.tags[0][..]), (kinds, "LISTEN"), "{text}");
+        let prepared = one.ask(&PgMessages::default().parse("", &text).bind("", &[]).execute().sync()).unwrap();
+        assert_eq!((prepared.code(), &prepared.tags[0][..]), ("", "LISTEN"), "{text}");
+    }
+    run(&mut proxy.client(), &format!("NOTIFY {cut}"));
+    assert_eq!(heard(&mut one).1, cut);
+    for text in ["LISTEN a b", "LISTEN a.b", "LISTEN 'a'"] {
+        assert_eq!(one.query(text).unwrap().code(), "42601", "{text}");
+    }
+    hears_nothing(&mut one);
+    drop(one);
+    proxy.check_accounts();
+}
+
+#[test]
+fn a_listen_that_its_backend_knows_waits_for_nothing_within_its_group() {
+    let proxy = Proxy::start(|params| params.pool.size = 1);
+    // As asyncpg does it: it looks at a statement before it runs it, and the group ends with that.
+    let look = |text: &str| PgMessages::default().parse("s", text).describe("s").raw(b'H', &[]);
+    let run = || PgMessages::default().bind("s", &[]).execute().sync();
+    for round in 0..3 {
+        let mut one = proxy.client();
+        one.send(&look("LISTEN news").0).unwrap();
+        let told: Vec<_> = (0..3).map(|_| char::from(one.message().unwrap().tag)).collect();
+        assert_eq!(told, ['1', 't', 'n'], "{round}");
+        assert_eq!(one.ask(&run()).unwrap().tags, ["LISTEN"], "{round}");
+        let mut other = proxy.client();
+        other.query(&format!("NOTIFY news, '{round}'")).unwrap();
+        assert_eq!(heard(&mut one), (other.key.0, "news".to_owned(), round.to_string()));
+    }
     proxy.check_accounts();
 }

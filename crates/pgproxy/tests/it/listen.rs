@@ -29,7 +29,7 @@ pub(crate) fn run(client: &mut PgClient, text: &str) -> PgAnswer {
 }
 
 /// Nothing has come: what comes next is the answer to a question.
-fn hears_nothing(client: &mut PgClient) {
+pub(crate) fn hears_nothing(client: &mut PgClient) {
     assert_eq!(client.query("SELECT 1").unwrap().kinds, "TDCZ");
 }
 

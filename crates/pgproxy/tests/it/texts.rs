@@ -2,6 +2,7 @@
 
 use testkit::{PgAnswer, PgClient, PgMessages};
 
+use crate::drivers::hold;
 use crate::proxy::Proxy;
 
 /// Two backends, of which a client has now this one and now that one.
@@ -121,6 +122,14 @@ fn why_a_statement_is_not_there_any_more_is_told() {
         assert_eq!(one.query("EXECUTE q").unwrap().code(), "42P01");
         two.query("COMMIT").unwrap();
     }
+    // Where the backend never had it, what is prepared for it fails the transaction.
+    let pid = value(&mut one, "SELECT pg_backend_pid()");
+    let holder = hold(&proxy, &pid);
+    one.query("BEGIN").unwrap();
+    assert_eq!(one.query("EXECUTE r").unwrap().code(), "42P01");
+    assert_eq!(one.query("EXECUTE r").unwrap().code(), "25P02");
+    one.query("ROLLBACK").unwrap();
+    drop(holder);
     // What cannot be run can be forgotten.
     two.query("BEGIN").unwrap();
     assert_eq!(one.query("DEALLOCATE q").unwrap().tags, ["DEALLOCATE"]);
@@ -239,5 +248,29 @@ fn nobody_hears_of_anothers_sequences() {
     assert!(proxy.database().pins.iter().any(|(reason, count)| *reason == "recall" && *count > 0));
     assert_eq!(value(&mut one, "SELECT lastval()"), "6");
     drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn what_was_prepared_before_a_change_says_so_each_time() {
+    let proxy = two_backends();
+    let mut one = proxy.client();
+    one.query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    one.query("PREPARE p AS SELECT * FROM t").unwrap();
+    one.query("PREPARE q (int) AS SELECT * FROM t WHERE a = $1").unwrap();
+    let both = ["EXECUTE p", "EXECUTE q(1)"];
+    for text in both {
+        assert_eq!(value(&mut one, text), "1");
+    }
+    one.query("ALTER TABLE t ADD b int").unwrap();
+    for text in both.repeat(2) {
+        assert_eq!(one.query(text).unwrap().errors[0].1, "cached plan must not change result type", "{text}");
+        assert_eq!(extended(&mut one, text).code(), "0A000", "{text}");
+    }
+    one.query("ALTER TABLE t DROP b").unwrap();
+    for text in both {
+        assert_eq!(value(&mut one, text), "1");
+    }
+    drop(one);
     proxy.check_accounts();
 }

@@ -152,7 +152,10 @@ fn kind(words: &mut Words<'_>, catalogue: &Catalogue, effects: &mut Effects) -> 
         "execute" => execute(words, catalogue, effects),
         "deallocate" => deallocate(words).unwrap_or_else(|| other(effects)),
         "declare" | "fetch" | "move" | "close" => cursor(words, catalogue, effects, keyword.as_str()),
-        "listen" => words.take_name().map_or_else(|| other(effects), Kind::Listen),
+        "listen" => match words.take_name() {
+            Some(name) if words.is_end() => Kind::Listen(name),
+            _ => other(effects),
+        },
         "unlisten" => match words.token {
             Some(token) if token.text == b"*" => Kind::Unlisten(None),
             _ => words.take_name().map_or_else(|| other(effects), |name| Kind::Unlisten(Some(name))),

@@ -94,6 +94,8 @@ fn other_statements_are_told_apart() {
     check("DISCARD ALL", Kind::DiscardAll);
     check("DISCARD PLANS", Kind::Discard);
     check("LISTEN Jobs", Kind::Listen("jobs".to_owned()));
+    check("LISTEN jobs now", Kind::Other);
+    check("LISTEN public.jobs", Kind::Other);
     check("UNLISTEN \"Jobs\"", Kind::Unlisten(Some("Jobs".to_owned())));
     check("UNLISTEN *", Kind::Unlisten(None));
     check("NOTIFY a, 'b'", Kind::Notify);
