@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use net::{Buffers, Deadline, Pipes, Reader, Writer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::ends::{ClientSink, ClientSource};
@@ -92,9 +92,17 @@ impl Tunnel<'_> {
         let up = pin!(self.direction(from_client, To::Wire(upstream.1), early.0, |count| moved(Way::Up, count)));
         let down = pin!(self.direction(From::Wire(upstream.0), to_client, early.1, |count| moved(Way::Down, count)));
         let (mut up, mut down) = (Side::new(up), Side::new(down));
+        let mut is_up_first = false;
         poll_fn(|cx| {
-            up.poll(cx);
-            down.poll(cx);
+            // They share one turn of the task, and one of them may take all of it: each is the first in every other one.
+            is_up_first = !is_up_first;
+            if is_up_first {
+                up.poll(cx);
+                down.poll(cx);
+            } else {
+                down.poll(cx);
+                up.poll(cx);
+            }
             // A direction that broke leaves nobody to talk to.
             if up.broke || down.broke || (up.ended && down.ended) {
                 return Poll::Ready(());
@@ -120,14 +128,12 @@ impl Tunnel<'_> {
         early: &[u8],
         moved: impl Fn(usize),
     ) -> io::Result<()> {
-        to.write(early).await?;
-        moved(early.len());
+        to.write(early, &moved).await?;
         let reader = match from {
             From::Wire(reader) => reader,
             From::Stream(flow) => {
                 while let Some(bytes) = poll_fn(|cx| flow.poll_bytes(cx)).await? {
-                    to.write(&bytes).await?;
-                    moved(bytes.len());
+                    to.write(&bytes, &moved).await?;
                 }
                 return to.end().await;
             }
@@ -163,8 +169,7 @@ impl Tunnel<'_> {
         if count == 0 {
             return Ok(Burst::End);
         }
-        to.write(buffer.filled()).await?;
-        moved(count);
+        to.write(buffer.filled(), moved).await?;
         let is_spliced = || reader.socket().is_some() && to.socket().is_some();
         Ok(if buffer.room() == 0 && is_spliced() { Burst::Large } else { Burst::Small })
     }
@@ -180,9 +185,8 @@ impl Tunnel<'_> {
                 return Ok(Burst::End);
             }
             while pipe.filled() > 0 {
-                poll_fn(|cx| pipe.poll_drain(to, cx)).await?;
+                moved(poll_fn(|cx| pipe.poll_drain(to, cx)).await?);
             }
-            moved(count);
             total += count;
         }
         Ok(if total >= SPLICED_MIN { Burst::Large } else { Burst::Small })
@@ -243,13 +247,26 @@ impl To<'_, '_> {
         }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of `bytes`, and tells `moved` of each part that was taken: who takes little at a time is not silent.
+    async fn write(&mut self, bytes: &[u8], moved: &impl Fn(usize)) -> io::Result<()> {
         match self {
             Self::Wire(writer) => {
-                writer.write_all(bytes).await?;
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let count = poll_fn(|cx| Pin::new(&mut **writer).poll_write(cx, rest)).await?;
+                    if count == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    moved(count);
+                    rest = &rest[count..];
+                }
                 writer.flush().await
             }
-            Self::Stream(flow) => flow.send(bytes, false, None).await.map_err(io::Error::from),
+            Self::Stream(flow) => {
+                flow.send(bytes, false, None).await.map_err(io::Error::from)?;
+                moved(bytes.len());
+                Ok(())
+            }
         }
     }
 

@@ -242,13 +242,18 @@ fn without_an_endpoint_the_client_hears_an_end() {
 #[test]
 fn a_silent_connection_is_cut_and_one_that_speaks_is_not() {
     let site = start(&config(&[echo()], "idle_timeout = \"400ms\"", ""));
-    let (mut silent, mut busy) = (connect(site.address()), connect(site.address()));
     let begun = Instant::now();
+    let (mut silent, mut busy) = (connect(site.address()), connect(site.address()));
+    let cut = std::thread::spawn(move || {
+        assert!(!matches!(silent.read(&mut [0; 1]), Ok(1)));
+        begun.elapsed()
+    });
     while begun.elapsed() < Duration::from_millis(1000) {
         exchange(&mut busy, b"still here");
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(!matches!(silent.read(&mut [0; 1]), Ok(1)));
+    let cut = cut.join().unwrap();
+    assert!(cut >= Duration::from_millis(400), "it was cut after {cut:?}");
     assert_eq!(listener_metric(&site, "listener_errors_total", &["code=\"idle_timeout\""]), 1.0);
     exchange(&mut busy, b"still here");
 }
