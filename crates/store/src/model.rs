@@ -338,6 +338,7 @@ fn whatever_a_refresh_has_to_write_counts_as_what_waits() {
             sent += 1;
         }
         let most = 16 * 1024 * 1024;
+        assert!(sent > 0);
         assert!(sent * bytes <= most, "{sent} wait, of {bytes} bytes each");
         assert!(store.stats().disk.is_some_and(|disk| disk.queued_bytes >= sent * bytes));
     });
@@ -404,5 +405,29 @@ fn whoever_may_still_join_has_the_whole_body() {
         drop(seat);
         growing.keep_latest(0, false);
         assert!(matches!(growing.step(0), Step::Lagged), "nobody needs it");
+    });
+}
+
+#[test]
+fn a_body_whose_disk_failed_midway_is_shown_to_nobody_who_comes_after_it() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let queued = || store.stats().disk.map_or(0, |disk| disk.queued_bytes);
+        let Begin::Lead(lead) = store.begin(store.key(b"k"), &[]) else { panic!("nothing is there") };
+        let head = Head { body_bytes: Some(9 * CHUNK_BYTES as u64), ..Head::default() };
+        let mut writer = lead.start(head).expect("starts");
+        let chunk = vec![7; CHUNK_BYTES];
+        (0..3).for_each(|_| writer.append(&chunk));
+        assert_eq!(queued(), 3 * CHUNK_BYTES as u64, "they are on their way to disk");
+        let Some(Kept(Source::Growing(flow))) = coming(&store) else { panic!("it is fetched") };
+        // What the thread that writes does when the disk refuses a chunk.
+        flow.growing.set_on_disk(false);
+        (0..6).for_each(|_| writer.append(&chunk));
+        let sent = queued();
+        assert!(matches!(flow.growing.step(0), Step::Lagged), "its beginning is gone");
+        let stored = writer.finish().expect("whole");
+        assert!(coming(&store).is_none(), "nobody could read it");
+        assert!(!stored.in_memory && !stored.on_disk, "{stored:?}");
+        assert_eq!([sent, queued()], [3 * CHUNK_BYTES as u64; 2], "nothing more is sent");
     });
 }
