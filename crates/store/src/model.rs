@@ -4,7 +4,7 @@ use bytes::Bytes;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::disk::DiskObject;
+use crate::disk::{Disk, DiskObject};
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
 use crate::memory::{Found, Joining, Memory};
@@ -429,5 +429,18 @@ fn a_body_whose_disk_failed_midway_is_shown_to_nobody_who_comes_after_it() {
         assert!(coming(&store).is_none(), "nobody could read it");
         assert!(!stored.in_memory && !stored.on_disk, "{stored:?}");
         assert_eq!([sent, queued()], [3 * CHUNK_BYTES as u64; 2], "nothing more is sent");
+    });
+}
+
+#[test]
+fn a_purge_whose_number_is_seen_waits_to_be_written() {
+    every_order(|| {
+        let (store, _jobs) = Store::idle();
+        let other = store.clone();
+        let thread = thread::spawn(move || other.purge(Purge::mark(tag(), How::Hard)).expect("purges").number);
+        // Always looked at, so that the checker stops the other one in between.
+        let (seen, waits) = (store.token(), store.0.disk.as_ref().is_some_and(Disk::has_purges));
+        assert!(seen == Token(0) || waits, "what is stored now could be written before it");
+        assert_eq!(thread.join().expect("joined"), 1);
     });
 }

@@ -246,10 +246,11 @@ impl Store {
                 purge.what = What::All;
             }
         }
-        let numbered = self.0.base.purges.purge(purge);
-        let number = numbered.number;
-        let written = self.0.disk.as_ref().map(|disk| disk.purge(numbered, position));
-        Ok(Purged { number, written })
+        let Some(disk) = &self.0.disk else {
+            return Ok(Purged { number: self.0.base.purges.purge(purge).number, written: None });
+        };
+        let (number, written) = disk.purge(purge, position);
+        Ok(Purged { number, written: Some(written) })
     }
 
     /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do,
