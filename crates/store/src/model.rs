@@ -444,3 +444,23 @@ fn a_purge_whose_number_is_seen_waits_to_be_written() {
         assert_eq!(thread.join().expect("joined"), 1);
     });
 }
+
+#[test]
+fn an_older_body_that_was_found_good_does_not_take_the_place_of_a_newer_one() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let (key, first) = (store.key(b"k"), on_disk(&store, 1));
+        let good = || Head { meta: "good".into(), ..Head::default() };
+        store.put(key, store.token(), Head::default(), b"new").expect("small");
+        assert!(!store.refresh(&first, store.token(), good()), "another one is in memory");
+        let Found::Whole(new, _) = store.0.base.memory.lookup(key, &store.0.base.purges) else { panic!("it stays") };
+        assert!(coming(&store).is_none() && new.body_bytes == 3);
+        // The same of one that waits to be written.
+        store.remove(key);
+        fetched(&store, None, "");
+        let new = coming(&store).expect("it waits to be written");
+        assert!(!store.refresh(&first, store.token(), good()));
+        assert_eq!(coming(&store).map(|found| found.version()), Some(new.version()));
+        assert!(store.refresh(&new, store.token(), good()) && store.refresh(&new, store.token(), good()), "one body");
+    });
+}

@@ -177,8 +177,8 @@ impl Store {
     }
 
     /// Replaces what comes with a body, as a validation does. `token` is that of before the validation began. Says whether there is
-    /// a new version: there is none of what is still being fetched, or was purged meanwhile. Until a disk has written it, it is found as
-    /// something that comes.
+    /// a new version: there is none of what is still being fetched, was purged meanwhile, or has another body in its place by now. Until a disk
+    /// has written it, it is found beside what comes, as old as it is.
     pub fn refresh(&self, kept: &Kept, token: Token, head: Head) -> bool {
         self.0.refresh(kept, token, head, None)
     }
@@ -332,6 +332,9 @@ impl Inner {
         };
         let (judgement, checked) = base.purges.judge(token.0, &identity.key, &identity.marks);
         if judgement == crate::purges::Judgement::Gone {
+            return false;
+        }
+        if base.memory.has_newer_body(&kept.0) {
             return false;
         }
         let meta = bytes::Bytes::copy_from_slice(&head.meta);
