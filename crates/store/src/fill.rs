@@ -314,9 +314,7 @@ impl Writer {
     }
 
     fn chunk_is_full(&mut self, chunk: Bytes) {
-        if self.disk == OnDisk::Chunks {
-            self.send(self.chunks - 1, chunk);
-        }
+        self.send(self.chunks - 1, chunk);
         let expected = self.flow.body_bytes.unwrap_or(0).max(self.body_bytes());
         self.is_kept &= expected <= self.inner.base.memory.object_bytes_max();
     }
@@ -337,6 +335,7 @@ impl Writer {
                 None => self.disk = OnDisk::Never,
             }
         }
+        self.heed_disk();
         // Nobody who is behind could read what is given up for a disk that hangs.
         let is_beyond =
             || so_far > self.inner.disk_object_bytes_max || self.inner.disk.as_ref().is_some_and(Disk::hangs);
@@ -345,7 +344,15 @@ impl Writer {
         }
     }
 
+    /// Sends the disk no more chunks once it has refused one: what follows is given up without it.
+    fn heed_disk(&mut self) {
+        if self.disk == OnDisk::Chunks && !self.flow.growing.is_on_disk() {
+            self.disk = OnDisk::Never;
+        }
+    }
+
     fn send(&mut self, index: u32, data: Bytes) {
+        self.heed_disk();
         let Some(disk) = self.inner.disk.as_ref().filter(|_| self.disk == OnDisk::Chunks) else { return };
         if !disk.send(Job::Chunk { flow: Arc::clone(&self.flow), index, data }) {
             self.leave_disk();
@@ -378,6 +385,9 @@ impl Writer {
             return Ok(Stored { in_memory: false, on_disk: false });
         }
         let object = whole.map(|chunks| Arc::new(self.object(chunks, bytes)));
+        // A body whose beginning is neither in memory nor on disk is not to be shown. What the disk refuses from here on hides nothing: only a
+        // writer gives up chunks.
+        self.heed_disk();
         Ok(self.store(object, rest, (Token(checked), judgement.stale_since()), shown))
     }
 

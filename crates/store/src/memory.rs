@@ -213,6 +213,18 @@ impl Memory {
         self.shard(identity.hash).lock().has_newer(identity)
     }
 
+    /// Whether something newer with another body is there.
+    pub(crate) fn has_newer_body(&self, kept: &Source) -> bool {
+        let (identity, body_version) = (kept.identity(), kept.body_version());
+        let shard = self.shard(identity.hash).lock();
+        let entry = shard.slots.get(&identity.hash).and_then(|slot| shard.entry(*slot)).map(|entry| &entry.object);
+        let is_other = |object: &Arc<Object>| object.body_version != body_version;
+        let known = shard.known.get(&identity.hash);
+        entry.is_some_and(|object| is_newer(&object.identity, identity) && is_other(object))
+            || known
+                .is_some_and(|known| known.age() > Some(identity.age()) && known.body_version() != Some(body_version))
+    }
+
     /// Adds an entry, in place of an older one of its key.
     pub(crate) fn insert(&self, object: Arc<Object>, checked: Token, stale: Option<u32>) -> Inserted {
         let (hash, weight) = (object.identity.hash, object.weight());

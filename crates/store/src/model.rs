@@ -4,7 +4,7 @@ use bytes::Bytes;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::disk::DiskObject;
+use crate::disk::{Disk, DiskObject};
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
 use crate::memory::{Found, Joining, Memory};
@@ -338,6 +338,7 @@ fn whatever_a_refresh_has_to_write_counts_as_what_waits() {
             sent += 1;
         }
         let most = 16 * 1024 * 1024;
+        assert!(sent > 0);
         assert!(sent * bytes <= most, "{sent} wait, of {bytes} bytes each");
         assert!(store.stats().disk.is_some_and(|disk| disk.queued_bytes >= sent * bytes));
     });
@@ -404,5 +405,62 @@ fn whoever_may_still_join_has_the_whole_body() {
         drop(seat);
         growing.keep_latest(0, false);
         assert!(matches!(growing.step(0), Step::Lagged), "nobody needs it");
+    });
+}
+
+#[test]
+fn a_body_whose_disk_failed_midway_is_shown_to_nobody_who_comes_after_it() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let queued = || store.stats().disk.map_or(0, |disk| disk.queued_bytes);
+        let Begin::Lead(lead) = store.begin(store.key(b"k"), &[]) else { panic!("nothing is there") };
+        let head = Head { body_bytes: Some(9 * CHUNK_BYTES as u64), ..Head::default() };
+        let mut writer = lead.start(head).expect("starts");
+        let chunk = vec![7; CHUNK_BYTES];
+        (0..3).for_each(|_| writer.append(&chunk));
+        assert_eq!(queued(), 3 * CHUNK_BYTES as u64, "they are on their way to disk");
+        let Some(Kept(Source::Growing(flow))) = coming(&store) else { panic!("it is fetched") };
+        // What the thread that writes does when the disk refuses a chunk.
+        flow.growing.set_on_disk(false);
+        (0..6).for_each(|_| writer.append(&chunk));
+        let sent = queued();
+        assert!(matches!(flow.growing.step(0), Step::Lagged), "its beginning is gone");
+        let stored = writer.finish().expect("whole");
+        assert!(coming(&store).is_none(), "nobody could read it");
+        assert!(!stored.in_memory && !stored.on_disk, "{stored:?}");
+        assert_eq!([sent, queued()], [3 * CHUNK_BYTES as u64; 2], "nothing more is sent");
+    });
+}
+
+#[test]
+fn a_purge_whose_number_is_seen_waits_to_be_written() {
+    every_order(|| {
+        let (store, _jobs) = Store::idle();
+        let other = store.clone();
+        let thread = thread::spawn(move || other.purge(Purge::mark(tag(), How::Hard)).expect("purges").number);
+        // Always looked at, so that the checker stops the other one in between.
+        let (seen, waits) = (store.token(), store.0.disk.as_ref().is_some_and(Disk::has_purges));
+        assert!(seen == Token(0) || waits, "what is stored now could be written before it");
+        assert_eq!(thread.join().expect("joined"), 1);
+    });
+}
+
+#[test]
+fn an_older_body_that_was_found_good_does_not_take_the_place_of_a_newer_one() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let (key, first) = (store.key(b"k"), on_disk(&store, 1));
+        let good = || Head { meta: "good".into(), ..Head::default() };
+        store.put(key, store.token(), Head::default(), b"new").expect("small");
+        assert!(!store.refresh(&first, store.token(), good()), "another one is in memory");
+        let Found::Whole(new, _) = store.0.base.memory.lookup(key, &store.0.base.purges) else { panic!("it stays") };
+        assert!(coming(&store).is_none() && new.body_bytes == 3);
+        // The same of one that waits to be written.
+        store.remove(key);
+        fetched(&store, None, "");
+        let new = coming(&store).expect("it waits to be written");
+        assert!(!store.refresh(&first, store.token(), good()));
+        assert_eq!(coming(&store).map(|found| found.version()), Some(new.version()));
+        assert!(store.refresh(&new, store.token(), good()) && store.refresh(&new, store.token(), good()), "one body");
     });
 }

@@ -41,6 +41,15 @@ impl Source {
         }
     }
 
+    /// The version that came with the body, which those have in common that were made of it since.
+    pub(crate) fn body_version(&self) -> u64 {
+        match self {
+            Self::Whole(object) => object.body_version,
+            Self::Growing(flow) | Self::Unwritten(flow) => flow.body_version,
+            Self::OnDisk(object) => object.body_version,
+        }
+    }
+
     /// What purges made of it.
     pub(crate) fn judge(&self, purges: &Purges) -> Judgement {
         let identity = self.identity();
@@ -154,6 +163,14 @@ impl Pending {
     pub(crate) fn age(&self) -> Option<(Token, u64)> {
         match &*self.stage.lock() {
             Stage::Started(source) => Some(source.identity().age()),
+            _ => None,
+        }
+    }
+
+    /// Of what has come of it, the version that came with the body.
+    pub(crate) fn body_version(&self) -> Option<u64> {
+        match &*self.stage.lock() {
+            Stage::Started(source) => Some(source.body_version()),
             _ => None,
         }
     }

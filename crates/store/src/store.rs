@@ -177,8 +177,8 @@ impl Store {
     }
 
     /// Replaces what comes with a body, as a validation does. `token` is that of before the validation began. Says whether there is
-    /// a new version: there is none of what is still being fetched, or was purged meanwhile. Until a disk has written it, it is found as
-    /// something that comes.
+    /// a new version: there is none of what is still being fetched, was purged meanwhile, or has another body in its place by now. Until a disk
+    /// has written it, it is found beside what comes, as old as it is.
     pub fn refresh(&self, kept: &Kept, token: Token, head: Head) -> bool {
         self.0.refresh(kept, token, head, None)
     }
@@ -246,10 +246,11 @@ impl Store {
                 purge.what = What::All;
             }
         }
-        let numbered = self.0.base.purges.purge(purge);
-        let number = numbered.number;
-        let written = self.0.disk.as_ref().map(|disk| disk.purge(numbered, position));
-        Ok(Purged { number, written })
+        let Some(disk) = &self.0.disk else {
+            return Ok(Purged { number: self.0.base.purges.purge(purge).number, written: None });
+        };
+        let (number, written) = disk.purge(purge, position);
+        Ok(Purged { number, written: Some(written) })
     }
 
     /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do,
@@ -331,6 +332,9 @@ impl Inner {
         };
         let (judgement, checked) = base.purges.judge(token.0, &identity.key, &identity.marks);
         if judgement == crate::purges::Judgement::Gone {
+            return false;
+        }
+        if base.memory.has_newer_body(&kept.0) {
             return false;
         }
         let meta = bytes::Bytes::copy_from_slice(&head.meta);

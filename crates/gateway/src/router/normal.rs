@@ -133,12 +133,10 @@ mod tests {
     #[test]
     fn what_is_plain_is_what_has_no_escapes_and_no_leading_dots() {
         let bytes = b"/.%?a";
-        for mut number in 0..bytes.len().pow(6) {
-            let mut target = Vec::new();
-            while number > 0 {
-                target.push(bytes[number % bytes.len()]);
-                number /= bytes.len();
-            }
+        let targets = (0..=6).flat_map(|length| (0..bytes.len().pow(length)).map(move |number| (length, number)));
+        for (length, number) in targets {
+            let byte = |at| bytes[number / bytes.len().pow(at) % bytes.len()];
+            let target: Vec<u8> = (0..length).map(byte).collect();
             let path = target.split(|&byte| byte == b'?').next().unwrap();
             let is_plain = !path.contains(&b'%') && !path.windows(2).any(|pair| pair == b"/.");
             assert_eq!(plain_path(&target), is_plain.then_some(path), "{}", target.escape_ascii());

@@ -56,7 +56,7 @@ pub(super) struct Log {
     /// When to try again, and how long to wait after that.
     retry_at: Option<Instant>,
     pause: Duration,
-    /// Purges that were made before there was a journal, and are made anew once there is one.
+    /// Purges that were made before there was a journal, and are made anew once there is one, with the numbers that they have then.
     late: Vec<Note>,
     /// Purges were made that no journal has, nor this: what is in the folder cannot be trusted.
     missed_purges: bool,
@@ -172,13 +172,18 @@ impl Log {
             }
         }
         self.pass(&notes);
+        // A purge that was made before these were known may have a lower number than they have. Those that come now have higher ones.
+        self.write_purges();
+        if self.missed_purges {
+            return self.begin_anew(lock);
+        }
         let found = recover::recover(path, &shared.index, &shared.base.hasher)?;
         shared.base.skip_versions(found.version_max);
         // What was stored while nothing could be read here is newer than what is here.
         for (hash, version) in shared.base.memory.versions() {
             shared.forget(shared.index.supersede(hash, version));
         }
-        self.purge_late();
+        self.purge_late(&notes);
         let mut sizes = BTreeMap::new();
         let mut segments = shared.segments.write();
         for (segment, bytes) in found.segments {
@@ -380,6 +385,10 @@ impl Log {
 
     /// Writes the buffer; then what is in it is known.
     fn flush(&mut self) {
+        // What began after a purge must not be on disk without it: after a crash another one would take its number.
+        if !self.written.is_empty() {
+            self.write_purges();
+        }
         let Some(folder) = self.folder.as_mut() else { return };
         let Some(active) = folder.active.as_mut() else { return };
         match active.flush() {

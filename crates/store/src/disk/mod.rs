@@ -41,7 +41,7 @@ use crate::key::Mark;
 use crate::object::{CHUNK_BYTES, Identity, Object};
 use crate::params::DiskParams;
 use crate::pending::Pending;
-use crate::purges::Numbered;
+use crate::purges::Purge;
 use crate::shown::Known;
 use crate::stats::{DiskCounters, DiskStats};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
@@ -286,12 +286,18 @@ impl Disk {
         self.shared.forget(self.shared.index.supersede(hash, version));
     }
 
-    /// Writes a purge down, together with others that came meanwhile. The answer is whether it will last.
-    pub(crate) fn purge(&self, numbered: Numbered, position: Option<u64>) -> oneshot::Receiver<bool> {
-        let receiver = self.shared.purges.lock().push(numbered, position);
+    /// Purges, and has that written down, together with others that came meanwhile. Says under which number; the answer is whether it will
+    /// last.
+    pub(crate) fn purge(&self, purge: Purge, position: Option<u64>) -> (u64, oneshot::Receiver<bool>) {
+        let purged = {
+            // Whoever has seen the number finds here what it stands for.
+            let mut waiting = self.shared.purges.lock();
+            let numbered = self.shared.base.purges.purge(purge);
+            (numbered.number, waiting.push(numbered, position))
+        };
         // A full queue is being worked off, and purges are looked at between its jobs.
         let _ = self.jobs.try_send(Job::Wake);
-        receiver
+        purged
     }
 
     /// Whether the queue took the wish to have everything written that waits.
@@ -378,6 +384,11 @@ impl Disk {
         let (jobs, receiver) = sync_channel(JOBS_MAX);
         let shared = Arc::new(Shared::new(base, params));
         (Self { shared, jobs, readers: Vec::new(), threads: Mutex::new(Vec::new()) }, receiver)
+    }
+
+    /// Whether purges wait to be written down.
+    pub(crate) fn has_purges(&self) -> bool {
+        !self.shared.purges.lock().is_empty()
     }
 
     /// Has something be known as written.

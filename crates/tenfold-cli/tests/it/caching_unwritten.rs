@@ -16,7 +16,7 @@ const LAST: &str = "Connection: close\r\n";
 #[test]
 fn what_is_whole_is_served_for_as_long_as_it_may_be_though_the_disk_has_yet_to_write_it() {
     let folder = TempDir::new().unwrap();
-    let first = large(LENGTH, &format!("Cache-Control: max-age=2\r\n{LAST}"));
+    let first = large(LENGTH, &format!("Cache-Control: max-age=5\r\n{LAST}"));
     let upstream = RawUpstream::start(Script::answer_once(first)).unwrap();
     let text = text(&upstream, folder.path(), "64MiB", "");
     let site = start(&text);
@@ -25,7 +25,7 @@ fn what_is_whole_is_served_for_as_long_as_it_may_be_though_the_disk_has_yet_to_w
     assert!(get(&site, "/", "").body == body);
     assert!(get(&site, "/", "").body == body);
     assert_eq!(asked(&upstream), 1, "it is there, written or not");
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(6));
     // A fetch that fails hides nothing.
     let failure = format!("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n{LAST}\r\n");
     upstream.set_script(Script::answer_once(failure));

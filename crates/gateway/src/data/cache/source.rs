@@ -70,7 +70,7 @@ impl Source {
         matches!(self, Self::Stream(reader) if reader.is_growing())
     }
 
-    /// Whether its body lies on disk.
+    /// Whether its body is whole and not in memory: it lies on disk, or has yet to be written there in part.
     pub(super) fn is_on_disk(&self) -> bool {
         matches!(self, Self::Stream(reader) if !reader.is_growing())
     }

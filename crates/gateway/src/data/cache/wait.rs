@@ -454,7 +454,7 @@ fn again(
     }
     let looked = Looked { response: Some((source, stored)), ..Looked::default() };
     match with_facts(parts, call, |facts| judge(with, facts, looked, Some(waits))) {
-        // What was not fetched meanwhile was read.
+        // What was not fetched meanwhile was read, or waits to be written.
         Decided::Serve(hit) => Decided::Serve(Hit { from_disk: hit.waited.is_none(), ..hit }),
         Decided::Ask(ask) if is_part => Decided::Ask(part::ask_after(with, key, primary(parts, call, with), ask)),
         other => other,

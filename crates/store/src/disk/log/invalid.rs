@@ -58,11 +58,16 @@ impl Log {
         self.position = positions.chain(self.position).max();
     }
 
-    /// Makes purges anew that were made before the folder could be read: what is there may have higher numbers than they had.
-    pub(super) fn purge_late(&self) {
-        for note in &self.late {
-            if let Note::Purge(numbered) = note {
-                self.shared.base.purges.purge(numbered.purge.clone());
+    /// Makes purges anew that were made before the folder could be read, where what is there may have higher numbers than they had. A folder
+    /// that cannot be used after all finds them with their new numbers the next time, and they take from memory what was there the first time.
+    pub(super) fn purge_late(&mut self, there: &[Note]) {
+        let numbers = there.iter().filter_map(|note| if let Note::Purge(it) = note { Some(it.number) } else { None });
+        let highest = numbers.max().unwrap_or(0);
+        for note in &mut self.late {
+            if let Note::Purge(numbered) = note
+                && numbered.number <= highest
+            {
+                *numbered = self.shared.base.purges.purge(numbered.purge.clone());
             }
         }
     }
@@ -139,10 +144,11 @@ mod tests {
     use super::*;
     use crate::base::Base;
     use crate::disk::journal::{self, Past};
+    use crate::key::Mark;
     use crate::noted::Filter;
     use crate::object::{Identity, Object};
     use crate::params::DiskParams;
-    use crate::purges::{How, Purge, Purges, Token};
+    use crate::purges::{How, Judgement, Numbered, Purge, Purges, Token};
 
     /// What writes to a folder of its own.
     fn log(name: &str) -> (Log, PathBuf) {
@@ -248,6 +254,86 @@ mod tests {
             log.retry_at = None;
             log.settle();
             assert!(log.shared.forgets.lock().is_empty() && log.retry_at.is_none());
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    /// What writes to a folder that another one holds, in whose journal there are so many purges; the other one lets go of it then.
+    fn late_log(name: &str, purges: u64) -> (Log, PathBuf) {
+        let (mut first, folder) = log(name);
+        for number in 1..=purges {
+            assert!(first.write_notes(&[Note::Purge(Numbered { number, purge: other() })]));
+        }
+        let base = Arc::new(Base::new(1 << 20, Purges::new(16, 16)));
+        let log = Log::open(Arc::new(Shared::new(base, DiskParams::new(&folder, 16 << 20))));
+        assert!(log.folder.is_none(), "another one holds it");
+        (log, folder)
+    }
+
+    fn other() -> Purge {
+        Purge::mark(Mark::tag(b"other"), How::Hard)
+    }
+
+    #[test]
+    fn what_was_purged_early_is_purged_anew_once_however_often_the_folder_is_tried() {
+        loom::model(|| {
+            let (mut log, folder) = late_log("late", 10);
+            let shared = Arc::clone(&log.shared);
+            let judge = |since| shared.base.purges.judge(since, b"k", &[]).0;
+            let numbered = shared.base.purges.purge(Purge::all(How::Hard));
+            assert!(!log.write_notes(&[Note::Purge(numbered)]), "there is no journal");
+            let in_the_way = folder.join("purges.new");
+            std::fs::create_dir(&in_the_way).expect("created");
+            for _ in 0..3 {
+                log.attach();
+                assert!(log.folder.is_none(), "the journal cannot be written");
+                assert_eq!((judge(10), judge(11)), (Judgement::Gone, Judgement::Valid));
+                assert_eq!(shared.base.purges.latest(), 11);
+            }
+            std::fs::remove_dir(&in_the_way).expect("removed");
+            log.attach();
+            assert!(log.folder.is_some() && log.late.is_empty());
+            assert_eq!((judge(10), judge(11)), (Judgement::Gone, Judgement::Valid));
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn what_is_purged_while_the_folder_is_read_is_purged_there() {
+        loom::model(|| {
+            let (mut log, folder) = late_log("meanwhile", 10);
+            let shared = Arc::clone(&log.shared);
+            let numbered = shared.base.purges.purge(Purge::mark(Mark::tag(b"a"), How::Hard));
+            assert_eq!(numbered.number, 1, "as the folder is not known");
+            let mut told = shared.purges.lock().push(numbered, Some(7));
+            log.attach();
+            assert!(log.folder.is_some());
+            assert_eq!(told.try_recv(), Ok(false), "nobody can promise it");
+            assert_eq!(log.position, Some(7));
+            let judge = |purges: &Purges| purges.judge(10, b"k", &[Mark::tag(b"a")]).0;
+            assert_eq!(judge(&shared.base.purges), Judgement::Gone);
+            // It lasts all the same.
+            let Past::Notes(notes) = journal::read(&folder).expect("read") else { panic!("there is none") };
+            let restored = Purges::new(16, 16);
+            let purges = notes.iter().filter_map(|note| if let Note::Purge(purge) = note { Some(purge) } else { None });
+            purges.for_each(|purge| restored.restore(purge));
+            assert_eq!(judge(&restored), Judgement::Gone);
+            let _left_behind = std::fs::remove_dir_all(&folder);
+        });
+    }
+
+    #[test]
+    fn what_began_after_a_purge_is_not_written_before_it() {
+        loom::model(|| {
+            let (mut log, folder) = log("before");
+            let numbered = log.shared.base.purges.purge(other());
+            let mut told = log.shared.purges.lock().push(numbered.clone(), None);
+            store(&mut log, 1, 1);
+            log.flush();
+            assert!(log.shared.index.find(1).is_some(), "it is written");
+            assert_eq!(told.try_recv(), Ok(true));
+            let Past::Notes(notes) = journal::read(&folder).expect("read") else { panic!("there is none") };
+            assert!(notes.contains(&Note::Purge(numbered)));
             let _left_behind = std::fs::remove_dir_all(&folder);
         });
     }
