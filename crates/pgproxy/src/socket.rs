@@ -5,13 +5,10 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use net::bare;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -132,47 +129,38 @@ impl Socket {
             Self::Tcp(socket) => socket.poll_read_ready(cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),
             // What was deciphered already is not announced by the socket again.
-            Self::Tls(tls) if !tls.session.wants_read() || tls.has_ended => Poll::Ready(Ok(())),
+            Self::Tls(tls) if !tls.wants_more() => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.socket.poll_read_ready(cx),
         }
     }
 
-    /// Whether nothing has come that would be read next: neither bytes nor the end. If something has, a byte of it may be lost.
-    pub(crate) fn is_silent(&mut self) -> bool {
-        if let Self::Tcp(socket) = self {
-            return bare::is_silent(socket);
+    /// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and whoever waits for it is woken as before.
+    ///
+    /// What TLS sends for itself is something, such as a ticket: servers send theirs before they answer a login.
+    pub(crate) fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => bare::is_silent(socket),
+            Self::Unix(socket) => bare::is_silent_unix(socket),
+            Self::Tls(tls) => tls.wants_more() && bare::is_silent(&tls.socket),
         }
-        let mut cx = Context::from_waker(Waker::noop());
-        // Being ready may be left from what was read last: only a read knows.
-        self.poll_readable(&mut cx).is_pending() || self.poll_read(&mut cx, &mut [0]).is_pending()
     }
 
-    /// The same, asked of the kernel, for a socket that the runtime does not know yet. Nothing is lost.
+    /// The same, asked of the kernel, for a socket that the runtime does not know yet.
     pub(crate) fn is_silent_below(&self) -> bool {
-        let peek = |socket: std::os::fd::BorrowedFd<'_>| {
-            let mut byte = [0];
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-                .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
-        };
         match self {
-            Self::Tcp(socket) => peek(socket.as_fd()),
-            Self::Unix(socket) => peek(socket.as_fd()),
-            Self::Tls(tls) => peek(tls.socket.as_fd()),
+            Self::Tcp(socket) => bare::is_silent_below(socket),
+            Self::Unix(socket) => bare::is_silent_below(socket),
+            Self::Tls(tls) => tls.wants_more() && bare::is_silent_below(&tls.socket),
         }
     }
 
     /// Whether the other side has ended it, asked of the kernel: so whatever was said before is still there, and whoever's event queue it is in hears of
     /// nothing.
     pub(crate) fn has_ended_below(&self) -> bool {
-        let asks = |socket: std::os::fd::BorrowedFd<'_>| {
-            let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-            let mut asked = [PollFd::from_borrowed_fd(socket, ends)];
-            poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().intersects(ends)
-        };
         match self {
-            Self::Tcp(socket) => asks(socket.as_fd()),
-            Self::Unix(socket) => asks(socket.as_fd()),
-            Self::Tls(tls) => asks(tls.socket.as_fd()),
+            Self::Tcp(socket) => bare::has_ended(socket),
+            Self::Unix(socket) => bare::has_ended(socket),
+            Self::Tls(tls) => bare::has_ended(&tls.socket),
         }
     }
 
@@ -221,6 +209,11 @@ fn write(socket: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>, pieces: [
 }
 
 impl Tls {
+    /// Whether all that was deciphered has been read, and it has not ended: what comes next is announced by the socket.
+    fn wants_more(&self) -> bool {
+        self.session.wants_read() && !self.has_ended
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.session.reader().read(room) {
