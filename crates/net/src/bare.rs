@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(silent(), [true; 4]);
         near.try_write(b"a").unwrap();
         own.try_write(b"a").unwrap();
-        (far.readable().await.unwrap(), other.readable().await.unwrap());
+        far.readable().await.unwrap();
+        other.readable().await.unwrap();
         poll_fn(|cx| {
             spend_turn(cx);
             assert_eq!(silent(), [false; 4]);
@@ -234,7 +235,8 @@ mod tests {
         assert_eq!(silent(), [true; 4]);
         assert!(!has_ended(&far) && !has_ended(&other));
         drop((near, own));
-        (far.readable().await.unwrap(), other.readable().await.unwrap());
+        far.readable().await.unwrap();
+        other.readable().await.unwrap();
         assert_eq!(silent(), [false; 4]);
         assert!(has_ended(&far) && has_ended(&other) && !is_broken(&far) && is_broken(&other));
     }

@@ -290,3 +290,114 @@ impl Write for Raw<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::{Duration, Instant, SystemTime};
+
+    use net::tls::{Certificate, ClientTls, ClientTlsParams, MinVersion, ServerTls, ServerTlsParams, Trust};
+    use testkit::Authority;
+    use tokio::net::TcpListener;
+    use tokio::task::coop;
+
+    use super::*;
+
+    /// Both ends of a session: whoever asked for it first.
+    async fn under_tls() -> (Socket, Socket) {
+        let authority = Authority::new("the shop's own").unwrap();
+        let issued = authority.issue("db", &["db.example.com"]).unwrap();
+        let certificates = vec![Certificate::load(&issued.certificate, &issued.key, SystemTime::now()).unwrap()];
+        let (min_version, managed, protocols) = (MinVersion::Tls12, Vec::new(), Vec::new());
+        let params = ServerTlsParams { certificates, managed, min_version, client_auth: None, protocols };
+        let server = ServerTls::new(params).unwrap();
+        let (trust, protocol) = (Trust::Anyone, net::tls::HTTP11);
+        let params = ClientTlsParams { trust, server_name: None, certificate: None, min_version, protocol };
+        let client = ClientTls::new(params).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asks = async {
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.connect_whole("db.example.com".try_into().unwrap(), socket).await.unwrap()
+        };
+        let answers = async { server.accept(listener.accept().await.unwrap().0).await.unwrap().unwrap() };
+        let (asked, answered) = tokio::join!(asks, answers);
+        (Socket::of_server(asked), Socket::of_client(answered))
+    }
+
+    async fn write(socket: &mut Socket, bytes: &[u8]) {
+        assert_eq!(poll_fn(|cx| socket.poll_write(cx, [bytes, &[]])).await.unwrap(), bytes.len());
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+    }
+
+    async fn read(socket: &mut Socket, count: usize) -> Vec<u8> {
+        let mut room = vec![0; count];
+        let count = poll_fn(|cx| socket.poll_read(cx, &mut room)).await.unwrap();
+        room.truncate(count);
+        room
+    }
+
+    /// What both ways of asking say when the turn of the task is over, and the runtime takes nothing for ready.
+    async fn is_silent(socket: &mut Socket) -> bool {
+        poll_fn(|cx| {
+            while let Poll::Ready(turn) = coop::poll_proceed(cx) {
+                turn.made_progress();
+            }
+            assert_eq!(socket.is_silent(), socket.is_silent_below());
+            Poll::Ready(socket.is_silent())
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_no_silence_and_is_there_afterwards() {
+        let (own, other) = UnixStream::pair().unwrap();
+        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+            write(&mut other, b"hello").await;
+            assert_eq!(read(&mut own, 5).await, b"hello");
+            assert!(is_silent(&mut own).await);
+            write(&mut other, b"ab").await;
+            poll_fn(|cx| own.poll_readable(cx)).await.unwrap();
+            assert!(!is_silent(&mut own).await);
+            assert_eq!(read(&mut own, 1).await, b"a");
+            // Under TLS the rest is not in the socket any more.
+            assert!(!is_silent(&mut own).await);
+            assert_eq!(read(&mut own, 1).await, b"b");
+            assert!(is_silent(&mut own).await);
+            other.shut_down();
+            poll_fn(|cx| own.poll_readable(cx)).await.unwrap();
+            assert!(!is_silent(&mut own).await && own.has_ended_below());
+            assert_eq!(read(&mut own, 1).await, b"");
+            assert!(!is_silent(&mut own).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_after_it_was_silent() {
+        let (own, other) = UnixStream::pair().unwrap();
+        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+            write(&mut other, b"hello").await;
+            assert_eq!(read(&mut own, 5).await, b"hello");
+            let mut is_asked = false;
+            let waits = poll_fn(|cx| {
+                let polled = own.poll_readable(cx);
+                // The first look may be left from the read before.
+                if !is_asked && polled.is_ready() && own.is_silent() {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                is_asked = true;
+                assert_eq!(polled.is_pending(), own.is_silent());
+                polled
+            });
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                write(&mut other, b"a").await;
+            };
+            let woken = async { tokio::join!(waits, late) };
+            // What ends the wait would have it looked at once more.
+            let (begun, at_most) = (Instant::now(), Duration::from_secs(5));
+            tokio::time::timeout(at_most, woken).await.unwrap().0.unwrap();
+            assert!(begun.elapsed() < at_most);
+        }
+    }
+}
