@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use instant_acme::{CertificateIdentifier, Error};
+use net::Lock;
 use net::tls::pem::PemObject;
 use net::tls::{Certificate, CertificateDer, PrivateKeyDer, Slot};
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::http::{Http, Seen};
 use crate::order::{self, Failure, Issued, Request};
 use crate::params::IssuerParams;
-use crate::storage::{Lock, Storage};
+use crate::storage::Storage;
 use crate::tokens::Tokens;
 use crate::{account, schedule, selfsigned};
 

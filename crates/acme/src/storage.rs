@@ -11,8 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use net::Lock;
 use net::tls::{Certificate, CertificateError};
-use rustix::fs::{FlockOperation, flock};
 
 /// The file of the account.
 const ACCOUNT: &str = "account.json";
@@ -21,12 +21,6 @@ const ACCOUNT: &str = "account.json";
 #[derive(Clone, Debug)]
 pub(crate) struct Storage {
     folder: PathBuf,
-}
-
-/// The right to change a file, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
 }
 
 /// Something that went wrong with a file.
@@ -140,13 +134,7 @@ impl Storage {
     fn lock(&self, file: &Path) -> Result<Option<Lock>, StorageError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(at(&self.folder))?;
         let path = beside(file, ".lock");
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(at(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(at(&path)(errno.into())),
-        }
+        Lock::attempt(&path).map_err(at(&path))
     }
 
     fn replace(&self, path: &Path, content: &[u8], _lock: &Lock) -> Result<(), StorageError> {

@@ -8,11 +8,13 @@
 //! socket is not ready, which saves the call that would only say so.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
 /// Reads into what is free of `buf`. Nothing read into free room is the end of the connection.
@@ -51,9 +53,41 @@ pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[Io
 /// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and nobody is woken later.
 pub fn is_silent(socket: &TcpStream) -> bool {
     // The kernel is asked only if the runtime is not sure: the last read may have taken exactly what there was.
-    let peeked = socket.try_io(Interest::READABLE, || {
-        Ok(rustix::net::recv(socket, &mut [0_u8][..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
-    });
+    has_none(socket.try_io(Interest::READABLE, || peek(socket)))
+}
+
+/// As [`is_silent`], of a Unix socket.
+pub fn is_silent_unix(socket: &UnixStream) -> bool {
+    has_none(socket.try_io(Interest::READABLE, || peek(socket)))
+}
+
+/// As [`is_silent`], asked of the kernel, for a socket that the runtime does not know yet.
+pub fn is_silent_below(socket: impl AsFd) -> bool {
+    has_none(peek(socket))
+}
+
+/// Whether the other side has ended what it sends, or the connection is broken, even if there is something to read before that. Asks the kernel:
+/// whoever's event queue the socket is in hears of nothing.
+pub fn has_ended(socket: impl AsFd) -> bool {
+    polled(socket).intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Whether the connection is broken, so that nothing can be sent any more. Asks the kernel.
+pub fn is_broken(socket: impl AsFd) -> bool {
+    polled(socket).intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+fn polled(socket: impl AsFd) -> PollFlags {
+    let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+    // Who cannot be asked is taken for alive.
+    rustix::event::poll(&mut fds, Some(&Timespec::default())).map_or(PollFlags::empty(), |_| fds[0].revents())
+}
+
+fn peek(socket: impl AsFd) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, &mut [0_u8][..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+}
+
+fn has_none(peeked: io::Result<usize>) -> bool {
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
@@ -171,6 +205,40 @@ mod tests {
         // What comes later wakes it again.
         poll_fn(|cx| poll_write(&near, cx, b"d")).await.unwrap();
         assert_eq!(read(&far, 10).await.unwrap(), b"d");
+    }
+
+    /// Has the task's turn be over: the runtime says that nothing is ready until the next one.
+    fn spend_turn(cx: &mut Context<'_>) {
+        while let Poll::Ready(turn) = coop::poll_proceed(cx) {
+            turn.made_progress();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_no_silence_however_long_the_turn_was() {
+        let (near, far) = pair().await;
+        let (own, other) = UnixStream::pair().unwrap();
+        let silent = || [is_silent(&far), is_silent_below(&far), is_silent_unix(&other), is_silent_below(&other)];
+        assert_eq!(silent(), [true; 4]);
+        near.try_write(b"a").unwrap();
+        own.try_write(b"a").unwrap();
+        far.readable().await.unwrap();
+        other.readable().await.unwrap();
+        poll_fn(|cx| {
+            spend_turn(cx);
+            assert_eq!(silent(), [false; 4]);
+            Poll::Ready(())
+        })
+        .await;
+        // Nothing was taken. After a read it is silent, though the runtime may not know that yet.
+        assert_eq!(far.try_read(&mut [0]).unwrap() + other.try_read(&mut [0]).unwrap(), 2);
+        assert_eq!(silent(), [true; 4]);
+        assert!(!has_ended(&far) && !has_ended(&other));
+        drop((near, own));
+        far.readable().await.unwrap();
+        other.readable().await.unwrap();
+        assert_eq!(silent(), [false; 4]);
+        assert!(has_ended(&far) && has_ended(&other) && !is_broken(&far) && is_broken(&other));
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -182,21 +181,15 @@ impl Reader<'_> {
     /// Whether the peer has ended its sending side, or the connection is broken, even if there is something to read before
     /// that. Asks the kernel.
     pub fn has_ended(&self) -> bool {
-        self.polled().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+        self.asked(|socket| bare::has_ended(socket))
     }
 
     /// Whether the connection is broken, so that nothing can be sent any more. Asks the kernel.
     pub fn is_broken(&self) -> bool {
-        self.polled().intersects(PollFlags::HUP | PollFlags::ERR)
+        self.asked(|socket| bare::is_broken(socket))
     }
 
-    fn polled(&self) -> PollFlags {
-        let ask = |socket: &TcpStream| {
-            let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
-            // Who cannot be asked is taken for alive.
-            let asked = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-            asked.map_or(PollFlags::empty(), |_| fds[0].revents())
-        };
+    fn asked(&self, ask: impl FnOnce(&TcpStream) -> bool) -> bool {
         match self {
             Self::Bare(half) => ask(half.as_ref()),
             Self::Tls(session) => ask(session.borrow().get_ref().0),

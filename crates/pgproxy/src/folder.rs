@@ -1,50 +1,81 @@
-//! A folder that one process at a time changes: the old and the new one of an upgrade would otherwise both look, and both write.
+//! Files that one process at a time replaces: the old and the new one of an upgrade would otherwise both look, and both write.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use net::Lock;
 
-/// How long whoever comes second waits: many times as long as a disk takes to sync a small file.
-const AT_MOST: Duration = Duration::from_secs(5);
-
-/// How often it looks.
+/// How often whoever comes second looks.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Held while something in a folder is looked at and replaced. It ends with the process, whatever becomes of that.
+/// The end of a lock's name. PostgreSQL has files at `.lock` beside its own sockets, and does not start where it finds one of somebody else's.
+const END: &str = ".tenfold.lock";
+
+/// Held while a file is looked at and replaced. It ends with the process, whatever becomes of that.
 #[derive(Debug)]
 pub(crate) struct Alone {
-    /// Locked, where that can be.
-    _folder: Option<File>,
+    /// There where it can be.
+    _lock: Option<Lock>,
 }
 
 impl Alone {
-    /// Waits until nobody else holds the folder of a file. The folder itself is locked, and so no file is left behind. Where folders cannot be
-    /// locked or read, as on some network file systems, everybody is let in at once.
+    /// Waits so long until nobody else replaces a file. The lock beside it stays, empty. Where none can be made or locked, as on some network file
+    /// systems, everybody is let in at once.
     ///
     /// # Errors
-    /// `TimedOut` when somebody holds it for seconds.
-    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
-        let Ok(folder) = File::open(folder_of(path)) else { return Ok(Self { _folder: None }) };
-        let until = Instant::now() + AT_MOST;
+    /// `TimedOut` when somebody holds it for so long.
+    pub(crate) fn at(path: &Path, at_most: Duration) -> io::Result<Self> {
+        let beside = beside(path);
+        let until = Instant::now() + at_most;
         loop {
-            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _folder: Some(folder) }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => std::thread::sleep(LOOK),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                    let message = format!("another process has locked {} for {AT_MOST:?}", folder_of(path).display());
+            match Lock::attempt(&beside) {
+                Ok(Some(lock)) => return Ok(Self { _lock: Some(lock) }),
+                Ok(None) if Instant::now() < until => std::thread::sleep(LOOK),
+                Ok(None) => {
+                    let message = format!("another process has locked {} for {at_most:?}", beside.display());
                     return Err(io::Error::new(io::ErrorKind::TimedOut, message));
                 }
-                Err(_) => return Ok(Self { _folder: None }),
+                Err(_) => return Ok(Self { _lock: None }),
             }
         }
     }
 }
 
+/// The lock of a file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(END);
+    PathBuf::from(name)
+}
+
 /// The folder that a file is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{FlockOperation, flock};
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt as _;
+    use testkit::TempDir;
+
+    #[test]
+    fn whoever_may_read_a_folder_holds_up_nobody() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("shop.seen");
+        let read = File::open(folder.path()).unwrap();
+        flock(&read, FlockOperation::LockExclusive).unwrap();
+        let first = Alone::at(&path, Duration::ZERO).unwrap();
+        // What stands for the right is nobody else's to open.
+        assert_eq!(beside(&path).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let second = Alone::at(&path, Duration::from_millis(10)).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::TimedOut);
+        drop(first);
+        assert!(Alone::at(&path, Duration::ZERO).unwrap()._lock.is_some());
+        // Where there can be none, nobody waits for it.
+        assert!(Alone::at(&folder.path().join("none/shop.seen"), Duration::ZERO).unwrap()._lock.is_none());
+    }
 }

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use net::inherit::Inherited;
@@ -17,6 +18,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::PrepareError;
 use crate::folder::Alone;
 use crate::params::{Listen, PgListenerParams};
+
+/// How long a process waits for another one that replaces a socket: many times as long as that takes, and little for a reload.
+const OTHER_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A listener, which outlives configurations as long as it listens at the same place.
 #[derive(Debug)]
@@ -132,8 +136,9 @@ fn look(path: &Path) -> io::Result<Found> {
 
 /// Listens at a file. One that nobody listens at is replaced.
 fn unix(path: &Path) -> io::Result<StdUnixListener> {
-    // Two who find it left would both replace it, and clients find one of them.
-    let _alone = Alone::beside(path)?;
+    // Two who find it left would both replace it, and clients find one of them. Who keeps the lock for longer than that takes is no reason not to
+    // serve: of two who bind, one is refused.
+    let _alone = Alone::at(path, OTHER_AT_MOST).ok();
     if look(path)? == Found::Left {
         std::fs::remove_file(path)?;
     }
@@ -188,10 +193,10 @@ mod tests {
         let path = folder.path().join(".s.PGSQL.6432");
         drop(StdUnixListener::bind(&path).unwrap());
         // The other one has looked already.
-        let alone = Alone::beside(&path).unwrap();
+        let alone = Alone::at(&path, Duration::ZERO).unwrap();
         std::thread::scope(|scope| {
             let opened = scope.spawn(|| open(&path, None));
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
             assert!(!opened.is_finished());
             std::fs::remove_file(&path).unwrap();
             let first = ListenSocket::Unix(StdUnixListener::bind(&path).unwrap());
@@ -200,6 +205,15 @@ mod tests {
             assert!(error.to_string().contains("in use"), "{error}");
             assert!(leads_to(&path, &first));
         });
+    }
+
+    #[test]
+    fn who_keeps_the_lock_keeps_nobody_from_listening() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(".s.PGSQL.6432");
+        drop(StdUnixListener::bind(&path).unwrap());
+        let _alone = Alone::at(&path, Duration::ZERO).unwrap();
+        assert!(leads_to(&path, &open(&path, None).unwrap()));
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //! A client stays where it is: what is decided here is decided when it comes. So a core that becomes busy later is relieved as clients go and others
 //! come, and not sooner. It is busy from one mark on and at ease from a lower one on, or a core at the mark would be given a client, refused
 //! the next, and so on.
+//!
+//! What a core tells of its time is a moment old, and many may come within that moment, as after a restart of theirs. So those are counted
+//! that a core was given since it told: where all have their clients already, they weigh until it tells what they come to.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -23,8 +26,9 @@ const BUSY: u32 = 600;
 /// The part from which on a core that was busy has time again: a quarter less, which is more than a core of steady clients goes up and down.
 const AT_EASE: u32 = 450;
 
-/// Steps of the time that a core works, in thousandths, by which busy cores differ. Of those that differ by less, the one with the fewest clients is
-/// the better one: they may all be at it at the next moment.
+/// Steps of the time that a core works, in thousandths, by which busy cores differ: 600 to 699 is one, 700 to 799 the next. Of those on the same
+/// step, the one with the fewest clients is the better one: they may all be at it at the next moment. As many clients as a core is given before
+/// the next one gets any are a step as well, until it tells what they do.
 const STEP: u32 = 100;
 
 /// How busy each core is, for whoever places clients.
@@ -40,6 +44,8 @@ struct Busyness {
     /// The part of its time that it worked when it was looked at last, in thousandths.
     part: AtomicU32,
     is_busy: AtomicBool,
+    /// Clients that it was given since.
+    placed: AtomicU32,
 }
 
 /// A core, for whoever chooses among them.
@@ -49,6 +55,8 @@ struct Candidate {
     clients: usize,
     /// The part of its time that it works, in thousandths, if it is busy.
     busy: Option<u32>,
+    /// Clients that it was given since it told how busy it is.
+    placed: usize,
 }
 
 impl Placement {
@@ -57,10 +65,17 @@ impl Placement {
         Self { together, cores: (0..cores).map(|_| Busyness::default()).collect() }
     }
 
-    /// The core of the next client that `own` has accepted. Each has so many clients.
+    /// The core of the next client that `own` has accepted, which is counted as given to it. Each has so many clients.
     pub(crate) fn choose(&self, own: usize, clients: impl Fn(usize) -> usize) -> usize {
-        let candidate = |core: usize| Candidate { core, clients: clients(core), busy: self.cores[core].busy() };
-        choose(self.together, (own..self.cores.len()).chain(0..own).map(candidate)).unwrap_or(own)
+        let candidate = |core: usize| Candidate {
+            core,
+            clients: clients(core),
+            busy: self.cores[core].busy(),
+            placed: self.cores[core].placed.load(Ordering::Relaxed) as usize,
+        };
+        let found = choose(self.together, (own..self.cores.len()).chain(0..own).map(candidate)).unwrap_or(own);
+        self.cores[found].placed.fetch_add(1, Ordering::Relaxed);
+        found
     }
 }
 
@@ -68,8 +83,20 @@ impl Placement {
 fn choose(together: usize, cores: impl Iterator<Item = Candidate> + Clone) -> Option<usize> {
     let mut at_ease = cores.clone().filter(|found| found.busy.is_none());
     let gathers = at_ease.find(|found| found.clients < together);
-    let last = || cores.min_by_key(|found| (found.busy.map(|part| part / STEP), found.clients));
+    let last = || cores.min_by_key(|found| (found.step(together), found.clients));
     gathers.or_else(last).map(|found| found.core)
+}
+
+impl Candidate {
+    /// How much it is to be spared: not at all as long as it has time. One that was at ease and was given many since counts as one that has just
+    /// become busy.
+    fn step(&self, together: usize) -> usize {
+        let groups = self.placed / together.max(1);
+        match self.busy {
+            None if groups == 0 => 0,
+            busy => busy.unwrap_or(BUSY) as usize / STEP as usize + groups,
+        }
+    }
 }
 
 impl Busyness {
@@ -77,6 +104,7 @@ impl Busyness {
         self.part.store(part, Ordering::Relaxed);
         let mark = if self.is_busy.load(Ordering::Relaxed) { AT_EASE } else { BUSY };
         self.is_busy.store(part >= mark, Ordering::Relaxed);
+        self.placed.store(0, Ordering::Relaxed);
     }
 
     fn busy(&self) -> Option<u32> {
@@ -137,6 +165,39 @@ mod tests {
             placement.cores.iter().zip(parts).for_each(|(core, part)| core.tell(part));
             assert_eq!(placement.choose(own, |core| clients[core]), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn those_who_come_before_a_core_tells_again_are_shared_out() {
+        let cases = [
+            ("busy ones that differ by a step", [70, 70, 70], [610, 710, 710], [198, 156, 156]),
+            ("one of them at ease", [70, 70, 70], [900, 100, 910], [124, 262, 124]),
+            ("one at ease, the others just busy", [70, 70, 70], [100, 610, 620], [170, 170, 170]),
+            ("all at ease", [70, 64, 90], [100, 0, 599], [175, 175, 174]),
+            ("those that have not their clients first", [0, 10, 64], [0, 0, 0], [123, 123, 128]),
+        ];
+        for (name, clients, parts, expected) in cases {
+            let (mut clients, parts): ([usize; 3], [u32; 3]) = (clients, parts);
+            let placement = Placement::new(3, TOGETHER);
+            placement.cores.iter().zip(parts).for_each(|(core, part)| core.tell(part));
+            for _ in 0..300 {
+                clients[placement.choose(0, |core| clients[core])] += 1;
+            }
+            assert_eq!(clients, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_core_tells_holds_for_all_that_it_was_given_before() {
+        let placement = Placement::new(2, TOGETHER);
+        let (mut clients, idle) = ([70, 70], 100);
+        for _ in 0..4 {
+            placement.cores.iter().zip([idle, 900]).for_each(|(core, part)| core.tell(part));
+            for _ in 0..TOGETHER {
+                clients[placement.choose(1, |core| clients[core])] += 1;
+            }
+        }
+        assert_eq!(clients, [70 + 4 * TOGETHER, 70]);
     }
 
     #[test]

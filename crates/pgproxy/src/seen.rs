@@ -21,6 +21,9 @@ use crate::folder::{Alone, folder_of};
 /// Longest file of ours.
 const BYTES_MAX: u64 = 256;
 
+/// How long a process waits for another one that writes: many times as long as a disk takes to sync a small file.
+const OTHER_AT_MOST: Duration = Duration::from_secs(5);
+
 /// A system, and a timeline of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -85,13 +88,13 @@ impl SeenFiles {
     /// Keeps what was seen. This waits for the disk, and is not for a core.
     ///
     /// # Errors
-    /// Those of the system, `InvalidData` when the file is none of ours, or has another system, and `TimedOut` when another process has its folder.
+    /// Those of the system, `InvalidData` when the file is none of ours, or has another system, and `TimedOut` when another process has its lock.
     pub(crate) fn keep(&self, path: &Path, seen: Seen) -> io::Result<()> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_kept(path, seen) {
             return Ok(());
         }
-        let _first = Alone::beside(path)?;
+        let _first = Alone::at(path, OTHER_AT_MOST)?;
         // Another process may have been there, such as the one before this.
         let found = read(path)?;
         if let Some(found) = found.filter(|found| found.system != seen.system) {
@@ -167,7 +170,7 @@ mod tests {
         // Another system takes its place by hand alone.
         assert_eq!(again.keep(&path, seen(1, 9)).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(read(&path).unwrap(), Some(seen(u64::MAX, 4)));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind but its lock");
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod tests {
     fn whoever_comes_second_waits_for_the_first() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("shop.seen");
-        let first = Alone::beside(&path).unwrap();
+        let first = Alone::at(&path, Duration::ZERO).unwrap();
         std::thread::scope(|scope| {
             let kept = scope.spawn(|| {
                 SeenFiles::default().keep(&path, Seen { system: 1, timeline: Timeline(1) }).unwrap();

@@ -5,13 +5,10 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use net::bare;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -132,47 +129,38 @@ impl Socket {
             Self::Tcp(socket) => socket.poll_read_ready(cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),
             // What was deciphered already is not announced by the socket again.
-            Self::Tls(tls) if !tls.session.wants_read() || tls.has_ended => Poll::Ready(Ok(())),
+            Self::Tls(tls) if !tls.wants_more() => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.socket.poll_read_ready(cx),
         }
     }
 
-    /// Whether nothing has come that would be read next: neither bytes nor the end. If something has, a byte of it may be lost.
-    pub(crate) fn is_silent(&mut self) -> bool {
-        if let Self::Tcp(socket) = self {
-            return bare::is_silent(socket);
+    /// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and whoever waits for it is woken as before.
+    ///
+    /// What TLS sends for itself is something, such as a ticket: servers send theirs before they answer a login.
+    pub(crate) fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => bare::is_silent(socket),
+            Self::Unix(socket) => bare::is_silent_unix(socket),
+            Self::Tls(tls) => tls.wants_more() && bare::is_silent(&tls.socket),
         }
-        let mut cx = Context::from_waker(Waker::noop());
-        // Being ready may be left from what was read last: only a read knows.
-        self.poll_readable(&mut cx).is_pending() || self.poll_read(&mut cx, &mut [0]).is_pending()
     }
 
-    /// The same, asked of the kernel, for a socket that the runtime does not know yet. Nothing is lost.
+    /// The same, asked of the kernel, for a socket that the runtime does not know yet.
     pub(crate) fn is_silent_below(&self) -> bool {
-        let peek = |socket: std::os::fd::BorrowedFd<'_>| {
-            let mut byte = [0];
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-                .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
-        };
         match self {
-            Self::Tcp(socket) => peek(socket.as_fd()),
-            Self::Unix(socket) => peek(socket.as_fd()),
-            Self::Tls(tls) => peek(tls.socket.as_fd()),
+            Self::Tcp(socket) => bare::is_silent_below(socket),
+            Self::Unix(socket) => bare::is_silent_below(socket),
+            Self::Tls(tls) => tls.wants_more() && bare::is_silent_below(&tls.socket),
         }
     }
 
     /// Whether the other side has ended it, asked of the kernel: so whatever was said before is still there, and whoever's event queue it is in hears of
     /// nothing.
     pub(crate) fn has_ended_below(&self) -> bool {
-        let asks = |socket: std::os::fd::BorrowedFd<'_>| {
-            let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-            let mut asked = [PollFd::from_borrowed_fd(socket, ends)];
-            poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().intersects(ends)
-        };
         match self {
-            Self::Tcp(socket) => asks(socket.as_fd()),
-            Self::Unix(socket) => asks(socket.as_fd()),
-            Self::Tls(tls) => asks(tls.socket.as_fd()),
+            Self::Tcp(socket) => bare::has_ended(socket),
+            Self::Unix(socket) => bare::has_ended(socket),
+            Self::Tls(tls) => bare::has_ended(&tls.socket),
         }
     }
 
@@ -221,6 +209,11 @@ fn write(socket: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>, pieces: [
 }
 
 impl Tls {
+    /// Whether all that was deciphered has been read, and it has not ended: what comes next is announced by the socket.
+    fn wants_more(&self) -> bool {
+        self.session.wants_read() && !self.has_ended
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.session.reader().read(room) {
@@ -295,5 +288,116 @@ impl Write for Raw<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::{Duration, Instant, SystemTime};
+
+    use net::tls::{Certificate, ClientTls, ClientTlsParams, MinVersion, ServerTls, ServerTlsParams, Trust};
+    use testkit::Authority;
+    use tokio::net::TcpListener;
+    use tokio::task::coop;
+
+    use super::*;
+
+    /// Both ends of a session: whoever asked for it first.
+    async fn under_tls() -> (Socket, Socket) {
+        let authority = Authority::new("the shop's own").unwrap();
+        let issued = authority.issue("db", &["db.example.com"]).unwrap();
+        let certificates = vec![Certificate::load(&issued.certificate, &issued.key, SystemTime::now()).unwrap()];
+        let (min_version, managed, protocols) = (MinVersion::Tls12, Vec::new(), Vec::new());
+        let params = ServerTlsParams { certificates, managed, min_version, client_auth: None, protocols };
+        let server = ServerTls::new(params).unwrap();
+        let (trust, protocol) = (Trust::Anyone, net::tls::HTTP11);
+        let params = ClientTlsParams { trust, server_name: None, certificate: None, min_version, protocol };
+        let client = ClientTls::new(params).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asks = async {
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.connect_whole("db.example.com".try_into().unwrap(), socket).await.unwrap()
+        };
+        let answers = async { server.accept(listener.accept().await.unwrap().0).await.unwrap().unwrap() };
+        let (asked, answered) = tokio::join!(asks, answers);
+        (Socket::of_server(asked), Socket::of_client(answered))
+    }
+
+    async fn write(socket: &mut Socket, bytes: &[u8]) {
+        assert_eq!(poll_fn(|cx| socket.poll_write(cx, [bytes, &[]])).await.unwrap(), bytes.len());
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+    }
+
+    async fn read(socket: &mut Socket, count: usize) -> Vec<u8> {
+        let mut room = vec![0; count];
+        let count = poll_fn(|cx| socket.poll_read(cx, &mut room)).await.unwrap();
+        room.truncate(count);
+        room
+    }
+
+    /// What both ways of asking say when the turn of the task is over, and the runtime takes nothing for ready.
+    async fn is_silent(socket: &mut Socket) -> bool {
+        poll_fn(|cx| {
+            while let Poll::Ready(turn) = coop::poll_proceed(cx) {
+                turn.made_progress();
+            }
+            assert_eq!(socket.is_silent(), socket.is_silent_below());
+            Poll::Ready(socket.is_silent())
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_no_silence_and_is_there_afterwards() {
+        let (own, other) = UnixStream::pair().unwrap();
+        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+            write(&mut other, b"hello").await;
+            assert_eq!(read(&mut own, 5).await, b"hello");
+            assert!(is_silent(&mut own).await);
+            write(&mut other, b"ab").await;
+            poll_fn(|cx| own.poll_readable(cx)).await.unwrap();
+            assert!(!is_silent(&mut own).await);
+            assert_eq!(read(&mut own, 1).await, b"a");
+            // Under TLS the rest is not in the socket any more.
+            assert!(!is_silent(&mut own).await);
+            assert_eq!(read(&mut own, 1).await, b"b");
+            assert!(is_silent(&mut own).await);
+            other.shut_down();
+            poll_fn(|cx| own.poll_readable(cx)).await.unwrap();
+            assert!(!is_silent(&mut own).await && own.has_ended_below());
+            assert_eq!(read(&mut own, 1).await, b"");
+            assert!(!is_silent(&mut own).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_after_it_was_silent() {
+        let (own, other) = UnixStream::pair().unwrap();
+        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+            write(&mut other, b"hello").await;
+            assert_eq!(read(&mut own, 5).await, b"hello");
+            let mut is_asked = false;
+            let waits = poll_fn(|cx| {
+                let polled = own.poll_readable(cx);
+                // The first look may be left from the read before.
+                if !is_asked && polled.is_ready() && own.is_silent() {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                is_asked = true;
+                assert_eq!(polled.is_pending(), own.is_silent());
+                polled
+            });
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                write(&mut other, b"a").await;
+            };
+            let woken = async { tokio::join!(waits, late) };
+            // What ends the wait would have it looked at once more.
+            let (begun, at_most) = (Instant::now(), Duration::from_secs(5));
+            tokio::time::timeout(at_most, woken).await.unwrap().0.unwrap();
+            assert!(begun.elapsed() < at_most);
+        }
     }
 }

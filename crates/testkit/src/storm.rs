@@ -20,6 +20,9 @@ const ENDS: [&str; 9] = ["57P01", "57P02", "57P03", "53300", "08000", "08001", "
 /// Answers that are told with what is wrong.
 const TRAIL: usize = 6;
 
+/// Rows that are written even by few clients on a slow machine within seconds.
+const ROWS_MIN: usize = 50;
+
 /// What a storm is to be like.
 #[derive(Clone, Copy, Debug)]
 pub struct StormParams<'p> {
@@ -49,6 +52,8 @@ pub struct Storm {
     pub cuts: u64,
     /// Those that a client left without a word.
     pub vanished: u64,
+    /// Answers that were what was wanted.
+    pub right: u64,
     /// Statements and commits that failed as they may.
     pub failures: u64,
     /// What must not be.
@@ -92,12 +97,28 @@ impl Storm {
             sum.lives += found.lives;
             sum.cuts += found.cuts;
             sum.vanished += found.vanished;
+            sum.right += found.right;
             sum.failures += found.failures;
             sum.wrong.append(&mut found.wrong);
             sum.acknowledged.append(&mut found.acknowledged);
             sum.unknown.append(&mut found.unknown);
         }
         sum
+    }
+
+    /// How many rows were written whose commit was acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// Whether enough was done that the rest of it proves something. Where all fails, nothing is wrong either.
+    ///
+    /// # Errors
+    /// With what was done, if that is too little.
+    pub fn is_worth(&self) -> Result<(), String> {
+        let (rows, right, failures) = (self.acknowledged(), self.right, self.failures);
+        let is_enough = rows > ROWS_MIN && right > failures;
+        if is_enough { Ok(()) } else { Err(format!("{rows} rows, {right} right answers, {failures} failures")) }
     }
 
     /// What is wrong with the rows that are there in the end.
@@ -234,6 +255,8 @@ impl Client<'_> {
                 wanted.len(),
                 wanted.first()
             ));
+        } else {
+            self.found.right += 1;
         }
         true
     }
@@ -373,6 +396,7 @@ impl Client<'_> {
         let answer = client.ask(&data);
         match &answer {
             Ok(answer) if answer.errors.is_empty() && answer.tags == ["COPY 1"] => self.found.acknowledged.push(mark),
+            Ok(answer) if answer.errors.is_empty() => self.wrong(&format!("COPY: {:?}", answer.tags)),
             _ => self.found.unknown.push(mark),
         }
         self.is_done("COPY", &answer?, &[]);
@@ -441,5 +465,19 @@ impl Client<'_> {
         let answer = client.query("SELECT note FROM own")?;
         self.is_done("a temporary table", &answer, &[mark]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_in_which_nothing_succeeds_proves_nothing() {
+        let acknowledged = vec!["c0.1.".to_owned(); ROWS_MIN + 1];
+        let done = Storm { right: 2, failures: 1, acknowledged, ..Storm::default() };
+        assert_eq!(done.is_worth(), Ok(()));
+        assert!(Storm { failures: 2, ..done.clone() }.is_worth().is_err());
+        assert!(Storm { acknowledged: done.acknowledged[1..].to_vec(), ..done }.is_worth().is_err());
     }
 }

@@ -79,9 +79,12 @@ fn nothing_is_lost_or_mixed_up_in_a_storm() {
         connections_max: CONNECTIONS_MAX,
     };
     let found = Storm::play(&params, |blow| strike(&mut proxy, blow));
-    let Storm { lives, cuts, vanished, failures, ref wrong, .. } = found;
-    println!("{lives} lives, {cuts} cut, {vanished} vanished, {failures} failures; {:?}", proxy.database());
+    let Storm { lives, cuts, vanished, right, failures, ref wrong, .. } = found;
+    let rows = found.acknowledged();
+    println!("{lives} lives, {cuts} cut, {vanished} vanished, {rows} rows, {right} right answers, {failures} failures");
+    println!("{:?}", proxy.database());
     assert!(wrong.is_empty(), "seed {SEED}: {wrong:#?}");
+    assert_eq!(found.is_worth(), Ok(()), "seed {SEED}");
     assert!(lives > 100 && cuts > 0 && vanished > 50, "{lives} lives, {cuts} cut, {vanished} vanished");
 
     proxy.params.pool.size = SIZE;

@@ -62,11 +62,15 @@ pub(in crate::fault) fn run(args: &StormArgs) -> Result<()> {
         }
     });
     struck.context("the proxy does not do what it is told")?;
-    let Storm { lives, cuts, vanished, failures, ref wrong, .. } = found;
-    println!("{lives} lives, {cuts} cut, {vanished} vanished, {failures} failures");
+    let Storm { lives, cuts, vanished, right, failures, ref wrong, .. } = found;
+    let written = found.acknowledged();
+    println!(
+        "{lives} lives, {cuts} cut, {vanished} vanished, {written} rows, {right} right answers, {failures} failures"
+    );
     wrong.iter().take(10).for_each(|wrong| eprintln!("FAILED {wrong}"));
     let mut verdict = Verdict::default();
     verdict.count("lives", lives.saturating_sub(wrong.len() as u64), wrong.len() as u64);
+    verdict.check("done", "rows and right answers", &found.is_worth());
     verdict.check("accounts", "connections and clients", &calm(&mut site).map_err(|error| format!("{error:#}")));
     let rows = found.judge(&site.cluster.sql(0, Storm::ROWS)?);
     rows.iter().take(10).for_each(|wrong| eprintln!("FAILED {wrong}"));
