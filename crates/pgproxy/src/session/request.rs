@@ -249,6 +249,9 @@ impl Session {
             _ => true,
         };
         if let Some(backend) = &mut self.backend {
+            if was_open && matches!(question, Question::Query | Question::FunctionCall) {
+                self.ahead.ends_group(&backend.ledger);
+            }
             backend.ledger.ask(question, Owner::Client, label);
         }
         Forward::Pass
