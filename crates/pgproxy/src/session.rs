@@ -417,8 +417,10 @@ impl Session {
     fn arm(&mut self) {
         let times = &self.params.timeouts;
         let stall = self.stall_timeout;
+        // What is held back the client cannot take.
+        let is_given = !self.holds() || self.is_client_gone;
         let (armed, time) = match &self.backend {
-            _ if !self.to_client.is_empty() || self.server_pass > 0 => (Armed::Stall, Some(stall)),
+            _ if is_given && (!self.to_client.is_empty() || self.server_pass > 0) => (Armed::Stall, Some(stall)),
             Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),
             Some(backend) if backend.is_clean() && !self.is_group_open => (Armed::Client, times.client_idle),
             Some(backend) if backend.ledger.is_empty() => (Armed::Transaction, times.idle_in_transaction),

@@ -6,6 +6,10 @@
 //! it waits for that answer. All else goes on.
 //!
 //! Some things count only once they are answered, also within a group: `DEALLOCATE`. Then the server is asked for what it has to say.
+//!
+//! A simple query behind messages without their `Sync` ends their group if none of them fails. If one does, the query is passed over like the rest,
+//! and so is what follows, up to a `Sync`. Nobody knows which before it is answered: so nothing is looked at until then but what may stand there
+//! either way. The server does not hold these answers back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +35,8 @@ pub(super) struct Ahead {
     numbers: HashMap<Number, u64>,
     /// The server was asked for what it buffers, when so much had been asked.
     flushed: Option<u64>,
+    /// A query that was asked within a group: it ends that, or is passed over with it.
+    within: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -55,6 +61,17 @@ impl Ahead {
     pub(super) fn clear(&mut self) {
         self.names.clear();
         self.numbers.clear();
+        self.within = None;
+    }
+
+    /// The next question ends a group that is open, if nothing of that fails.
+    pub(super) fn ends_group(&mut self, ledger: &Ledger) {
+        self.within = Some(ledger.asked());
+    }
+
+    /// Whether nobody knows if a group has ended.
+    fn is_end_open(&self, ledger: &Ledger) -> bool {
+        self.within.is_some_and(|at| ledger.answered() <= at)
     }
 }
 
@@ -76,6 +93,9 @@ impl Session {
         let is_alone = ledger.answered() == ledger.group() && !self.is_discarding && self.ahead.names.is_empty();
         if is_alone || ledger.answered() == ledger.asked() || ledger.is_passed_over() || kind == tag::SYNC {
             return false;
+        }
+        if self.ahead.is_end_open(ledger) {
+            return !stands_anywhere(kind);
         }
         if self.is_discarding && self.is_group_open {
             self.flush_for_answer();
@@ -208,6 +228,11 @@ impl Session {
             write::message(&mut self.scratch, tag::FLUSH, |_| ());
         }
     }
+}
+
+/// Whether a message is the same within a group and between two: rows, what asks for answers, and a good-bye. `Sync` never waits.
+fn stands_anywhere(kind: u8) -> bool {
+    matches!(kind, tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::TERMINATE)
 }
 
 /// Names of statements in a text.

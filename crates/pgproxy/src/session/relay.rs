@@ -244,14 +244,14 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(false) };
         // What it was read for has to go first.
         if self.server_wants == 0 {
-            return Ok(false);
+            return Ok(self.holds_no_more());
         }
         if self.server_input.is_none() && backend.socket.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let input = self.server_input.get_or_insert_with(|| self.held.core.server_buffers.take());
         if input.room() == 0 && self.server_pass > 0 {
-            return Ok(false);
+            return Ok(self.holds_no_more());
         }
         input.make_room(room_for(input, self.server_pass, self.server_wants));
         match backend.socket.poll_read_into(cx, input) {
@@ -260,6 +260,22 @@ impl Session {
             Poll::Ready(Err(error)) => Err(self.lost(went_away(&error))),
             Poll::Pending => Ok(false),
         }
+    }
+
+    /// No more can be held back: what is goes to the client, and cannot be asked elsewhere any more. Whether anything was.
+    fn holds_no_more(&mut self) -> bool {
+        if !self.holds() || self.is_client_gone {
+            return false;
+        }
+        if self.place.again.is_refused {
+            // All of it is for nobody.
+            self.to_client.clear();
+            let passing = std::mem::take(&mut self.server_pass);
+            self.server_input.iter_mut().for_each(|input| input.consume(passing));
+        } else {
+            self.place.again.forget();
+        }
+        true
     }
 }
 

@@ -142,10 +142,10 @@ impl Session {
     }
 
     /// Whether what comes next waits until the session is as it began: by the answer everything is forgotten, and what is noted of later messages
-    /// must not be among it. Within a group the server may answer nothing before its end.
+    /// must not be among it. Within a group the server may answer nothing before its end, nor while it waits for rows.
     fn awaits_discard(&mut self) -> bool {
         self.is_discarding &= self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty());
-        self.is_discarding && !self.is_group_open && self.client.splitter.is_between_messages()
+        self.is_discarding && !self.is_group_open && !self.is_copying && self.client.splitter.is_between_messages()
     }
 
     /// Whether more has been asked than may be before it is answered.
@@ -249,6 +249,9 @@ impl Session {
             _ => true,
         };
         if let Some(backend) = &mut self.backend {
+            if was_open && matches!(question, Question::Query | Question::FunctionCall) {
+                self.ahead.ends_group(&backend.ledger);
+            }
             backend.ledger.ask(question, Owner::Client, label);
         }
         Forward::Pass

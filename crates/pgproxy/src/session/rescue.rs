@@ -26,7 +26,8 @@ impl Session {
         cluster.suspect(self.place.server);
         let Some(backend) = &mut self.backend else { return Ok(()) };
         let status = backend.status;
-        let is_between = backend.splitter.is_between_messages();
+        // Whether the client has no message of which the rest will not come.
+        let is_between = backend.splitter.is_between_messages() || self.server_drops;
         self.unnamed.lost(&backend.ledger);
         let due: Vec<_> = backend.ledger.abandon().collect();
         if due.iter().any(|due| self.commits(due.label)) {
@@ -46,12 +47,15 @@ impl Session {
         (self.is_copying, self.is_doubtful) = (false, false);
         self.backend = None;
         (self.unanswered, self.instead) = (0, None);
+        // What it had begun to say is no part of what the next one says.
+        self.keep_passing();
+        (self.server_input, self.server_drops) = (None, false);
         if self.holds() {
             self.cells().reruns.increment();
             self.rewind();
             return Ok(());
         }
-        if due.is_empty() && status == TransactionStatus::Idle && !self.is_group_open {
+        if due.is_empty() && status == TransactionStatus::Idle && !self.is_group_open && is_between {
             return Ok(());
         }
         if status == TransactionStatus::Idle && !(due.is_empty() && self.is_group_open) || !is_between {
@@ -62,8 +66,6 @@ impl Session {
         let cut = Failure::new(SqlState::SERIALIZATION_FAILURE, message)
             .with_detail(failure.message)
             .with_hint("Try the transaction again.");
-        self.keep_passing();
-        self.server_input = None;
         let is_idle = due.iter().all(|due| due.owner == Owner::Ours);
         if is_idle && !self.is_group_open {
             self.fails = Some(Box::new(cut));

@@ -269,6 +269,10 @@ impl Session {
             self.cells().unclean.increment();
         }
         let mut lent = self.backend.take()?;
+        if lent.texts.is_overfull() {
+            // What its server has by those names nobody needs, and all of them would be looked through for ever.
+            return None;
+        }
         if self.applied_number != self.settings_number {
             lent.applied = self.settings.applied();
         }

@@ -182,3 +182,37 @@ fn an_error_over_many_names_is_soon_undone() {
     assert!(took < std::time::Duration::from_secs(4), "{took:?}");
     proxy.check_accounts();
 }
+
+#[test]
+fn a_query_behind_messages_without_their_end_may_be_passed_over_with_what_follows() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    two.query("PREPARE s AS SELECT 'mine'").unwrap();
+    one.query("PREPARE s AS SELECT 'another one'").unwrap();
+    assert_eq!(one.query("EXECUTE s").unwrap().value(), "another one");
+    let messages = parse("bad", "SELEC").query("SELECT 1").query("EXECUTE s").sync();
+    let [failed, next] = together(&mut two, [messages, PgMessages::default().query("SELECT 'next'")]);
+    assert_eq!((failed.kinds.as_str(), next.value()), ("EZ", "next"));
+    // Where nothing fails, all of it runs.
+    let copy = parse("", "SELECT 1").query("CREATE TEMPORARY TABLE t (a int); COPY t FROM STDIN");
+    let copy = copy.raw(b'd', b"7\n").raw(b'c', &[]).query("TABLE t");
+    let [copied, rows] = together(&mut two, [copy, PgMessages::default().sync()]);
+    assert_eq!((copied.kinds.as_str(), rows.value()), ("1CGCZ", "7"));
+    assert_eq!(two.answer().unwrap().kinds, "Z");
+    drop((one, two));
+    proxy.check_accounts();
+}
+
+#[test]
+fn the_statement_without_a_name_is_another_ones_as_long_as_what_forgets_it_may_be_passed_over() {
+    let proxy = one_backend();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let begun = || parse("bad", "SELEC").query("SELECT 1");
+    for follows in [begun().query("SELECT 2"), begun().close("")] {
+        one.ask(&parse("", "SELECT 'another one'").sync()).unwrap();
+        let [failed, none] = together(&mut two, [follows.sync(), run("")]);
+        assert_eq!((failed.kinds.as_str(), none.code()), ("EZ", "26000"), "{none:?}");
+    }
+    drop((one, two));
+    proxy.check_accounts();
+}

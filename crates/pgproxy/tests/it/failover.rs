@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgproxy::{DatabaseParams, Whom};
-use testkit::{PgClient, PgMessages, PostgresOptions, TempDir};
+use pgproxy::{DatabaseParams, ReplicaParams, ServerAddress, Whom};
+use testkit::{PgClient, PgMessages, Postgres, PostgresOptions, TempDir};
 
 use crate::proxy::Proxy;
 use crate::replicas::{cluster, value, wait_until};
@@ -204,4 +204,63 @@ fn an_old_primary_that_is_alone_after_a_restart_gets_nothing() {
     proxy.restart();
     wait_until("it is believed", || states(&proxy)[0] == "primary");
     assert_eq!(proxy.client().query("INSERT INTO t VALUES (1)").unwrap().tags, ["INSERT 0 1"]);
+}
+
+/// A network before a server that breaks behind an answer with a certain word, in the middle of the next message.
+fn breaking(server: std::net::SocketAddr) -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    fn pass(mut from: TcpStream, mut to: TcpStream) {
+        let mut piece = [0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            let mut piece = piece[..count].to_vec();
+            let breaks = piece.windows(9).any(|word| word == b"breaks up") && piece.ends_with(b"Z\0\0\0\x05I");
+            if breaks {
+                piece.extend(b"N\0\0\0\x64SNOT");
+            }
+            if to.write_all(&piece).is_err() || breaks {
+                break;
+            }
+        }
+        let _ended = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(server) else { continue };
+            let (back, forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass(client, server));
+            std::thread::spawn(move || pass(forth, back));
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_lost_server_had_begun_to_say_is_no_part_of_what_the_next_one_says() {
+    let postgres = Postgres::start(&PostgresOptions { replicas: 1, ..PostgresOptions::default() }).unwrap();
+    let address = breaking(([127, 0, 0, 1], postgres.port(1)).into());
+    let proxy = Proxy::before(postgres, |params, _| {
+        let mut behind = params.primary.clone();
+        behind.address = ServerAddress::Tcp { host: "127.0.0.1".into(), port: address.port() };
+        params.replicas = vec![ReplicaParams { server: behind, weight: 1, zone: None }];
+        params.failover.watch_interval = Duration::from_millis(200);
+        params.causality.scope = None;
+    });
+    let mut client = proxy.client();
+    let whose = "SELECT current_setting('cluster_name')";
+    wait_until("the replica is known", || value(&mut client, whose) != "primary");
+    for _ in 0..3 {
+        // The next message has begun as well, so that the session does not rest in between.
+        let mut ahead = PgMessages::default().query("SELECT 'breaks ' || 'up'").0;
+        let next = PgMessages::default().query("/* tenfold: primary */ SELECT 'whole'").0;
+        ahead.extend(&next[..3]);
+        client.send(&ahead).unwrap();
+        assert_eq!(client.answer().unwrap().value(), "breaks up");
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(&next[3..]).unwrap();
+        assert_eq!(client.answer().unwrap().value(), "whole");
+        wait_until("the replica is asked again", || value(&mut client, whose) != "primary");
+    }
 }

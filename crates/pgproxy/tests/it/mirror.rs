@@ -156,13 +156,10 @@ const TEXTS: [&str; 9] = [
     "INSERT INTO written VALUES (7)",
     "SET work_mem = '5MB'",
     "SHOW work_mem",
-    WRONG,
+    "SELEC",
     "SELECT 1 / 0",
     "SELECT 1 / a FROM t WHERE a = 0",
 ];
-
-/// One that is no statement.
-const WRONG: &str = "SELEC";
 
 const NAMES: [&str; 4] = ["", "a", "b", "c"];
 
@@ -171,12 +168,7 @@ fn some(random: &mut Random) -> Vec<PgMessages> {
     let (mut parts, mut last, mut is_last_group) = (Vec::new(), PgMessages::default(), false);
     for _ in 0..1 + random.below(10) {
         let (name, text) = (random.one(&NAMES), random.one(&TEXTS));
-        let begins = last.0.is_empty() && parts.last().is_none_or(ends);
         last = match random.below(20) {
-            // Under a name that is taken it would hear of that first, and not of its text.
-            0..5 if text == WRONG => last.parse("wrong", text),
-            // One that is passed over has taken the place of the one without a name before it, which a server keeps.
-            0..5 if name.is_empty() && !begins => last.describe(name),
             0..5 => last.parse(name, text),
             5..9 => last.bind(name, &[]).execute(),
             9..11 => last.bind(name, &[]).raw(b'D', b"P\0").execute(),

@@ -281,3 +281,29 @@ fn a_long_call_of_a_function_goes_through_on_a_replica() {
     assert_eq!(call(&mut client, 256 * 1024), "262144");
     assert!(value(&mut client, WHERE).starts_with("replica"));
 }
+
+#[test]
+fn what_is_held_back_for_a_replica_does_not_hold_up_what_is_long() {
+    let mut proxy = two(|params| params.causality.scope = None);
+    proxy.listener.stall_timeout = Duration::from_secs(1);
+    proxy.reload();
+    let columns: Vec<_> = (0..1500).map(|at| format!("{at:a>60} int")).collect();
+    let wide = format!("CREATE TABLE wide ({})", columns.join(", "));
+    let noisy = "CREATE FUNCTION noisy(secs text) RETURNS text LANGUAGE plpgsql STABLE AS \
+                 $$BEGIN RAISE NOTICE 'it begins'; PERFORM pg_sleep(secs::float); RETURN current_setting('cluster_name'); END$$";
+    let mut client = proxy.client();
+    assert_eq!(client.query(&format!("{wide}; {noisy}")).unwrap().errors, []);
+    (1..=2).for_each(|replica| proxy.postgres.wait_for_replay(replica).unwrap());
+    // Before there is any row: one answer that is longer than a buffer, or many.
+    let reads = proxy.database().replica_reads;
+    assert_eq!(client.query("SELECT * FROM wide").unwrap().kinds, "TCZ");
+    let mut messages = PgMessages::default();
+    for _ in 0..3 {
+        messages = messages.parse("", "SELECT * FROM wide").describe("").bind("", &[]).raw(b'D', b"P\0");
+    }
+    assert_eq!(client.ask(&messages.execute().sync()).unwrap().kinds, "1tT2T1tT2T1tT2TCZ");
+    assert_eq!(proxy.database().replica_reads, reads + 2);
+    // The client does not have to take what it has not been given.
+    wait_until("it is taken for a read", || value(&mut client, "SELECT noisy('0'::text)") != "primary");
+    assert!(value(&mut client, "SELECT noisy('3'::text)").starts_with("replica"));
+}

@@ -337,3 +337,26 @@ fn a_query_whose_own_error_comes_before_what_it_names_hears_its_own() {
     drop((one, two));
     proxy.check_accounts();
 }
+
+#[test]
+fn a_backend_of_which_too_much_is_in_doubt_is_given_up() {
+    let proxy = Proxy::start(|params| (params.pool.size, params.prepared.per_backend_max) = (1, 4));
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let mut pid = || two.query("SELECT pg_backend_pid()").unwrap().value().to_owned();
+    let before = pid();
+    for at in 0..4 {
+        let prepared = one.query(&format!("PREPARE kept{at} AS SELECT {at}")).unwrap();
+        assert_eq!(prepared.tags, ["PREPARE"]);
+    }
+    assert_eq!(pid(), before);
+    for at in 0..8 {
+        let prepare = parse("bad", "SELEC").parse("", &format!("PREPARE s{at} AS SELECT 1")).bind("", &[]).execute();
+        assert_eq!(one.ask(&prepare.sync()).unwrap().kinds, "EZ");
+    }
+    assert_ne!(pid(), before);
+    for at in 0..4 {
+        assert_eq!(one.query(&format!("EXECUTE kept{at}")).unwrap().value(), at.to_string());
+    }
+    drop((one, two));
+    proxy.check_accounts();
+}

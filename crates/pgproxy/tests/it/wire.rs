@@ -114,6 +114,20 @@ fn copying_goes_both_ways_and_fails_well() {
 }
 
 #[test]
+fn rows_go_behind_what_discards_in_the_same_query() {
+    let proxy = Proxy::start(|params| params.pool.size = 1);
+    let mut client = proxy.client();
+    client.query("CREATE TABLE t (a int)").unwrap();
+    for first in ["RESET ALL", "DEALLOCATE ALL", "DISCARD PLANS"] {
+        let begin = PgMessages::default().query(&format!("{first}; COPY t FROM STDIN"));
+        let copied = client.ask(&begin.raw(b'd', b"7\n").raw(b'c', b"")).unwrap();
+        assert_eq!((copied.kinds.as_str(), copied.status), ("CGCZ", 'I'), "{first}");
+    }
+    assert_eq!(client.query("SELECT sum(a) FROM t").unwrap().value(), "21");
+    proxy.check_accounts();
+}
+
+#[test]
 fn what_runs_is_cancelled_and_nothing_else() {
     let proxy = Proxy::start(|params| params.pool.size = 2);
     let (mut one, mut two) = (proxy.client(), proxy.client());

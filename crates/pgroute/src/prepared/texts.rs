@@ -76,6 +76,11 @@ impl Texts {
         self.names.insert(name.into(), Use { number: UNKNOWN, at: 0, parsed_at: Changes(0) });
     }
 
+    /// Whether so many are in doubt that the backend is to be closed: each error may add one, and nobody has it forgotten.
+    pub fn is_overfull(&self) -> bool {
+        self.names.len() > 2 * self.names_max
+    }
+
     /// It is not there any more. Whether it was.
     pub fn forget(&mut self, name: &[u8]) -> bool {
         self.names.remove(name).is_some()

@@ -78,7 +78,8 @@ fn group(random: &mut Random, mut messages: PgMessages) -> PgMessages {
             15..18 => messages.describe(name),
             18..20 => messages.close(name),
             20 => messages.raw(b'H', &[]),
-            21 => return messages.query(text).sync(),
+            // It ends the group, or is passed over with it.
+            21 => messages.query(text),
             _ => messages.parse(name, text).bind(name, &[]).execute(),
         };
     }
