@@ -1,6 +1,6 @@
 //! What every data path needs from the machine: worker cores, listening sockets, deadlines, buffers and splicing.
 //!
-//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`] and the inboxes of [`workers`] belongs to one core: it is
+//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`], [`pace`] and the inboxes of [`workers`] belongs to one core: it is
 //! not shared, takes no lock, and is reached through `Rc`.
 
 pub mod bare;
@@ -10,6 +10,7 @@ pub mod handover;
 pub mod inherit;
 pub mod listen;
 pub mod lock;
+pub mod pace;
 pub mod sendfile;
 pub mod splice;
 pub mod stream;
@@ -19,6 +20,7 @@ pub mod workers;
 pub use buffer::{Buffer, Buffers};
 pub use deadline::{Deadline, Deadlines, Expired};
 pub use lock::Lock;
+pub use pace::connect;
 pub use sendfile::poll_send_file;
 pub use splice::{Pipe, Pipes};
 pub use stream::{Reader, Stream, Writer};

@@ -57,6 +57,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    crate::pace::without(&socket, address.ip());
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

@@ -38,6 +38,8 @@ pub(crate) struct Setting<'s> {
     pub(crate) workers: usize,
     /// Its bound, where the configuration has a place for one.
     pub(crate) memory_mib: u64,
+    /// A bound on its answers besides, where there is one.
+    pub(crate) answers: u64,
     /// Options of `varnishd` besides the bound.
     pub(crate) varnish: &'s [&'s str],
     /// The `tenfold` program, if it is among them.
@@ -56,6 +58,8 @@ impl Cache {
             ("{origin_port}", setting.origin.port().to_string()),
             ("{workers}", setting.workers.to_string()),
             ("{memory_mib}", setting.memory_mib.to_string()),
+            ("{answers}", setting.answers.to_string()),
+            ("{keys_kib}", nginx_keys_kib(setting.answers).to_string()),
         ];
         let text = |file: &str| repository::template(&format!("{}/{file}", setting.folder), &values);
         let peer = |(process, dir)| Server::Peer(process, dir);
@@ -102,13 +106,30 @@ impl Cache {
     }
 }
 
+/// How large nginx's zone of keys is for so many answers: 128 bytes for each, and some pages for itself. What is beyond its bound on bytes
+/// goes only every ten seconds; what there is no room for in the zone has another one go at once.
+fn nginx_keys_kib(answers: u64) -> u64 {
+    answers / 8 + answers / 128 + 32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_cache_has_its_configurations_and_knows_all_placeholders_in_them() {
-        let known = ["port", "admin", "origin", "origin_host", "origin_port", "workers", "memory_mib", "dir"];
+        let known = [
+            "port",
+            "admin",
+            "origin",
+            "origin_host",
+            "origin_port",
+            "workers",
+            "memory_mib",
+            "answers",
+            "keys_kib",
+            "dir",
+        ];
         for folder in ["bench/cache", "tests/cache"] {
             for file in ["nginx.conf", "varnish.vcl", "haproxy.cfg"] {
                 check(&format!("{folder}/{file}"), &known);

@@ -179,7 +179,7 @@ impl Upstream {
 
 /// Makes a connection to the endpoint.
 pub(crate) async fn connect(endpoint: &LocalEndpoint, how: How<'_>, wait: Wait<'_>) -> Result<Stream, NoConnection> {
-    let mut connecting = std::pin::pin!(TcpStream::connect(endpoint.state.address));
+    let mut connecting = std::pin::pin!(net::connect(endpoint.state.address));
     let socket = wait.until_ready(|cx| connecting.as_mut().poll(cx)).await.map_err(NoConnection::of)?;
     // Without it small messages wait for an acknowledgement; a socket that refuses works all the same.
     let _slower = socket.set_nodelay(true);

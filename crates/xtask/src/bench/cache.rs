@@ -113,8 +113,8 @@ impl Case {
     /// The bound with which a cache holds as many answers as it is to.
     fn memory_mib(&self, subject: &str) -> u64 {
         let bytes = match subject {
-            // A file takes whole blocks, and its head is in it. What is beyond the bound goes every ten seconds, so that nginx holds
-            // more most of the time.
+            // A file takes whole blocks, and its head is in it. What is beyond this bound goes every ten seconds; the zone of its keys and the
+            // descriptors that it keeps are no more than as many answers at any time.
             "nginx" => self.held * (self.bytes + 1024).next_multiple_of(4096),
             // Blocks of 1 KiB, of which its own record and the head take one.
             "haproxy" => self.held * (self.bytes + 1024).next_multiple_of(1024),
@@ -155,6 +155,7 @@ fn measure(
             origin: origin.address(),
             workers: 1,
             memory_mib: case.memory_mib(name),
+            answers: case.held,
             varnish: VARNISH,
             binary: binary.map(PathBuf::as_path),
         };

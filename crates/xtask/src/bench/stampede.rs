@@ -118,6 +118,7 @@ fn measure(name: &str, binary: Option<&PathBuf>, rounds: usize) -> Result<Vec<Ou
         origin: origin.address(),
         workers: std::thread::available_parallelism()?.get(),
         memory_mib: 64,
+        answers: 200_000,
         // A thread waits for each request of the last case.
         varnish: &["-p", "thread_pool_min=1000", "-p", "thread_pool_max=5000"],
         binary: binary.map(PathBuf::as_path),

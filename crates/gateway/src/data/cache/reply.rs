@@ -103,7 +103,10 @@ pub(super) async fn serve(
     let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
     // What is asked for once is copied: most of it goes without being asked for again, and memory that was sent cannot be used again.
     let by_kernel = matches!(answer.result, CacheResult::Hit | CacheResult::Stale).then_some(&**link.core);
-    let mut way = Way { by_kernel, sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
+    // A listener of one address of this machine has connections without pacing; another one may have some with it.
+    let head_alone = link.peer.to.ip().is_loopback() && !call.listener.bound.contains(&link.peer.to);
+    let mut way =
+        Way { by_kernel, head_alone, sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
     let sent = match &mut coded {
         Coded::No => way.run(source, plan).await,
         // Apart, so that what goes out as it is does not carry its memory.
@@ -324,6 +327,10 @@ enum Broken {
 struct Way<'w, 's> {
     /// The core, if long pieces go out by the kernel.
     by_kernel: Option<&'w Core>,
+    /// The head does not go along with a long piece. Where packets are spread over time (BBR does), each is taken for a whole segment when
+    /// the client's speed is reckoned; without a small one among them, the second half of a body waits for a timer, which doubles
+    /// what it costs within a machine.
+    head_alone: bool,
     sink: &'w mut ClientSink<'s>,
     /// What goes out before the next piece: the head, at first.
     out: &'w mut Vec<u8>,

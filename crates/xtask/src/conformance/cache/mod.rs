@@ -63,6 +63,7 @@ pub(super) fn run(args: &CacheArgs) -> Result<()> {
         origin: ([127, 0, 0, 1], port).into(),
         workers: 1,
         memory_mib: 64,
+        answers: 200_000,
         // As the suite runs Varnish for its published results: nothing fresh or stale but by what the origin says.
         varnish: &["-p", "default_ttl=0", "-p", "default_grace=0", "-p", "default_keep=3600"],
         binary: binary.as_deref(),
