@@ -8,7 +8,6 @@ use limit::lease::store::{Grant, LeaseQuota, Request, SCRIPT};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, ServerErrorKind};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::{StoreError, StoreParams};
@@ -44,7 +43,7 @@ impl Drop for Driver {
 impl Connection {
     /// Connects, and has the script run once.
     pub(crate) async fn open(params: &StoreParams) -> Result<(Self, Driver), StoreError> {
-        let socket = TcpStream::connect((params.host.as_str(), params.port)).await?;
+        let socket = net::connect((params.host.as_str(), params.port)).await?;
         socket.set_nodelay(true)?;
         match &params.tls {
             None => Self::begin(params, socket).await,

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, ToSocketAddrs};
 
 /// Has connections of a socket that listens on an address, or is to be connected to it, go without pacing if that is within the machine.
 pub(crate) fn without(socket: impl AsFd, address: IpAddr) {
@@ -20,11 +20,23 @@ pub(crate) fn without(socket: impl AsFd, address: IpAddr) {
     }
 }
 
-/// Connects to an address.
+/// Connects to the first of the addresses that accepts.
 ///
 /// # Errors
-/// What the system says: nobody listens there, it cannot be reached, or there are no descriptors left.
-pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// What the system says of the last one: nobody listens there, it cannot be reached, or there are no descriptors left; or that a name has no
+/// address.
+pub async fn connect(to: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    let mut refused = None;
+    for address in tokio::net::lookup_host(to).await? {
+        match connect_one(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     without(&socket, address.ip());
     socket.connect(address).await
@@ -48,6 +60,18 @@ mod tests {
             let (accepted, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
             assert_eq!((how(client), how(accepted)), ("reno".to_owned(), "reno".to_owned()));
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_address_that_accepts_is_taken() {
+        let (open, closed) =
+            (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [open_at, closed_at] = [&open, &closed].map(|listener| listener.local_addr().unwrap());
+        drop(closed);
+        let client = connect(&[closed_at, open_at][..]).await.unwrap();
+        assert_eq!(client.peer_addr().unwrap(), open_at);
+        assert_eq!(connect(closed_at).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect(("localhost", open_at.port())).await.unwrap().peer_addr().unwrap().port(), open_at.port());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pgroute::wire::backend::{self, Authentication, BackendKey, Fields, tag};
 use pgroute::wire::startup::{Replication, Startup};
 use pgroute::wire::{Piece, Splitter, WireError, write};
 use socket2::TcpKeepalive;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use vocab::Secret;
 
 use crate::backend::{CancelKey, ended, receive, send};
@@ -153,7 +153,7 @@ async fn open(address: &ServerAddress) -> io::Result<Socket> {
     match address {
         ServerAddress::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         ServerAddress::Tcp { host, port } => {
-            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+            let socket = net::connect((host.as_str(), *port)).await?;
             socket.set_nodelay(true)?;
             socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
             Ok(Socket::Tcp(socket))
@@ -300,7 +300,7 @@ pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) -> bool {
     let mut is_sent = false;
     let attempt = async {
         let mut socket = match (&key.address, key.peer) {
-            (ServerAddress::Tcp { .. }, Some(peer)) => Socket::Tcp(TcpStream::connect(peer).await?),
+            (ServerAddress::Tcp { .. }, Some(peer)) => Socket::Tcp(net::connect(peer).await?),
             (address, _) => open(address).await?,
         };
         let mut out = Vec::new();

@@ -10,6 +10,7 @@ mod cache;
 mod caching;
 mod caching_beside;
 mod caching_disk;
+mod caching_large;
 mod caching_slow_disk;
 mod caching_unwritten;
 mod command;
