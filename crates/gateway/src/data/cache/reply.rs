@@ -119,9 +119,8 @@ pub(super) async fn serve(
         }
         Coded::Kept(hit) => Box::pin(way.run(&mut Source::Memory(hit.clone()), plan)).await,
     };
-    let bytes = way.sent;
-    account.body_sent += bytes;
-    with.route.state.cached.add(link.core.id, answer.result, bytes);
+    account.body_sent += way.sent;
+    with.route.state.cached.add(link.core.id, answer.result, way.sent);
     match sent {
         Ok(()) => return Outcome::Answered { keep_alive },
         Err(Broken::Client(Stalled::TimedOut)) => account.error = Some(ErrorCode::WriteTimeout),
