@@ -250,7 +250,7 @@ mod tests {
             let (request, head) = parse(fields);
             let origin = Origin { client: "192.0.2.7".parse().unwrap(), trusted };
             let address = SocketAddr::new(peer.parse().unwrap(), 50_000);
-            let peer = Peer { address, to: "10.0.0.1:8080".parse().unwrap(), tls: false };
+            let peer = Peer { address, to: "10.0.0.1:8080".parse().unwrap(), tls: false, paced_within: false };
             let hop = Hop { peer, origin, host: host.as_bytes() };
             let mut out = Vec::new();
             write_fields(&mut out, hop, &request, &head);

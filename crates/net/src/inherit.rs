@@ -104,6 +104,7 @@ impl Inherited {
                 let socket = TcpListener::from(socket);
                 socket.set_nonblocking(true)?;
                 let bound = socket.local_addr()?;
+                crate::pace::without(&socket, bound.ip());
                 let address = match opened_for {
                     Some(OpenedFor::Tcp(address)) => address,
                     _ => bound,
@@ -177,6 +178,20 @@ mod tests {
         check("7", "-1", 0);
         check("7", "4000000000", COUNT_MAX);
         assert_eq!(passed(&|_| None, 7), 0);
+    }
+
+    #[test]
+    fn one_within_the_machine_goes_without_pacing() {
+        let how = |socket: &TcpListener| rustix::net::sockopt::tcp_congestion(socket).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        // Whatever the system's own is, that of a manager may be another one.
+        if rustix::net::sockopt::set_tcp_congestion(&socket, "cubic").is_ok() {
+            assert_eq!(how(&socket), "cubic");
+        }
+        let mut inherited = Inherited::default();
+        inherited.add("one", None, socket.into()).unwrap();
+        assert_eq!(how(&inherited.take(address).unwrap()), "reno");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What every data path needs from the machine: worker cores, listening sockets, deadlines, buffers and splicing.
 //!
-//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`], [`pace`] and the inboxes of [`workers`] belongs to one core: it is
+//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`], [`pace`], the count of wide pipes and the inboxes of [`workers`] belongs to one core: it is
 //! not shared, takes no lock, and is reached through `Rc`.
 
 pub mod bare;

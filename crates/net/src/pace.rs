@@ -2,8 +2,8 @@
 //!
 //! Where the system spreads the packets of a connection over time, as BBR does, a timer holds back the second segment of whatever is sent at once.
 //! On a link that is shared this keeps queues short. Within the machine there is no such link, and the timer costs more than the
-//! sending: a body of 100 KiB takes twice the time of the processor, spliced ones of a mebibyte a quarter more. So connections to and from
-//! loopback addresses have the one way of control that every system has, and that sets no timers. It has to be asked for before there is a
+//! sending: a body of 100 KiB takes twice the time of the processor, spliced ones of a mebibyte a quarter more. So listeners at loopback
+//! addresses, and connections to these, have the one way of control that every system has, and that sets no timers. It has to be asked for before there is a
 //! connection; from then on nobody can take the timers away.
 
 use std::io;
@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream, ToSocketAddrs};
 
 /// Has connections of a socket that listens on an address, or is to be connected to it, go without pacing if that is within the machine.
 pub(crate) fn without(socket: impl AsFd, address: IpAddr) {
-    if address.is_loopback() {
+    if address.to_canonical().is_loopback() {
         // Who is refused that is slower.
         let _paced = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
     }

@@ -1,6 +1,6 @@
-//! Room for buffers in a file that is in memory alone, so that what they hold can be sent by `sendfile`, without a copy.
+//! Room for buffers in a file that is in memory alone, so that what they hold can be sent without a copy.
 //!
-//! Copying a body of 100 KiB into a socket costs more than all else that a hit does; `sendfile` gives the socket the pages
+//! Copying a body of 100 KiB into a socket costs more than all else that a hit does; `vmsplice` and `sendfile` give the socket the pages
 //! themselves. They are in flight until the other end has taken them, and nobody says when that is. So what was sent is never
 //! written to again: such a buffer gives its pages back, by a hole in the file, and the system frees each when nobody uses it any
 //! more. A buffer that was never sent is used again as it is.

@@ -253,7 +253,7 @@ impl Store {
         Ok(Purged { number, written: Some(written) })
     }
 
-    /// Where a piece of a body stands that is about to be sent by `sendfile`, if it stands in a file: most chunks of 16 KiB and more do,
+    /// Where a piece of a body stands that is about to be sent without a copy, if it stands in a file: most chunks of 16 KiB and more do,
     /// and those of a body whose length was known stand there side by side ([`InFile::join`]). What was sent so gives its memory back
     /// when it goes, for its pages may be in flight still.
     ///

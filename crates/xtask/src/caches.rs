@@ -106,10 +106,11 @@ impl Cache {
     }
 }
 
-/// How large nginx's zone of keys is for so many answers: 128 bytes for each, and some pages for itself. What is beyond its bound on bytes
-/// goes only every ten seconds; what there is no room for in the zone has another one go at once.
+/// How large nginx's zone of keys is for about so many answers: 128 bytes for each, and some pages for itself. What is beyond its bound on bytes
+/// goes only every ten seconds; what there is no room for in the zone has another one go at once, and an eighth of all at the next ten
+/// seconds.
 fn nginx_keys_kib(answers: u64) -> u64 {
-    answers / 8 + answers / 128 + 32
+    answers / 8 + answers / 64 + 20
 }
 
 #[cfg(test)]

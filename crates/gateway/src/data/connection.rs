@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) to: SocketAddr,
     /// Whether the connection is under TLS.
     pub(crate) tls: bool,
+    /// Whether it is within this machine and may be paced all the same, since its listener is not of a loopback address.
+    pub(crate) paced_within: bool,
 }
 
 impl Peer {
@@ -92,8 +94,8 @@ pub(crate) async fn serve(entry: Entry, state: Rc<ConnectionState>, accepted: Ac
     state.listener.metrics.opened(core.id);
     let _closed = Closed { core: &core, state: &state };
     let to = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let Some(terms) = Terms::of(&core, &state, peer) else { return };
-    let mut peer = Peer { address: peer, to, tls: terms.tls.is_some() };
+    let Some(terms) = Terms::of(&core, &state, (peer, to)) else { return };
+    let mut peer = Peer { address: peer, to, tls: terms.tls.is_some(), paced_within: terms.paced_within };
     if let Some(timeout) = terms.proxied {
         match Box::pin(preamble::proxied(&state, &socket, timeout)).await {
             Ok(None) => {}
@@ -130,25 +132,29 @@ struct Terms {
     proxied: Option<Duration>,
     /// Most connections of a client, if they have a cap.
     client_max: Option<NonZeroU32>,
+    paced_within: bool,
 }
 
 impl Terms {
     /// The terms of a connection; `None` when it is refused.
-    fn of(core: &Core, state: &ConnectionState, peer: SocketAddr) -> Option<Self> {
+    fn of(core: &Core, state: &ConnectionState, (peer, to): (SocketAddr, SocketAddr)) -> Option<Self> {
         let local = core.local();
         let passes = !state.listener.is_http();
         // A listener that is gone still answers what speaks HTTP.
         let Some(view) = local.listener(&state.listener) else {
-            return (!passes).then_some(Self { tls: None, passes, proxied: None, client_max: None });
+            let paced_within = false;
+            return (!passes).then_some(Self { tls: None, passes, proxied: None, client_max: None, paced_within });
         };
         let params = &view.params;
         let address = peer.ip().to_canonical();
+        let is_within = to.ip().is_loopback() || to.ip() == peer.ip();
         let proxied = params.proxy_protocol.iter().any(|network| network.contains(&address));
         Some(Self {
             tls: params.tls.clone(),
             passes,
             proxied: proxied.then_some(params.handshake_timeout),
             client_max: params.connections_per_client_max,
+            paced_within: is_within && !(to.ip().is_loopback() && view.bound.contains(&to)),
         })
     }
 

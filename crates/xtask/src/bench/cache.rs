@@ -114,7 +114,7 @@ impl Case {
     fn memory_mib(&self, subject: &str) -> u64 {
         let bytes = match subject {
             // A file takes whole blocks, and its head is in it. What is beyond this bound goes every ten seconds; the zone of its keys and the
-            // descriptors that it keeps are no more than as many answers at any time.
+            // descriptors that it keeps are no more than about as many answers at any time.
             "nginx" => self.held * (self.bytes + 1024).next_multiple_of(4096),
             // Blocks of 1 KiB, of which its own record and the head take one.
             "haproxy" => self.held * (self.bytes + 1024).next_multiple_of(1024),

@@ -5,7 +5,6 @@ mod coded;
 mod streamed;
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use coding::Coding;
@@ -104,7 +103,7 @@ pub(super) async fn serve(
     let wait = Wait::after(&scratch.deadline, call.listener.params.write_timeout);
     // What is asked for once is copied: most of it goes without being asked for again, and memory that was sent cannot be used again.
     let by_kernel = matches!(answer.result, CacheResult::Hit | CacheResult::Stale).then_some(&**link.core);
-    let head_alone = is_paced_within(call, link.peer.to);
+    let head_alone = link.peer.paced_within;
     let mut way =
         Way { by_kernel, head_alone, sink: &mut link.sink, out: &mut scratch.to_client, chunked, wait, sent: 0 };
     let sent = match &mut coded {
@@ -140,11 +139,6 @@ pub(super) async fn serve(
         }
     }
     Outcome::Broken
-}
-
-/// Whether a client to whom this address is the gateway's is on this machine and may be paced all the same: the listener is of all addresses.
-fn is_paced_within(call: &Call<'_>, to: SocketAddr) -> bool {
-    to.ip().is_loopback() && !call.listener.bound.contains(&to)
 }
 
 /// What is done with an answer where responses are compressed, and what its body is sent as.

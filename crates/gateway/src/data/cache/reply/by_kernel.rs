@@ -18,6 +18,9 @@ use crate::data::io::{self, Stalled, Wait};
 /// Below that, a copy costs less than a call for the head and others for the body.
 pub(super) const BYTES_MIN: u64 = 64 * 1024;
 
+/// What a pipe takes of a piece at least, unless it is the end of it, or `sendfile` sends the rest.
+const ROUND_BYTES_MIN: usize = 32 * 1024;
+
 impl Way<'_, '_> {
     /// Sends what has gathered, and then pieces of a body.
     pub(super) async fn by_kernel<'p>(
@@ -42,6 +45,7 @@ impl Way<'_, '_> {
                 }
                 piece = place.bytes();
                 if keeps_up && let Some(socket) = writer.socket() {
+                    tokio::task::coop::consume_budget().await;
                     let passed = pass(&core.pipes, socket, self.out, &place);
                     let passed = passed.map_err(|error| Broken::Client(Stalled::Broken(error)))?;
                     let of_head = passed.min(self.out.len());
@@ -76,8 +80,13 @@ fn pass(pipes: &Pipes, socket: &TcpStream, head: &[u8], place: &store::InFile<'_
         // SAFETY: what has a place in the file of a store is not written to again; when it goes, its pages are given back to the system.
         let Ok(count @ 1..) = (unsafe { pipe.give(&bytes[given..]) }) else { break };
         given += count;
-        sent += pipe.drain_now(socket)?;
-        if pipe.filled() > 0 {
+        sent += match pipe.drain_now(socket) {
+            // Where there is no such thing.
+            Err(error) if sent == 0 && error.kind() == ErrorKind::InvalidInput => return Ok(0),
+            moved => moved?,
+        };
+        // A pipe of a few pages, which the system gives to who has many, would take many calls.
+        if pipe.filled() > 0 || count < ROUND_BYTES_MIN {
             break;
         }
     }
