@@ -4,7 +4,8 @@ use bytes::Bytes;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::disk::{Disk, DiskObject};
+use crate::disk::{Disk, DiskObject, Job};
+use crate::fill::Writer;
 use crate::growing::{Growing, Step};
 use crate::key::{KeyHasher, Mark};
 use crate::memory::{Found, Joining, Memory};
@@ -429,6 +430,35 @@ fn a_body_whose_disk_failed_midway_is_shown_to_nobody_who_comes_after_it() {
         assert!(coming(&store).is_none(), "nobody could read it");
         assert!(!stored.in_memory && !stored.on_disk, "{stored:?}");
         assert_eq!([sent, queued()], [3 * CHUNK_BYTES as u64; 2], "nothing more is sent");
+    });
+}
+
+#[test]
+fn where_more_comes_than_a_disk_takes_large_bodies_are_dropped_first() {
+    loom::model(|| {
+        let (store, _jobs) = Store::idle();
+        let begin = |key: &'static [u8]| {
+            let Begin::Lead(lead) = store.begin(store.key(key), &[]) else { panic!("nothing is there") };
+            lead.start(Head { body_bytes: Some(9 * CHUNK_BYTES as u64), ..Head::default() }).expect("starts")
+        };
+        // Whether a further chunk of a body waits to be written.
+        let goes_on = |writer: &mut Writer| {
+            let queued = || store.stats().disk.map_or(0, |disk| disk.queued_bytes);
+            let before = queued();
+            writer.append(&[7; CHUNK_BYTES]);
+            queued() > before
+        };
+        let disk = store.0.disk.as_ref().expect("it has one");
+        let takes = |mib: u64| disk.send(Job::Store(object(&store, 1, mib << 20)));
+        let (mut early, mut late) = (begin(b"early"), begin(b"late"));
+        assert!(goes_on(&mut early));
+        assert!(takes(8), "half of what may wait");
+        assert!(!goes_on(&mut late), "it would begin");
+        assert!(goes_on(&mut early), "it has begun");
+        assert!(takes(4), "three quarters");
+        assert!(!goes_on(&mut early));
+        assert!(takes(3), "what takes no more than this has room still");
+        assert!(!takes(1), "all of it");
     });
 }
 

@@ -9,6 +9,8 @@ use super::segment::Segment;
 
 /// A buffer is written when it has so many bytes, or nothing else waits.
 const BUFFER_BYTES: usize = 512 * 1024;
+/// What it has room for without growing: also the record that made it due.
+const BUFFER_ROOM: usize = BUFFER_BYTES + format::INLINE_BYTES_MAX as usize + 64 * 1024;
 
 /// A segment with room, and what it holds so far.
 #[derive(Debug)]
@@ -25,7 +27,8 @@ impl Active {
     pub(super) fn create(folder: &Path, number: u32, bytes_max: u64) -> io::Result<Self> {
         let segment = Arc::new(Segment::create(folder, number)?);
         let written = HEADER_BYTES as u64;
-        Ok(Self { segment, written, buffer: Vec::new(), contents: Contents::default(), bytes_max })
+        let buffer = Vec::with_capacity(BUFFER_ROOM);
+        Ok(Self { segment, written, buffer, contents: Contents::default(), bytes_max })
     }
 
     /// One that refuses every write.
@@ -83,7 +86,7 @@ impl Active {
             outcome?;
             self.written += count;
             self.buffer.clear();
-            self.buffer.shrink_to(BUFFER_BYTES);
+            self.buffer.shrink_to(BUFFER_ROOM);
         }
         Ok(count)
     }

@@ -5,7 +5,8 @@
 //! are compared whenever it is read; what does not match is a miss. `format` has the bytes, `recover` what a start does.
 //!
 //! **Nothing blocks a core.** Jobs go through bounded queues. A write that finds its queue full is dropped and counted, and the object
-//! stays in memory alone; a read that finds its queue full is a miss, and so is one whose thread has been at another for seconds: a disk that
+//! stays in memory alone. Where more comes than the disk takes, the largest bodies are dropped first, since many others have room
+//! in their place: none begins when half of the queue is taken, and none goes on when three quarters are. A read that finds its queue full is a miss, and so is one whose thread has been at another for seconds: a disk that
 //! hangs is waited for by those who asked before, for a bounded time, and by nobody else.
 //!
 //! **A disk that fails is done without.** After a write that failed, what was in the buffer is dropped, the oldest segment makes room if
@@ -97,6 +98,16 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// How full the queue may be with it, in quarters. A body in chunks that is not begun costs nothing yet; one that is broken off
+    /// has cost the disk what is written of it.
+    fn quarters_max(&self) -> u64 {
+        match self {
+            Self::Chunk { index: 0, .. } => 2,
+            Self::Chunk { .. } => 3,
+            _ => 4,
+        }
+    }
+
     /// Bytes that wait with it. What a body has in memory while it comes is counted there.
     fn bytes(&self) -> u64 {
         let of = |identity: &Identity, meta: &Bytes| {
@@ -264,9 +275,9 @@ impl Disk {
 
     /// Writes a part of a larger object, or drops it.
     pub(crate) fn send(&self, job: Job) -> bool {
-        let bytes = job.bytes();
+        let (bytes, most) = (job.bytes(), self.shared.params.queue_bytes / 4 * job.quarters_max());
         let queued = &self.shared.queued_bytes;
-        if queued.fetch_add(bytes, Ordering::AcqRel) + bytes > self.shared.params.queue_bytes {
+        if queued.fetch_add(bytes, Ordering::AcqRel) + bytes > most {
             queued.fetch_sub(bytes, Ordering::AcqRel);
             self.shared.counters.writes_dropped.add(1);
             return false;
