@@ -17,14 +17,19 @@ use super::trouble::{Damage, Random};
 use super::{SETTLED, SURVIVING_SHARE};
 use crate::proof::Verdict;
 
-/// Clients that ask at once.
+/// Clients that ask at once, and how long each takes for one object at least. Together they fetch some 200 MB a second: what a disk does not take
+/// is not stored, and this is about what it took.
 const CLIENTS: usize = 4;
+const PACE: Duration = Duration::from_micros(2_500);
 /// An answer within a round takes so long at most, also when the file system is slow.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Of what clients have had in a round so many are purged, spread over it.
 const PURGED_MAX: usize = 8;
 const PURGED_STEP: usize = 29;
+
+/// Bytes of the disk: more than clients fetch in a round, so that what is not there was lost and did not have to go.
+const DISK_BYTES: u64 = 1 << 30;
 
 /// Asks for what is stored alone.
 const STORED: &str = "Cache-Control: only-if-cached\r\n";
@@ -54,6 +59,11 @@ pub(super) fn kill_often(program: &Path, rounds: u32, verdict: &mut Verdict) -> 
         let hit = damage.apply(folder.path(), &mut random)?;
         let concerned: Vec<u64> = stored.keys().copied().filter(|number| *number >= first).collect();
         ensure!(!concerned.is_empty(), "round {round}: nothing was fetched");
+        let fetched: u64 = concerned.iter().map(|number| length(*number).1).sum();
+        ensure!(
+            fetched < DISK_BYTES / 4 * 3,
+            "round {round}: {fetched} bytes were fetched, nearly more than the disk holds"
+        );
         let earlier = stored.keys().copied().filter(|number| *number < first).step_by(37);
         let asked: BTreeSet<u64> = concerned.iter().copied().chain(earlier).chain(purged.iter().copied()).collect();
         let site = Tenfold::start_with(Command::new(program), &text)?;
@@ -94,7 +104,7 @@ fn config(origin: SocketAddr, folder: &Path) -> String {
     let folder = folder.display();
     format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n[listener.web]\nlisten = \"127.0.0.1:{}\"\n\
-         [cache]\nmemory = \"32MiB\"\ndisk = {{ path = \"{folder}\", size = \"1GiB\" }}\n\
+         [cache]\nmemory = \"32MiB\"\ndisk = {{ path = \"{folder}\", size = \"{DISK_BYTES}B\" }}\n\
          [[route]]\nservice = \"origin\"\ncache = {{ object_bytes_max = \"64MiB\" }}\n\
          [service.origin]\nendpoints = [\"{origin}\"]\n",
         free_port(),
@@ -118,7 +128,10 @@ fn fetch_and_kill(
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 let Ok(mut conn) = RawConn::connect(address) else { return };
+                let mut next_at = Instant::now();
                 while !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(next_at.saturating_duration_since(Instant::now()));
+                    next_at = Instant::now() + PACE;
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     // Whatever was under way at the kill breaks off.
                     let Ok(answer) = ask(&mut conn, number, "") else { return };
@@ -194,19 +207,26 @@ fn ask(conn: &mut RawConn, number: u64, fields: &str) -> Result<State> {
 
 /// What an object holds: up to 64 KiB mostly, and now and then more than is written with its object or kept in memory.
 fn body(number: u64) -> Vec<u8> {
-    let mut random = Random::new(number);
-    let most = match number % 40 {
-        0 => 6 << 20,
-        1..=4 => 600 << 10,
-        _ => 64 << 10,
-    };
-    let length = random.below(most) as usize;
+    let (mut random, length) = length(number);
+    let length = length as usize;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
         bytes.extend_from_slice(&random.below(u64::MAX).to_le_bytes());
     }
     bytes.truncate(length);
     bytes
+}
+
+/// How many bytes it has, and what they are drawn from.
+fn length(number: u64) -> (Random, u64) {
+    let mut random = Random::new(number);
+    let most = match number % 40 {
+        0 => 6 << 20,
+        1..=4 => 600 << 10,
+        _ => 64 << 10,
+    };
+    let length = random.below(most);
+    (random, length)
 }
 
 /// A service that knows each object, for as long as this program runs.
