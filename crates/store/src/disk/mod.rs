@@ -5,9 +5,10 @@
 //! are compared whenever it is read; what does not match is a miss. `format` has the bytes, `recover` what a start does.
 //!
 //! **Nothing blocks a core.** Jobs go through bounded queues. A write that finds its queue full is dropped and counted, and the object
-//! stays in memory alone. Where more comes than the disk takes, the largest bodies are dropped first, since many others have room
-//! in their place: none begins when half of the queue is taken, and none goes on when three quarters are. A read that finds its queue full is a miss, and so is one whose thread has been at another for seconds: a disk that
-//! hangs is waited for by those who asked before, for a bounded time, and by nobody else.
+//! stays in memory alone. Where more comes than the disk takes, bodies in chunks are dropped first, since many others have room in
+//! the place of one: none begins when half of the queue is taken, and none goes on when three quarters are. A read that finds its queue
+//! full is a miss, and so is one whose thread has been at another for seconds: a disk that hangs is waited for by those who asked
+//! before, for a bounded time, and by nobody else.
 //!
 //! **A disk that fails is done without.** After a write that failed, what was in the buffer is dropped, the oldest segment makes room if
 //! there is none, and after a pause, which doubles up to a minute, a new segment is tried. Reading goes on meanwhile. A folder that
