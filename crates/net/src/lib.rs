@@ -1,7 +1,7 @@
 //! What every data path needs from the machine: worker cores, listening sockets, deadlines, buffers and splicing.
 //!
-//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`], [`pace`], the count of wide pipes and the inboxes of [`workers`] belongs to one core: it is
-//! not shared, takes no lock, and is reached through `Rc`.
+//! Everything here but [`listen`], [`inherit`], [`handover`], [`lock`], [`pace`], the count of wide pipes, connections of [`together`], which may change cores, and the inboxes
+//! of [`workers`] belongs to one core: it is not shared, takes no lock, and is reached through `Rc`.
 
 pub mod bare;
 pub mod buffer;
@@ -15,6 +15,7 @@ pub mod sendfile;
 pub mod splice;
 pub mod stream;
 pub mod tls;
+pub mod together;
 pub mod workers;
 
 pub use buffer::{Buffer, Buffers};
@@ -24,3 +25,4 @@ pub use pace::connect;
 pub use sendfile::poll_send_file;
 pub use splice::{Pipe, Pipes};
 pub use stream::{Reader, Stream, Writer};
+pub use together::Gathered;

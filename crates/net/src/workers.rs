@@ -85,6 +85,7 @@ where
             match built {
                 Ok(runtime) => {
                     let _heard = report.send(Ok(()));
+                    runtime.spawn_local(crate::together::serve());
                     runtime.block_on(main(inbox));
                 }
                 Err(error) => {

@@ -156,7 +156,7 @@ async fn open(address: &ServerAddress) -> io::Result<Socket> {
             let socket = net::connect((host.as_str(), *port)).await?;
             socket.set_nodelay(true)?;
             socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
-            Ok(Socket::Tcp(socket))
+            Ok(Socket::tcp(socket))
         }
     }
 }
@@ -186,7 +186,7 @@ async fn encipher(
                 None => ServerName::try_from(host)
                     .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "its name cannot be verified"))?,
             };
-            Ok(Socket::of_server(tls.connect_whole(name, socket).await?))
+            Ok(Socket::of_server(tls.connect_whole(name, socket.into_inner()?).await?))
         }
         ([b'N'], socket) if !is_required => Ok(socket),
         _ => Err(ConnectError::NoTls),
@@ -300,7 +300,7 @@ pub(crate) async fn cancel(key: &CancelKey, timeout: Duration) -> bool {
     let mut is_sent = false;
     let attempt = async {
         let mut socket = match (&key.address, key.peer) {
-            (ServerAddress::Tcp { .. }, Some(peer)) => Socket::Tcp(net::connect(peer).await?),
+            (ServerAddress::Tcp { .. }, Some(peer)) => Socket::tcp(net::connect(peer).await?),
             (address, _) => open(address).await?,
         };
         let mut out = Vec::new();

@@ -29,12 +29,12 @@ pub(crate) async fn open(held: &Held, fresh: Fresh) -> Result<Option<(Startup, T
     let tls = params.tls.as_ref();
     let (mut socket, may_encipher) = match (fresh, tls) {
         (Fresh::Unix(socket), _) => (Socket::Unix(socket), false),
-        (Fresh::Tcp(socket), None) => (Socket::Tcp(socket), false),
+        (Fresh::Tcp(socket), None) => (Socket::tcp(socket), false),
         (Fresh::Tcp(socket), Some(tls)) => {
             let mut first = [0];
             match socket.peek(&mut first).await {
                 Ok(1) if first[0] == HANDSHAKE => (handshake(&tls.server, socket).await?, false),
-                Ok(1) => (Socket::Tcp(socket), true),
+                Ok(1) => (Socket::tcp(socket), true),
                 _ => return Ok(None),
             }
         }
@@ -105,7 +105,7 @@ async fn agree(socket: Socket, tls: Option<&ServerTls>) -> Result<Socket, Closed
             let mut socket = Socket::Tcp(socket);
             send(&mut socket, b"S").await.map_err(|_| (Refused::Gone, None))?;
             match socket {
-                Socket::Tcp(socket) => handshake(tls, socket).await,
+                Socket::Tcp(socket) => handshake(tls, socket.into_inner().map_err(|_| (Refused::Gone, None))?).await,
                 other => Ok(other),
             }
         }

@@ -340,7 +340,8 @@ impl Session {
             }
             // Nothing runs that could be cancelled.
             drop(tether.take_cancels());
-            if is_heard {
+            // What was written last was not taken after all.
+            if is_heard || client.socket.has_unsent() {
                 return Poll::Ready(Ok(()));
             }
             if let Poll::Ready(ready) = client.socket.poll_readable(cx) {

@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use net::bare;
+use net::{Gathered, bare};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection's socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Tcp(TcpStream),
+    Tcp(Gathered),
     Unix(UnixStream),
     Tls(Box<Tls>),
 }
@@ -33,7 +33,7 @@ impl Socket {
     /// A client's session, after the handshake.
     pub(crate) fn of_client(stream: net::Stream) -> Self {
         match stream {
-            net::Stream::Bare(socket) => Self::Tcp(socket),
+            net::Stream::Bare(socket) => Self::tcp(socket),
             net::Stream::Tls(session) => match session.into_inner() {
                 tokio_rustls::TlsStream::Server(stream) => {
                     let (socket, session) = stream.into_inner();
@@ -50,6 +50,11 @@ impl Socket {
         Self::tls(socket, session.into())
     }
 
+    /// A connection without TLS.
+    pub(crate) fn tcp(socket: TcpStream) -> Self {
+        Self::Tcp(Gathered::new(socket))
+    }
+
     fn tls(socket: TcpStream, session: rustls::Connection) -> Self {
         Self::Tls(Box::new(Tls { socket, session, has_ended: false }))
     }
@@ -62,7 +67,7 @@ impl Socket {
     /// The other side's address, where it has one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(socket) => socket.peer_addr().ok(),
+            Self::Tcp(socket) => socket.socket().peer_addr().ok(),
             Self::Tls(tls) => tls.socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
@@ -71,7 +76,7 @@ impl Socket {
     /// This side's address, where it has one.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Tcp(socket) => socket.socket().local_addr().ok(),
             Self::Tls(tls) => tls.socket.local_addr().ok(),
             Self::Unix(_) => None,
         }
@@ -90,7 +95,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let mut room = ReadBuf::new(room);
-                ready!(bare::poll_read(socket, cx, &mut room))?;
+                ready!(bare::poll_read(socket.socket(), cx, &mut room))?;
                 Poll::Ready(Ok(room.filled().len()))
             }
             Self::Unix(socket) => read(socket, cx, room),
@@ -101,32 +106,42 @@ impl Socket {
     /// Writes of two pieces what is taken at once. What TLS has taken and not sent yet goes with [`Socket::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => match pieces {
-                [one, []] | [[], one] => bare::poll_write(socket, cx, one),
-                [first, second] => bare::poll_write_vectored(socket, cx, &[IoSlice::new(first), IoSlice::new(second)]),
-            },
+            Self::Tcp(socket) => socket.poll_write(cx, pieces),
             Self::Unix(socket) => write(socket, cx, pieces),
             Self::Tls(tls) => tls.poll_write(cx, pieces),
         }
     }
 
-    /// Sends what TLS has taken.
+    /// As [`Socket::poll_write`], of what may wait until others have written as well: nobody parts from the socket after it.
+    pub(crate) fn poll_write_soon(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_write_soon(cx, pieces),
+            Self::Unix(_) | Self::Tls(_) => self.poll_write(cx, pieces),
+        }
+    }
+
+    /// Sends what counts as sent and was not taken, of TLS or of what went together with that of others.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tcp(socket) => socket.poll_flush(cx),
+            Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
-    /// Whether TLS has taken something that was not sent.
+    /// Whether something counts as sent that was not taken. It may be found out after a write, whose task is woken then.
     pub(crate) fn has_unsent(&self) -> bool {
-        matches!(self, Self::Tls(tls) if tls.session.wants_write())
+        match self {
+            Self::Tcp(socket) => socket.has_rest(),
+            Self::Unix(_) => false,
+            Self::Tls(tls) => tls.session.wants_write(),
+        }
     }
 
     /// Ready once something can be read, without taking it: bytes, the end, or an error.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Tcp(socket) => socket.socket().poll_read_ready(cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),
             // What was deciphered already is not announced by the socket again.
             Self::Tls(tls) if !tls.wants_more() => Poll::Ready(Ok(())),
@@ -139,7 +154,7 @@ impl Socket {
     /// What TLS sends for itself is something, such as a ticket: servers send theirs before they answer a login.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::is_silent(socket),
+            Self::Tcp(socket) => bare::is_silent(socket.socket()),
             Self::Unix(socket) => bare::is_silent_unix(socket),
             Self::Tls(tls) => tls.wants_more() && bare::is_silent(&tls.socket),
         }
@@ -148,7 +163,7 @@ impl Socket {
     /// The same, asked of the kernel, for a socket that the runtime does not know yet.
     pub(crate) fn is_silent_below(&self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::is_silent_below(socket),
+            Self::Tcp(socket) => bare::is_silent_below(socket.socket()),
             Self::Unix(socket) => bare::is_silent_below(socket),
             Self::Tls(tls) => tls.wants_more() && bare::is_silent_below(&tls.socket),
         }
@@ -158,7 +173,7 @@ impl Socket {
     /// nothing.
     pub(crate) fn has_ended_below(&self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::has_ended(socket),
+            Self::Tcp(socket) => bare::has_ended(socket.socket()),
             Self::Unix(socket) => bare::has_ended(socket),
             Self::Tls(tls) => bare::has_ended(&tls.socket),
         }
@@ -170,7 +185,7 @@ impl Socket {
     /// Those of the system; the connection is closed then.
     pub(crate) fn move_here(self) -> io::Result<Self> {
         Ok(match self {
-            Self::Tcp(socket) => Self::Tcp(TcpStream::from_std(socket.into_std()?)?),
+            Self::Tcp(socket) => Self::tcp(TcpStream::from_std(socket.into_inner()?.into_std()?)?),
             Self::Unix(socket) => Self::Unix(UnixStream::from_std(socket.into_std()?)?),
             Self::Tls(tls) => {
                 let Tls { socket, session, has_ended } = *tls;
@@ -184,7 +199,10 @@ impl Socket {
     pub(crate) fn shut_down(&mut self) {
         let end = std::net::Shutdown::Write;
         let _gone = match self {
-            Self::Tcp(socket) => socket2::SockRef::from(&*socket).shutdown(end),
+            Self::Tcp(socket) => {
+                socket.settle();
+                socket2::SockRef::from(socket.socket()).shutdown(end)
+            }
             Self::Unix(socket) => socket2::SockRef::from(&*socket).shutdown(end),
             Self::Tls(tls) => {
                 tls.session.send_close_notify();

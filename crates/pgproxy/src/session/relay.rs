@@ -138,7 +138,7 @@ impl Session {
             if put == 0 && passing.is_empty() {
                 break;
             }
-            match backend.socket.poll_write(cx, [self.to_server.rest(), passing]) {
+            match backend.socket.poll_write_soon(cx, [self.to_server.rest(), passing]) {
                 Poll::Ready(Ok(count)) => {
                     moved |= count > 0;
                     self.to_server.advance(count.min(put));
@@ -186,7 +186,7 @@ impl Session {
             let written = if self.is_client_gone {
                 Poll::Ready(Ok(put + passing.len()))
             } else {
-                self.client.socket.poll_write(cx, [self.to_client.rest(), passing])
+                self.client.socket.poll_write_soon(cx, [self.to_client.rest(), passing])
             };
             match written {
                 Poll::Ready(Ok(count)) => {
