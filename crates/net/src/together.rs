@@ -163,15 +163,17 @@ impl Gathered {
     /// Sends what counts as sent and was not taken. What waits for the end of the round is not waited for.
     ///
     /// # Errors
-    /// Those of the system, of earlier writes too.
+    /// Those of the system, of earlier writes too. What was not taken is given up then, and the error is told once.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_rest() {
             return Poll::Ready(Ok(()));
         }
         let mut left = self.shared.rest();
         while let Some(rest) = left.as_mut().filter(|rest| rest.error.is_none() && !rest.bytes.is_empty()) {
-            let count = ready!(bare::poll_write(self.socket(), cx, &rest.bytes))?;
-            rest.bytes.drain(..count);
+            match ready!(bare::poll_write(self.socket(), cx, &rest.bytes)) {
+                Ok(count) => drop(rest.bytes.drain(..count)),
+                Err(error) => rest.error = Some(error),
+            }
         }
         self.shared.has_rest.store(false, Ordering::Relaxed);
         Poll::Ready(left.take().and_then(|rest| rest.error).map_or(Ok(()), Err))
@@ -435,6 +437,16 @@ mod tests {
             let error = poll_fn(|cx| one.poll_flush(cx)).await.unwrap_err();
             assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
             assert!(!one.has_rest());
+            // So is one that had something left.
+            let (one, of_one) = pair().await;
+            fill(&one).await;
+            assert_eq!(soon(&one, b"abc").await.unwrap(), 3);
+            poll_fn(|_| if one.has_rest() { Poll::Ready(()) } else { Poll::Pending }).await;
+            assert!(poll_fn(|cx| Poll::Ready(one.poll_flush(cx).is_pending())).await);
+            drop(of_one);
+            assert!(poll_fn(|cx| one.poll_flush(cx)).await.is_err());
+            assert!(!one.has_rest());
+            assert!(poll_fn(|cx| one.poll_flush(cx)).await.is_ok(), "it is told once");
         })
         .await;
     }

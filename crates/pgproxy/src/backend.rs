@@ -262,6 +262,7 @@ pub(crate) async fn send(socket: &mut Socket, bytes: &[u8]) -> io::Result<()> {
         }
         sent += count;
     }
+    socket.settle();
     poll_fn(|cx| socket.poll_flush(cx)).await
 }
 

@@ -335,13 +335,16 @@ impl Session {
             if tether.is_killed(None) {
                 return Poll::Ready(Err(Cut::Told(killed())));
             }
+            // What was written last was not taken after all.
+            if client.socket.has_unsent() {
+                return Poll::Ready(Ok(()));
+            }
             if tether.is_ending.get() || database.is_retired() {
                 return Poll::Ready(Err(Cut::Told(stopping())));
             }
             // Nothing runs that could be cancelled.
             drop(tether.take_cancels());
-            // What was written last was not taken after all.
-            if is_heard || client.socket.has_unsent() {
+            if is_heard {
                 return Poll::Ready(Ok(()));
             }
             if let Poll::Ready(ready) = client.socket.poll_readable(cx) {
@@ -409,6 +412,7 @@ impl Session {
     fn is_between_transactions(&self) -> bool {
         self.to_client.is_empty()
             && self.server_pass == 0
+            && !self.client.socket.has_unsent()
             && self.client.is_between()
             && !self.is_group_open
             && self.backend.as_ref().is_none_or(|backend| backend.is_clean())
@@ -421,6 +425,7 @@ impl Session {
         // What is held back the client cannot take.
         let is_given = !self.holds() || self.is_client_gone;
         let (armed, time) = match &self.backend {
+            _ if self.client.socket.has_unsent() => (Armed::Stall, Some(stall)),
             _ if is_given && (!self.to_client.is_empty() || self.server_pass > 0) => (Armed::Stall, Some(stall)),
             Some(backend) if backend.ledger.is_empty() && !self.client.is_between() => (Armed::Stall, Some(stall)),
             Some(backend) if backend.is_clean() && !self.is_group_open => (Armed::Client, times.client_idle),

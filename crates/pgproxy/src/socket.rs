@@ -129,6 +129,13 @@ impl Socket {
         }
     }
 
+    /// Has what waits for others to write as well sent now.
+    pub(crate) fn settle(&self) {
+        if let Self::Tcp(socket) = self {
+            socket.settle();
+        }
+    }
+
     /// Whether something counts as sent that was not taken. It may be found out after a write, whose task is woken then.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {

@@ -79,6 +79,7 @@ impl Session {
         // What the client has sent whole was looked at before: the rest waits for more of it.
         // Without its `Sync` a group is a transaction of its own, whatever has been answered of it.
         backend.is_clean()
+            && !backend.socket.has_unsent()
             && !self.is_group_open
             && self.to_server.is_empty()
             && self.client.pass == 0
@@ -164,6 +165,11 @@ impl Session {
             }
         }
         match backend.socket.poll_flush(cx) {
+            // As above. It may be told again and again, and what is read then ends it.
+            Poll::Ready(Err(error)) if is_broken(&error) => {
+                self.is_doubtful = true;
+                Ok(moved)
+            }
             Poll::Ready(Err(error)) => Err(self.lost(went_away(&error))),
             _ => Ok(moved),
         }
@@ -171,6 +177,14 @@ impl Session {
 
     fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
         let mut moved = false;
+        // What counts as sent waits for nothing that follows it.
+        if !self.is_client_gone && self.client.socket.has_unsent() {
+            match self.client.socket.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(Cut::Gone),
+                Poll::Pending => return Ok(false),
+            }
+        }
         if self.holds() && !self.is_client_gone {
             return Ok(false);
         }

@@ -269,6 +269,12 @@ impl Session {
             self.cells().unclean.increment();
         }
         let mut lent = self.backend.take()?;
+        // Whoever has it next may be on another core.
+        lent.socket.settle();
+        if lent.socket.has_unsent() {
+            self.cells().unclean.increment();
+            return None;
+        }
         if lent.texts.is_overfull() {
             // What its server has by those names nobody needs, and all of them would be looked through for ever.
             return None;
