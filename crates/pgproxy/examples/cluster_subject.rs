@@ -52,7 +52,9 @@ fn main() -> Result<()> {
     for part in parts {
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            runtime.expect("a runtime").block_on(part.run());
+            let runtime = runtime.expect("a runtime");
+            runtime.spawn_local(net::together::serve());
+            runtime.block_on(part.run());
         });
     }
     let control = Builder::new_current_thread().enable_all().build()?;

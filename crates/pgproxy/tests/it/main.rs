@@ -24,4 +24,5 @@ mod texts;
 mod tools;
 mod transaction;
 mod undone;
+mod unsent;
 mod wire;

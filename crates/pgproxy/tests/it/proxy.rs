@@ -38,7 +38,9 @@ fn start_cores() -> (Databases, Vec<JoinHandle<()>>) {
     let threads = parts.into_iter().map(|part| {
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            runtime.unwrap().block_on(part.run());
+            let runtime = runtime.unwrap();
+            runtime.spawn_local(net::together::serve());
+            runtime.block_on(part.run());
         })
     });
     (databases, threads.collect())
