@@ -9,7 +9,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, RawWakerVTable, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
@@ -48,6 +48,38 @@ pub fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Pol
 pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     let length = parts.iter().map(|part| part.len()).sum();
     poll_moved(socket, cx, Interest::WRITABLE, length, || Ok(rustix::io::writev(socket, parts)?))
+}
+
+/// A task that waits to read from a socket, and that the runtime knows to wake.
+///
+/// A task that waits for several things asks for all of them whenever one of them comes. Here that costs a look at what is known of the socket,
+/// without a lock.
+#[derive(Debug, Default)]
+pub struct Watched(Option<(*const (), *const RawWakerVTable)>);
+
+impl Watched {
+    /// Ready once something can be read, without taking it. Nobody else reads from the socket, or asks whether that can be done, before this has been
+    /// ready.
+    ///
+    /// # Errors
+    /// When the runtime has ended.
+    pub fn poll_readable(&mut self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_ready = socket.try_io(Interest::READABLE, || Ok(())).is_ok();
+        // The runtime keeps a waker until it has used it: no other one is there, at the same place, before that.
+        let waker = (cx.waker().data(), std::ptr::from_ref(cx.waker().vtable()));
+        if !is_ready && self.0 == Some(waker) {
+            return Poll::Pending;
+        }
+        self.0 = None;
+        // Whose turn has been long enough is woken for that, and not by the socket.
+        drop(ready!(coop::poll_proceed(cx)));
+        if is_ready {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = socket.poll_read_ready(cx);
+        self.0 = polled.is_pending().then_some(waker);
+        polled
+    }
 }
 
 /// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and nobody is woken later.
@@ -212,6 +244,51 @@ mod tests {
         while let Poll::Ready(turn) = coop::poll_proceed(cx) {
             turn.made_progress();
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_watched_is_woken_by_what_comes_whoever_asks_in_between() {
+        let (near, far) = pair().await;
+        let mut watched = Watched::default();
+        for turn in 0..100_u32 {
+            if turn % 3 == 0 {
+                // A turn that is over is no reason to be forgotten.
+                poll_fn(|cx| {
+                    spend_turn(cx);
+                    assert!(watched.poll_readable(&far, cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            if turn % 4 == 0 {
+                // Nor is another task that asked before.
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                assert!(watched.poll_readable(&far, &mut cx).is_pending());
+            }
+            poll_fn(|cx| {
+                assert!(watched.poll_readable(&far, cx).is_pending());
+                assert!(watched.poll_readable(&far, cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            let send = async {
+                tokio::task::yield_now().await;
+                near.try_write(b"a").unwrap();
+            };
+            tokio::join!(send, async { poll_fn(|cx| watched.poll_readable(&far, cx)).await.unwrap() });
+            // It stays so until it is read.
+            poll_fn(|cx| watched.poll_readable(&far, cx)).await.unwrap();
+            poll_fn(|cx| {
+                spend_turn(cx);
+                assert!(watched.poll_readable(&far, cx).is_pending(), "others have their turn");
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(read(&far, 10).await.unwrap(), b"a");
+        }
+        drop(near);
+        poll_fn(|cx| watched.poll_readable(&far, cx)).await.unwrap();
+        assert_eq!(read(&far, 10).await.unwrap(), b"");
     }
 
     #[tokio::test]

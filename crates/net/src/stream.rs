@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::bare;
+use crate::bare::{self, Watched};
 
 /// A session that both halves of a connection use. One task polls both, so that a borrow never meets another.
 type Session = RefCell<tokio_rustls::TlsStream<TcpStream>>;
@@ -200,6 +200,14 @@ impl Reader<'_> {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Bare(half) => half.as_ref().poll_read_ready(cx),
+            Self::Tls(session) => session_readable(session, cx),
+        }
+    }
+
+    /// As [`Reader::poll_readable`], for who asks often in vain. It has to have been ready before anything is read.
+    pub fn poll_watched(&self, watched: &mut Watched, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Bare(half) => watched.poll_readable(half.as_ref(), cx),
             Self::Tls(session) => session_readable(session, cx),
         }
     }

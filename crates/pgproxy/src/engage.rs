@@ -65,15 +65,13 @@ pub(crate) async fn prepare(
     session: u64,
     settings: &Settings,
 ) -> Result<Asked, AskError> {
-    let timeout = database.settings().timeouts.clean;
-    let cells = database.metrics.core(core.id);
     if lent.is_tainted && lent.last_session != session {
         discard(core, database, lent).await?;
     }
     let mut told = Asked::default();
     while let Some(text) = settings.difference(&mut lent.applied) {
-        cells.replays.increment();
-        match lent.ask(&text, timeout).await {
+        database.metrics.core(core.id).replays.increment();
+        match lent.ask(&text, database.settings().timeouts.clean).await {
             Ok(asked) => told.reports.extend(asked.reports),
             Err(error) => {
                 // Some of it may have been set.

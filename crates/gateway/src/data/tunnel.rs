@@ -17,6 +17,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use net::bare::Watched;
 use net::{Buffers, Deadline, Pipes, Reader, Writer};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -138,9 +139,9 @@ impl Tunnel<'_> {
                 return to.end().await;
             }
         };
-        let (mut next, mut doubted) = (Burst::Small, false);
+        let (mut next, mut doubted, mut watched) = (Burst::Small, false, Watched::default());
         loop {
-            poll_fn(|cx| reader.poll_readable(cx)).await?;
+            poll_fn(|cx| reader.poll_watched(&mut watched, cx)).await?;
             if next == Burst::Small {
                 next = self.copy(reader, &mut to, &moved).await?;
             }
@@ -260,7 +261,7 @@ impl To<'_, '_> {
                     moved(count);
                     rest = &rest[count..];
                 }
-                writer.flush().await
+                if writer.holds_back() { writer.flush().await } else { Ok(()) }
             }
             Self::Stream(flow) => {
                 flow.send(bytes, false, None).await.map_err(io::Error::from)?;

@@ -50,6 +50,8 @@ struct Event {
 #[derive(Debug)]
 pub(super) struct Queue {
     number: libc::c_ulong,
+    requests: Box<[Request; WRITES_MAX]>,
+    events: Box<[Event; WRITES_MAX]>,
 }
 
 impl Queue {
@@ -62,15 +64,21 @@ impl Queue {
         let mut number: libc::c_ulong = 0;
         // SAFETY: it writes one number, for which there is room.
         let failed = unsafe { libc::syscall(libc::SYS_io_setup, WRITES_MAX, &raw mut number) } != 0;
-        if failed { Err(last_error()) } else { Ok(Self { number }) }
+        if failed {
+            return Err(last_error());
+        }
+        Ok(Self {
+            number,
+            requests: Box::new([Request::default(); WRITES_MAX]),
+            events: Box::new([Event::default(); WRITES_MAX]),
+        })
     }
 
     /// Writes as many as it takes, in order: how many, and what became of each.
     fn write<'w>(&mut self, writes: impl Iterator<Item = Write<'w>>, outcomes: &mut Outcomes) -> usize {
-        let mut requests = [Request::default(); WRITES_MAX];
         let mut list = [std::ptr::null_mut::<Request>(); WRITES_MAX];
         let mut wanted = 0;
-        for ((request, place), (fd, bytes)) in requests.iter_mut().zip(&mut list).zip(writes) {
+        for ((request, place), (fd, bytes)) in self.requests.iter_mut().zip(&mut list).zip(writes) {
             let (fd, count, data) = (fd.as_raw_fd() as u32, bytes.len() as u64, wanted as u64);
             let bytes = bytes.as_ptr().expose_provenance() as u64;
             *request = Request { data, operation: WRITE, fd, bytes, count, ..Request::default() };
@@ -89,13 +97,10 @@ impl Queue {
     fn wait(&mut self, begun: usize, outcomes: &mut Outcomes) {
         let mut ended = 0;
         while ended < begun {
-            let mut events = [Event::default(); WRITES_MAX];
-            let (least, most) = (begun - ended, WRITES_MAX);
+            let (least, most, events) = (begun - ended, WRITES_MAX, self.events.as_mut_ptr());
             let forever = std::ptr::null_mut::<libc::timespec>();
             // SAFETY: there is room for so many events.
-            let count = unsafe {
-                libc::syscall(libc::SYS_io_getevents, self.number, least, most, events.as_mut_ptr(), forever)
-            };
+            let count = unsafe { libc::syscall(libc::SYS_io_getevents, self.number, least, most, events, forever) };
             let Ok(count) = usize::try_from(count) else {
                 if last_error() == Errno::INTR {
                     continue;
@@ -103,7 +108,7 @@ impl Queue {
                 // It knows the queue, and there is room: nothing else can be wrong.
                 std::process::abort();
             };
-            for event in &events[..count] {
+            for event in &self.events[..count] {
                 outcomes[event.data as usize] = match usize::try_from(event.result) {
                     Ok(count) => Ok(count),
                     Err(_) => Err(Errno::from_raw_os_error(-event.result as i32)),
@@ -131,6 +136,9 @@ pub(super) fn write_each<'w>(
         Some(queue) if writes.len() > 1 => queue.write(writes.clone(), &mut outcomes),
         _ => 0,
     };
+    if together == writes.len() {
+        return outcomes;
+    }
     for (outcome, (fd, bytes)) in outcomes.iter_mut().zip(writes).skip(together) {
         *outcome = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL);
     }
