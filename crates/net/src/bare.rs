@@ -164,8 +164,11 @@ fn all_or_last(
         }
         Ok(count)
     });
+    if let Some(count) = last {
+        return Some(Ok(count));
+    }
     match moved {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => last.map(Ok),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
         moved => Some(moved),
     }

@@ -14,11 +14,11 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use net::bare::Watched;
-use net::{Buffers, Deadline, Pipes, Reader, Writer};
+use net::{Buffer, Buffers, Deadline, Pipes, Reader, Writer};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -141,9 +141,17 @@ impl Tunnel<'_> {
         };
         let (mut next, mut doubted, mut watched) = (Burst::Small, false, Watched::default());
         loop {
-            poll_fn(|cx| reader.poll_watched(&mut watched, cx)).await?;
             if next == Burst::Small {
-                next = self.copy(reader, &mut to, &moved).await?;
+                next = match poll_fn(|cx| self.poll_small((reader, &mut watched), &mut to, &moved, cx)).await? {
+                    None => Burst::End,
+                    Some(piece) => {
+                        to.write(piece.rest.filled(), &moved).await?;
+                        let is_spliced = || reader.socket().is_some() && to.socket().is_some();
+                        if piece.is_full && is_spliced() { Burst::Large } else { Burst::Small }
+                    }
+                };
+            } else {
+                poll_fn(|cx| reader.poll_watched(&mut watched, cx)).await?;
             }
             if next == Burst::Large {
                 let burst = match (reader.socket(), to.socket()) {
@@ -160,19 +168,32 @@ impl Tunnel<'_> {
         }
     }
 
-    /// Copies what has come, as far as it fits a buffer. Less than that, and the source pauses.
-    async fn copy(&self, reader: &mut Reader<'_>, to: &mut To<'_, '_>, moved: &impl Fn(usize)) -> io::Result<Burst> {
-        let mut buffer = self.buffers.take();
-        let Some(count) = ready_now(|cx| buffer.poll_fill(Pin::new(&mut *reader), usize::MAX, cx)).await else {
-            return Ok(Burst::Small);
-        };
-        let count = count?;
-        if count == 0 {
-            return Ok(Burst::End);
+    /// Copies small pieces as long as each is taken at once: ready with one that is not, or that fills a buffer, and with nothing at the end.
+    fn poll_small(
+        &self,
+        (reader, watched): (&mut Reader<'_>, &mut Watched),
+        to: &mut To<'_, '_>,
+        moved: &impl Fn(usize),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Piece>>> {
+        loop {
+            ready!(reader.poll_watched(watched, cx))?;
+            let mut rest = self.buffers.take();
+            // It was not so after all, or the task's turn is over: the reader knows which.
+            let Poll::Ready(count) = rest.poll_fill(Pin::new(&mut *reader), usize::MAX, cx) else { continue };
+            if count? == 0 {
+                return Poll::Ready(Ok(None));
+            }
+            let is_full = rest.room() == 0;
+            let taken = to.poll_write_now(rest.filled(), cx)?;
+            if taken > 0 {
+                moved(taken);
+                rest.consume(taken);
+            }
+            if is_full || !rest.is_empty() {
+                return Poll::Ready(Ok(Some(Piece { rest, is_full })));
+            }
         }
-        to.write(buffer.filled(), moved).await?;
-        let is_spliced = || reader.socket().is_some() && to.socket().is_some();
-        Ok(if buffer.room() == 0 && is_spliced() { Burst::Large } else { Burst::Small })
     }
 
     /// Splices until the source pauses.
@@ -192,6 +213,13 @@ impl Tunnel<'_> {
         }
         Ok(if total >= SPLICED_MIN { Burst::Large } else { Burst::Small })
     }
+}
+
+/// What was read at once, of which the beginning was written.
+struct Piece {
+    rest: Buffer,
+    /// It filled its buffer.
+    is_full: bool,
 }
 
 /// What came between two pauses of a source.
@@ -245,6 +273,17 @@ impl To<'_, '_> {
         match self {
             Self::Wire(writer) => writer.socket(),
             Self::Stream(_) => None,
+        }
+    }
+
+    /// Writes what a socket takes at once, without waiting for more: how many bytes. Nothing where there is more to a write than that.
+    fn poll_write_now(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
+        match self {
+            Self::Wire(writer) if !writer.holds_back() => match Pin::new(&mut **writer).poll_write(cx, bytes) {
+                Poll::Ready(taken) => taken,
+                Poll::Pending => Ok(0),
+            },
+            _ => Ok(0),
         }
     }
 
