@@ -50,7 +50,7 @@ pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[Io
     poll_moved(socket, cx, Interest::WRITABLE, length, || Ok(rustix::io::writev(socket, parts)?))
 }
 
-/// A task that waits to read from a socket, and that the runtime knows to wake.
+/// A task that waits to read from one socket, always the same, and that the runtime knows to wake.
 ///
 /// A task that waits for several things asks for all of them whenever one of them comes. Here that costs a look at what is known of the socket,
 /// without a lock.
@@ -62,7 +62,7 @@ impl Watched {
     /// ready.
     ///
     /// # Errors
-    /// When the runtime has ended.
+    /// Those of the runtime.
     pub fn poll_readable(&mut self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_ready = socket.try_io(Interest::READABLE, || Ok(())).is_ok();
         // The runtime keeps a waker until it has used it: no other one is there, at the same place, before that.

@@ -238,9 +238,11 @@ impl Round {
         let bytes = &self.bytes;
         let writes = self.entries.iter().map(|entry| (entry.shared.socket.as_fd(), &bytes[entry.place.clone()]));
         let outcomes = submit::write_each(self.queue.as_mut(), writes);
-        for (entry, outcome) in self.entries.drain(..).zip(outcomes) {
+        // All of them learn it before one is dropped, whose drop may write.
+        for (entry, outcome) in self.entries.iter().zip(outcomes) {
             entry.learn(&bytes[entry.place.clone()], outcome);
         }
+        self.entries.clear();
         self.bytes.clear();
     }
 }

@@ -180,6 +180,8 @@ impl Session {
         // What counts as sent waits for nothing that follows it.
         if !self.is_client_gone && self.client.socket.has_unsent() {
             match self.client.socket.poll_flush(cx) {
+                // The client takes something: its time begins anew.
+                Poll::Ready(Ok(())) if self.armed == super::Armed::Stall => self.armed = super::Armed::Nothing,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Cut::Gone),
                 Poll::Pending => return Ok(false),
