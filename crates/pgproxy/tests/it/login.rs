@@ -117,16 +117,7 @@ fn tls_is_offered_demanded_and_spoken_with_servers() {
     let authority = testkit::Authority::new("the shop's own").unwrap();
     let issued = authority.issue("db", &["localhost", "127.0.0.1"]).unwrap();
     let proxy = Proxy::start_with(&PostgresOptions::default(), |_, listener| {
-        let certificate =
-            net::tls::Certificate::load(&issued.certificate, &issued.key, std::time::SystemTime::now()).unwrap();
-        let params = net::tls::ServerTlsParams {
-            certificates: vec![certificate],
-            managed: Vec::new(),
-            min_version: net::tls::MinVersion::Tls12,
-            client_auth: None,
-            protocols: Vec::new(),
-        };
-        listener.tls = Some(PgTls { server: net::tls::ServerTls::new(params).unwrap(), required: true });
+        listener.tls = Some(PgTls { server: crate::proxy::server_tls(&issued), required: true });
     });
     let full = format!("sslmode=verify-full&sslrootcert={}", authority.file().display());
     let url = |host: &str, more: &str| format!("postgresql://web@{host}:{}/shop?{more}", proxy.port);

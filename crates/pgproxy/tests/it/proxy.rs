@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pgproxy::*;
-use testkit::{PgClient, Postgres, PostgresOptions, free_port};
+use testkit::{Issued, PgClient, Postgres, PostgresOptions, free_port};
 use tokio::runtime::{Builder, LocalOptions};
 
 /// A server, and a proxy of two cores before it.
@@ -29,6 +29,20 @@ pub(crate) fn server(postgres: &Postgres, number: usize) -> ServerParams {
         tls: BackendTls::Off,
         settings: Vec::new(),
     }
+}
+
+/// What a listener presents.
+pub(crate) fn server_tls(issued: &Issued) -> net::tls::ServerTls {
+    let certificate =
+        net::tls::Certificate::load(&issued.certificate, &issued.key, std::time::SystemTime::now()).unwrap();
+    let params = net::tls::ServerTlsParams {
+        certificates: vec![certificate],
+        managed: Vec::new(),
+        min_version: net::tls::MinVersion::Tls12,
+        client_auth: None,
+        protocols: Vec::new(),
+    };
+    net::tls::ServerTls::new(params).unwrap()
 }
 
 /// Two cores, with no databases yet.

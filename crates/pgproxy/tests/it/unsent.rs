@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, server_tls};
 
 /// Who sends to the port, or takes from it.
 #[derive(Clone, Copy)]
@@ -183,16 +183,7 @@ fn proxy_with_tls(authority: &Authority) -> Proxy {
     Proxy::start_with(&PostgresOptions::default(), |params, listener| {
         params.catalogue.read = false;
         listener.stall_timeout = STALL;
-        let certificate =
-            net::tls::Certificate::load(&issued.certificate, &issued.key, std::time::SystemTime::now()).unwrap();
-        let params = net::tls::ServerTlsParams {
-            certificates: vec![certificate],
-            managed: Vec::new(),
-            min_version: net::tls::MinVersion::Tls12,
-            client_auth: None,
-            protocols: Vec::new(),
-        };
-        listener.tls = Some(PgTls { server: net::tls::ServerTls::new(params).unwrap(), required: false });
+        listener.tls = Some(PgTls { server: server_tls(&issued), required: false });
     })
 }
 
