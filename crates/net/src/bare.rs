@@ -9,7 +9,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll, RawWakerVTable, ready};
+use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
@@ -55,7 +55,10 @@ pub fn poll_write_vectored(socket: &TcpStream, cx: &mut Context<'_>, parts: &[Io
 /// A task that waits for several things asks for all of them whenever one of them comes. Here that costs a look at what is known of the socket,
 /// without a lock.
 #[derive(Debug, Default)]
-pub struct Watched(Option<(*const (), *const RawWakerVTable)>);
+pub struct Watched(Option<WakerAddress>);
+
+/// Of a waker's task, and of what can be done with it: for comparison alone.
+type WakerAddress = (usize, usize);
 
 impl Watched {
     /// Ready once something can be read, without taking it. Nobody else reads from the socket, or asks whether that can be done, before this has been
@@ -66,7 +69,7 @@ impl Watched {
     pub fn poll_readable(&mut self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_ready = socket.try_io(Interest::READABLE, || Ok(())).is_ok();
         // The runtime keeps a waker until it has used it: no other one is there, at the same place, before that.
-        let waker = (cx.waker().data(), std::ptr::from_ref(cx.waker().vtable()));
+        let waker = (cx.waker().data().addr(), std::ptr::from_ref(cx.waker().vtable()).addr());
         if !is_ready && self.0 == Some(waker) {
             return Poll::Pending;
         }

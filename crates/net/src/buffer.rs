@@ -23,16 +23,27 @@ pub struct Buffers {
 #[derive(Debug)]
 struct Inner {
     bytes: usize,
-    free: RefCell<Vec<Box<[u8]>>>,
+    /// Boxed as they are handed out.
+    #[allow(clippy::vec_box)]
+    free: RefCell<Vec<Box<Body>>>,
 }
 
 /// A buffer: free room, and bytes that were read and are not yet consumed.
+///
+/// It is one pointer, and so is an `Option` of it: a connection has several, which are mostly none, and hands them on.
 #[derive(Debug)]
 pub struct Buffer {
+    /// There until it is dropped.
+    body: Option<Box<Body>>,
+}
+
+#[derive(Debug)]
+struct Body {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
-    home: Rc<Inner>,
+    /// While somebody has it.
+    home: Option<Rc<Inner>>,
 }
 
 impl Buffers {
@@ -44,73 +55,93 @@ impl Buffers {
     /// An empty buffer.
     pub fn take(&self) -> Buffer {
         let kept = self.inner.free.borrow_mut().pop();
-        let bytes = kept.unwrap_or_else(|| vec![0; self.inner.bytes].into_boxed_slice());
-        Buffer { bytes, start: 0, end: 0, home: Rc::clone(&self.inner) }
+        let mut body = kept.unwrap_or_else(|| {
+            let bytes = vec![0; self.inner.bytes].into_boxed_slice();
+            Box::new(Body { bytes, start: 0, end: 0, home: None })
+        });
+        body.home = Some(Rc::clone(&self.inner));
+        Buffer { body: Some(body) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
+        let Some(mut body) = self.body.take() else { return };
+        let Some(home) = body.home.take() else { return };
+        let mut free = home.free.borrow_mut();
         // A buffer that was grown for a large head is not worth keeping.
-        if (free.len() + 1) * self.home.bytes <= KEPT_BYTES_MAX && self.bytes.len() == self.home.bytes {
-            free.push(std::mem::take(&mut self.bytes));
+        if (free.len() + 1) * home.bytes <= KEPT_BYTES_MAX && body.bytes.len() == home.bytes {
+            (body.start, body.end) = (0, 0);
+            free.push(body);
         }
     }
 }
 
 impl Buffer {
+    fn body(&self) -> &Body {
+        self.body.as_ref().expect("it is there until it is dropped")
+    }
+
+    fn body_mut(&mut self) -> &mut Body {
+        self.body.as_mut().expect("it is there until it is dropped")
+    }
+
     /// The bytes not yet consumed.
     pub fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        let body = self.body();
+        &body.bytes[body.start..body.end]
     }
 
     /// Whether nothing is left to consume.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        let body = self.body();
+        body.start == body.end
     }
 
     /// Marks the first `count` bytes as consumed.
     pub fn consume(&mut self, count: usize) {
-        debug_assert!(count <= self.end - self.start);
-        self.start += count;
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
+        let body = self.body_mut();
+        debug_assert!(count <= body.end - body.start);
+        body.start += count;
+        if body.start == body.end {
+            (body.start, body.end) = (0, 0);
         }
     }
 
     /// Forgets everything in it.
     pub fn clear(&mut self) {
-        self.start = 0;
-        self.end = 0;
+        let body = self.body_mut();
+        (body.start, body.end) = (0, 0);
     }
 
     /// Adds bytes that came from elsewhere, growing as needed.
     pub fn extend(&mut self, bytes: &[u8]) {
         let needed = self.filled().len() + bytes.len();
         self.make_room(needed);
-        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+        let body = self.body_mut();
+        body.bytes[body.end..body.end + bytes.len()].copy_from_slice(bytes);
+        body.end += bytes.len();
     }
 
     /// Sees to it that the buffer can hold `total` bytes beside each other, and has room to read into.
     pub fn make_room(&mut self, total: usize) {
-        if self.start > 0 && (self.bytes.len() - self.start < total || self.end == self.bytes.len()) {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+        let body = self.body_mut();
+        if body.start > 0 && (body.bytes.len() - body.start < total || body.end == body.bytes.len()) {
+            body.bytes.copy_within(body.start..body.end, 0);
+            body.end -= body.start;
+            body.start = 0;
         }
-        if self.bytes.len() < total {
+        if body.bytes.len() < total {
             let mut larger = vec![0; total.next_power_of_two()].into_boxed_slice();
-            larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
-            self.bytes = larger;
+            larger[..body.end].copy_from_slice(&body.bytes[..body.end]);
+            body.bytes = larger;
         }
     }
 
     /// Room left at the end.
     pub fn room(&self) -> usize {
-        self.bytes.len() - self.end
+        let body = self.body();
+        body.bytes.len() - body.end
     }
 
     /// Has `read` fill at most `limit` bytes of the room at the end: how many it says it has.
@@ -118,9 +149,10 @@ impl Buffer {
     /// # Errors
     /// Those of `read`.
     pub fn fill_with<E>(&mut self, limit: usize, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
-        let end = self.bytes.len().min(self.end.saturating_add(limit));
-        let count = read(&mut self.bytes[self.end..end])?;
-        self.end = end.min(self.end + count);
+        let body = self.body_mut();
+        let end = body.bytes.len().min(body.end.saturating_add(limit));
+        let count = read(&mut body.bytes[body.end..end])?;
+        body.end = end.min(body.end + count);
         Ok(count)
     }
 
@@ -132,12 +164,13 @@ impl Buffer {
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
-        let end = self.bytes.len().min(self.end.saturating_add(limit));
-        debug_assert!(end > self.end, "a read without room looks like the end of the stream");
-        let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
+        let body = self.body_mut();
+        let end = body.bytes.len().min(body.end.saturating_add(limit));
+        debug_assert!(end > body.end, "a read without room looks like the end of the stream");
+        let mut room = ReadBuf::new(&mut body.bytes[body.end..end]);
         ready!(stream.poll_read(cx, &mut room))?;
         let count = room.filled().len();
-        self.end += count;
+        body.end += count;
         Poll::Ready(Ok(count))
     }
 }
@@ -150,9 +183,9 @@ mod tests {
     fn buffers_return_to_their_core() {
         let buffers = Buffers::new(16);
         let first = buffers.take();
-        let address = first.bytes.as_ptr();
+        let address = first.body().bytes.as_ptr();
         drop(first);
-        assert_eq!(buffers.take().bytes.as_ptr(), address);
+        assert_eq!(buffers.take().body().bytes.as_ptr(), address);
     }
 
     #[test]
@@ -162,7 +195,7 @@ mod tests {
         grown.extend(&[1; 40]);
         assert_eq!(grown.filled(), &[1; 40]);
         drop(grown);
-        assert_eq!(buffers.take().bytes.len(), 16);
+        assert_eq!(buffers.take().body().bytes.len(), 16);
     }
 
     #[test]

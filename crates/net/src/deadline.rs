@@ -122,7 +122,9 @@ impl Deadline {
     /// Takes the deadline away.
     pub fn clear(&self) {
         let mut slots = self.table.slots.borrow_mut();
-        slots[self.key] = Slot::default();
+        // Whom to wake stays: it is mostly the same one when it is set again.
+        let slot = &mut slots[self.key];
+        (slot.due, slot.expired) = (None, false);
     }
 
     /// Ready once the deadline has passed. Only the last task that asked is woken.
