@@ -131,6 +131,18 @@ impl Plan {
         Self::with(Effects { opaque: true, ..Effects::default() })
     }
 
+    /// Whether it reads rows by one statement, and its session does not have to know of it: it names nothing that was prepared, changes nothing, and
+    /// leaves nothing behind.
+    pub fn is_mere_read(&self) -> bool {
+        let [one] = &self.statements[..] else { return false };
+        one.is_read
+            && matches!(one.kind, Kind::Query)
+            && self.effects == Effects::default()
+            && self.executes.is_empty()
+            && self.prepares.is_none()
+            && !self.shows_prepared
+    }
+
     fn with(effects: Effects) -> Self {
         let statements = vec![Statement { kind: Kind::Other, effects, is_read: false }];
         Self { effects, statements, ..Self::default() }

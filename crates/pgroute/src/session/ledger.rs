@@ -164,6 +164,18 @@ impl Ledger {
         })
     }
 
+    /// Whether all but the end of what comes next is for the client, and says nothing that has to be known: rows of its query, what they look like and
+    /// how many they were. The query is one that nobody has put a label on.
+    pub fn expects_mere_rows(&self) -> bool {
+        let is_mere = |due: &Due| due.owner == Owner::Client && due.question == Question::Query && due.label == 0;
+        self.next().is_some_and(is_mere) && !self.copies && self.passed == 0
+    }
+
+    /// Some of that has passed unseen.
+    pub fn has_passed(&mut self) {
+        self.has_begun = true;
+    }
+
     /// Notes a question, in the order in which they are sent.
     pub fn ask(&mut self, question: Question, owner: Owner, label: u64) {
         let due = Due { question, owner, label };

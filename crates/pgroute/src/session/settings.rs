@@ -216,11 +216,10 @@ impl Settings {
         let is_temporary = |map: &BTreeMap<String, Value>| {
             map.get("search_path").is_some_and(|path| path.as_str().to_ascii_lowercase().contains("pg_temp"))
         };
-        match self {
-            _ if self.is_over => Some(Pin::Unknown),
-            _ if is_temporary(&self.initial) || is_temporary(&self.current) => Some(Pin::TemporaryTable),
-            _ => None,
+        if self.is_over {
+            return Some(Pin::Unknown);
         }
+        (is_temporary(&self.initial) || is_temporary(&self.current)).then_some(Pin::TemporaryTable)
     }
 
     /// The backend waits for the next query: outside of a transaction, what was set without one counts now, or not at all. What it has
@@ -232,9 +231,8 @@ impl Settings {
             } else {
                 self.commit();
             }
-            for (name, (value, is_default)) in std::mem::take(&mut self.reports) {
-                let is_known = self.current.contains_key(&name);
-                if !self.lost.contains(&name) && (is_known || !is_default) {
+            while let Some((name, (value, is_default))) = self.reports.pop_first() {
+                if !self.lost.contains(&name) && (!is_default || self.current.contains_key(&name)) {
                     self.current.insert(name, Value::Plain(value));
                 }
             }
@@ -286,10 +284,15 @@ impl Settings {
         text
     }
 
+    /// Whether a backend is as this client left it.
+    pub fn is_applied(&self, applied: &Applied) -> bool {
+        applied.0 == self.current
+    }
+
     /// What a backend has to be told, as one text, to be as this client left it; nothing if it is. It counts as told. **To be called again
     /// until there is nothing**: a text is read as a whole before any of it is run, so a change of the encoding goes before what is written in it.
     pub fn difference(&self, applied: &mut Applied) -> Option<String> {
-        if applied.0 == self.current {
+        if self.is_applied(applied) {
             return None;
         }
         let mut text = String::new();

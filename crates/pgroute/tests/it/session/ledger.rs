@@ -172,6 +172,52 @@ fn rows_pass_where_they_are_expected() {
     assert!(!ours.expects_rows());
 }
 
+#[test]
+fn mere_rows_leave_what_their_answers_would_have_left() {
+    let check = |asked: &str, before: &str, then: &str, is_mere: bool| {
+        let mut seen = Ledger::default();
+        ask(&mut seen, asked);
+        answer(&mut seen, before).unwrap();
+        assert_eq!(seen.expects_mere_rows(), is_mere, "{asked}: {before}");
+        let mut unseen = seen.clone();
+        for letter in then.bytes() {
+            answer(&mut seen, &char::from(letter).to_string()).unwrap();
+            match letter {
+                b'T' | b'D' | b'C' if unseen.expects_mere_rows() => unseen.has_passed(),
+                _ => drop(unseen.answer(letter).unwrap()),
+            }
+            assert_eq!(format!("{unseen:?}"), format!("{seen:?}"), "{asked}: {before}{then}");
+        }
+    };
+    check("Q", "", "TDDCZ", true);
+    check("Q", "TD", "DCZ", true);
+    check("Q", "", "CTDCTEZ", true);
+    check("Q", "I", "CZ", true);
+    check("QQ", "", "TDCZ", true);
+    // Somebody wants to know of the second one, by its label.
+    check("QQ", "CZ", "TDCZ", false);
+    check("q", "", "TDCZ", false);
+    check("BES", "2", "DDCZ", false);
+    check("F", "", "VZ", false);
+    check("", "", "", false);
+    // It copies, and what comes behind that is the end of it.
+    check("Q", "G", "", false);
+    check("QS", "G", "", false);
+    check("Q.", "G", "CZ", true);
+    // What was passed over may be answered before it.
+    let mut ledger = Ledger::default();
+    ask(&mut ledger, "PBES");
+    answer(&mut ledger, "12G").unwrap();
+    ask(&mut ledger, ".S");
+    answer(&mut ledger, "EZ").unwrap();
+    ask(&mut ledger, "Q");
+    answer(&mut ledger, "Z").unwrap();
+    assert!(ledger.expects_mere_rows());
+    ledger.has_passed();
+    assert_eq!(answer(&mut ledger, "Z"), Ok("Z".to_owned()));
+    assert!(ledger.is_empty());
+}
+
 /// What a server answers to groups of messages in which one fails or none.
 fn serve(group: &str, fails_at: Option<usize>) -> String {
     let mut answers = String::new();
