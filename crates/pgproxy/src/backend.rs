@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgroute::pool::BackendId;
@@ -11,11 +12,13 @@ use pgroute::session::{Applied, Ledger, Owner, Question, Sequences};
 use pgroute::wire::backend::{self, Fields, TransactionStatus, tag};
 use pgroute::wire::{Piece, Splitter, WireError, write};
 
+use crate::cluster::Flight;
 use crate::connect::Connected;
 use crate::failure::Failure;
+use crate::lease::Deadline;
 use crate::notify::Noted;
 use crate::params::ServerAddress;
-use crate::pool::Whereabouts;
+use crate::pool::{Own, Whereabouts};
 use crate::socket::Socket;
 
 /// Most bytes of an answer to a question of ours.
@@ -63,6 +66,12 @@ pub(crate) struct Backend {
     pub(crate) age: Age,
     /// Somebody is noted as who may have notified by it.
     pub(crate) noted: Option<Noted>,
+    /// While it is lent: counts it among those that sessions use.
+    pub(crate) flight: Option<Flight>,
+    /// Until when it may be used, if that is for a primary with a lease.
+    pub(crate) lease: Option<Arc<Deadline>>,
+    /// It is from now on the own one of whoever asked for it.
+    pub(crate) own: Option<Own>,
 }
 
 /// What had happened to a pool when a backend of it was made.
@@ -130,7 +139,16 @@ impl Backend {
             whereabouts: Whereabouts::default(),
             age,
             noted: None,
+            flight: None,
+            lease: None,
+            own: None,
         }
+    }
+
+    /// It is lent no more: what it had for that.
+    pub(crate) fn end_loan(&mut self) -> (Option<Flight>, Option<Own>) {
+        self.lease = None;
+        (self.flight.take(), self.own.take())
     }
 
     /// Whether it can serve anybody: every question has its answer, no transaction is open, and nobody doubts it.

@@ -9,6 +9,7 @@ use pgroute::classify::Catalogue;
 use crate::core::Core;
 use crate::database::Database;
 use crate::engage;
+use crate::failure::Failure;
 use crate::pool::Pool;
 
 /// Has the catalogues read that are due.
@@ -27,7 +28,7 @@ async fn refresh(core: Rc<Core>, database: Arc<Database>, pool: Arc<Pool>) {
     let local = core.local(&pool);
     let timeout = database.settings().timeouts.connect;
     let read = async {
-        let mut lent = engage::acquire(&core, &database, &local, true).await.map_err(|failure| failure.message)?;
+        let mut lent = engage::acquire(&core, &database, &local, true).await.map_err(Failure::into_message)?;
         let asked = lent.ask(Catalogue::QUERY, timeout).await;
         if lent.is_clean() {
             // It may be somebody's own, on whatever core.
@@ -37,7 +38,7 @@ async fn refresh(core: Rc<Core>, database: Arc<Database>, pool: Arc<Pool>) {
         match asked {
             Ok(asked) => Ok(of_rows(&asked.rows)),
             Err(crate::backend::AskError::Refused(failure) | crate::backend::AskError::Broken(failure)) => {
-                Err(failure.message)
+                Err(failure.into_message())
             }
         }
     };

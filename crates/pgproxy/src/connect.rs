@@ -76,7 +76,7 @@ enum ConnectError {
     #[error("it asks for a way to log in that is not supported (number {0})")]
     Method(i32),
     #[error("{}", .0.message)]
-    Server(Box<Failure>),
+    Server(Failure),
 }
 
 /// Connects and logs in.
@@ -90,7 +90,7 @@ pub(crate) async fn connect(server: &ServerParams, login: &Login, timeout: Durat
     };
     match tokio::time::timeout(timeout, begin(server, login)).await {
         Ok(Ok(connected)) => Ok(connected),
-        Ok(Err(ConnectError::Server(failure))) => Err(*failure),
+        Ok(Err(ConnectError::Server(failure))) => Err(failure),
         Ok(Err(error)) => Err(failure(&error)),
         Err(_) => Err(failure(&format_args!("no answer within {timeout:?}"))),
     }
@@ -176,7 +176,7 @@ async fn encipher(
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     match (answer, socket) {
-        ([b'S'], Socket::Tcp(socket)) => {
+        ([b'S'], Socket::Tcp(socket, _)) => {
             let host = match &server.address {
                 ServerAddress::Tcp { host, .. } => host.clone(),
                 ServerAddress::Unix(_) => String::new(),
@@ -208,12 +208,12 @@ impl Talk {
                 let message: Vec<u8> = self.input.drain(..len).collect();
                 if kind == tag::ERROR {
                     let failure = Failure::of_server(&Fields::of(&message));
-                    return Err(ConnectError::Server(Box::new(failure)));
+                    return Err(ConnectError::Server(failure));
                 }
                 return Ok((kind, message));
             }
             if receive(&mut self.socket, &mut self.input).await? == 0 {
-                return Err(ConnectError::Server(Box::new(ended())));
+                return Err(ConnectError::Server(ended()));
             }
         }
     }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use balance::Picker;
 use net::workers::{Inbox, Load};
 use net::{Buffers, Deadline, Deadlines};
-use pgroute::classify::Cache;
 use slab::Slab;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -28,6 +27,7 @@ use crate::database::Database;
 use crate::listener::{ListenSocket, Listener, Place};
 use crate::params::ServerAddress;
 use crate::placement::Meter;
+use crate::plans::AllPlans;
 use crate::pool::{self, Local, Pool};
 use crate::process::Process;
 use crate::{asked, catalogue, client, console, notify, watch};
@@ -37,9 +37,6 @@ const CLIENT_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Size of the buffers that servers are read into: rows come in bulk, and a system call for each few is what costs.
 const SERVER_BUFFER_BYTES: usize = 32 * 1024;
-
-/// Memory of a core for what texts were found to be, per database.
-const PLANS_BYTES_MAX: usize = 4 << 20;
 
 /// Pickers that a core has at most; those of databases that went are not looked for.
 const PICKERS_MAX: usize = 1000;
@@ -100,9 +97,6 @@ pub(crate) enum Fresh {
     Unix(UnixStream),
 }
 
-/// What texts of a database were found to be.
-type Plans = (Weak<Database>, Rc<RefCell<Cache>>);
-
 /// What the tasks of a core share.
 pub(crate) struct Core {
     pub(crate) id: usize,
@@ -113,8 +107,7 @@ pub(crate) struct Core {
     clients: RefCell<Slab<Rc<Tether>>>,
     acceptors: RefCell<Vec<Acceptor>>,
     locals: RefCell<HashMap<u64, Rc<Local>>>,
-    /// By the address of the database, which is weakly held so that it stays its own.
-    plans: RefCell<Vec<Plans>>,
+    pub(crate) plans: AllPlans,
     /// Who picks replicas, by the number of their cluster.
     pickers: RefCell<HashMap<u64, Picker>>,
     is_ending: Cell<bool>,
@@ -129,6 +122,8 @@ pub(crate) struct Tether {
     pub(crate) is_ending: Cell<bool>,
     /// What is known of it, once it is logged in.
     pub(crate) note: OnceCell<Arc<Note>>,
+    /// Whether there is something in `killed` or `cancels`, for who looks with each statement.
+    is_called: Cell<bool>,
     /// Whether it ends at once, whatever is under way: always, or while it has a connection to one of these servers.
     killed: RefCell<Orders>,
     /// Who wants what it does to be cancelled, and waits until the server has heard of it.
@@ -149,7 +144,7 @@ impl Tether {
 
     /// Who wants what it does to be cancelled.
     pub(crate) fn take_cancels(&self) -> Vec<mpsc::Sender<()>> {
-        self.cancels.take()
+        if self.is_called.get() { self.cancels.take() } else { Vec::new() }
     }
 
     fn wake(&self) {
@@ -159,8 +154,17 @@ impl Tether {
     }
 
     /// Whether it is to end at once. `server` is the one that it has a connection to.
+    #[inline]
     pub(crate) fn is_killed(&self, server: Option<&ServerAddress>) -> bool {
-        self.killed.borrow_mut().is_meant(server)
+        self.is_called.get() && self.is_meant(server)
+    }
+
+    #[cold]
+    fn is_meant(&self, server: Option<&ServerAddress>) -> bool {
+        let is_meant = self.killed.borrow_mut().is_meant(server);
+        // What was not meant for it is forgotten.
+        self.is_called.set(is_meant || !self.cancels.borrow().is_empty());
+        is_meant
     }
 
     /// Waits until it is to end at once. Until then it has no connection to a server.
@@ -189,7 +193,7 @@ pub(crate) async fn main(mut inbox: Inbox<Message>, process: Arc<Process>) {
         clients: RefCell::default(),
         acceptors: RefCell::default(),
         locals: RefCell::default(),
-        plans: RefCell::default(),
+        plans: AllPlans::default(),
         pickers: RefCell::default(),
         is_ending: Cell::new(false),
     });
@@ -230,18 +234,6 @@ impl Core {
         let mut locals = self.locals.borrow_mut();
         let local = locals.entry(pool.number).or_insert_with(|| Rc::new(Local::new(Arc::clone(pool), self.id)));
         Rc::clone(local)
-    }
-
-    /// What texts of a database were found to be.
-    pub(crate) fn plans(&self, database: &Arc<Database>) -> Rc<RefCell<Cache>> {
-        let mut plans = self.plans.borrow_mut();
-        let known = plans.iter().find(|(other, _)| other.as_ptr() == Arc::as_ptr(database));
-        if let Some((_, cache)) = known {
-            return Rc::clone(cache);
-        }
-        let cache = Rc::new(RefCell::new(Cache::new(PLANS_BYTES_MAX)));
-        plans.push((Arc::downgrade(database), Rc::clone(&cache)));
-        cache
     }
 
     /// Has whoever picks replicas of a database do so.
@@ -324,6 +316,7 @@ impl Core {
             deadline: self.deadlines.register(),
             is_ending: Cell::new(self.is_ending.get()),
             note: OnceCell::new(),
+            is_called: Cell::new(false),
             killed: RefCell::default(),
             cancels: RefCell::default(),
             secret: RefCell::default(),
@@ -346,6 +339,7 @@ impl Core {
         };
         if is_right {
             tether.cancels.borrow_mut().push(heard);
+            tether.is_called.set(true);
             tether.wake();
         }
     }
@@ -357,6 +351,7 @@ impl Core {
             });
             if is_meant {
                 tether.killed.borrow_mut().add(whom);
+                tether.is_called.set(true);
                 tether.wake();
             }
         }
@@ -383,7 +378,7 @@ impl Core {
 
     /// Has every client look whether its database is still served.
     fn look_again(&self) {
-        self.plans.borrow_mut().retain(|(database, _)| database.strong_count() > 0);
+        self.plans.forget_gone();
         self.clients.borrow().iter().for_each(|(_, tether)| tether.wake());
     }
 

@@ -30,10 +30,14 @@ pub(crate) struct Database {
     pub(crate) name: String,
     pub(crate) metrics: Metrics,
     settings: ArcSwap<DatabaseParams>,
+    /// How often it was configured. Whoever looks with each statement looks at this.
+    configured: AtomicU64,
     statements: Mutex<Shared>,
     /// Changes of its schema that were seen.
     changes: AtomicU64,
     catalogue: ArcSwap<Known>,
+    /// The number of that, as `configured`.
+    catalogue_generation: AtomicU64,
     /// When it was read last; `None` when it has to be read.
     catalogue_read: Mutex<Option<Instant>>,
     cluster: ArcSwap<Cluster>,
@@ -96,8 +100,10 @@ impl Database {
             hub: Hub::default(),
             proofs: Mutex::default(),
             settings: ArcSwap::from_pointee(params),
+            configured: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             catalogue: ArcSwap::default(),
+            catalogue_generation: AtomicU64::new(0),
             catalogue_read: Mutex::default(),
             pools: Mutex::default(),
             secrets: Arc::default(),
@@ -117,6 +123,7 @@ impl Database {
         if !cluster.is_of(&params) {
             self.cluster.store(Arc::new(Cluster::new(&params, cluster.seen())));
         }
+        self.configured.fetch_add(1, Ordering::Release);
         let cluster = self.cluster();
         // The file may be another one, or one for the first time.
         if let Some((_, kept)) = self.kept() {
@@ -256,15 +263,23 @@ impl Database {
         self.settings.load()
     }
 
-    /// What is known of its names.
-    pub(crate) fn catalogue(&self) -> arc_swap::Guard<Arc<Known>> {
-        self.catalogue.load()
+    /// How often it was configured: what it goes by, and its servers, are the same as long as this is.
+    pub(crate) fn configured(&self) -> u64 {
+        self.configured.load(Ordering::Acquire)
+    }
+
+    /// Has what is known of its names be what is known now.
+    pub(crate) fn look_up(&self, known: &mut Arc<Known>) {
+        if known.generation != self.catalogue_generation.load(Ordering::Acquire) {
+            *known = self.catalogue.load_full();
+        }
     }
 
     /// Takes what was read of its names.
     pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
         let generation = self.catalogue.load().generation + 1;
         self.catalogue.store(Arc::new(Known { catalogue, generation }));
+        self.catalogue_generation.store(generation, Ordering::Release);
     }
 
     /// Whether they have to be read; whoever is told so does it.

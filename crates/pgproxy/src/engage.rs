@@ -36,12 +36,12 @@ pub(crate) fn take(core: &Core, local: &Local, now: Instant, own: Option<&Own>, 
 ///
 /// # Errors
 /// When it cannot be brought here.
-pub(crate) async fn bring(core: &Core, database: &Database, lent: Lent, ping: bool) -> Option<Lent> {
+pub(crate) async fn bring(core: &Core, database: &Database, mut lent: Lent, ping: bool) -> Option<Lent> {
     let is_elsewhere = lent.core != core.id;
     if is_elsewhere {
         database.metrics.core(core.id).moves.increment();
+        lent = lent.move_to(core.id).ok()?;
     }
-    let mut lent = lent.move_to(core.id).ok()?;
     // Whatever has come says that it is out of step, or goes. The runtime knows nothing yet of one that has just come here.
     let is_silent = if is_elsewhere { lent.socket.is_silent_below() } else { lent.socket.is_silent() };
     if !is_silent {
@@ -49,9 +49,14 @@ pub(crate) async fn bring(core: &Core, database: &Database, lent: Lent, ping: bo
     }
     if ping {
         let timeout = database.settings().timeouts.connect;
-        lent.ask("", timeout).await.ok()?;
+        Box::pin(lent.ask("", timeout)).await.ok()?;
     }
     Some(lent)
+}
+
+/// Whether a backend is as a client left its last one, so that nothing has to be said to it.
+pub(crate) fn is_prepared(lent: &Lent, session: u64, settings: &Settings) -> bool {
+    (!lent.is_tainted || lent.last_session == session) && settings.is_applied(&lent.applied)
 }
 
 /// Makes a backend as a client left its last one.
@@ -142,7 +147,7 @@ pub(crate) async fn reports(
     others.sort();
     let mut reports = match local.pool.greeting(&others) {
         Some(reports) => {
-            lent.into_iter().for_each(|lent| local.give(Instant::now(), lent));
+            lent.into_iter().for_each(|lent| local.give(lent));
             reports
         }
         None => {
@@ -178,13 +183,13 @@ async fn ask_reports(
             Ok(asked) => asked.reports.iter().for_each(|(name, value)| set(&mut reports, name, value)),
             Err(AskError::Refused(failure) | AskError::Broken(failure)) => {
                 if lent.is_clean() {
-                    local.give(Instant::now(), lent);
+                    local.give(lent);
                 }
                 return Err(failure);
             }
         }
     }
-    local.give(Instant::now(), lent);
+    local.give(lent);
     // Whatever server was asked: the client has one that can be written to.
     if let Some((_, value)) = reports.iter_mut().find(|(name, _)| name == b"in_hot_standby") {
         *value = b"off".to_vec();

@@ -42,6 +42,7 @@ mod notify;
 mod opening;
 mod params;
 mod placement;
+mod plans;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]

@@ -101,11 +101,10 @@ async fn first(socket: &mut Socket, input: &mut Vec<u8>) -> Result<Option<(Openi
 
 async fn agree(socket: Socket, tls: Option<&ServerTls>) -> Result<Socket, Closed> {
     match (socket, tls) {
-        (Socket::Tcp(socket), Some(tls)) => {
-            let mut socket = Socket::Tcp(socket);
+        (mut socket @ Socket::Tcp(..), Some(tls)) => {
             send(&mut socket, b"S").await.map_err(|_| (Refused::Gone, None))?;
             match socket {
-                Socket::Tcp(socket) => handshake(tls, socket.into_inner().map_err(|_| (Refused::Gone, None))?).await,
+                Socket::Tcp(socket, _) => handshake(tls, socket.into_inner().map_err(|_| (Refused::Gone, None))?).await,
                 other => Ok(other),
             }
         }

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use net::Buffer;
-use pgroute::classify::{Cache, Plan};
+use pgroute::classify::Plan;
 use pgroute::prepared::{Changes, Names};
 use pgroute::session::{Pin, Settings};
 use slab::Slab;
@@ -47,6 +47,7 @@ use crate::database::Seat;
 use crate::failure::Failure;
 use crate::login::Login;
 use crate::params::{DatabaseParams, Mode, RoutePolicy};
+use crate::plans::Plans;
 use crate::pool::{Lent, Local, Own};
 use crate::socket::Socket;
 
@@ -64,50 +65,68 @@ use unnamed::Unnamed;
 const POSITION: &str = "tenfold.position";
 
 /// A client's session.
+///
+/// What each statement looks at stands first, and what few have to do with last: of many sessions none is in a processor's cache when its turn comes.
 pub(crate) struct Session {
     held: Held,
     tether: Rc<Tether>,
     seat: Seat,
     /// What the configuration says, looked at anew between statements.
     params: Arc<DatabaseParams>,
-    stall_timeout: Duration,
-    /// Its number, which no other one of the process has.
-    number: u64,
-    user: String,
-    mode: Mode,
-    /// Where its statements go, if it does not say so itself.
-    route: RoutePolicy,
-    place: Place,
+    /// How often the database had been configured then.
+    configured: u64,
     local: Rc<Local>,
-    plans: Rc<RefCell<Cache>>,
+    plans: Rc<RefCell<Plans>>,
+    cancels: Rc<Cancels>,
 
     client: Peer,
     /// What goes to the client before what comes from the server.
     to_client: Out,
-    /// The client does not listen any more: what is for it goes nowhere.
-    is_client_gone: bool,
-
+    /// What goes to the server before what comes from the client.
+    to_server: Out,
+    /// Messages that are put in between, while one is looked at.
+    scratch: Vec<u8>,
     backend: Option<Lent>,
     /// The one that it gets whenever that is free.
     own: Option<Own>,
-    /// What goes to the server before what comes from the client.
-    to_server: Out,
     server_input: Option<Buffer>,
     /// Bytes at its beginning that are for the client.
     server_pass: usize,
     /// Bytes that the next message from the server needs.
     server_wants: usize,
-    /// The rest of a message from the server goes nowhere.
-    server_drops: bool,
-
-    settings: Settings,
-    /// Counts what changes them, so that a backend which is as they were is known.
+    /// Bytes of questions that have no answer yet, about.
+    unanswered: usize,
+    /// Its number, which no other one of the process has.
+    number: u64,
+    /// Counts what changes its settings, so that a backend which is as they were is known.
     settings_number: u64,
-    /// What its texts mean, as far as settings say so, by the number of those.
-    reading: Option<(u64, Arc<str>)>,
+    /// The number of the settings that the backend was told.
+    applied_number: u64,
+    /// What it listens by, once it has.
+    ear: Option<Box<Ear>>,
+    /// How often it was said to the backend that it listens, of which no answer is known to be the last.
+    listens_ahead: Cell<usize>,
+    place: Place,
+    unnamed: Unnamed,
+    /// The group of messages that is under way, in case that it is run again.
+    group: Group,
+    settings: Settings,
+    /// What was sent ahead of answers.
+    ahead: Ahead,
+    /// What it has changed that others have to do with.
+    changed: Changed,
+    /// What portals run, where that does more than read or write rows.
+    portals: HashMap<Box<[u8]>, Arc<Plan>>,
+
+    mode: Mode,
+    pin: Option<Pin>,
+    armed: Armed,
     standard_strings: bool,
     is_readable: bool,
-    pin: Option<Pin>,
+    /// The client does not listen any more: what is for it goes nowhere.
+    is_client_gone: bool,
+    /// The rest of a message from the server goes nowhere.
+    server_drops: bool,
     was_pinned: bool,
     /// Its backend has statements by texts that nothing is known of: those of a string of several.
     has_own_texts: bool,
@@ -117,56 +136,42 @@ pub(crate) struct Session {
     is_reset: bool,
     /// It asked for what makes it as it began, and has no answer yet.
     is_discarding: bool,
-    /// What it has changed that others have to do with.
-    changed: Changed,
-    names: Names,
-    /// What it was told of statements, by its names.
-    told: HashMap<Box<[u8]>, Told, RandomState>,
-    bound: Bound,
-    /// The name of a statement that has to be looked at before it is used, and why it cannot be.
-    doubted: Option<(Box<[u8]>, Option<Failure>)>,
-    /// Statements that were prepared before this are old, whatever they say.
-    floor: Changes,
-    unnamed: Unnamed,
-    /// What was sent ahead of answers.
-    ahead: Ahead,
-    /// What portals run, where that does more than read or write rows.
-    portals: HashMap<Box<[u8]>, Arc<Plan>>,
-    effects: Slab<Effect>,
-    /// The group of messages that is under way, in case that it is run again.
-    group: Group,
-    /// Messages that are put in between, while one is looked at.
-    scratch: Vec<u8>,
     /// The group of messages has failed here: what is left of it is dropped, up to its end.
     skips: bool,
     /// Rows are copied in.
     is_copying: bool,
-    /// Bytes of questions that have no answer yet, about.
-    unanswered: usize,
     /// The server was asked for what it buffers.
     has_flushed: bool,
-    armed: Armed,
     /// Questions were sent that nothing ends yet: a group without its `Sync`.
     is_group_open: bool,
     /// Something was asked of the backend.
     is_used: bool,
     /// Others wait for the backend, and the client's next message waits for them.
     gives_way: bool,
-    /// What it listens by, once it has.
-    ear: Option<Box<Ear>>,
-    /// How often it was said to the backend that it listens, of which no answer is known to be the last.
-    listens_ahead: Cell<usize>,
-    /// What the server said to something of ours that the client's query needs: the client hears this, and not what came of it.
-    instead: Option<Box<[u8]>>,
-    /// Why the next message fails: there is no backend for it.
-    fails: Option<Box<Failure>>,
-    /// The number of the settings that the backend was told.
-    applied_number: u64,
     /// Something doubtful happened on the backend: it is closed and not given back.
     is_doubtful: bool,
     /// The server has said that it goes.
     has_farewell: bool,
-    cancels: Rc<Cancels>,
+
+    names: Names,
+    /// What it was told of statements, by its names.
+    told: HashMap<Box<[u8]>, Told, RandomState>,
+    bound: Bound,
+    effects: Slab<Effect>,
+    /// What its texts mean, as far as settings say so, by the number of those.
+    reading: Option<(u64, Arc<str>)>,
+    /// Statements that were prepared before this are old, whatever they say.
+    floor: Changes,
+    /// The name of a statement that has to be looked at before it is used, and why it cannot be.
+    doubted: Option<(Box<[u8]>, Option<Failure>)>,
+    /// What the server said to something of ours that the client's query needs: the client hears this, and not what came of it.
+    instead: Option<Box<[u8]>>,
+    /// Why the next message fails: there is no backend for it.
+    fails: Option<Failure>,
+    user: String,
+    /// Where its statements go, if it does not say so itself.
+    route: RoutePolicy,
+    stall_timeout: Duration,
 }
 
 /// Requests to cancel that are on their way.
@@ -222,17 +227,18 @@ impl Session {
     /// Of a client that has just been greeted. What it has said meanwhile is in `input`.
     pub(crate) fn new(held: Held, tether: Rc<Tether>, login: Login, socket: Socket, input: &[u8]) -> Self {
         let Login { seat, user, local, own, settings, mode, route, standard_strings, is_readable } = login;
-        let params = Arc::clone(&seat.database.settings());
+        let (configured, params) = (seat.database.configured(), Arc::clone(&seat.database.settings()));
         let number = tether.note.get().map_or_else(|| held.core.process.next_session(), |note| note.number);
         seat.database.metrics.core(held.core.id).clients.add(1);
         Self {
-            plans: held.core.plans(&seat.database),
+            plans: held.core.plans.of(&seat.database),
             client: Peer::new(socket, &held.core.client_buffers, input),
             names: Names::new(params.prepared.names_max),
             stall_timeout: held.place.listener.params().stall_timeout,
             held,
             tether,
             params,
+            configured,
             seat,
             number,
             user,
@@ -291,32 +297,38 @@ impl Session {
     }
 
     /// Serves it to its end.
-    pub(crate) async fn run(mut self) {
-        let Err(cut) = self.converse().await;
-        Box::pin(self.end(cut)).await;
+    // As an `async fn` it would have room for a session twice: where it is handed over, and where it is used.
+    #[allow(clippy::manual_async_fn)]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let Err(cut) = self.converse().await;
+            self.boxed_end(cut).await;
+        }
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, Cut> {
         loop {
+            let mut needs = false;
             if self.is_quiet() {
                 (self.client.input, self.server_input) = (None, None);
                 self.wait().await?;
+                needs = self.hears_question()?;
             }
-            match self.turn().await {
+            match self.turn(needs).await {
                 Err(Cut::Lost(failure)) => self.survive(failure)?,
                 turn => turn?,
             }
         }
     }
 
-    /// Moves bytes for a while, and does what has to be done then.
-    async fn turn(&mut self) -> Result<(), Cut> {
-        match self.relay().await? {
+    /// Moves bytes for a while, unless it is known that a message `needs` a backend, and does what has to be done then.
+    async fn turn(&mut self, needs: bool) -> Result<(), Cut> {
+        match if needs { Turn::Need } else { self.relay().await? } {
             Turn::Idle => self.release().await,
             // It has one, which is to be asked something first.
-            Turn::Need if self.backend.is_some() => self.verify().await,
+            Turn::Need if self.backend.is_some() => Box::pin(self.verify()).await,
             Turn::Need => self.engage().await,
-            Turn::Expired => self.expired().await,
+            Turn::Expired => Box::pin(self.expired()).await,
         }
     }
 
@@ -359,9 +371,10 @@ impl Session {
 
     /// Goes by the configuration as it is now.
     fn refresh(&mut self) {
-        let now = self.seat.database.settings();
-        if !Arc::ptr_eq(&now, &self.params) {
-            self.params = Arc::clone(&now);
+        let configured = self.seat.database.configured();
+        if configured != self.configured {
+            self.configured = configured;
+            self.params = Arc::clone(&self.seat.database.settings());
             self.stall_timeout = self.held.place.listener.params().stall_timeout;
         }
     }

@@ -8,14 +8,16 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use net::{Gathered, bare};
+use net::Gathered;
+use net::bare::{self, Watched};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection's socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Tcp(Gathered),
+    /// With the task that the runtime knows to wake when something has come.
+    Tcp(Gathered, Watched),
     Unix(UnixStream),
     Tls(Box<Tls>),
 }
@@ -52,7 +54,7 @@ impl Socket {
 
     /// A connection without TLS.
     pub(crate) fn tcp(socket: TcpStream) -> Self {
-        Self::Tcp(Gathered::new(socket))
+        Self::Tcp(Gathered::new(socket), Watched::default())
     }
 
     fn tls(socket: TcpStream, session: rustls::Connection) -> Self {
@@ -67,7 +69,7 @@ impl Socket {
     /// The other side's address, where it has one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(socket) => socket.socket().peer_addr().ok(),
+            Self::Tcp(socket, _) => socket.socket().peer_addr().ok(),
             Self::Tls(tls) => tls.socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
@@ -76,7 +78,7 @@ impl Socket {
     /// This side's address, where it has one.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(socket) => socket.socket().local_addr().ok(),
+            Self::Tcp(socket, _) => socket.socket().local_addr().ok(),
             Self::Tls(tls) => tls.socket.local_addr().ok(),
             Self::Unix(_) => None,
         }
@@ -93,7 +95,8 @@ impl Socket {
     /// Reads what has come: how many bytes, 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => {
+            Self::Tcp(socket, watched) => {
+                *watched = Watched::default();
                 let mut room = ReadBuf::new(room);
                 ready!(bare::poll_read(socket.socket(), cx, &mut room))?;
                 Poll::Ready(Ok(room.filled().len()))
@@ -106,7 +109,7 @@ impl Socket {
     /// Writes of two pieces what is taken at once. What TLS has taken and not sent yet goes with [`Socket::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => socket.poll_write(cx, pieces),
+            Self::Tcp(socket, _) => socket.poll_write(cx, pieces),
             Self::Unix(socket) => write(socket, cx, pieces),
             Self::Tls(tls) => tls.poll_write(cx, pieces),
         }
@@ -115,7 +118,7 @@ impl Socket {
     /// As [`Socket::poll_write`], of what may wait until others have written as well: nobody parts from the socket after it.
     pub(crate) fn poll_write_soon(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => socket.poll_write_soon(cx, pieces),
+            Self::Tcp(socket, _) => socket.poll_write_soon(cx, pieces),
             Self::Unix(_) | Self::Tls(_) => self.poll_write(cx, pieces),
         }
     }
@@ -123,7 +126,7 @@ impl Socket {
     /// Sends what counts as sent and was not taken, of TLS or of what went together with that of others.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(socket) => socket.poll_flush(cx),
+            Self::Tcp(socket, _) => socket.poll_flush(cx),
             Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
         }
@@ -131,7 +134,7 @@ impl Socket {
 
     /// Has what waits for others to write as well sent now.
     pub(crate) fn settle(&self) {
-        if let Self::Tcp(socket) = self {
+        if let Self::Tcp(socket, _) = self {
             socket.settle();
         }
     }
@@ -139,7 +142,7 @@ impl Socket {
     /// Whether something counts as sent that was not taken. It may be found out after a write, whose task is woken then.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
-            Self::Tcp(socket) => socket.has_rest(),
+            Self::Tcp(socket, _) => socket.has_rest(),
             Self::Unix(_) => false,
             Self::Tls(tls) => tls.session.wants_write(),
         }
@@ -148,7 +151,7 @@ impl Socket {
     /// Ready once something can be read, without taking it: bytes, the end, or an error.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(socket) => socket.socket().poll_read_ready(cx),
+            Self::Tcp(socket, watched) => watched.poll_readable(socket.socket(), cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),
             // What was deciphered already is not announced by the socket again.
             Self::Tls(tls) if !tls.wants_more() => Poll::Ready(Ok(())),
@@ -159,9 +162,12 @@ impl Socket {
     /// Whether nothing has come that would be read next: neither bytes nor the end. Nothing is taken, and whoever waits for it is woken as before.
     ///
     /// What TLS sends for itself is something, such as a ticket: servers send theirs before they answer a login.
-    pub(crate) fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&mut self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::is_silent(socket.socket()),
+            Self::Tcp(socket, watched) => {
+                *watched = Watched::default();
+                bare::is_silent(socket.socket())
+            }
             Self::Unix(socket) => bare::is_silent_unix(socket),
             Self::Tls(tls) => tls.wants_more() && bare::is_silent(&tls.socket),
         }
@@ -170,7 +176,7 @@ impl Socket {
     /// The same, asked of the kernel, for a socket that the runtime does not know yet.
     pub(crate) fn is_silent_below(&self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::is_silent_below(socket.socket()),
+            Self::Tcp(socket, _) => bare::is_silent_below(socket.socket()),
             Self::Unix(socket) => bare::is_silent_below(socket),
             Self::Tls(tls) => tls.wants_more() && bare::is_silent_below(&tls.socket),
         }
@@ -180,7 +186,7 @@ impl Socket {
     /// nothing.
     pub(crate) fn has_ended_below(&self) -> bool {
         match self {
-            Self::Tcp(socket) => bare::has_ended(socket.socket()),
+            Self::Tcp(socket, _) => bare::has_ended(socket.socket()),
             Self::Unix(socket) => bare::has_ended(socket),
             Self::Tls(tls) => bare::has_ended(&tls.socket),
         }
@@ -192,7 +198,7 @@ impl Socket {
     /// Those of the system; the connection is closed then.
     pub(crate) fn move_here(self) -> io::Result<Self> {
         Ok(match self {
-            Self::Tcp(socket) => Self::tcp(TcpStream::from_std(socket.into_inner()?.into_std()?)?),
+            Self::Tcp(socket, _) => Self::tcp(TcpStream::from_std(socket.into_inner()?.into_std()?)?),
             Self::Unix(socket) => Self::Unix(UnixStream::from_std(socket.into_std()?)?),
             Self::Tls(tls) => {
                 let Tls { socket, session, has_ended } = *tls;
@@ -206,7 +212,7 @@ impl Socket {
     pub(crate) fn shut_down(&mut self) {
         let end = std::net::Shutdown::Write;
         let _gone = match self {
-            Self::Tcp(socket) => {
+            Self::Tcp(socket, _) => {
                 socket.settle();
                 socket2::SockRef::from(socket.socket()).shutdown(end)
             }
@@ -349,6 +355,18 @@ mod tests {
         (Socket::of_server(asked), Socket::of_client(answered))
     }
 
+    async fn bare() -> (Socket, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asked = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Socket::tcp(asked), Socket::tcp(listener.accept().await.unwrap().0))
+    }
+
+    /// Both ends of a connection of each kind.
+    async fn pairs() -> [(Socket, Socket); 3] {
+        let (own, other) = UnixStream::pair().unwrap();
+        [bare().await, (Socket::Unix(own), Socket::Unix(other)), under_tls().await]
+    }
+
     async fn write(socket: &mut Socket, bytes: &[u8]) {
         assert_eq!(poll_fn(|cx| socket.poll_write(cx, [bytes, &[]])).await.unwrap(), bytes.len());
         poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
@@ -375,8 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_come_is_no_silence_and_is_there_afterwards() {
-        let (own, other) = UnixStream::pair().unwrap();
-        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+        for (mut own, mut other) in pairs().await {
             write(&mut other, b"hello").await;
             assert_eq!(read(&mut own, 5).await, b"hello");
             assert!(is_silent(&mut own).await);
@@ -398,8 +415,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_woken_after_it_was_silent() {
-        let (own, other) = UnixStream::pair().unwrap();
-        for (mut own, mut other) in [(Socket::Unix(own), Socket::Unix(other)), under_tls().await] {
+        for (mut own, mut other) in pairs().await {
             write(&mut other, b"hello").await;
             assert_eq!(read(&mut own, 5).await, b"hello");
             let mut is_asked = false;
@@ -423,6 +439,59 @@ mod tests {
             let (begun, at_most) = (Instant::now(), Duration::from_secs(5));
             tokio::time::timeout(at_most, woken).await.unwrap().0.unwrap();
             assert!(begun.elapsed() < at_most);
+        }
+    }
+
+    /// Has a byte come and be read, as a task would that waits for it.
+    async fn waits(own: &mut Socket, other: &mut Socket) {
+        let reads = async {
+            let mut byte = [0];
+            loop {
+                poll_fn(|cx| own.poll_readable(cx)).await.unwrap();
+                let read = poll_fn(|cx| Poll::Ready(own.poll_read(cx, &mut byte))).await;
+                if read.is_ready() {
+                    return byte;
+                }
+            }
+        };
+        let writes = async {
+            tokio::task::yield_now().await;
+            write(other, b"x").await;
+        };
+        let both = async { tokio::join!(reads, writes) };
+        // Whoever is not woken at all would be polled by the end of the time as well.
+        let (begun, at_most) = (Instant::now(), Duration::from_secs(5));
+        let read = tokio::time::timeout(at_most, both).await.expect("it was not woken").0;
+        assert!(read == *b"x" && begun.elapsed() < at_most);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_whatever_was_asked_before() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for (mut own, mut other) in pairs().await {
+            waits(&mut own, &mut other).await;
+            for _ in 0..200 {
+                for _ in 0..random.u8(0..6) {
+                    let (asks, has_come, is_own) = (random.u8(0..3), random.bool(), random.bool());
+                    if has_come {
+                        waits(&mut own, &mut other).await;
+                    }
+                    poll_fn(|cx| {
+                        let mut another = Context::from_waker(Waker::noop());
+                        let cx = if is_own { cx } else { &mut another };
+                        match asks {
+                            0 => assert!(own.is_silent()),
+                            1 => assert!(own.poll_read(cx, &mut [0]).is_pending()),
+                            _ => drop(own.poll_readable(cx)),
+                        }
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                waits(&mut own, &mut other).await;
+            }
         }
     }
 }

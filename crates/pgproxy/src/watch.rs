@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::connect::{self, Login};
 use crate::core::{Core, Message};
 use crate::database::Database;
+use crate::failure::Failure;
 use crate::lease;
 use crate::planted::{Bug, is_planted};
 use crate::seen::Seen;
@@ -154,7 +155,7 @@ impl Watcher {
         let timeouts = &self.database.settings().timeouts;
         let timeout = timeouts.connect.min(self.database.settings().failover.watch_timeout);
         let server = &self.cluster.members[self.server].params;
-        let connected = connect::connect(server, login, timeout).await.map_err(|failure| failure.message)?;
+        let connected = connect::connect(server, login, timeout).await.map_err(Failure::into_message)?;
         Ok(Backend::new(pgroute::pool::BackendId(0), self.core.id, connected, 1, Age::default()))
     }
 
@@ -255,7 +256,7 @@ impl Watcher {
         let timeout = self.database.settings().failover.watch_timeout;
         match backend.ask(text, timeout).await {
             Ok(asked) => asked.rows.into_iter().next().ok_or_else(|| "it answered nothing".to_owned()),
-            Err(AskError::Refused(failure) | AskError::Broken(failure)) => Err(failure.message),
+            Err(AskError::Refused(failure) | AskError::Broken(failure)) => Err(failure.into_message()),
         }
     }
 

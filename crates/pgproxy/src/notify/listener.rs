@@ -39,7 +39,7 @@ pub(crate) async fn run(core: Rc<Core>, database: Weak<Database>) {
             Ok((backend, cluster, address)) => {
                 Listener { core: &core, database: &database, cluster, address }.serve(backend).await
             }
-            Err(failure) => Err(failure.message),
+            Err(failure) => Err(failure.into_message()),
         };
         let hub = &database.hub;
         let mut state = hub.state();
@@ -160,7 +160,7 @@ impl Listener<'_> {
                     let heard = Notification::read(message).map_err(|error| error.to_string())?;
                     self.tell(&heard);
                 }
-                tag::ERROR => return Err(Failure::of_server(&Fields::of(message)).message),
+                tag::ERROR => return Err(Failure::of_server(&Fields::of(message)).into_message()),
                 _ => {
                     backend.ledger.answer(kind).map_err(|error| error.to_string())?;
                     is_answered |= kind == tag::READY;

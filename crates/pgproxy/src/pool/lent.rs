@@ -7,35 +7,29 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use pgroute::SqlState;
-use pgroute::pool::Ticket;
+use pgroute::pool::{BackendId, Ticket};
 use tokio::sync::oneshot;
 
 use super::own::At;
 use super::{Handed, NotLent, Own, Pool};
 use crate::backend::Backend;
-use crate::cluster::Flight;
 use crate::failure::Failure;
-use crate::lease::Deadline;
 
 /// A backend that was lent. Dropped, it is closed, and its pool hears of that.
 #[derive(Debug)]
 pub(crate) struct Lent {
     pool: Arc<Pool>,
+    /// As the backend's, for who looks for it among others.
+    pub(super) id: BackendId,
     /// There until it is given back.
     backend: Option<Box<Backend>>,
-    /// Counts it among those that sessions use.
-    pub(crate) flight: Option<Flight>,
-    /// Until when it may be used, if that is for a primary with a lease.
-    pub(crate) lease: Option<Arc<Deadline>>,
-    /// It is from now on the own one of whoever asked for it.
-    pub(crate) own: Option<Own>,
 }
 
 impl Lent {
-    pub(super) fn new(pool: Arc<Pool>, backend: Box<Backend>, is_owned: bool) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, mut backend: Box<Backend>, is_owned: bool) -> Self {
         backend.whereabouts.set(At::Lent);
-        let own = is_owned.then(|| Own::new(Arc::clone(&pool), backend.id, &backend.whereabouts));
-        Self { pool, backend: Some(backend), flight: None, lease: None, own }
+        backend.own = is_owned.then(|| Own::new(Arc::clone(&pool), backend.id, &backend.whereabouts));
+        Self { pool, id: backend.id, backend: Some(backend) }
     }
 
     /// Whether its server must not be used any more.
@@ -50,8 +44,10 @@ impl Lent {
 
     /// Gives it back to the pool, clean.
     pub(crate) fn release(mut self) {
-        if let Some(backend) = self.backend.take() {
+        if let Some(mut backend) = self.backend.take() {
+            let (flight, own) = backend.end_loan();
             self.pool.release(backend);
+            drop((flight, own));
         }
     }
 
@@ -91,10 +87,12 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(backend) = self.backend.take() {
+        if let Some(mut backend) = self.backend.take() {
             let id = backend.id;
+            let (flight, own) = backend.end_loan();
             drop(backend);
             self.pool.lost(id);
+            drop((flight, own));
         }
     }
 }

@@ -63,8 +63,10 @@ impl Local {
     }
 
     /// Takes back a backend that is clean.
-    pub(crate) fn give(&self, now: Instant, lent: Lent) {
-        if self.pool.is_calm() && self.is_fit(now, &lent) && self.is_current(&lent) {
+    ///
+    /// One that has come to the end of its life is kept as well: whoever takes it next finds that out, as does the pool.
+    pub(crate) fn give(&self, lent: Lent) {
+        if self.pool.is_calm() && self.is_of_now(&lent) && self.is_current(&lent) {
             self.pool.kept.fetch_add(1, Ordering::SeqCst);
             lent.whereabouts.set(At::Core(self.core));
             self.kept.borrow_mut().push(lent);
@@ -126,7 +128,12 @@ impl Local {
     }
 
     fn is_fit(&self, now: Instant, lent: &Lent) -> bool {
-        lent.age.generation == self.pool.generation.load(Ordering::Relaxed) && lent.dies_at.is_none_or(|at| now < at)
+        self.is_of_now(lent) && lent.dies_at.is_none_or(|at| now < at)
+    }
+
+    /// Whether nobody has asked for new connections since.
+    fn is_of_now(&self, lent: &Lent) -> bool {
+        lent.age.generation == self.pool.generation.load(Ordering::Relaxed)
     }
 
     /// Whether what sessions begin with is still as it was when it was opened.

@@ -57,6 +57,12 @@ impl Ahead {
         self.names.insert(name.into(), Change { at, is_late });
     }
 
+    /// Another backend has been asked nothing yet.
+    pub(super) fn moves(&mut self) {
+        self.clear();
+        self.flushed = None;
+    }
+
     /// All is settled.
     pub(super) fn clear(&mut self) {
         self.names.clear();

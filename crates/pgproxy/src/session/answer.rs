@@ -47,20 +47,28 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(false) };
         let unread = &input.filled()[self.server_pass..];
         if backend.ledger.expects_rows() {
-            let rows = backend.splitter.run(unread, |kind| matches!(kind, tag::DATA_ROW | tag::COPY_DATA));
+            let is_mere = backend.ledger.expects_mere_rows() && !self.is_copying && !self.group.is_kept();
+            // Until the first row it may yet be asked elsewhere.
+            let is_mere = is_mere && self.place.again.bytes.is_empty();
+            let rows = backend.splitter.run(unread, |kind| match kind {
+                tag::DATA_ROW | tag::COPY_DATA => true,
+                tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE => is_mere,
+                _ => false,
+            });
             match rows {
                 Ok((0, _)) => {}
                 Ok((len, _)) => {
+                    backend.ledger.has_passed();
                     self.place.again.forget();
                     self.server_pass += len;
                     return Ok(true);
                 }
-                Err(error) => return Err(self.broken(Failure::of_wire(error))),
+                Err(error) => return Err(self.broken(&Failure::of_wire(error))),
             }
         }
         let piece = match backend.splitter.next(unread, backend::look) {
             Ok(piece) => piece,
-            Err(error) => return Err(self.broken(Failure::of_wire(error))),
+            Err(error) => return Err(self.broken(&Failure::of_wire(error))),
         };
         let len = piece.len();
         let deliver = match piece {
@@ -105,7 +113,7 @@ impl Session {
             Ok(answer) => answer,
             // The server says why it goes.
             Err(_) if kind == tag::ERROR => return self.farewell(message),
-            Err(error) => return Err(self.broken(out_of_step(&error))),
+            Err(error) => return Err(self.broken(&out_of_step(&error))),
         };
         if answer.closes.is_some() {
             self.unanswered -= self.unanswered / due.max(1);
@@ -302,7 +310,7 @@ impl Session {
         if !Fields::of(message).is_fatal() {
             let tag = message.first().copied().unwrap_or_default();
             let text = format!("the server sent an error that answers nothing (message {})", char::from(tag));
-            return Err(self.broken(Failure::new(SqlState::PROTOCOL_VIOLATION, text)));
+            return Err(self.broken(&Failure::new(SqlState::PROTOCOL_VIOLATION, text)));
         }
         self.has_farewell = true;
         Ok(Deliver::Pass)
@@ -328,7 +336,7 @@ impl Session {
         // The server answers a group of messages at its end: what runs is not always what is answered next.
         if self.may_commit() {
             let message = "the connection to the server was lost while it committed: nobody knows whether it has";
-            return Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message));
+            return Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(&failure.message));
         }
         Cut::Told(failure)
     }
@@ -340,22 +348,22 @@ impl Session {
             return Cut::Told(failure);
         }
         let message = "the connection was terminated while it committed: nobody knows whether it has";
-        Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message))
+        Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(&failure.message))
     }
 
     /// The server does not keep to the protocol, or to what was asked.
-    fn broken(&mut self, failure: Failure) -> Cut {
+    fn broken(&mut self, failure: &Failure) -> Cut {
         self.is_doubtful = true;
         self.cells().unclean.increment();
         tracing::warn!(database = %self.seat.database.name, error = %failure.message, "a server's connection is out of step");
         Cut::Told(
             Failure::new(SqlState::PROTOCOL_VIOLATION, "the server's answer was not understood")
-                .with_detail(failure.message),
+                .with_detail(&failure.message),
         )
     }
 
     fn of_server(&mut self, error: pgroute::wire::WireError) -> Cut {
-        self.broken(Failure::of_wire(error))
+        self.broken(&Failure::of_wire(error))
     }
 }
 

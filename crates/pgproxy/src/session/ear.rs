@@ -162,10 +162,13 @@ impl Session {
     }
 
     /// Whether something has come, or the session cannot listen any more. The task is woken otherwise when that is so.
+    #[inline]
     pub(super) fn poll_heard(&self, cx: &Context<'_>) -> bool {
-        let Some(ear) = &self.ear else { return false };
-        ear.mailbox.register(cx.waker());
-        ear.mailbox.is_due()
+        let hears = |ear: &Ear| {
+            ear.mailbox.register(cx.waker());
+            ear.mailbox.is_due()
+        };
+        self.ear.as_deref().is_some_and(hears)
     }
 
     /// Tells the client what has come; whether there was anything.

@@ -41,7 +41,7 @@ pub(super) enum Effect {
     /// Something of ours is answered; the client is told this instead, and the name goes if it is not.
     Marker { tag: u8, name: Box<[u8]>, taken: u64 },
     /// An error of ours, in place of the server's.
-    Refusal(Box<Failure>),
+    Refusal(Failure),
 }
 
 /// The label of the client's `Parse` without a name, beside the number of its text. No other label is as large.

@@ -1,5 +1,6 @@
 //! The end of a session: what is under way is cancelled or finished, and the backend goes back clean, or is closed.
 
+use std::pin::Pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 
 impl Session {
-    /// Ends it.
-    pub(super) async fn end(mut self, cut: Cut) {
+    /// Ends it. Made apart, so that who serves it has no room for a second one on the stack.
+    #[inline(never)]
+    pub(super) fn boxed_end(self, cut: Cut) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(self.end(cut))
+    }
+
+    async fn end(mut self, cut: Cut) {
         if let Cut::Told(failure) | Cut::Lost(failure) = &cut {
             // What was put first is complete; what passes is complete up to a message's end, or the client cannot be told anything.
             let is_between = self.backend.as_ref().is_none_or(|backend| backend.splitter.is_between_messages());

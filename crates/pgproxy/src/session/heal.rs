@@ -85,6 +85,11 @@ impl Group {
         message.is_some()
     }
 
+    /// It may be run again, or is: what answers it counts.
+    pub(super) fn is_kept(&self) -> bool {
+        self.state != State::Lost
+    }
+
     /// It was refused, and the server has not come to its end. Nothing else is asked before that.
     pub(super) fn is_refused(&self) -> bool {
         self.state == State::Refused

@@ -29,6 +29,8 @@ const AGAIN_MAX: u32 = 3;
 #[derive(Default)]
 pub(super) struct Place {
     pub(super) cluster: Option<Arc<Cluster>>,
+    /// How often the database had been configured when it had that.
+    configured: u64,
     /// The server that the backend is of.
     pub(super) server: usize,
     /// Whether it was taken as a replica.
@@ -75,28 +77,39 @@ enum Tried {
 impl Session {
     /// Has a backend for the message that waits, or has that message fail.
     pub(super) async fn engage(&mut self) -> Result<(), Cut> {
-        let cluster = self.seat.database.cluster();
-        if self.place.cluster.as_ref().is_none_or(|known| known.number != cluster.number) {
-            self.place.locals.clear();
-            self.place.must_see = Floor::default();
-            self.place.cluster = Some(Arc::clone(&cluster));
-        }
-        let engaged = self.engage_with(&cluster).await?.and_then(|()| self.is_not_cancelled());
+        self.look_at_servers();
+        let engaged = self.engage_somewhere().await?.and_then(|()| self.is_not_cancelled());
         if let Err(failure) = engaged {
             self.give_back();
             // It is not asked and nothing is held back: the client hears why.
             self.place.again.forget();
-            self.fails = Some(Box::new(failure));
+            self.fails = Some(failure);
         }
         Ok(())
     }
 
-    async fn engage_with(&mut self, cluster: &Arc<Cluster>) -> Result<Result<(), Failure>, Cut> {
-        if cluster.is_alone() {
-            (self.place.server, self.place.is_replica, self.place.reading) = (0, false, None);
-            self.local = self.local_of(cluster, 0);
-            return self.engage_here().await;
+    /// Goes by the servers that the database has now.
+    fn look_at_servers(&mut self) {
+        let configured = self.seat.database.configured();
+        if self.place.cluster.is_some() && configured == self.place.configured {
+            return;
         }
+        self.place.configured = configured;
+        let cluster = self.seat.database.cluster();
+        if self.place.cluster.as_ref().is_none_or(|known| known.number != cluster.number) {
+            self.place.locals.clear();
+            self.place.must_see = Floor::default();
+            self.place.cluster = Some(cluster);
+        }
+    }
+
+    async fn engage_somewhere(&mut self) -> Result<Result<(), Failure>, Cut> {
+        let Some(cluster) = self.place.cluster.as_ref().filter(|cluster| !cluster.is_alone()).map(Arc::clone) else {
+            (self.place.server, self.place.is_replica, self.place.reading) = (0, false, None);
+            self.go_to(0);
+            return self.engage_here().await;
+        };
+        let cluster = &cluster;
         let mut group = self.peek();
         if group.want == Want::Position {
             match self.position(cluster).await {
@@ -160,7 +173,7 @@ impl Session {
 
     /// Takes a backend of a server.
     async fn try_server(&mut self, cluster: &Arc<Cluster>, server: usize, is_replica: bool) -> Result<Tried, Cut> {
-        self.local = self.local_of(cluster, server);
+        self.go_to(server);
         (self.place.server, self.place.is_replica) = (server, is_replica);
         self.place.reading = is_replica.then(|| cluster.causal.start_read(server));
         if let Err(failure) = self.engage_here().await? {
@@ -282,16 +295,19 @@ impl Session {
         }
     }
 
-    /// What the session has to do with a server's pool on this core.
-    fn local_of(&mut self, cluster: &Cluster, server: usize) -> Rc<Local> {
+    /// Has to do with a server's pool from now on, as far as that is on this core.
+    fn go_to(&mut self, server: usize) {
         if let Some((_, local)) = self.place.locals.iter().find(|(known, _)| *known == server) {
-            return Rc::clone(local);
+            if !Rc::ptr_eq(local, &self.local) {
+                self.local = Rc::clone(local);
+            }
+            return;
         }
+        let Some(cluster) = &self.place.cluster else { return };
         let (core, database) = (&self.held.core, &self.seat.database);
         let pool = database.pool(&core.process, &self.user, None, &cluster.members[server].params);
-        let local = core.local(&pool);
-        self.place.locals.push((server, Rc::clone(&local)));
-        local
+        self.local = core.local(&pool);
+        self.place.locals.push((server, Rc::clone(&self.local)));
     }
 
     /// The scope of what is seen at once, where that is kept account of.
@@ -342,7 +358,7 @@ fn no_primary(cluster: &Cluster, is_disputed: bool, last: Option<Failure>) -> Fa
     };
     let failure = Failure::new(SqlState::CANNOT_CONNECT_NOW, message);
     match last {
-        Some(last) => failure.with_detail(last.message),
+        Some(last) => failure.with_detail(&last.message),
         None => failure,
     }
 }

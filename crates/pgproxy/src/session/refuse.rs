@@ -74,7 +74,7 @@ impl Session {
 
     /// Answers a simple query with an error of ours.
     pub(super) fn refuse_query(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
+        let label = self.label(Effect::Refusal(failure));
         write::query(&mut self.scratch, REFUSED);
         self.forgets_unnamed();
         self.ask(Question::Query, label);
@@ -83,7 +83,7 @@ impl Session {
 
     /// Fails a group of messages with an error of ours.
     pub(super) fn refuse(&mut self, failure: Failure) -> Forward {
-        let label = self.label(Effect::Refusal(Box::new(failure)));
+        let label = self.label(Effect::Refusal(failure));
         let parse = Parse { name: REFUSED_NAME, text: REFUSED.as_bytes(), types: &[] };
         write::parse(&mut self.scratch, REFUSED_NAME, &parse);
         self.ask(Question::Parse, label);

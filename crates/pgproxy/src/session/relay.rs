@@ -4,11 +4,12 @@
 //! side is read only as long as the other one takes: memory does not grow with what passes.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use net::Buffer;
+use pgroute::wire::frontend::tag;
 
-use super::{Cut, Session, Turn};
+use super::{Cut, Session, Turn, peek};
 use crate::backend::{ended, went_away};
 
 /// Bytes put in between that are not written, beyond which nothing more is looked at.
@@ -24,6 +25,10 @@ impl Session {
     /// Moves what can be moved; ready when something else has to be done.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Cut>> {
         let mut ahead = 0;
+        // Mostly something has come: what is asked for, or a question while nothing else is to be looked at.
+        if self.is_asked() || self.client.unread() == 0 && self.client.wants > 0 {
+            self.read(cx, &mut ahead)?;
+        }
         loop {
             match self.requests() {
                 Ok(None) => {}
@@ -41,21 +46,45 @@ impl Session {
                 return Poll::Ready(Ok(Turn::Idle));
             }
             moved |= written && self.is_held_up();
-            let has_read = self.read_server(cx)?;
-            if has_read && ahead < AHEAD_MAX {
-                ahead += 1;
-                continue;
-            }
-            moved |= has_read;
-            ahead = 0;
-            if self.client.wants > 0 {
-                moved |= self.read_client(cx)?;
-            }
+            moved |= self.read(cx, &mut ahead)?;
             if !moved {
                 self.rest();
                 return if self.is_quiet() { Poll::Ready(Ok(Turn::Idle)) } else { Poll::Pending };
             }
         }
+    }
+
+    /// Reads what has come. `ahead` counts reads of the server's, one after the other.
+    fn read(&mut self, cx: &mut Context<'_>, ahead: &mut usize) -> Result<bool, Cut> {
+        let has_read = self.read_server(cx)?;
+        if has_read && *ahead < AHEAD_MAX {
+            *ahead += 1;
+            return Ok(true);
+        }
+        *ahead = 0;
+        let is_heard = self.client.wants > 0 && !self.is_client_gone;
+        Ok(has_read | (is_heard && self.read_client(cx)?))
+    }
+
+    /// Reads what a client says that was waited for; whether it is a question, which needs a backend. [`Session::requests`] would say so as well, after
+    /// all that is looked at before and behind it.
+    pub(super) fn hears_question(&mut self) -> Result<bool, Cut> {
+        let may_be =
+            self.client.wants > 0 && !self.skips && self.fails.is_none() && self.ear.is_none() && self.is_quiet();
+        // Who has sent nothing after all is waited for elsewhere.
+        let mut cx = Context::from_waker(Waker::noop());
+        if !may_be || !self.read_client(&mut cx)? {
+            return Ok(false);
+        }
+        let Some(input) = &self.client.input else { return Ok(false) };
+        // Whoever sends it slowly has no backend meanwhile.
+        let is_whole = peek::message(input.filled()).is_some();
+        Ok(is_whole && matches!(input.filled().first(), Some(&(tag::QUERY | tag::PARSE | tag::BIND))))
+    }
+
+    /// Whether the server was asked something, and has what it needs to be read.
+    fn is_asked(&self) -> bool {
+        self.server_wants > 0 && self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty())
     }
 
     /// Whether there may be something to look at that had to wait until something else was written.
@@ -128,6 +157,10 @@ impl Session {
     }
 
     fn flush_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        let is_due = !self.to_server.is_empty() || self.client.pass > 0;
+        if !is_due && !self.backend.as_ref().is_some_and(|backend| backend.socket.has_unsent()) {
+            return Ok(false);
+        }
         if let Some(failure) = self.fenced() {
             return Err(self.lost(failure));
         }
@@ -176,6 +209,11 @@ impl Session {
     }
 
     fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        let is_due = !self.to_client.is_empty() || self.server_pass > 0;
+        // Who waits to be listened to is woken by what is asked below.
+        if !is_due && self.ear.is_none() && !self.client.socket.has_unsent() {
+            return Ok(false);
+        }
         let mut moved = false;
         // What counts as sent waits for nothing that follows it.
         if !self.is_client_gone && self.client.socket.has_unsent() {
@@ -238,7 +276,7 @@ impl Session {
             return Ok(false);
         }
         // Who has said nothing needs no buffer.
-        if client.input.is_none() && client.socket.poll_readable(cx).is_pending() {
+        if client.socket.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let input = client.input.get_or_insert_with(|| self.held.core.client_buffers.take());
@@ -262,7 +300,7 @@ impl Session {
         if self.server_wants == 0 {
             return Ok(self.holds_no_more());
         }
-        if self.server_input.is_none() && backend.socket.poll_readable(cx).is_pending() {
+        if backend.socket.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let input = self.server_input.get_or_insert_with(|| self.held.core.server_buffers.take());

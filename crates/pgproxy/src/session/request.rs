@@ -144,12 +144,18 @@ impl Session {
     /// Whether what comes next waits until the session is as it began: by the answer everything is forgotten, and what is noted of later messages
     /// must not be among it. Within a group the server may answer nothing before its end, nor while it waits for rows.
     fn awaits_discard(&mut self) -> bool {
-        self.is_discarding &= self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty());
+        if !self.is_discarding {
+            return false;
+        }
+        self.is_discarding = self.backend.as_ref().is_some_and(|backend| !backend.ledger.is_empty());
         self.is_discarding && !self.is_group_open && !self.is_copying && self.client.splitter.is_between_messages()
     }
 
     /// Whether more has been asked than may be before it is answered.
     fn is_pipeline_full(&mut self) -> bool {
+        if self.unanswered == 0 && !self.has_flushed {
+            return false;
+        }
         let max = self.params.limits.pipeline_bytes_max;
         let Some(backend) = &self.backend else {
             self.unanswered = 0;
@@ -272,6 +278,11 @@ impl Session {
         let plan = self.plan(text);
         self.bound.forget();
         self.cells().statements.increment();
+        if plan.is_mere_read() {
+            // Most texts are: none of what follows has to do with them.
+            self.forgets_unnamed();
+            return Ok(self.ask(Question::Query, 0));
+        }
         if let Some(failure) = self.refusal(&plan).or_else(|| self.refused_within(&plan)) {
             return Ok(self.refuse_query(failure));
         }
@@ -342,8 +353,7 @@ impl Session {
         if !self.is_readable {
             return Arc::new(Plan::unknown());
         }
-        let known = self.seat.database.catalogue();
-        self.plans.borrow_mut().plan(text, self.standard_strings, &known.catalogue, known.generation)
+        self.plans.borrow_mut().plan(&self.seat.database, text, self.standard_strings)
     }
 
     /// A text is about to run: what it may do to the session that no answer shows.

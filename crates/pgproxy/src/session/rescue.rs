@@ -33,7 +33,7 @@ impl Session {
         if due.iter().any(|due| self.commits(due.label)) {
             self.is_doubtful = true;
             let message = "the connection to the server was lost while it committed: nobody knows whether it has";
-            return Err(Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(failure.message)));
+            return Err(Cut::Told(Failure::new(SqlState::RESOLUTION_UNKNOWN, message).with_detail(&failure.message)));
         }
         for due in due.iter().rev() {
             self.dropped(due.label);
@@ -64,11 +64,11 @@ impl Session {
         self.cells().cut_transactions.increment();
         let message = "the transaction was cut, because its server has gone or is the primary no more";
         let cut = Failure::new(SqlState::SERIALIZATION_FAILURE, message)
-            .with_detail(failure.message)
+            .with_detail(&failure.message)
             .with_hint("Try the transaction again.");
         let is_idle = due.iter().all(|due| due.owner == Owner::Ours);
         if is_idle && !self.is_group_open {
-            self.fails = Some(Box::new(cut));
+            self.fails = Some(cut);
             return Ok(());
         }
         self.bury(&due, &cut);

@@ -12,7 +12,6 @@ use pgroute::wire::backend::TransactionStatus;
 use pgroute::wire::write;
 use tokio::sync::mpsc;
 
-use super::ahead::Ahead;
 use super::{Armed, Cut, Session};
 use crate::backend::AskError;
 use crate::connect;
@@ -85,14 +84,17 @@ impl Session {
     /// Makes a backend as this session left its last one; whether it is of use.
     async fn make_ready(&mut self, mut lent: Lent) -> Result<Ready, Cut> {
         let is_mine = lent.last_session == self.number && lent.settings_number == self.settings_number;
-        if !is_mine {
+        if !is_mine && !engage::is_prepared(&lent, self.number, &self.settings) {
             let (core, database) = (&self.held.core, &self.seat.database);
-            match engage::prepare(core, database, &mut lent, self.number, &self.settings).await {
+            // Boxed, as all that is rare: a session is as large as the largest thing that it waits for.
+            let prepared = Box::pin(engage::prepare(core, database, &mut lent, self.number, &self.settings));
+            match prepared.await {
                 Ok(_) => {}
                 Err(AskError::Broken(_)) => return Ok(Ready::Broken),
                 // Another server may take it.
-                Err(AskError::Refused(failure)) if self.place.is_replica => {
-                    return Ok(Ready::Refused(Failure { code: SqlState::CANNOT_CONNECT_NOW, ..failure }));
+                Err(AskError::Refused(mut failure)) if self.place.is_replica => {
+                    failure.code = SqlState::CANNOT_CONNECT_NOW;
+                    return Ok(Ready::Refused(failure));
                 }
                 Err(AskError::Refused(failure)) => return Err(Cut::Told(failure)),
             }
@@ -102,10 +104,10 @@ impl Session {
         lent.sequences.lent();
         lent.overheard.clear();
         self.applied_number = self.settings_number;
-        self.ahead = Ahead::default();
+        self.ahead.moves();
         self.unnamed.moves();
         // What was to be cancelled on the last one, or is being, has nothing to do with this one.
-        if self.cancels.count.get() > 0 || self.cancels.is_astray.get() {
+        if self.has_cancels() {
             self.cancels = Rc::default();
         }
         (self.is_doubtful, self.is_used, self.server_wants) = (false, false, 1);
@@ -133,8 +135,7 @@ impl Session {
                     waited?
                 }
             };
-            let database = Arc::clone(&self.seat.database);
-            if let Some(mut lent) = engage::bring(&self.held.core, &database, lent, ping).await {
+            if let Some(mut lent) = engage::bring(&self.held.core, &self.seat.database, lent, ping).await {
                 if let Some(own) = lent.own.take() {
                     self.own = Some(own);
                 }
@@ -226,7 +227,9 @@ impl Session {
         if self.backend.is_none() {
             return Ok(());
         }
-        self.await_cancels().await;
+        if self.has_cancels() {
+            Box::pin(self.await_cancels()).await;
+        }
         if self.has_farewell {
             return Err(Cut::Ended);
         }
@@ -235,10 +238,10 @@ impl Session {
             return Ok(());
         }
         if self.is_opaque && self.mode != Mode::Session {
-            self.observe().await?;
+            Box::pin(self.observe()).await?;
         }
         if std::mem::take(&mut self.is_reset) {
-            self.restore().await?;
+            Box::pin(self.restore()).await?;
         }
         if self.keeps().is_none() {
             self.give_back();
@@ -256,7 +259,7 @@ impl Session {
         match &self.own {
             // Another one's goes to where its owner finds it, from whatever core; or two that had each other's would never have their own again.
             Some(own) if own.is_of(&self.local.pool) && !own.is(&lent) => lent.release(),
-            _ => self.local.give(Instant::now(), lent),
+            _ => self.local.give(lent),
         }
     }
 
@@ -409,6 +412,11 @@ impl Session {
             cancels.count.set(cancels.count.get() - 1);
             cancels.done.notify_waiters();
         });
+    }
+
+    /// Whether a cancel is on its way, or may be.
+    fn has_cancels(&self) -> bool {
+        self.cancels.count.get() > 0 || self.cancels.is_astray.get()
     }
 
     /// Waits until no cancel is on its way, which would reach somebody else's statement. If one may come at any time, nobody else gets the

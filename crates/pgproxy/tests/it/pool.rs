@@ -52,6 +52,25 @@ fn a_core_that_keeps_everything_gives_it_up() {
 }
 
 #[test]
+fn who_has_not_sent_a_whole_message_has_no_backend() {
+    let proxy = Proxy::start(|params| {
+        params.pool.size = 1;
+        params.pool.acquire_timeout = Duration::from_secs(5);
+    });
+    let (mut slow, mut other) = (proxy.client(), proxy.client());
+    let whole = PgMessages::default().query("SELECT 'slow'").0;
+    for at in 1..whole.len() {
+        slow.send(&whole[..at]).unwrap();
+        // What was sent is read before this one has its answer, or a little later.
+        assert_eq!(other.query("SELECT 'other'").unwrap().value(), "other");
+        assert_eq!(other.query("SELECT 'other'").unwrap().value(), "other");
+        slow.send(&whole[at..]).unwrap();
+        assert_eq!(slow.answer().unwrap().value(), "slow");
+    }
+    proxy.check_accounts();
+}
+
+#[test]
 fn idle_backends_go_down_to_the_minimum() {
     let proxy = Proxy::start(|params| {
         params.pool.size = 4;
