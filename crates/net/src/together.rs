@@ -5,12 +5,15 @@
 //! makes are all made before that, and whoever the first of them woke finds more to do. So what is small waits for the end of the round: until
 //! each task that was ready when the first was written has had its turn. Nothing waits longer, and what waits alone is written as ever.
 //!
+//! Where a core sleeps after each write, there is nothing to write together, and a round would only cost a task's turn. So the first write since it
+//! slept is made at once if it slept after a single one before.
+//!
 //! What is taken here counts as sent. If the socket does not take it after all, the connection has it, its task is woken, and
 //! nothing else is written before it.
 
 mod submit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -30,6 +33,29 @@ const SMALL: usize = 2 * 1024;
 const ENTRIES_MAX: usize = submit::WRITES_MAX;
 
 thread_local!(static ROUND: RefCell<Option<Box<Round>>> = const { RefCell::new(None) });
+
+thread_local!(static SMALL_WRITES: Cell<SmallWrites> = const { Cell::new(SmallWrites { since: 0, before: u32::MAX }) });
+
+/// How many small writes a core has made.
+#[derive(Clone, Copy)]
+struct SmallWrites {
+    /// Since it slept.
+    since: u32,
+    /// Between that and the time before. Many where nobody says when it sleeps.
+    before: u32,
+}
+
+/// This core has nothing to do, and sleeps until something comes.
+pub fn sleeps() {
+    SMALL_WRITES.set(SmallWrites { since: 0, before: SMALL_WRITES.get().since });
+}
+
+/// Another small write; whether it is probably the only one before the core sleeps.
+fn is_alone() -> bool {
+    let SmallWrites { since, before } = SMALL_WRITES.get();
+    SMALL_WRITES.set(SmallWrites { since: since.saturating_add(1), before });
+    since == 0 && before <= 1
+}
 
 /// A bare connection whose small writes may go together with those of others.
 #[derive(Debug)]
@@ -154,7 +180,7 @@ impl Gathered {
     pub fn poll_write_soon(&self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         let length = pieces[0].len() + pieces[1].len();
         let is_small = (1..=SMALL).contains(&length);
-        if !is_small || self.waits() || self.has_rest() || !self.wait(cx, pieces) {
+        if !is_small || is_alone() || self.waits() || self.has_rest() || !self.wait(cx, pieces) {
             return self.poll_write(cx, pieces);
         }
         Poll::Ready(Ok(length))
@@ -297,6 +323,39 @@ mod tests {
                 checked
             })
             .await
+    }
+
+    #[tokio::test]
+    async fn who_writes_once_and_sleeps_does_not_wait() {
+        on_a_core(async {
+            let ((one, _of_one), (other, _of_other)) = (pair().await, pair().await);
+            let writes = async |count: usize| {
+                let mut waited = Vec::new();
+                for _ in 0..count {
+                    for socket in [&one, &other] {
+                        soon(socket, b"abc").await.unwrap();
+                        waited.push(socket.waits());
+                        socket.settle();
+                    }
+                }
+                sleeps();
+                waited
+            };
+            // As long as nobody says that it sleeps, and after many.
+            assert_eq!(writes(2).await, [true; 4]);
+            assert_eq!(writes(1).await, [true; 2]);
+            soon(&one, b"abc").await.unwrap();
+            assert!(one.waits());
+            one.settle();
+            sleeps();
+            // It slept after one: the first is made at once, and not what follows.
+            assert_eq!(writes(2).await, [false, true, true, true]);
+            assert_eq!(writes(1).await, [true; 2]);
+            // It slept after none.
+            sleeps();
+            assert_eq!(writes(1).await, [false, true]);
+        })
+        .await;
     }
 
     async fn soon(socket: &Gathered, bytes: &[u8]) -> io::Result<usize> {

@@ -81,7 +81,9 @@ where
         let name = format!("core-{}", inbox.core);
         let (report, started) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let built = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let mut builder = Builder::new_current_thread();
+            builder.enable_all().on_thread_park(crate::together::sleeps);
+            let built = builder.build_local(LocalOptions::default());
             match built {
                 Ok(runtime) => {
                     let _heard = report.send(Ok(()));

@@ -73,7 +73,7 @@ impl Session {
             self.client.wants > 0 && !self.skips && self.fails.is_none() && self.ear.is_none() && self.is_quiet();
         // Who has sent nothing after all is waited for elsewhere.
         let mut cx = Context::from_waker(Waker::noop());
-        if !may_be || !self.read_client(&mut cx)? {
+        if !may_be || !self.take_from_client(&mut cx)? {
             return Ok(false);
         }
         let Some(input) = &self.client.input else { return Ok(false) };
@@ -279,6 +279,12 @@ impl Session {
         if client.socket.poll_readable(cx).is_pending() {
             return Ok(false);
         }
+        self.take_from_client(cx)
+    }
+
+    /// The same of one that is known to have said something.
+    fn take_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        let client = &mut self.client;
         let input = client.input.get_or_insert_with(|| self.held.core.client_buffers.take());
         input.make_room(room_for(input, client.pass, client.wants));
         match client.socket.poll_read_into(cx, input) {
