@@ -116,7 +116,9 @@ pub(crate) async fn own(held: &Held, database: &Arc<Database>, local: &Local) ->
     if database.settings().pid != Pid::Server {
         return Ok(None);
     }
-    let taken = if local.pool.has_room() { Some(acquire(&held.core, database, local, true).await) } else { None };
+    // Where there is none at all, nobody knows whether the server lets anybody in still: it is waited for until that is known.
+    let asks = local.pool.has_room() || local.pool.has_none();
+    let taken = if asks { Some(acquire(&held.core, database, local, true).await) } else { None };
     match (taken, local.pool.refused()) {
         (Some(Ok(lent)), _) if lent.own.is_some() => Ok(Some(lent)),
         // Without a proxy, it would not be let in either.

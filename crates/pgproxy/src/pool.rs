@@ -247,6 +247,11 @@ impl Pool {
         self.has_room.load(Ordering::Relaxed)
     }
 
+    /// Whether there is no backend, nor one that is being opened, though there might be.
+    pub(crate) fn has_none(&self) -> bool {
+        !self.is_paused.load(Ordering::SeqCst) && self.state().decider.counts().total() == 0
+    }
+
     /// Whether cores keep something that somebody waits for.
     pub(crate) fn is_kept_from_others(&self) -> bool {
         self.kept.load(Ordering::SeqCst) > 0
